@@ -1,0 +1,132 @@
+"""The model: a SAM of any size with one way to encode slices and one way to decode prompts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causal_sam.errors import InputError
+from causal_sam.sam.embedding import Embedding
+
+BASE_VERSION = "base"
+
+
+class Decoded(NamedTuple):
+    """Decoder output of B prompts.
+
+    Attributes:
+        logits: BxMxLxL on the mask grid, which covers the whole padded SxS input; positive is inside.
+        iou: BxM predicted intersection over union of each mask.
+    """
+
+    logits: Tensor
+    iou: Tensor
+
+
+class CausalSam(nn.Module):
+    """A frozen SAM image encoder with SAM's prompt encoder and mask decoder.
+
+    Coordinates are pixels of the square SxS input frame, (x, y) with (0, 0) the centre of the first pixel; a smaller
+    slice lies in its top left corner.
+
+    Args:
+        sam: any of `segment_anything`'s models, or the compact one.
+        name: its name in the registry.
+    """
+
+    def __init__(self, sam: Sam, name: str) -> None:
+        super().__init__()
+        self.sam = sam
+        self.name = name
+        self.adapter_version = BASE_VERSION
+        self.sam.image_encoder.requires_grad_(False)
+
+    @property
+    def image_size(self) -> int:
+        """Side S of the square input frame in pixels."""
+        return self.sam.image_encoder.img_size
+
+    @property
+    def mask_size(self) -> int:
+        """Side L of the mask grid."""
+        return self.sam.prompt_encoder.mask_input_size[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.sam.device
+
+    def encode(self, images: Tensor) -> Embedding:
+        """Encode slices.
+
+        Args:
+            images: Bx3xhxw in [0, 1], h and w at most S; channels are the previous, this and the next slice.
+
+        Returns:
+            The embedding of the slices, padded to SxS with zeros on the right and below.
+
+        Raises:
+            InputError: the shape does not fit.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or max(images.shape[-2:]) > self.image_size:
+            raise InputError(
+                f"Images must be Bx3xhxw with h and w at most {self.image_size}, not {'x'.join(map(str, images.shape))}."
+            )
+        encoded = self.sam.image_encoder(self.sam.preprocess(images.to(self.device) * 255.0))
+        return encoded if isinstance(encoded, Embedding) else Embedding(encoded)
+
+    def decode(
+        self,
+        embedding: Embedding,
+        *,
+        points: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        multimask: bool = False,
+    ) -> Decoded:
+        """Decode B prompts on the slice of ``embedding``.
+
+        Args:
+            embedding: of one slice (shared by the B prompts), or for the compact model of B slices.
+            points: BxNx2 (x, y) in pixels of the input frame.
+            point_labels: BxN; 1 foreground, 0 background, -1 padding. Needed with ``points``.
+            boxes: Bx4 (x0, y0, x1, y1), corners inclusive, in the same pixels.
+            mask_logits: Bx1xLxL logits of an earlier mask of the same slice.
+            multimask: three hypotheses instead of the single answer; for one click, which can mean several things.
+
+        Raises:
+            InputError: there is no prompt at all.
+        """
+        if points is None and boxes is None and mask_logits is None:
+            raise InputError("Give at least one click, box or mask: nothing was prompted.")
+        sparse, dense = self.sam.prompt_encoder(
+            points=None if points is None else (points, point_labels), boxes=boxes, masks=mask_logits
+        )
+        extra = {"skips": embedding.skips} if embedding.skips else {}
+        logits, iou = self.sam.mask_decoder(
+            image_embeddings=embedding.features,
+            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+            **extra,
+        )
+        return Decoded(logits, iou)
+
+    def upscale(self, logits: Tensor) -> Tensor:
+        """Interpolate BxMxLxL logits to the BxMxSxS input frame."""
+        return F.interpolate(logits, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
+
+    def encoder_hash(self) -> str:
+        """SHA-256 of all weights of the image encoder, by name, shape, type and bytes."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.sam.image_encoder.state_dict().items()):
+            digest.update(f"{key}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()

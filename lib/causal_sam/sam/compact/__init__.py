@@ -1,0 +1,32 @@
+"""The compact model: a small network with SAM's prompts and outputs, quick on a laptop CPU."""
+
+from __future__ import annotations
+
+from segment_anything.modeling import Sam
+
+from causal_sam.sam.compact.image_encoder import CompactImageEncoder
+from causal_sam.sam.compact.mask_decoder import CompactMaskDecoder
+from causal_sam.sam.compact.prompt_encoder import CompactPromptEncoder
+
+IMAGE_SIZE = 256
+STRIDE = 8
+EMBED_DIM = 128
+
+__all__ = ["CompactImageEncoder", "CompactMaskDecoder", "CompactPromptEncoder", "build_compact"]
+
+
+def build_compact(image_size: int = IMAGE_SIZE) -> Sam:
+    """Build the compact model with random weights.
+
+    Args:
+        image_size: side of the square input in pixels, a multiple of 16. The weights fit any size; the shipped
+            ones were trained for 256 last.
+    """
+    grid = (image_size // STRIDE, image_size // STRIDE)
+    return Sam(
+        image_encoder=CompactImageEncoder(image_size, EMBED_DIM),
+        prompt_encoder=CompactPromptEncoder(EMBED_DIM, grid, (image_size, image_size), mask_in_chans=16),
+        mask_decoder=CompactMaskDecoder(EMBED_DIM),
+        pixel_mean=[127.5] * 3,
+        pixel_std=[63.75] * 3,
+    )

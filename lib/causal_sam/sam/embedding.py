@@ -1,0 +1,29 @@
+"""What the image encoder hands to the mask decoder, as one value that can be cached."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Embedding(NamedTuple):
+    """Encoder output of B slices.
+
+    Attributes:
+        features: BxCxhxw, what SAM calls the image embedding.
+        skips: finer features for the decoder, finest first; empty for the official SAM models.
+    """
+
+    features: Tensor
+    skips: tuple[Tensor, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by all tensors, in bytes."""
+        return sum(t.numel() * t.element_size() for t in (self.features, *self.skips))
+
+    def to(self, device: torch.device | str) -> Embedding:
+        """Return the embedding on another device; tensors that are there already are shared, not copied."""
+        return Embedding(self.features.to(device), tuple(skip.to(device) for skip in self.skips))
