@@ -12,7 +12,7 @@ IMAGE_SIZE = 256
 STRIDE = 8
 EMBED_DIM = 128
 
-__all__ = ["CompactImageEncoder", "CompactMaskDecoder", "CompactPromptEncoder", "build_compact"]
+__all__ = ["CompactImageEncoder", "CompactMaskDecoder", "CompactPromptEncoder", "build_compact", "set_image_size"]
 
 
 def build_compact(image_size: int = IMAGE_SIZE) -> Sam:
@@ -30,3 +30,20 @@ def build_compact(image_size: int = IMAGE_SIZE) -> Sam:
         pixel_mean=[127.5] * 3,
         pixel_std=[63.75] * 3,
     )
+
+
+def set_image_size(sam: Sam, image_size: int) -> None:
+    """Let a compact model take inputs of another size, in place.
+
+    No weight depends on the size; relative positions are interpolated by `segment_anything`. Training starts on
+    small images with this.
+
+    Args:
+        sam: from `build_compact`.
+        image_size: new side of the square input in pixels, a multiple of 16.
+    """
+    grid = (image_size // STRIDE, image_size // STRIDE)
+    sam.image_encoder.img_size = image_size
+    sam.prompt_encoder.image_embedding_size = grid
+    sam.prompt_encoder.input_image_size = (image_size, image_size)
+    sam.prompt_encoder.mask_input_size = (4 * grid[0], 4 * grid[1])

@@ -1,0 +1,1 @@
+"""Generated anatomies and images: what the compact model is trained on, and the demo studies."""

@@ -1,0 +1,292 @@
+"""Random anatomies: label maps of three neighbouring slices, from which images of any style are rendered.
+
+No real image or label is used. What carries over to real images is not the shapes' likeness but their variety: bodies
+with walls, bones, air and organs that touch; nested shells as in the head; partitions of smooth noise; thin and
+tubular structures; lesions inside organs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+SLICES = 3
+MAX_LABELS = 48
+
+
+@dataclass
+class Anatomy:
+    """A label map and what its labels are.
+
+    Attributes:
+        labels: 3xHxW uint8; 0 is the outside; the middle slice is the one to be segmented.
+        parents: for each label the label that surrounds it (a lesion's organ), or 0.
+        materials: for each label one of `MATERIALS`, which only physically motivated styles look at.
+    """
+
+    labels: np.ndarray
+    parents: np.ndarray = field(default_factory=lambda: np.zeros(MAX_LABELS, np.uint8))
+    materials: np.ndarray = field(default_factory=lambda: np.zeros(MAX_LABELS, np.uint8))
+
+    def family(self, label: int) -> np.ndarray:
+        """All labels inside ``label``, itself included."""
+        members = {label}
+        for child, parent in enumerate(self.parents):
+            if parent and int(parent) in members:
+                members.add(child)
+        return np.array(sorted(members), np.uint8)
+
+
+AIR, FAT, MUSCLE, ORGAN, BLOOD, BONE, FLUID, LESION = range(8)
+MATERIALS = ("air", "fat", "muscle", "organ", "blood", "bone", "fluid", "lesion")
+
+
+class AnatomySampler:
+    """Draws anatomies of one size.
+
+    Args:
+        size: side of the slices in pixels.
+        rng: source of randomness; the same state gives the same anatomies.
+    """
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self.size = size
+        self.rng = rng
+        axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+        self._y, self._x = np.meshgrid(axis, axis, indexing="ij")
+
+    def sample(self) -> Anatomy:
+        """Draw one anatomy."""
+        kind = self.rng.choice(4, p=[0.45, 0.25, 0.15, 0.15])
+        return (self.body, self.head, self.partition, self.scatter)[kind]()
+
+    def noise(self, cells: float, channels: int = 1) -> np.ndarray:
+        """Smooth noise of unit variance, channels x 3 x size x size, with about ``cells`` bumps across the image.
+
+        The three slices are steps of random size through one three-dimensional field, so that shapes shift and end
+        between them as they do in a volume with thick slices.
+        """
+        n = max(2, round(cells)) + 3
+        depth = 4
+        coarse = self.rng.standard_normal((channels, depth, n, n)).astype(np.float32)
+        step = self.rng.uniform(0.02, 0.35)
+        positions = 1.5 + step * np.array([-1, 0, 1])
+        # Linear along z (the field is smooth enough there), cubic in the plane.
+        low = np.floor(positions).astype(int)
+        w = (positions - low).astype(np.float32)[None, :, None, None]
+        slices = coarse[:, low] * (1 - w) + coarse[:, low + 1] * w
+        grid = np.linspace(1, n - 2, self.size)
+        basis = _cubic_basis(grid, n)
+        field_ = np.einsum("hi,czij,wj->czhw", basis, slices, basis, optimize=True)
+        return field_ / (field_.std() + 1e-6)
+
+    def warped_grid(self, strength: float, cells: float) -> tuple[np.ndarray, np.ndarray]:
+        """Image coordinates (y, x), each 3 x size x size in [-1, 1], displaced by smooth noise."""
+        shift = self.noise(cells, 2) * strength
+        return self._y + shift[0], self._x + shift[1]
+
+    # -- the four kinds of anatomy ---------------------------------------------------------------------------------
+
+    def body(self) -> Anatomy:
+        """A trunk: skin, fat, muscle, spine, ribs, large and small organs that touch, vessels, gut with air, lesions."""
+        rng = self.rng
+        anatomy, labels, add = self._start()
+        y, x = self.warped_grid(rng.uniform(0.0, 0.08), rng.uniform(2, 5))
+        ry, rx = rng.uniform(0.55, 0.85), rng.uniform(0.7, 1.05)
+        centre_y, centre_x = rng.normal(0, 0.06, 2)
+        radius = np.sqrt(((y - centre_y) / ry) ** 2 + ((x - centre_x) / rx) ** 2)
+        add(radius < 1, FAT)
+        wall = rng.uniform(0.72, 0.97)
+        add(radius < wall, MUSCLE)
+        cavity = radius < wall - rng.uniform(0.03, 0.15)
+        inside = add(cavity, rng.choice([FAT, FAT, ORGAN, AIR, FLUID]))
+
+        organs = []
+        yw, xw = self.warped_grid(rng.uniform(0.01, 0.12), rng.uniform(3, 8))
+        for _ in range(rng.integers(3, 16)):
+            scale = rng.choice([0.5, 0.3, 0.18, 0.1], p=[0.2, 0.3, 0.3, 0.2]) * rng.uniform(0.7, 1.4)
+            angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.35, 1.0)
+            distance, phi = np.sqrt(rng.uniform(0, 0.8)), rng.uniform(0, 2 * np.pi)
+            cy, cx = centre_y + ry * distance * np.sin(phi), centre_x + rx * distance * np.cos(phi)
+            shape = self._superellipse(yw, xw, cy, cx, scale, scale * ratio, angle, rng.uniform(1.6, 3.5)) & cavity
+            if organs and rng.random() < 0.3:  # lies against what is there already instead of covering it
+                shape &= np.isin(labels, [inside])
+            organ = add(shape, rng.choice([ORGAN, ORGAN, ORGAN, MUSCLE, FLUID, BLOOD]))
+            if organ:
+                organs.append(organ)
+        for organ in list(organs):
+            where = labels == organ
+            if rng.random() < 0.15:  # gut or stomach: wall, and air or fluid in it
+                hollow = ndimage.binary_erosion(where[1], iterations=int(rng.integers(2, 6)))
+                add(where & np.stack([hollow] * SLICES), rng.choice([AIR, FLUID, FLUID]), parent=organ)
+            elif rng.random() < 0.3:
+                self._lesions(labels, organ, add, int(rng.integers(1, 4)))
+            if rng.random() < 0.25:  # vessels run through the organ
+                add(self._tubes(rng.integers(1, 4), rng.uniform(0.008, 0.03)) & (labels == organ), BLOOD, parent=organ)
+        spine_y, spine_x = centre_y + ry * rng.uniform(0.3, 0.7), centre_x + rng.normal(0, 0.04)
+        if rng.random() < 0.8:
+            vertebra = add(self._superellipse(yw, xw, spine_y, spine_x, 0.12, 0.16, 0.0, 2.4), BONE)
+            add(self._superellipse(y, x, spine_y, spine_x, 0.09, 0.13, 0.0, 2.4) & (labels == vertebra), ORGAN, vertebra)
+            add(self._superellipse(y, x, spine_y + 0.17, spine_x, 0.05, 0.06, 0.0, 2.0), FLUID)
+            for _ in range(rng.integers(1, 3)):
+                add(
+                    self._superellipse(
+                        y, x, spine_y - rng.uniform(0.15, 0.3), spine_x + rng.normal(0, 0.08), *[rng.uniform(0.03, 0.08)] * 2,
+                        0.0, 2.0,
+                    ),
+                    BLOOD,
+                )
+        if rng.random() < 0.6:
+            angle = np.arctan2(y - centre_y, x - centre_x)
+            phase, count = rng.uniform(0, 6), rng.integers(8, 20)
+            add((np.abs(radius - wall + 0.05) < 0.025) & (np.sin(angle * count + phase) > 0.4), BONE)
+        if rng.random() < 0.3:  # table or arms beside the body
+            add(self._superellipse(y, x, 0.1, rng.choice([-1.0, 1.0]) * 0.95, 0.2, 0.12, 0.0, 2.0) & (labels == 0), MUSCLE)
+        return anatomy
+
+    def head(self) -> Anatomy:
+        """Shells as in the head: scalp, skull, fluid, a folded ribbon, white matter, paired deep nuclei, lesions."""
+        rng = self.rng
+        anatomy, labels, add = self._start()
+        y, x = self.warped_grid(rng.uniform(0.0, 0.06), rng.uniform(2, 4))
+        ry, rx = rng.uniform(0.6, 0.98), rng.uniform(0.55, 0.9)
+        radius = np.sqrt((y / ry) ** 2 + (x / rx) ** 2)
+        if rng.random() < 0.6:  # else skull-stripped, as research data often are
+            add(radius < 1, FAT)
+            add(radius < rng.uniform(0.9, 0.96), BONE)
+            brain_radius = rng.uniform(0.8, 0.88)
+        else:
+            brain_radius = rng.uniform(0.9, 1.0)
+        add(radius < brain_radius, FLUID)
+        folds = self.noise(rng.uniform(8, 22))[0] * rng.uniform(0.015, 0.06)
+        cortex = add(radius + folds < brain_radius - 0.03, ORGAN)
+        white = add(radius + 2.2 * folds < brain_radius - rng.uniform(0.08, 0.2), MUSCLE)
+        mirrored = np.abs(x)
+        for _ in range(rng.integers(1, 7)):
+            cy, cx = rng.uniform(-0.45, 0.45) * ry, rng.uniform(0.03, 0.45) * rx
+            shape = self._superellipse(
+                y, mirrored, cy, cx, rng.uniform(0.04, 0.28), rng.uniform(0.03, 0.14), rng.normal(0, 0.6), rng.uniform(1.6, 3)
+            )
+            shape &= radius < brain_radius - 0.1
+            material = rng.choice([ORGAN, ORGAN, FLUID])
+            if rng.random() < 0.5:  # left and right are labels of their own
+                add(shape & (x > 0), material)
+                add(shape & (x <= 0), material)
+            else:
+                add(shape, material)
+        if rng.random() < 0.6:
+            self._lesions(labels, white or cortex, add, int(rng.integers(1, 12)), spread=rng.random() < 0.5)
+        if rng.random() < 0.4:  # a tumour that crosses structures, with core and rim
+            yw, xw = self.warped_grid(rng.uniform(0.04, 0.12), rng.uniform(4, 9))
+            cy, cx = rng.uniform(-0.4, 0.4, 2)
+            scale = rng.uniform(0.12, 0.4)
+            tumour = self._superellipse(yw, xw, cy, cx, scale, scale * rng.uniform(0.6, 1), rng.uniform(0, 3), 2.0)
+            outer = add(tumour & (radius < brain_radius - 0.02), LESION)
+            inner = self._superellipse(yw, xw, cy, cx, scale * 0.6, scale * 0.45, rng.uniform(0, 3), 2.0)
+            core = add(inner & (labels == outer), LESION, parent=outer)
+            if core and rng.random() < 0.5:
+                necrosis = self._superellipse(yw, xw, cy, cx, scale * 0.35, scale * 0.25, 0.0, 2.0)
+                add(necrosis & (labels == core), FLUID, parent=core)
+        return anatomy
+
+    def partition(self) -> Anatomy:
+        """The image divided among smooth noise fields: touching shapes of every form, without a body."""
+        rng = self.rng
+        anatomy, labels, add = self._start()
+        count = int(rng.integers(3, 14))
+        regions = self.noise(rng.uniform(2, 9), count).argmax(axis=0)
+        if rng.random() < 0.5:
+            y, x = self.warped_grid(0.1, 3)
+            regions = np.where(np.hypot(y, x) < rng.uniform(0.6, 1.0), regions, -1)
+        added = [add(regions == n, rng.integers(1, 7)) for n in range(count)]
+        for organ in added:
+            if organ and rng.random() < 0.25:
+                self._lesions(labels, organ, add, int(rng.integers(1, 4)))
+        return anatomy
+
+    def scatter(self) -> Anatomy:
+        """Blobs, rings and tubes strewn over a textured ground."""
+        rng = self.rng
+        anatomy, _, add = self._start()
+        add(np.ones((SLICES, self.size, self.size), bool) & (self.noise(3)[0] > rng.uniform(-3, 0)), MUSCLE)
+        yw, xw = self.warped_grid(rng.uniform(0.0, 0.15), rng.uniform(3, 9))
+        for _ in range(rng.integers(4, 22)):
+            scale = np.exp(rng.uniform(np.log(0.03), np.log(0.45)))
+            cy, cx = rng.uniform(-0.9, 0.9, 2)
+            ratio, angle, power = rng.uniform(0.3, 1), rng.uniform(0, np.pi), rng.uniform(1.2, 4)
+            shape = self._superellipse(yw, xw, cy, cx, scale, scale * ratio, angle, power)
+            outer = add(shape, rng.integers(1, 8))
+            if outer and rng.random() < 0.25:
+                inner = self._superellipse(yw, xw, cy, cx, scale * 0.6, scale * ratio * 0.6, angle, power)
+                add(inner & shape, rng.integers(0, 8), parent=outer)
+        if rng.random() < 0.5:
+            for _ in range(rng.integers(1, 4)):
+                add(self._tubes(1, rng.uniform(0.01, 0.05)), BLOOD)
+        return anatomy
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _start(self):
+        anatomy = Anatomy(np.zeros((SLICES, self.size, self.size), np.uint8))
+        labels = anatomy.labels
+        used = 0
+
+        def add(shape: np.ndarray, material: int, parent: int = 0) -> int:
+            """Paint a shape with the next label; returns 0, and paints nothing, when there is no room or no shape."""
+            nonlocal used
+            if used + 1 >= MAX_LABELS or not shape[1].any():
+                return 0
+            used += 1
+            labels[shape] = used
+            anatomy.parents[used] = parent
+            anatomy.materials[used] = material
+            return used
+
+        return anatomy, labels, add
+
+    def _superellipse(self, y, x, cy, cx, ry, rx, angle, power) -> np.ndarray:
+        dy, dx = y - np.float32(cy), x - np.float32(cx)
+        c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        u, v = np.abs(dy * c + dx * s) / np.float32(ry), np.abs(-dy * s + dx * c) / np.float32(rx)
+        inside = np.zeros(u.shape, bool)
+        near = (u < 1) & (v < 1)
+        inside[near] = u[near] ** power + v[near] ** power < 1
+        return inside
+
+    def _tubes(self, count: int, radius: float) -> np.ndarray:
+        """Winding tubes: the zero level of smooth noise, cut to pieces by another."""
+        ridge = np.abs(self.noise(self.rng.uniform(2, 6))[0]) < radius * self.rng.uniform(4, 8)
+        return ridge & (self.noise(2)[0] > self.rng.uniform(-0.5, 0.8) - 0.2 * count)
+
+    def _lesions(self, labels, organ, add, count: int, spread: bool = False) -> None:
+        """Paint lesions of one or of several labels into an organ."""
+        if not organ:
+            return
+        rows, columns = np.nonzero(labels[1] == organ)
+        if len(rows) < 30:
+            return
+        extent = np.sqrt(len(rows)) / self.size * 2
+        y, x = self.warped_grid(0.03, 10)
+        shapes = np.zeros(labels.shape, bool)
+        for _ in range(count):
+            n = self.rng.integers(len(rows))
+            cy, cx = self._y[rows[n], 0], self._x[0, columns[n]]
+            scale = max(extent * self.rng.uniform(0.05, 0.3), 4 / self.size)
+            shape = self._superellipse(y, x, cy, cx, scale, scale * self.rng.uniform(0.5, 1), self.rng.uniform(0, 3), 2.0)
+            shape &= labels == organ
+            if spread:
+                shapes |= shape
+            else:
+                add(shape, LESION, parent=organ)
+        if spread:
+            add(shapes, LESION, parent=organ)
+
+
+def _cubic_basis(positions: np.ndarray, count: int) -> np.ndarray:
+    """Cubic B-spline weights, len(positions) x count, of control points at the integers."""
+    distance = np.abs(positions[:, None] - np.arange(count)[None])
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.clip(2 - distance, 0, None) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)

@@ -1,0 +1,154 @@
+"""Images of an anatomy: every contrast, with the faults that scanners add.
+
+A third of the images follow physics (Hounsfield units through a window, tissues of MR with a bias field); the rest
+have random contrast, in the way of SynthSeg (Billot et al. 2023, doi:10.1016/j.media.2023.102789), because a model
+that has seen every contrast is not surprised by a new one.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from causal_sam.phantom.anatomy import AIR, BLOOD, BONE, FAT, FLUID, LESION, MAX_LABELS, MUSCLE, ORGAN, Anatomy
+
+# Mean and spread of each material in Hounsfield units, over patients and contrast phases.
+HOUNSFIELD = {
+    AIR: (-990, 10),
+    FAT: (-100, 15),
+    MUSCLE: (55, 12),
+    ORGAN: (85, 40),
+    BLOOD: (160, 80),
+    BONE: (500, 250),
+    FLUID: (10, 10),
+    LESION: (60, 40),
+}
+CT_WINDOW = (-160.0, 240.0)
+
+
+def render(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    """Make an image of an anatomy in a random style.
+
+    Args:
+        anatomy: its labels are 3xHxW.
+        rng: source of randomness.
+
+    Returns:
+        3xHxW float32 in [0, 1], normalised as `causal_sam.imaging` normalises real images.
+    """
+    kind = rng.choice(["random", "ct", "mr"], p=[0.6, 0.22, 0.18])
+    labels = anatomy.labels
+    if kind == "ct":
+        levels = _hounsfield_levels(anatomy, rng)
+        image = levels[labels] + _texture(labels, rng, rng.uniform(0, 14, MAX_LABELS))
+        image = _partial_volume(image, rng)
+        image += _noise(labels.shape, rng, rng.uniform(2, 45))
+        if rng.random() < 0.15:
+            image += _streaks(labels.shape, rng, rng.uniform(20, 120))
+        low, high = CT_WINDOW
+        if rng.random() < 0.3:
+            low, high = low + rng.normal(0, 40), high + rng.normal(0, 60)
+        return np.clip((image - low) / max(high - low, 80), 0, 1).astype(np.float32)
+
+    levels = _material_levels(anatomy, rng) if kind == "mr" else _random_levels(rng)
+    image = levels[labels] + _texture(labels, rng, rng.uniform(0, rng.choice([0.01, 0.03, 0.08]), MAX_LABELS))
+    image = _partial_volume(image, rng)
+    if kind == "mr" or rng.random() < 0.5:
+        image = image * np.exp(_smooth(labels.shape[1:], rng, rng.uniform(1, 3)) * rng.uniform(0, 0.4))
+    sigma = rng.choice([0.005, 0.02, 0.05, 0.09]) * rng.uniform(0.3, 1.2)
+    if kind == "mr":  # Rician: the magnitude of a complex signal
+        image = np.hypot(image + _noise(labels.shape, rng, sigma), _noise(labels.shape, rng, sigma))
+    else:
+        image = image + _noise(labels.shape, rng, sigma)
+    return _normalise(image, labels, rng)
+
+
+def _random_levels(rng: np.random.Generator) -> np.ndarray:
+    levels = rng.random(MAX_LABELS).astype(np.float32)
+    if rng.random() < 0.8:
+        levels[0] = rng.choice([0.0, 0.0, 0.05])
+    return levels
+
+
+def _material_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    """Each material has one brightness, each label a little of its own: neighbouring organs look alike, as in MR."""
+    by_material = rng.random(8)
+    by_material[AIR] = rng.uniform(0, 0.05)
+    by_material[BONE] = rng.uniform(0, 0.5)
+    levels = by_material[anatomy.materials] + rng.normal(0, rng.uniform(0.03, 0.2), MAX_LABELS)
+    levels[0] = 0.0
+    return np.clip(levels, 0, 1.2).astype(np.float32)
+
+
+def _hounsfield_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    mean, spread = np.array([HOUNSFIELD[m] for m in range(8)], np.float32).T
+    levels = rng.normal(mean[anatomy.materials], spread[anatomy.materials])
+    levels[0] = -1000
+    return levels.astype(np.float32)
+
+
+def _texture(labels: np.ndarray, rng: np.random.Generator, strength: np.ndarray) -> np.ndarray:
+    """Tissue texture: correlated noise whose strength belongs to the label."""
+    field = _noise(labels.shape, rng, 1.0, correlation=rng.uniform(0.7, 3.0))
+    return field * strength.astype(np.float32)[labels]
+
+
+def _noise(shape: tuple[int, ...], rng: np.random.Generator, sigma: float, correlation: float | None = None) -> np.ndarray:
+    """Gaussian noise, white or blurred as reconstruction kernels do, with standard deviation ``sigma``."""
+    field = rng.standard_normal(shape, dtype=np.float32)
+    if correlation is None:
+        correlation = rng.choice([0.0, rng.uniform(0.4, 1.2)])
+    if correlation > 0:
+        field = np.stack([cv2.GaussianBlur(s, (0, 0), correlation) for s in field])
+        field /= field.std() + 1e-6
+    return field * np.float32(sigma)
+
+
+def _smooth(shape: tuple[int, int], rng: np.random.Generator, cells: float) -> np.ndarray:
+    n = max(2, round(cells)) + 2
+    field = cv2.resize(rng.standard_normal((n, n)).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return field / (np.abs(field).max() + 1e-6)
+
+
+def _partial_volume(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur, or a coarser grid interpolated back, and slices thick enough to mix with their neighbours."""
+    image = image.astype(np.float32)
+    size = image.shape[1:][::-1]
+    choice = rng.random()
+    if choice < 0.5:
+        sigma = rng.uniform(0.3, 1.3)
+        image = np.stack([cv2.GaussianBlur(s, (0, 0), sigma) for s in image])
+    elif choice < 0.85:
+        factor = rng.uniform(1.2, 3.0) * size[0] / 256 + 0.3
+        small = tuple(max(16, round(s / factor)) for s in size)
+        back = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
+        image = np.stack(
+            [cv2.resize(cv2.resize(s, small, interpolation=cv2.INTER_AREA), size, interpolation=back) for s in image]
+        )
+    if rng.random() < 0.4:
+        w = rng.uniform(0.05, 0.3)
+        image[1] = (1 - 2 * w) * image[1] + w * (image[0] + image[2])
+    return image
+
+
+def _streaks(shape: tuple[int, ...], rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Rays that leave a point, as from metal."""
+    _, height, width = shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    dy, dx = y - rng.uniform(0, height), x - rng.uniform(0, width)
+    angle, distance = np.arctan2(dy, dx), np.hypot(dy, dx) / width
+    rays = np.sin(angle * rng.integers(4, 30) + rng.uniform(0, 6)) * np.cos(angle * rng.integers(2, 12))
+    return (rays * np.exp(-3 * distance) * strength).astype(np.float32)[None]
+
+
+def _normalise(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    sample = image[:, ::4, ::4]
+    foreground = sample[labels[:, ::4, ::4] > 0]
+    low, high = np.percentile(foreground if foreground.size > 50 else sample, (0.5, 99.5))
+    low = min(low, 0.0) if rng.random() < 0.7 else low
+    image = np.clip((image - low) / (high - low + 1e-6), 0, 1)
+    if rng.random() < 0.5:
+        image = image ** np.exp(rng.normal(0, 0.35))
+    if rng.random() < 0.08:
+        image = 1 - image
+    return image.astype(np.float32)

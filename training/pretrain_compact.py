@@ -1,0 +1,418 @@
+"""Train the compact model from generated images alone.
+
+    python training/pretrain_compact.py --minutes 90 --out runs/compact
+
+The images are drawn on the fly (`causal_sam.phantom`), the clicks and boxes by `causal_sam.prompting.annotator`: a first
+prompt, then corrections of the model's own errors. Small images come first, the final size last. The run can be stopped
+at any time and started again with the same command; it goes on from its last checkpoint. In the output folder:
+`checkpoint.pt`, `log.jsonl`, `examples-*.png`, TensorBoard events, and at the end (and with each checkpoint)
+`compact.safetensors`, the averaged weights to ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.tensorboard import SummaryWriter
+
+from causal_sam.phantom.samples import samples
+from causal_sam.prompting.annotator import deepest_point, next_click
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.compact import build_compact, set_image_size
+from causal_sam.sam.embedding import Embedding
+
+VALIDATION_SEED = 20_000_000
+VALIDATION_CLICKS = (1, 3, 5)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run: image size in pixels, share of the time, images per step."""
+
+    size: int
+    share: float
+    batch: int
+
+
+STAGES = (Stage(128, 0.6, 16), Stage(256, 0.4, 6))
+
+
+class PhantomStream(IterableDataset):
+    """Generated samples for ever; each worker and each restart of the run draws others."""
+
+    def __init__(self, size: int, structures: int, seed: int) -> None:
+        self.size, self.structures, self.seed = size, structures, seed
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        cv2.setNumThreads(1)
+        info = get_worker_info()
+        worker = 0 if info is None else info.id
+        yield from samples(self.size, self.structures, self.seed * 97 + worker)
+
+
+class Prompts:
+    """Prompts of N structures that grow by one click a round, as tensors for the prompt encoder."""
+
+    def __init__(self, truth: np.ndarray, rng: np.random.Generator) -> None:
+        """Draw the first prompts: a click, a box, or an earlier, wrong mask together with its correction.
+
+        Args:
+            truth: NxSxS uint8.
+            rng: source of randomness.
+        """
+        self.truth, self.rng = truth, rng
+        self.coordinates: list[Tensor] = []
+        self.labels: list[Tensor] = []
+        self.boxes: Tensor | None = None
+        self.mask_logits: Tensor | None = None
+        self.kind = rng.choice(["click", "box", "mask"], p=[0.65, 0.2, 0.15])
+        if self.kind == "click":
+            self.click(np.zeros_like(truth))
+        elif self.kind == "box":
+            self.boxes = torch.from_numpy(np.stack([self._box(t) for t in truth]))
+        else:
+            wrong = np.stack([self._spoil(t) for t in truth])
+            logits = torch.from_numpy(wrong.astype(np.float32))[:, None] * 10 - 5
+            self.mask_logits = F.avg_pool2d(logits, 2) * float(rng.uniform(0.4, 2))
+            self.click(wrong)
+
+    @property
+    def ambiguous(self) -> bool:
+        """One click and nothing else: it may mean a lesion, its organ or the body."""
+        return self.kind == "click" and len(self.coordinates) == 1
+
+    @property
+    def points(self) -> tuple[Tensor, Tensor] | None:
+        """Nxk x2 (x, y) and Nxk labels, or None."""
+        return (torch.stack(self.coordinates, 1), torch.stack(self.labels, 1)) if self.coordinates else None
+
+    def click(self, masks: np.ndarray) -> None:
+        """Add to each structure the click that corrects ``masks`` (NxSxS); a perfect mask gets one more inside."""
+        coordinates, labels = [], []
+        for truth, mask in zip(self.truth, masks, strict=True):
+            click = next_click(truth, mask, self.rng)
+            row, column, foreground = click if click is not None else (*deepest_point(truth, self.rng), True)
+            coordinates.append((float(column), float(row)))
+            labels.append(float(foreground))
+        self.coordinates.append(torch.tensor(coordinates))
+        self.labels.append(torch.tensor(labels))
+
+    def _box(self, truth: np.ndarray) -> np.ndarray:
+        rows, columns = np.nonzero(truth.any(1))[0], np.nonzero(truth.any(0))[0]
+        box = np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)
+        sides = np.tile(box[2:] - box[:2] + 1, 2)
+        # People draw boxes up to a tenth too wide or too narrow.
+        return np.clip(box + self.rng.normal(0, 0.05, 4) * sides, 0, truth.shape[0] - 1).astype(np.float32)
+
+    def _spoil(self, truth: np.ndarray) -> np.ndarray:
+        """A wrong mask of the structure: eroded, dilated, shifted, cut or with a neighbour added."""
+        size = truth.shape[0]
+        mask = truth.copy()
+        radius = int(self.rng.integers(1, max(3, size // 20)))
+        kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+        for act in self.rng.choice(5, size=2, replace=False):
+            if act == 0:
+                mask = cv2.erode(mask, kernel)
+            elif act == 1:
+                mask = cv2.dilate(mask, kernel)
+            elif act == 2:
+                mask = np.roll(mask, self.rng.integers(-radius, radius + 1, 2), axis=(0, 1))
+            else:
+                centre = np.array(deepest_point(truth, self.rng)) + self.rng.normal(0, 2 * radius, 2)
+                disk = cv2.circle(np.zeros_like(mask), (int(centre[1]), int(centre[0])), 3 * radius, 1, -1)
+                mask = mask & ~disk & 1 if act == 3 else mask | disk
+        return mask
+
+
+def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy, weighted towards hard pixels, plus Dice loss of each mask.
+
+    Args:
+        logits: NxMxLxL.
+        target: Nx1xLxL, the share of each pixel that is inside.
+
+    Returns:
+        NxM.
+    """
+    target = target.expand_as(logits)
+    probability = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    focal = (entropy * (0.2 + (probability - target).abs().detach())).mean((-2, -1))
+    overlap = 2 * (probability * target).sum((-2, -1)) + 1
+    dice = 1 - overlap / (probability.sum((-2, -1)) + target.sum((-2, -1)) + 1)
+    return 4 * focal + dice
+
+
+def true_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """Intersection over union of the thresholded masks, NxM."""
+    inside, truth = logits > 0, (target > 0.5).expand_as(logits)
+    return (inside & truth).sum((-2, -1)) / (inside | truth).sum((-2, -1)).clamp(min=1)
+
+
+def training_loss(model: CausalSam, images: Tensor, masks: Tensor, rounds: int, rng: np.random.Generator) -> Tensor:
+    """Loss of one batch over a first prompt and ``rounds - 1`` corrections of the model's own masks.
+
+    Args:
+        model: in training.
+        images: Bx3xSxS in [0, 1].
+        masks: BxKxSxS uint8.
+        rounds: at least 1.
+        rng: source of the prompts' randomness.
+    """
+    structures = masks.shape[1]
+    embedding = model.encode(images)
+    embedding = Embedding(
+        embedding.features.repeat_interleave(structures, 0),
+        tuple(skip.repeat_interleave(structures, 0) for skip in embedding.skips),
+    )
+    truth = masks.flatten(0, 1)
+    target = F.avg_pool2d(truth[:, None].float(), 2)
+    prompts = Prompts(truth.numpy(), rng)
+    position = model.sam.prompt_encoder.get_dense_pe()
+    total = torch.zeros(())
+    for round_ in range(rounds):
+        sparse, dense = model.sam.prompt_encoder(prompts.points, prompts.boxes, prompts.mask_logits)
+        logits, iou = model.sam.mask_decoder.predict_masks(
+            embedding.features, position, sparse, dense, embedding.skips
+        )
+        logits, iou = logits.float(), iou.float()
+        losses = mask_loss(logits, target)
+        single, hypotheses = losses[:, 0], losses[:, 1:]
+        # The best hypothesis learns most; a little for all of them keeps none from dying.
+        best = 0.9 * hypotheses.amin(1) + 0.1 * hypotheses.mean(1)
+        total = total + (single + best if prompts.ambiguous else single + 0.25 * best).mean()
+        total = total + 0.5 * F.mse_loss(iou, true_iou(logits, target))
+        if round_ + 1 < rounds:
+            shown = logits[:, :1]
+            if prompts.ambiguous:  # the annotator sees the hypothesis that the model trusts most
+                pick = 1 + iou[:, 1:].argmax(1)
+                shown = logits[torch.arange(len(pick)), pick][:, None]
+            shown = shown.detach()
+            prompts.mask_logits = shown
+            prompts.click((model.upscale(shown)[:, 0] > 0).numpy().astype(np.uint8))
+    return total / rounds
+
+
+@torch.inference_mode()
+def predict_like_an_annotator(model: CausalSam, image: Tensor, truth: np.ndarray, clicks: int) -> list[np.ndarray]:
+    """Masks after 1, 2, … ``clicks`` clicks at the deepest points of the errors; image 3xSxS, truth SxS."""
+    embedding = model.encode(image[None])
+    mask, previous = np.zeros_like(truth), None
+    points: list[tuple[float, float]] = []
+    labels: list[float] = []
+    masks = []
+    for n in range(clicks):
+        click = next_click(truth, mask)
+        if click is not None:
+            points.append((float(click.column), float(click.row)))
+            labels.append(float(click.foreground))
+            decoded = model.decode(
+                embedding,
+                points=torch.tensor([points]),
+                point_labels=torch.tensor([labels]),
+                mask_logits=previous,
+                multimask=n == 0,
+            )
+            best = int(decoded.iou[0].argmax())
+            previous = decoded.logits[:, best : best + 1].float()
+            mask = (model.upscale(previous)[0, 0] > 0).numpy().astype(np.uint8)
+        masks.append(mask)
+    return masks
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Dice coefficient of two binary masks; 1 when both are empty."""
+    total = int(a.sum()) + int(b.sum())
+    return 1.0 if total == 0 else 2.0 * int((a & b).sum()) / total
+
+
+def validate(model: CausalSam, size: int, count: int, picture: Path | None) -> dict[str, float]:
+    """Mean Dice after 1, 3 and 5 clicks on a fixed generated set; draws some of it as a picture."""
+    scores: dict[int, list[float]] = {n: [] for n in VALIDATION_CLICKS}
+    tiles = []
+    stream = samples(size, 2, VALIDATION_SEED + size)
+    for n in range(count):
+        sample = next(stream)
+        image = torch.from_numpy(sample.image)
+        for truth in sample.masks:
+            masks = predict_like_an_annotator(model, image, truth, max(VALIDATION_CLICKS))
+            for clicks in VALIDATION_CLICKS:
+                scores[clicks].append(dice(masks[clicks - 1], truth))
+        if n < 16:
+            tiles.append(_tile(sample.image[1], truth, masks[0], masks[2]))
+    if picture is not None:
+        rows = [np.concatenate(tiles[n : n + 4], axis=1) for n in range(0, len(tiles) - 3, 4)]
+        cv2.imwrite(str(picture), np.concatenate(rows, axis=0))
+    return {f"dice@{n}": float(np.mean(scores[n])) for n in VALIDATION_CLICKS}
+
+
+def _tile(image: np.ndarray, truth: np.ndarray, first: np.ndarray, third: np.ndarray) -> np.ndarray:
+    """Image with the truth (green), and the masks after one (red) and three (yellow) clicks."""
+    tile = np.repeat((image * 255).astype(np.uint8)[..., None], 3, axis=2)
+    for mask, colour in ((truth, (0, 200, 0)), (first, (60, 60, 255)), (third, (0, 230, 255))):
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(tile, contours, -1, colour, 1)
+    return tile
+
+
+def bfloat16_is_faster(model: CausalSam, size: int) -> bool:
+    """Time the encoder both ways: processors without matrix units for bfloat16 are slower with it."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    images = torch.rand(4, 3, size, size)
+    seconds = {}
+    for use in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=use), torch.inference_mode():
+            model.encode(images)
+            start = time.perf_counter()
+            for _ in range(3):
+                model.encode(images)
+            seconds[use] = time.perf_counter() - start
+    return seconds[True] < seconds[False]
+
+
+class Run:
+    """State of a training run that survives being stopped: weights, average, optimiser and the time used."""
+
+    def __init__(self, out: Path, learning_rate: float) -> None:
+        self.out = out
+        self.checkpoint = out / "checkpoint.pt"
+        torch.manual_seed(0)
+        self.model = CausalSam(build_compact(), "compact").to(memory_format=torch.channels_last)
+        self.model.sam.image_encoder.requires_grad_(True)  # frozen everywhere but here
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}], lr=learning_rate
+        )
+        self.step, self.seconds, self.restarts = 0, 0.0, 0
+        if self.checkpoint.exists():
+            state = torch.load(self.checkpoint, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds, self.restarts = state["step"], state["seconds"], state["restarts"] + 1
+
+    def set_image_size(self, size: int) -> None:
+        """Change the input size of the model and of its average."""
+        set_image_size(self.model.sam, size)
+        set_image_size(self.average.sam, size)
+
+    def update_average(self) -> None:
+        """Exponential moving average of the weights, short at first."""
+        decay = min(0.999, (1 + self.step) / (20 + self.step))
+        with torch.no_grad():
+            for mean, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(new, 1 - decay)
+
+    def save(self) -> None:
+        """Write the checkpoint and the averaged weights; either is whole or absent whenever the process dies."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "restarts": self.restarts,
+        }
+        torch.save(state, self.checkpoint.with_suffix(".part"))
+        os.replace(self.checkpoint.with_suffix(".part"), self.checkpoint)
+        weights = {k: v.contiguous() for k, v in self.average.sam.state_dict().items()}
+        save_file(weights, self.out / "compact.safetensors.part", metadata={"model": "compact", "step": str(self.step)})
+        os.replace(self.out / "compact.safetensors.part", self.out / "compact.safetensors")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Run all stages within the time given, with checkpoints, a log and pictures."""
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    run = Run(arguments.out, arguments.learning_rate)
+    writer = SummaryWriter(arguments.out)
+    log = (arguments.out / "log.jsonl").open("a")
+    half = bfloat16_is_faster(run.model, 128)
+    total = arguments.minutes * 60
+    print(f"{sum(p.numel() for p in run.model.parameters()):,} parameters, bfloat16 {half}, from step {run.step}")
+    ends = np.cumsum([stage.share for stage in STAGES]) * total
+    for stage, end in zip(STAGES, ends, strict=True):
+        if run.seconds >= end:
+            continue
+        run.set_image_size(stage.size)
+        stream = PhantomStream(stage.size, arguments.structures, 1 + run.restarts)
+        loader = iter(DataLoader(stream, batch_size=stage.batch, num_workers=1, prefetch_factor=4))
+        rng = np.random.default_rng([run.restarts, stage.size])
+        since, next_save = time.monotonic(), run.seconds + 60 * arguments.save_minutes
+        losses, logged_at = [], run.seconds
+        while run.seconds < end:
+            images, masks = next(loader)
+            share = run.seconds / total
+            cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
+            rate = arguments.learning_rate * min(1, (run.step + 1) / 200) * cosine
+            for group in run.optimizer.param_groups:
+                group["lr"] = rate
+            rounds = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3]))
+            images = images.contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = training_loss(run.model, images, masks, rounds, rng)
+            run.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+            if torch.isfinite(norm):
+                run.optimizer.step()
+            run.step += 1
+            run.update_average()
+            losses.append(loss.item())
+            now = time.monotonic()
+            run.seconds, since = run.seconds + now - since, now
+            if run.step % 50 == 0:
+                speed = len(losses) * stage.batch / (run.seconds - logged_at)
+                record = {"step": run.step, "minutes": run.seconds / 60, "size": stage.size, "loss": np.mean(losses)}
+                report(record | {"images_per_second": speed, "learning_rate": rate}, log, writer)
+                losses, logged_at = [], run.seconds
+            if run.seconds >= next_save or run.seconds >= end:
+                next_save = run.seconds + 60 * arguments.save_minutes
+                run.save()
+                picture = arguments.out / f"examples-{run.step:06d}.png"
+                scores = validate(run.average, stage.size, arguments.validation, picture)
+                report({"step": run.step, "minutes": run.seconds / 60, "size": stage.size, **scores}, log, writer)
+                since = time.monotonic()  # validation does not count
+
+
+def report(record: dict[str, float], log, writer: SummaryWriter) -> None:
+    """Print a record, append it to the log, and send it to TensorBoard."""
+    print("  ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
+    log.write(json.dumps({k: float(v) for k, v in record.items()}) + "\n")
+    log.flush()
+    for key, value in record.items():
+        if key != "step":
+            writer.add_scalar(key, value, record["step"])
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/compact"), help="folder of the run")
+    parser.add_argument("--minutes", type=float, default=90, help="training time in all, restarts included")
+    parser.add_argument("--structures", type=int, default=3, help="structures segmented in each image")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest learning rate")
+    parser.add_argument("--save-minutes", type=float, default=5, help="time between checkpoints")
+    parser.add_argument("--validation", type=int, default=40, help="images of the generated validation set")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
