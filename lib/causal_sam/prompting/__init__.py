@@ -1,0 +1,7 @@
+"""From clicks and boxes on a volume to masks, with the embeddings kept between clicks."""
+
+from causal_sam.prompting.cache import EmbeddingCache
+from causal_sam.prompting.prediction import Prediction, SlicePrediction
+from causal_sam.prompting.predictor import Predictor
+
+__all__ = ["EmbeddingCache", "Prediction", "Predictor", "SlicePrediction"]

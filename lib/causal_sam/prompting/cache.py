@@ -1,0 +1,191 @@
+"""Embeddings are expensive and clicks are many: keep them in a bounded memory, and on disk if asked to."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import NamedTuple
+
+import diskcache
+import torch
+from cachetools import LRUCache
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as format_safetensors
+
+from causal_sam.errors import InputError
+from causal_sam.sam.embedding import Embedding
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_DISK_BYTES = 4 * 2**30
+
+
+class EmbeddingKey(NamedTuple):
+    """Everything that an embedding depends on.
+
+    Attributes:
+        volume: content hash of the volume's voxels.
+        axis: voxel axis that is perpendicular to the slice.
+        index: voxel index of the slice along ``axis``.
+        geometry: how the slice is turned and scaled into the model's input (`VolumeSlices.geometry`): two volumes of
+            the same voxels with different affines are different images.
+        window: low and high end of the intensity window.
+        encoder: hash of the encoder's weights.
+        adapter: adapter version.
+    """
+
+    volume: str
+    axis: int
+    index: int
+    geometry: tuple[int, ...]
+    window: tuple[float, float]
+    encoder: str
+    adapter: str
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the key, its name on disk."""
+        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()
+
+
+class _PlainDisk(diskcache.Disk):
+    """Disk format that never unpickles, so that a manipulated cache folder cannot run code."""
+
+    def get(self, key, raw):
+        if not raw:
+            raise ValueError("pickled key in the embedding cache")
+        return super().get(key, raw)
+
+    def fetch(self, mode, filename, value, read):
+        if mode == diskcache.core.MODE_PICKLE:
+            raise ValueError("pickled value in the embedding cache")
+        return super().fetch(mode, filename, value, read)
+
+
+class EmbeddingCache:
+    """Least-recently-used embeddings, shared by any number of threads.
+
+    An embedding that is asked for by several threads at once is computed once. Embeddings are kept in main memory,
+    wherever the model is.
+
+    Args:
+        max_bytes: limit of all tensors kept in memory. An embedding larger than this is handed out but not kept.
+        directory: folder of the disk tier, which outlives the process and may be shared by several; None for none.
+        max_disk_bytes: limit of the disk tier.
+
+    Raises:
+        InputError: ``directory`` cannot be used.
+    """
+
+    def __init__(
+        self, max_bytes: int, directory: Path | str | None = None, max_disk_bytes: int = DEFAULT_DISK_BYTES
+    ) -> None:
+        self._lock = threading.Lock()
+        self._memory: LRUCache[EmbeddingKey, Embedding] = LRUCache(max_bytes, getsizeof=lambda e: e.nbytes)
+        self._running: dict[EmbeddingKey, Future[Embedding]] = {}
+        self._disk: diskcache.Cache | None = None
+        if directory is not None:
+            try:
+                self._disk = diskcache.Cache(
+                    str(directory),
+                    disk=_PlainDisk,
+                    size_limit=max_disk_bytes,
+                    eviction_policy="least-recently-used",
+                )
+            except (OSError, sqlite3.Error) as error:
+                raise InputError(
+                    f"The embedding cache cannot use the folder {directory} ({error}); give a writable folder."
+                ) from error
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors that are kept in memory."""
+        with self._lock:
+            return int(self._memory.currsize)
+
+    def __len__(self) -> int:
+        """Number of embeddings kept in memory."""
+        with self._lock:
+            return len(self._memory)
+
+    def __contains__(self, key: EmbeddingKey) -> bool:
+        """Whether the embedding is in memory; does not count as a use."""
+        with self._lock:
+            return key in self._memory
+
+    def get_or_compute(self, key: EmbeddingKey, compute: Callable[[], Embedding]) -> Embedding:
+        """Return the embedding of ``key``, computing it if no tier has it.
+
+        While one thread computes, other callers of the same key wait for its result. If ``compute`` raises, all of
+        them get the exception, nothing is kept, and the next call tries again.
+        """
+        with self._lock:
+            if key in self._memory:
+                return self._memory[key]
+            future = self._running.get(key)
+            is_leader = future is None
+            if is_leader:
+                future = self._running[key] = Future()
+        if not is_leader:
+            return future.result()
+        try:
+            embedding = self._load(key)
+            if embedding is None:
+                embedding = _owning_its_memory(compute())
+                self._store(key, embedding)
+        except BaseException as error:
+            with self._lock:
+                del self._running[key]
+            future.set_exception(error)
+            raise
+        with self._lock:
+            if embedding.nbytes <= self._memory.maxsize:
+                self._memory[key] = embedding
+            del self._running[key]
+        future.set_result(embedding)
+        return embedding
+
+    def close(self) -> None:
+        """Close the files of the disk tier; what is stored stays."""
+        if self._disk is not None:
+            self._disk.close()
+
+    def _load(self, key: EmbeddingKey) -> Embedding | None:
+        """Read from the disk tier; a disk that fails is a miss, since the embedding can always be computed."""
+        if self._disk is None:
+            return None
+        try:
+            data = self._disk.get(key.digest())
+            if data is None:
+                return None
+            tensors = parse_safetensors(data)
+            skips = (tensors[f"skip{number}"] for number in range(len(tensors) - 1))
+            return _owning_its_memory(Embedding(tensors["features"], tuple(skips)))
+        except (OSError, sqlite3.Error, diskcache.Timeout, SafetensorError, KeyError, TypeError, ValueError) as error:
+            logger.warning("An embedding on disk could not be read and is computed again: %s", error)
+            return None
+
+    def _store(self, key: EmbeddingKey, embedding: Embedding) -> None:
+        if self._disk is None:
+            return
+        tensors = {"features": embedding.features}
+        tensors.update({f"skip{number}": skip for number, skip in enumerate(embedding.skips)})
+        try:
+            self._disk.set(key.digest(), format_safetensors(tensors))
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            logger.warning("An embedding could not be kept on disk: %s", error)
+
+
+def _owning_its_memory(embedding: Embedding) -> Embedding:
+    """Move the tensors to main memory, copying views: a view keeps all of its base alive, unseen by the limit."""
+
+    def own(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach().to("cpu").contiguous()
+        return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+    return Embedding(own(embedding.features), tuple(own(skip) for skip in embedding.skips))

@@ -1,0 +1,57 @@
+"""What a prediction is: the masks of the slices that were prompted, with what is needed to refine them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.imaging import SliceFrame
+
+
+@dataclass(frozen=True)
+class SlicePrediction:
+    """Answer for one slice.
+
+    Attributes:
+        mask: bool (rows, columns), canonical.
+        logits: float32 (rows, columns), canonical; positive is inside.
+        low_res_logits: float32 LxL of the model's mask grid; pass it on as ``previous`` to refine the mask.
+        predicted_iou: the model's own estimate of the overlap with the truth.
+    """
+
+    mask: NDArray[np.bool_]
+    logits: NDArray[np.float32]
+    low_res_logits: NDArray[np.float32]
+    predicted_iou: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answer for one set of prompts.
+
+    Attributes:
+        slices: voxel index along ``axis`` -> answer, in ascending order.
+        axis: voxel axis perpendicular to the slices.
+        shape: of the volume, in the file's voxel order.
+        frame: turns canonical slices into the file's voxel order.
+    """
+
+    slices: dict[int, SlicePrediction]
+    axis: int
+    shape: tuple[int, int, int]
+    frame: SliceFrame
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """A new bool array in the file's voxel order, False on slices that were not prompted."""
+        mask = np.zeros(self.shape, dtype=bool)
+        for index, answer in self.slices.items():
+            self.frame.insert(answer.mask, mask, index)
+        return mask
+
+    @property
+    def predicted_iou(self) -> float:
+        """Mean over the slices."""
+        return float(np.mean([answer.predicted_iou for answer in self.slices.values()]))

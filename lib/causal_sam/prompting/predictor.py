@@ -1,0 +1,175 @@
+"""Clicks and boxes in, masks out: the one object that applications talk to."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
+from causal_sam.prompting.ahead import AheadWorker
+from causal_sam.prompting.cache import EmbeddingCache
+from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.prediction import Prediction, SlicePrediction
+from causal_sam.prompting.prompts import Prompts, checked_previous
+from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.causal_sam import CausalSam
+
+DEFAULT_CACHE_BYTES = 512 * 2**20
+_session_numbers = itertools.count()
+
+
+class _Session:
+    """A volume and the number by which the worker knows what was begun for it."""
+
+    def __init__(self, slices: VolumeSlices) -> None:
+        self.slices = slices
+        self.number = next(_session_numbers)
+
+
+class Predictor:
+    """Segments the slices of a volume that the user prompts.
+
+    Safe to use from several threads. A prediction belongs to the volume that was set when it began; requests on
+    different volumes at the same time use one predictor each, from `for_volume`.
+
+    Args:
+        model: in evaluation mode.
+        cache: of embeddings; by default 512 MiB of memory.
+        ahead: how many slices on each side of a prompted one are encoded in the background; 0 for none.
+    """
+
+    def __init__(self, model: CausalSam, cache: EmbeddingCache | None = None, *, ahead: int = 1) -> None:
+        self.model = model
+        self._encoder = SliceEncoder(model, EmbeddingCache(DEFAULT_CACHE_BYTES) if cache is None else cache)
+        self._ahead = ahead
+        self._worker = AheadWorker()
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+
+    @property
+    def cache(self) -> EmbeddingCache:
+        """The embeddings."""
+        return self._encoder.cache
+
+    def set_volume(self, volume: Volume, plane: str = "auto") -> None:
+        """Choose the volume of the predictions to come; work ahead for the one before is given up.
+
+        Args:
+            volume: 3D; a 2D image has one axis of size 1.
+            plane: "auto" (the plane in which the image was acquired), "axial", "coronal" or "sagittal".
+
+        Raises:
+            InputError: there is no such plane.
+        """
+        session = _Session(VolumeSlices(volume, plane, self.model.image_size))
+        with self._lock:
+            former, self._session = self._session, session
+        if former is not None:
+            self._worker.cancel(former.number)
+
+    def for_volume(self, volume: Volume, plane: str = "auto") -> Predictor:
+        """Return a predictor for one volume that shares this one's model, cache and background thread.
+
+        Raises:
+            InputError: there is no such plane.
+        """
+        predictor = copy.copy(self)
+        predictor._lock = threading.Lock()
+        predictor._session = None
+        predictor.set_volume(volume, plane)
+        return predictor
+
+    def predict(
+        self,
+        foreground: Sequence[Sequence[float]] = (),
+        background: Sequence[Sequence[float]] = (),
+        box: Sequence[float] | None = None,
+        previous: Mapping[int, NDArray[np.floating]] | None = None,
+    ) -> Prediction:
+        """Segment every slice that has a foreground point or lies inside the box.
+
+        One foreground point alone can mean a part or the whole: of three hypotheses the one with the best predicted
+        IoU is taken. Any further prompt decides, so the model's single answer is taken.
+
+        Args:
+            foreground: voxel indices (i, j, k) of the file inside the structure.
+            background: voxel indices (i, j, k) of the file outside of it. A slice may have background points alone if
+                ``previous`` has its mask.
+            box: (i0, i1, j0, j1, k0, k1) voxel indices, both ends inclusive.
+            previous: slice index -> LxL ``low_res_logits`` of the mask that the prompts correct.
+
+        Raises:
+            InputError: no volume is set, or a prompt cannot be used; the sentence says which and what is valid.
+        """
+        with self._lock:
+            session = self._session
+        if session is None:
+            raise InputError("Set a volume before predicting.")
+        slices = session.slices
+        prompts = Prompts.checked(slices.volume.shape, foreground, background, box)
+        refined = checked_previous(previous, slices.volume.shape[slices.axis], self.model.mask_size)
+        indices = prompts.slices(slices.axis, refined)
+        with self._worker.foreground():
+            answers = {
+                index: self._predict_slice(slices, index, prompts.on_slice(slices.axis, index), refined.get(index))
+                for index in indices
+            }
+        self._encode_ahead(session, indices)
+        return Prediction(answers, slices.axis, slices.volume.shape, slices.frame)
+
+    def close(self) -> None:
+        """Give up work ahead and wait for what runs; also for predictors made by `for_volume`."""
+        self._worker.close()
+
+    @torch.inference_mode()
+    def _predict_slice(
+        self, slices: VolumeSlices, index: int, prompts: Prompts, previous: NDArray[np.float32] | None
+    ) -> SlicePrediction:
+        device = self.model.device
+        embedding = self._encoder.embedding(slices, index).to(device)
+        points = point_labels = boxes = mask_logits = None
+        clicked = prompts.foreground + prompts.background
+        if clicked:
+            points = slices.points(clicked)[None].to(device)
+            labels = [1] * len(prompts.foreground) + [0] * len(prompts.background)
+            point_labels = torch.tensor([labels], device=device)
+        if prompts.box is not None:
+            boxes = slices.box(prompts.box)[None].to(device)
+        if previous is not None:
+            mask_logits = torch.from_numpy(previous)[None, None].to(device)
+        decoded = self.model.decode(
+            embedding,
+            points=points,
+            point_labels=point_labels,
+            boxes=boxes,
+            mask_logits=mask_logits,
+            multimask=len(clicked) == 1 and boxes is None and mask_logits is None,
+        )
+        best = int(decoded.iou[0].argmax())
+        low_res = decoded.logits[0, best].float().cpu()
+        logits = slices.logits(low_res)
+        return SlicePrediction(logits > 0, logits, low_res.numpy(), float(decoded.iou[0, best]))
+
+    def _encode_ahead(self, session: _Session, indices: Iterable[int]) -> None:
+        """Ask for the neighbours of the slices that were prompted, nearest first."""
+        prompted = sorted(indices)
+        count = session.slices.volume.shape[session.slices.axis]
+        wanted: dict[int, None] = {}
+        for distance in range(1, self._ahead + 1):
+            for index in prompted:
+                wanted.update(dict.fromkeys((index + distance, index - distance)))
+        wanted_here = [index for index in wanted if 0 <= index < count and index not in set(prompted)]
+
+        def task(index: int):
+            return lambda: self._encoder.embedding(session.slices, index)
+
+        with self._lock:  # a volume set meanwhile has cancelled this session's work: do not begin new
+            if self._session is session:
+                self._worker.submit(session.number, [task(index) for index in wanted_here])

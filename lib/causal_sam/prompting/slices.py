@@ -1,0 +1,123 @@
+"""How the slices of a volume enter the model, and how what the model says comes back to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
+
+# Enough to tell any two real spacings apart, few enough to hide the rounding of an oblique affine: the size of the
+# model's input must not depend on the order in which a file stores its voxels.
+SPACING_DIGITS = 5
+
+
+class VolumeSlices:
+    """The canonical slices of one volume, scaled for one model.
+
+    All rows and columns are canonical (`SliceFrame`), so that the model sees the same picture of the same anatomy,
+    however the file orders its voxels. Positions of voxels are their centres.
+
+    Args:
+        volume: any 3D volume.
+        plane: "auto", "axial", "coronal" or "sagittal".
+        image_size: side S of the model's square input in pixels.
+
+    Attributes:
+        axis: voxel axis perpendicular to the slices.
+        rows, columns: size of a slice in voxels.
+        height, width: size of a slice in pixels of the input; pixels are square in mm and the longer side is S.
+        geometry: numbers that, with the voxels, the axis and the window, determine every input image.
+    """
+
+    def __init__(self, volume: Volume, plane: str, image_size: int) -> None:
+        self.volume = volume
+        self.axis = slice_axis(volume, plane)
+        self.frame = SliceFrame(volume.affine, volume.shape, self.axis)
+        self.window = intensity_window(volume)
+        self._image_size = image_size
+        self.rows, self.columns = self.frame.extract(volume.array, 0).shape
+        row_mm, column_mm = (float(f"{spacing:.{SPACING_DIGITS}g}") for spacing in self.frame.spacing_rc)
+        longest_mm = max(self.rows * row_mm, self.columns * column_mm)
+        self.height = max(1, round(self.rows * row_mm / longest_mm * image_size))
+        self.width = max(1, round(self.columns * column_mm / longest_mm * image_size))
+        self.geometry = (self.height, self.width, *self._orientation())
+
+    def image(self, index: int) -> Tensor:
+        """Model input of one slice: 1x3xhxw in [0, 1], the previous, this and the next slice as channels.
+
+        At the ends of the volume the slice itself stands in for the neighbour that is missing.
+        """
+        previous, following = self.frame.neighbours(index)
+        channels = [
+            self.window.apply(np.ascontiguousarray(self.frame.extract(self.volume.array, number)))
+            for number in (previous, index, following)
+        ]
+        image = torch.from_numpy(np.stack(channels)).unsqueeze(0)
+        return F.interpolate(
+            image, (self.height, self.width), mode="bilinear", align_corners=False, antialias=True
+        ).clamp_(0.0, 1.0)
+
+    def points(self, voxels: tuple[tuple[int, int, int], ...]) -> Tensor:
+        """Voxels (i, j, k) -> Nx2 (x, y) in pixels of the input."""
+        positions = [self.frame.to_slice(voxel) for voxel in voxels]
+        return torch.tensor(
+            [[self._pixel(column, self._scale_x), self._pixel(row, self._scale_y)] for _, row, column in positions],
+            dtype=torch.float32,
+        ).reshape(-1, 2)
+
+    def box(self, box: tuple[int, int, int, int, int, int]) -> Tensor:
+        """Box in voxels (ends inclusive) -> 4 numbers (x0, y0, x1, y1), first and last pixel of the input inside it."""
+        _, row_a, column_a = self.frame.to_slice(box[0::2])
+        _, row_b, column_b = self.frame.to_slice(box[1::2])
+        x0, x1 = _pixels_between(min(column_a, column_b), max(column_a, column_b), self._scale_x)
+        y0, y1 = _pixels_between(min(row_a, row_b), max(row_a, row_b), self._scale_y)
+        return torch.tensor([x0, y0, x1, y1], dtype=torch.float32)
+
+    def logits(self, low_res: Tensor) -> NDArray[np.float32]:
+        """Interpolate LxL logits, which cover the whole SxS input, at the centre of every voxel of the slice.
+
+        Sampling at the voxels leaves the padding out exactly, also where its edge is between two logits.
+        """
+        x = (torch.arange(self.columns, dtype=torch.float32) + 0.5) * (2 * self._scale_x / self._image_size) - 1
+        y = (torch.arange(self.rows, dtype=torch.float32) + 0.5) * (2 * self._scale_y / self._image_size) - 1
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
+        sampled = F.grid_sample(
+            low_res[None, None].float().cpu(), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return sampled[0, 0].numpy()
+
+    @property
+    def _scale_x(self) -> float:
+        return self.width / self.columns
+
+    @property
+    def _scale_y(self) -> float:
+        return self.height / self.rows
+
+    @staticmethod
+    def _pixel(voxel: int, scale: float) -> float:
+        """Centre of a voxel in pixels, where 0 is the centre of the first pixel."""
+        return (voxel + 0.5) * scale - 0.5
+
+    def _orientation(self) -> tuple[int, ...]:
+        """Where two corners of the first slice go, and which of its neighbours comes first."""
+        far = [size - 1 for size in self.volume.shape]
+        in_plane = next(axis for axis in range(3) if axis != self.axis)
+        corner = [0, 0, 0]
+        corner[in_plane] = far[in_plane]
+        return (
+            *self.frame.to_slice((0, 0, 0))[1:],
+            *self.frame.to_slice(tuple(corner))[1:],
+            *self.frame.neighbours(0),
+        )
+
+
+def _pixels_between(first: int, last: int, scale: float) -> tuple[float, float]:
+    """First and last pixel that a run of voxels covers; the middle of the run if it is thinner than a pixel."""
+    low, high = first * scale - 0.5, (last + 1) * scale - 0.5
+    inset = min(0.5, (high - low) / 2)
+    return low + inset, high - inset

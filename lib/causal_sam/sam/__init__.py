@@ -1,0 +1,19 @@
+"""The model: `segment_anything`'s classes, a compact network of the same kind, and the weights of all of them."""
+
+from causal_sam.sam.causal_sam import CausalSam, Decoded
+from causal_sam.sam.checkpoints import CheckpointFile, checkpoint_dir, fetch_checkpoint, load_state_dict
+from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.registry import MODELS, ModelSpec, load_model
+
+__all__ = [
+    "MODELS",
+    "CausalSam",
+    "CheckpointFile",
+    "Decoded",
+    "Embedding",
+    "ModelSpec",
+    "checkpoint_dir",
+    "fetch_checkpoint",
+    "load_model",
+    "load_state_dict",
+]
