@@ -29,7 +29,7 @@ from causal_sam.errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "CAUSAL_SAM_CACHE"
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16  # a cut connection loses the chunk it was in
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 MAX_RESUMPTIONS = 20
 
