@@ -58,6 +58,30 @@ class Predictor:
         """The embeddings."""
         return self._encoder.cache
 
+    @property
+    def slices(self) -> VolumeSlices:
+        """Geometry of the volume that is set: the slice axis, and the frame of its canonical slices.
+
+        Raises:
+            InputError: no volume is set.
+        """
+        with self._lock:
+            session = self._session
+        if session is None:
+            raise InputError("Set a volume before predicting.")
+        return session.slices
+
+    def mask_prompt(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Turn a mask of a slice that is not from this model, say an edited one, into a value for ``previous``.
+
+        Args:
+            mask: bool (rows, columns), canonical.
+
+        Returns:
+            LxL logits.
+        """
+        return self.slices.low_res_prompt(mask, self.model.mask_size)
+
     def set_volume(self, volume: Volume, plane: str = "auto") -> None:
         """Choose the volume of the predictions to come; work ahead for the one before is given up.
 
@@ -123,6 +147,10 @@ class Predictor:
             }
         self._encode_ahead(session, indices)
         return Prediction(answers, slices.axis, slices.volume.shape, slices.frame)
+
+    def wait_ahead(self, timeout: float | None = None) -> bool:
+        """Wait for the work ahead; return False if it is not done after ``timeout`` seconds."""
+        return self._worker.wait(timeout)
 
     def close(self) -> None:
         """Give up work ahead and wait for what runs; also for predictors made by `for_volume`."""

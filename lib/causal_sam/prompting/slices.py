@@ -14,6 +14,9 @@ from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
 # model's input must not depend on the order in which a file stores its voxels.
 SPACING_DIGITS = 5
 
+# How sure a mask prompt made from a binary mask is; the models' own logits are of this size well inside a structure.
+MASK_PROMPT_LOGIT = 8.0
+
 
 class VolumeSlices:
     """The canonical slices of one volume, scaled for one model.
@@ -89,6 +92,28 @@ class VolumeSlices:
             low_res[None, None].float().cpu(), grid, mode="bilinear", padding_mode="border", align_corners=False
         )
         return sampled[0, 0].numpy()
+
+    def low_res_prompt(self, mask: NDArray[np.bool_], mask_size: int) -> NDArray[np.float32]:
+        """Turn a mask that is not from the model into a mask prompt.
+
+        Args:
+            mask: bool (rows, columns), canonical.
+            mask_size: side L of the model's mask grid.
+
+        Returns:
+            float32 LxL: `MASK_PROMPT_LOGIT` inside, minus that outside and in the padding, between them on the border.
+        """
+        size = [max(1, round(side * mask_size / self._image_size)) for side in (self.height, self.width)]
+        inside = F.interpolate(
+            torch.from_numpy(np.array(mask, dtype=np.float32))[None, None],
+            size,
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        prompt = np.full((mask_size, mask_size), -MASK_PROMPT_LOGIT, dtype=np.float32)
+        prompt[: size[0], : size[1]] = (2 * inside[0, 0].numpy() - 1) * MASK_PROMPT_LOGIT
+        return prompt
 
     @property
     def _scale_x(self) -> float:
