@@ -1,0 +1,140 @@
+"""Fixtures of the end-to-end tests: an Orthanc with two studies, the MONAI Label server on it, and a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from . import servers
+from .studies import Study, write_study
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from .ohif import Viewer
+
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",  # CI runs as root
+    "--use-angle=swiftshader",  # the viewer needs WebGL, also where there is no GPU
+    "--enable-unsafe-swiftshader",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+]
+ARTIFACTS = servers.ROOT / "artifacts" / "e2e"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tools() -> None:
+    """Skip what cannot run here; on CI, which installs everything, a missing tool is a failure."""
+    missing = []
+    if servers.ORTHANC_EXECUTABLE is None:
+        missing.append("Orthanc (Debian package orthanc)")
+    if not servers.DICOMWEB_PLUGIN.exists():
+        missing.append("Orthanc's DICOMweb plugin (Debian package orthanc-dicomweb)")
+    if CHROMIUM is None:
+        missing.append("Chromium (Debian package chromium)")
+    if missing:
+        report = pytest.fail if os.environ.get("CI") else pytest.skip
+        report(f"the end-to-end tests need {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def ct(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The CT study in Orthanc."""
+    return write_study(tmp_path_factory.mktemp("studies") / "ct", "CT")
+
+
+@pytest.fixture(scope="session")
+def mr(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The MR study in Orthanc."""
+    return write_study(tmp_path_factory.mktemp("studies") / "mr", "MR")
+
+
+@pytest.fixture(scope="session")
+def orthanc_url(_tools: None, ct: Study, mr: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of an Orthanc that holds the CT and the MR study."""
+    with servers.orthanc(tmp_path_factory.mktemp("orthanc")) as url:
+        for study in (ct, mr):
+            servers.upload(url, study.folder)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def server(orthanc_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of the MONAI Label server that serves Orthanc's studies; its log is kept as an artefact."""
+    folder = tmp_path_factory.mktemp("monailabel")
+    try:
+        with servers.monai_label(f"{orthanc_url}/dicom-web", folder) as url:
+            yield url
+    finally:
+        ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "monailabel.log", ARTIFACTS)
+
+
+@pytest.fixture(scope="session")
+def browser(_tools: None) -> Iterator[Browser]:
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def open_study(browser: Browser, server: str) -> Iterator[Callable[[Study], Viewer]]:
+    """Open a study in OHIF, connect the MONAI Label panel, and unfold its point prompts."""
+    from .ohif import Viewer
+
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    # The viewer's pages ask for web fonts; no test may depend on, or wait for, anything outside this machine.
+    context.route(lambda url: not url.startswith(server), lambda route: route.abort())
+
+    def open_in_new_tab(study: Study) -> Viewer:
+        viewer = Viewer(context.new_page())
+        viewer.open(server, study.study_uid)
+        viewer.connect(server)
+        viewer.points.open()
+        return viewer
+
+    yield open_in_new_tab
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def _ct_viewer(open_study: Callable[[Study], Viewer], ct: Study) -> Viewer:
+    return open_study(ct)
+
+
+@pytest.fixture(scope="session")
+def _mr_viewer(open_study: Callable[[Study], Viewer], mr: Study) -> Viewer:
+    return open_study(mr)
+
+
+@pytest.fixture
+def ct_viewer(_ct_viewer: Viewer, request: pytest.FixtureRequest) -> Iterator[Viewer]:
+    """OHIF with the CT study, no points set; each test uses a label of its own. A picture is kept after the test."""
+    yield from _for_one_test(_ct_viewer, request.node.name)
+
+
+@pytest.fixture
+def mr_viewer(_mr_viewer: Viewer, request: pytest.FixtureRequest) -> Iterator[Viewer]:
+    """OHIF with the MR study, no points set. A picture is kept after the test."""
+    yield from _for_one_test(_mr_viewer, request.node.name)
+
+
+def _for_one_test(viewer: Viewer, name: str) -> Iterator[Viewer]:
+    viewer.page.bring_to_front()
+    viewer.points.clear()
+    yield viewer
+    viewer.screenshot(ARTIFACTS / f"{name}.png")

@@ -1,0 +1,158 @@
+"""A clinician's clicks in OHIF: what goes to the server, what comes back, and what the viewer then shows."""
+
+import numpy as np
+import pytest
+import requests
+from scipy import ndimage
+
+pytest.importorskip("playwright.sync_api", reason="the end-to-end tests need the package playwright")
+
+from .ohif import Inference, Viewer, Voxel  # noqa: E402
+from .studies import Study  # noqa: E402
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+MODEL = "causal_sam"
+
+# Dice with the true organ, on the clicked slice, that one click in its middle must reach.
+MINIMUM_DICE = 0.5
+
+# Difference between the highest and the lowest of red, green and blue from which a pixel counts as coloured.
+COLOUR = 15
+
+
+def dice(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Return the Dice overlap of two boolean arrays of one shape."""
+    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+
+
+def inmost(region: np.ndarray, k: int) -> Voxel:
+    """Return the voxel of slice `k` that lies deepest inside `region` (I, J, K)."""
+    depth = ndimage.distance_transform_edt(np.pad(region[:, :, k], 1))[1:-1, 1:-1]
+    i, j = np.unravel_index(depth.argmax(), depth.shape)
+    return int(i), int(j), k
+
+
+def farthest(region: np.ndarray, voxel: Voxel) -> Voxel:
+    """Return the voxel of `region` (I, J, K), on the slice of `voxel` and off its rim, that is farthest from `voxel`."""
+    i, j, k = voxel
+    candidates = np.argwhere(ndimage.binary_erosion(region[:, :, k], iterations=2))
+    x, y = candidates[np.linalg.norm(candidates - (i, j), axis=1).argmax()]
+    return int(x), int(y), k
+
+
+def largest_slice(organ: np.ndarray) -> int:
+    """Return the index of the slice in which `organ` (I, J, K) has the largest area."""
+    return int(organ.sum(axis=(0, 1)).argmax())
+
+
+def segment_with_one_click(viewer: Viewer, study: Study, label: str) -> tuple[Voxel, Inference]:
+    """Click in the middle of the organ `label` and run the model; return the clicked voxel and what it gave."""
+    viewer.points.choose_model(MODEL)
+    viewer.points.choose_label(label)
+    voxel = inmost(study.organs[label], largest_slice(study.organs[label]))
+    viewer.click(voxel)
+    return voxel, viewer.points.run()
+
+
+def on_slice(region: np.ndarray, k: int) -> np.ndarray:
+    """Return the voxels (N, 3) of `region` (I, J, K) that lie on slice `k`."""
+    return np.column_stack([np.argwhere(region[:, :, k]), np.full(region[:, :, k].sum(), k)])
+
+
+def assert_segments(mask: np.ndarray, voxel: Voxel, organ: np.ndarray) -> None:
+    """Assert that `mask` is the answer to one click on `voxel` of `organ`: on the volume's grid, there, and that organ."""
+    assert mask.shape == organ.shape
+    assert mask[voxel]
+    assert dice(mask[:, :, voxel[2]], organ[:, :, voxel[2]]) >= MINIMUM_DICE
+    assert mask.sum() < 2 * organ.sum(), "the mask is not confined to the organ"
+
+
+def test_click_on_an_organ_shows_its_mask(ct_viewer: Viewer, ct: Study) -> None:
+    """One click: the literal request, a mask of the organ in the reply, and that very mask on display, in colour."""
+    assert MODEL in ct_viewer.points.models()
+    assert set(ct.organs) <= set(ct_viewer.points.labels())
+    k = largest_slice(ct.organs["liver"])
+    ct_viewer.show_slice(k)
+    grey = ct_viewer.colourfulness(on_slice(ct.organs["liver"], k)).mean()
+
+    voxel, inference = segment_with_one_click(ct_viewer, ct, "liver")
+
+    assert inference.status == 200
+    assert inference.params["foreground"] == [list(voxel)]
+    assert inference.params["background"] == []
+    assert_segments(inference.mask, voxel, ct.organs["liver"])
+    np.testing.assert_array_equal(ct_viewer.segmentation("liver"), inference.mask)
+    ct_viewer.wait_until(lambda: ct_viewer.colourfulness(on_slice(inference.mask, k)).mean() > grey + COLOUR)
+    assert ct_viewer.colourfulness(on_slice(~ndimage.binary_dilation(inference.mask), k)).mean() < COLOUR
+
+
+def test_background_click_takes_its_place_out(ct_viewer: Viewer, ct: Study) -> None:
+    """A background click after the first result is sent beside the first click and leaves the mask without it."""
+    first, inference = segment_with_one_click(ct_viewer, ct, "spleen")
+    before = inference.mask
+    ct_viewer.points.choose_label("background")
+    wrong = farthest(before, first)
+    ct_viewer.click(wrong)
+    ct_viewer.points.choose_label("spleen")
+
+    refined = ct_viewer.points.run()
+
+    assert refined.params["foreground"] == [list(first)]
+    assert refined.params["background"] == [list(wrong)]
+    assert refined.mask[first]
+    assert not refined.mask[wrong]
+    np.testing.assert_array_equal(ct_viewer.segmentation("spleen"), refined.mask)
+
+
+def test_click_on_another_slice_adds_that_slice(ct_viewer: Viewer, ct: Study) -> None:
+    """A second foreground click two slices on extends the mask; the first slice stays as it was."""
+    first, inference = segment_with_one_click(ct_viewer, ct, "left kidney")
+    k = first[2] + 2
+    second = inmost(ct.organs["left kidney"], k)
+    ct_viewer.click(second)
+
+    both = ct_viewer.points.run()
+
+    assert both.params["foreground"] == [list(first), list(second)]
+    assert_segments(both.mask, first, ct.organs["left kidney"])
+    assert_segments(both.mask, second, ct.organs["left kidney"])
+    np.testing.assert_array_equal(ct_viewer.segmentation("left kidney"), both.mask)
+
+
+def test_labels_stay_apart(ct_viewer: Viewer, ct: Study) -> None:
+    """Segmenting a second organ leaves the first one on display."""
+    segment_with_one_click(ct_viewer, ct, "left kidney")
+    left = ct_viewer.segmentation("left kidney")
+
+    _, inference = segment_with_one_click(ct_viewer, ct, "right kidney")
+
+    assert left.any()
+    np.testing.assert_array_equal(ct_viewer.segmentation("left kidney"), left)
+    np.testing.assert_array_equal(ct_viewer.segmentation("right kidney"), inference.mask & ~left)
+
+
+def test_run_without_points_fails_and_keeps_the_mask(ct_viewer: Viewer, ct: Study, server: str) -> None:
+    """No points: the server says what is missing, the viewer reports the failure, and the mask stays on display."""
+    segment_with_one_click(ct_viewer, ct, "right kidney")
+    before = ct_viewer.segmentation("right kidney")
+    ct_viewer.points.clear()
+
+    refused = ct_viewer.points.run()
+
+    assert before.any()
+    assert refused.status == 422
+    assert "foreground" in refused.detail
+    np.testing.assert_array_equal(ct_viewer.segmentation("right kidney"), before)
+    assert requests.get(f"{server}/info/", timeout=30).status_code == 200
+
+
+def test_mr_series_is_listed_and_segmented(mr_viewer: Viewer, ct: Study, mr: Study, server: str) -> None:
+    """The server lists the MR series beside the CT one, and a click in the MR gives the organ."""
+    assert requests.get(f"{server}/info/", timeout=30).json()["datastore"]["total"] == 2
+
+    voxel, inference = segment_with_one_click(mr_viewer, mr, "liver")
+
+    assert inference.status == 200
+    assert_segments(inference.mask, voxel, mr.organs["liver"])
+    np.testing.assert_array_equal(mr_viewer.segmentation("liver"), inference.mask)
