@@ -1,0 +1,23 @@
+"""Volumes with their geometry: reading, intensity normalisation, canonical slices, patient directions, writing masks."""
+
+from causal_sam.imaging.directions import DIRECTIONS, axis_towards, direction_vector
+from causal_sam.imaging.frames import PLANES, SliceFrame, slice_axis
+from causal_sam.imaging.intensity import IntensityWindow, intensity_window
+from causal_sam.imaging.reading import read_volume
+from causal_sam.imaging.volume import Volume
+from causal_sam.imaging.writing import MASK_EXTENSIONS, write_mask
+
+__all__ = [
+    "DIRECTIONS",
+    "MASK_EXTENSIONS",
+    "PLANES",
+    "IntensityWindow",
+    "SliceFrame",
+    "Volume",
+    "axis_towards",
+    "direction_vector",
+    "intensity_window",
+    "read_volume",
+    "slice_axis",
+    "write_mask",
+]

@@ -1,0 +1,125 @@
+"""Canonical slices: the same anatomy gives the same picture, in whatever order a file stores its voxels.
+
+Only axes are swapped and flipped, so no voxel is ever interpolated and the way back is exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging.directions import patient_axes
+from causal_sam.imaging.volume import Volume
+
+PLANES = ("auto", "axial", "coronal", "sagittal")
+# Patient axis (0 left-right, 1 posterior-anterior, 2 inferior-superior) perpendicular to each plane.
+_NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
+# Radiological display, for the patient axis of the normal: the patient axis and the sign of rows, columns and slices.
+_DISPLAY = {
+    2: ((1, -1), (0, -1), (2, 1)),  # axial: to posterior, to left; slices to superior
+    1: ((2, -1), (0, -1), (1, 1)),  # coronal: to inferior, to left; slices to anterior
+    0: ((2, -1), (1, -1), (0, -1)),  # sagittal: to inferior, to posterior; slices to left
+}
+# Slices this much thicker than the pixels are wide were acquired as slices; other planes would be a blurred reformat.
+THICK_SLICES = 1.5
+
+
+def slice_axis(volume: Volume, plane: str = "auto") -> int:
+    """Return the voxel axis perpendicular to the slices that are segmented.
+
+    Args:
+        volume: any volume.
+        plane: one of `PLANES`. "auto" is the plane of acquisition where it can be seen: a volume of one slice, or
+            with one voxel side at least 1.5 times each of the others; otherwise it is axial.
+
+    Raises:
+        InputError: the plane is unknown.
+    """
+    if plane not in PLANES:
+        raise InputError(f"Plane must be one of {', '.join(PLANES)}, not {plane!r}.")
+    if plane == "auto":
+        single = [axis for axis, size in enumerate(volume.shape) if size == 1]
+        if len(single) == 1:
+            return single[0]
+        spacing = np.array(volume.spacing)
+        thickest = int(spacing.argmax())
+        # Rounded, so that the rounding errors of an oblique affine do not decide.
+        if round(float(spacing[thickest] / np.delete(spacing, thickest).max()), 3) >= THICK_SLICES:
+            return thickest
+        plane = "axial"
+    return next(axis for axis, (patient, _) in enumerate(patient_axes(volume.affine)) if patient == _NORMALS[plane])
+
+
+class SliceFrame:
+    """Radiological view of the slices along one voxel axis.
+
+    Rows and columns: axial slices run to posterior and to the patient's left, coronal ones to inferior and left,
+    sagittal ones to inferior and posterior. `index` is always the voxel index along ``axis`` in the file's order.
+
+    Args:
+        affine: 4x4, voxel index -> RAS+ millimetre.
+        shape: (I, J, K).
+        axis: voxel axis perpendicular to the slices: 0, 1 or 2.
+    """
+
+    def __init__(self, affine: NDArray[np.float64], shape: tuple[int, int, int], axis: int) -> None:
+        axes = patient_axes(affine)
+        self.axis = axis
+        self.volume_shape = tuple(shape)
+        self.count = shape[axis]
+        voxel_axis = {patient: voxel for voxel, (patient, _) in enumerate(axes)}
+        (row, row_sign), (column, column_sign), (_, slice_sign) = _DISPLAY[axes[axis][0]]
+        self._row_axis, self._column_axis = voxel_axis[row], voxel_axis[column]
+        self._flip_rows = axes[self._row_axis][1] != row_sign
+        self._flip_columns = axes[self._column_axis][1] != column_sign
+        self._step = 1 if axes[axis][1] == slice_sign else -1
+        spacing = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
+        self.spacing_rc = (float(spacing[self._row_axis]), float(spacing[self._column_axis]))
+
+    @property
+    def shape_rc(self) -> tuple[int, int]:
+        """Rows and columns of a slice."""
+        return self.volume_shape[self._row_axis], self.volume_shape[self._column_axis]
+
+    def extract(self, array: NDArray, index: int) -> NDArray:
+        """Return slice ``index`` of an (I, J, K) array as a view of rows x columns."""
+        return self._display(self._plane(array, index))
+
+    def insert(self, mask: NDArray, array: NDArray, index: int) -> None:
+        """Write rows x columns into slice ``index`` of an (I, J, K) array, in place."""
+        self._display(self._plane(array, index))[...] = mask
+
+    def to_slice(self, voxel: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return (index, row, column) of a voxel (i, j, k)."""
+        row, column = voxel[self._row_axis], voxel[self._column_axis]
+        rows, columns = self.shape_rc
+        return (
+            int(voxel[self.axis]),
+            int(rows - 1 - row if self._flip_rows else row),
+            int(columns - 1 - column if self._flip_columns else column),
+        )
+
+    def to_voxel(self, index: int, row: int, column: int) -> tuple[int, int, int]:
+        """Return the voxel (i, j, k) at a row and column of slice ``index``."""
+        rows, columns = self.shape_rc
+        voxel = [0, 0, 0]
+        voxel[self.axis] = int(index)
+        voxel[self._row_axis] = int(rows - 1 - row if self._flip_rows else row)
+        voxel[self._column_axis] = int(columns - 1 - column if self._flip_columns else column)
+        return tuple(voxel)
+
+    def neighbours(self, index: int) -> tuple[int, int]:
+        """Return the indices of the previous and the next slice: inferior and superior of an axial one, and so on.
+
+        At an end of the volume the slice itself stands in.
+        """
+        last = self.count - 1
+        return min(max(index - self._step, 0), last), min(max(index + self._step, 0), last)
+
+    def _plane(self, array: NDArray, index: int) -> NDArray:
+        return array[(slice(None),) * self.axis + (index,)]
+
+    def _display(self, plane: NDArray) -> NDArray:
+        view = plane if self._row_axis < self._column_axis else plane.T
+        return view[:: -1 if self._flip_rows else 1, :: -1 if self._flip_columns else 1]

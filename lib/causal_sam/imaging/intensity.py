@@ -1,0 +1,61 @@
+"""Intensity normalisation: Hounsfield units through a window, other modalities by percentiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.imaging.volume import Volume
+
+# Soft tissue, in Hounsfield units: from below fat to contrast-filled vessels.
+CT_WINDOW = (-160.0, 240.0)
+PERCENTILES = (0.5, 99.5)
+# A value held by a larger share of the voxels than this, at the very bottom of the range, is background, not tissue.
+BACKGROUND_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class IntensityWindow:
+    """Intensities shown as black (``low``) and white (``high``), in the units of the image."""
+
+    low: float
+    high: float
+
+    def apply(self, array: NDArray) -> NDArray[np.float32]:
+        """Map intensities to [0, 1].
+
+        Args:
+            array: of any shape. NaN and -inf become 0, +inf becomes 1.
+
+        >>> IntensityWindow(-160.0, 240.0).apply(np.array([-1000.0, 40.0, np.nan, np.inf])).tolist()
+        [0.0, 0.5, 0.0, 1.0]
+        """
+        scaled = (np.asarray(array, dtype=np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
+        return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+
+
+def intensity_window(volume: Volume) -> IntensityWindow:
+    """Return the window of a volume: the same for all its slices and all orders of its voxels.
+
+    CT uses -160..240 HU. Other images use the 0.5th to the 99.5th percentile of the finite voxels, leaving out a
+    constant background (the lowest value, if a twentieth of all voxels have it). A constant image gets a window of
+    width 1 above its value.
+    """
+    if volume.modality == "CT":
+        return IntensityWindow(*CT_WINDOW)
+    values = volume.array.ravel(order="K")
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    lowest = values.min()
+    background = values == lowest
+    if BACKGROUND_SHARE <= background.mean() < 1:
+        values = values[~background]
+    low, high = (float(v) for v in np.percentile(values, PERCENTILES))
+    if not high > low:
+        # Nearly all voxels are alike: whatever differs is what there is to see.
+        low, high = float(lowest), float(values.max())
+    if not high > low or not np.isfinite(np.float32(high - low)):
+        high = low + 1.0
+    return IntensityWindow(low, high)

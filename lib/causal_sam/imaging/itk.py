@@ -1,0 +1,32 @@
+"""From SimpleITK's images, in LPS+, to volumes in RAS+."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from causal_sam.imaging.volume import Volume
+
+
+def to_volume(
+    image: sitk.Image, *, modality: str = "", tags: Mapping[str, str | float] | None = None, source: Path | None = None
+) -> Volume:
+    """Convert a 2D or 3D SimpleITK image; index (i, j, k) stays what it is.
+
+    Args:
+        image: with one number for each voxel.
+        modality: DICOM code, or "" if unknown.
+        tags: acquisition tags.
+        source: where the image was read from.
+    """
+    # SimpleITK hands out its arrays with the axes reversed.
+    array = sitk.GetArrayFromImage(image).T
+    dimension = image.GetDimension()
+    lps = np.eye(4)
+    lps[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension)) * image.GetSpacing()
+    lps[:dimension, 3] = image.GetOrigin()
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
+    return Volume(array if dimension == 3 else array[..., None], affine, modality, tags or {}, source)

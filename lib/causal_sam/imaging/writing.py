@@ -1,0 +1,103 @@
+"""Writing masks on the exact grid of their image."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Literal
+
+import nibabel
+import nrrd
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging.volume import Volume
+
+MASK_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
+# Masks are nearly all zeros: the quickest level is within a few percent of the best one.
+QUICK_GZIP = 1
+SCANNER_SPACE = 1
+
+
+def write_mask(
+    mask: NDArray, like: Volume, path: Path, *, compress: bool = True, dtype: Literal["uint8", "uint16"] | None = None
+) -> Path:
+    """Write a label map on the grid of a volume.
+
+    The file appears whole or not at all: it is written under another name in the same folder and then renamed.
+
+    Args:
+        mask: (I, J, K) in the voxel order of ``like``: bool, or whole numbers from 0 to 65535.
+        like: volume whose shape and affine the file gets.
+        path: ends in one of `MASK_EXTENSIONS`.
+        compress: gzip the voxels of an NRRD; the extension decides for NIfTI.
+        dtype: type of the written voxels; by default uint8, or uint16 where the labels need it.
+        dtype: of the voxels in the file; by default the smallest that fits.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: the shape differs, the values are no labels, the extension is unknown, or the folder is missing.
+    """
+    path = Path(path)
+    extension = next((e for e in MASK_EXTENSIONS if path.name.lower().endswith(e)), None)
+    if extension is None:
+        raise InputError(f"A mask is written as {', '.join(MASK_EXTENSIONS)}, not as {path.name}.")
+    if mask.shape != like.shape:
+        raise InputError(f"The mask has shape {mask.shape}, its image {like.shape}: they must be the same.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist.")
+    labels = _as_labels(mask, dtype)
+    if dtype is not None:
+        if labels.max(initial=0) > np.iinfo(dtype).max:
+            raise InputError(f"The mask has labels up to {labels.max()}, too many for {dtype}.")
+        labels = labels.astype(dtype)
+    temporary = path.parent / f".{uuid.uuid4().hex}{extension}"
+    try:
+        (_write_nrrd if extension == ".nrrd" else _write_nifti)(labels, like.affine, str(temporary), compress)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _as_labels(mask: NDArray, dtype: DTypeLike | None) -> NDArray:
+    largest = int(mask.max(initial=0))
+    if mask.dtype.kind not in "biu" or mask.min(initial=0) < 0 or largest > np.iinfo(np.uint16).max:
+        raise InputError("A mask holds whole numbers from 0 to 65535.")
+    if dtype is None:
+        dtype = np.uint8 if largest <= np.iinfo(np.uint8).max else np.uint16
+    wanted = np.dtype(dtype)
+    if wanted.kind not in "iuf" or (wanted.kind != "f" and largest > np.iinfo(wanted).max):
+        raise InputError(f"Label {largest} does not fit into voxels of type {wanted}; uint16 holds all labels.")
+    return mask.astype(wanted)
+
+
+def _write_nifti(labels: NDArray, affine: NDArray[np.float64], path: str, compress: bool) -> None:
+    image = nibabel.Nifti1Image(labels, affine)
+    image.set_sform(affine, code=SCANNER_SPACE)
+    image.set_qform(affine, code=SCANNER_SPACE)
+    image.header.set_xyzt_units("mm")
+    if not path.endswith(".gz"):
+        nibabel.save(image, path)
+        return
+    with nibabel.openers.Opener(path, "wb", compresslevel=QUICK_GZIP) as stream:
+        image.to_stream(stream)
+
+
+def _write_nrrd(labels: NDArray, affine: NDArray[np.float64], path: str, compress: bool) -> None:
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": lps[:3, :3].T,
+        "space origin": lps[:3, 3],
+        "kinds": ["domain"] * 3,
+        "endian": "little",
+        "encoding": "gzip" if compress else "raw",
+    }
+    nrrd.write(path, labels, header, compression_level=QUICK_GZIP, index_order="F")
+

@@ -1,0 +1,54 @@
+"""Generated images are reproducible, in range, and worth training on."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from causal_sam.phantom.anatomy import AnatomySampler
+from causal_sam.phantom.samples import SMALLEST, samples
+
+
+def test_same_seed_same_samples_other_seed_others():
+    first, again, other = (list(islice(samples(64, 2, seed), 3)) for seed in (5, 5, 6))
+    for a, b in zip(first, again, strict=True):
+        assert np.array_equal(a.image, b.image)
+        assert np.array_equal(a.masks, b.masks)
+    assert not np.array_equal(first[0].image, other[0].image)
+
+
+def test_images_are_normalised_and_structures_are_there():
+    smallest = SMALLEST * (64 / 128) ** 2
+    for sample in islice(samples(64, 3, 0), 20):
+        assert sample.image.shape == (3, 64, 64)
+        assert sample.image.dtype == np.float32
+        assert 0 <= sample.image.min() <= sample.image.max() <= 1
+        assert sample.masks.shape == (3, 64, 64)
+        assert set(np.unique(sample.masks)) <= {0, 1}
+        assert (sample.masks.sum((1, 2)) >= smallest).all()
+
+
+@pytest.mark.parametrize("kind", ["body", "head", "partition", "scatter"])
+def test_anatomies_have_several_labels_and_lesions_know_their_organ(kind):
+    sampler = AnatomySampler(64, np.random.default_rng(0))
+    with_parent = 0
+    for _ in range(10):
+        anatomy = getattr(sampler, kind)()
+        assert anatomy.labels.shape == (3, 64, 64)
+        for label, parent in enumerate(anatomy.parents):
+            if parent:
+                with_parent += 1
+                assert label in anatomy.family(int(parent))
+                assert int(parent) not in anatomy.family(label)
+    assert with_parent > 0
+    assert anatomy.labels.max() >= 2
+
+
+def test_slices_differ_but_belong_together():
+    sampler = AnatomySampler(96, np.random.default_rng(3))
+    for _ in range(5):
+        before, here, after = sampler.body().labels
+        assert not np.array_equal(before, after)
+        assert (before == here).mean() > 0.7

@@ -1,0 +1,87 @@
+"""The training script learns, stops, resumes and leaves weights that load."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from causal_sam.phantom.samples import samples
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.compact import build_compact
+
+SCRIPT = Path(__file__).parents[3] / "training" / "pretrain_compact.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("pretrain_compact", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_loss_falls_on_one_batch(script):
+    torch.manual_seed(0)
+    model = CausalSam(build_compact(64), "compact")
+    model.sam.image_encoder.requires_grad_(True)
+    stream = samples(64, 2, 1)
+    batch = [next(stream) for _ in range(2)]
+    images = torch.from_numpy(np.stack([s.image for s in batch]))
+    masks = torch.from_numpy(np.stack([s.masks for s in batch]))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(25):
+        loss = script.training_loss(model, images, masks, 1, np.random.default_rng(0))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("kind", ["click", "box", "mask"])
+def test_first_prompts_of_every_kind(script, kind):
+    truth = np.stack([s.masks[0] for s, _ in zip(samples(64, 1, 2), range(2), strict=False)])
+    prompts = next(
+        p for seed in range(50) if (p := script.Prompts(truth, np.random.default_rng(seed))).kind == kind
+    )
+    assert prompts.ambiguous == (kind == "click")
+    assert (prompts.boxes is not None) == (kind == "box")
+    assert (prompts.mask_logits is not None) == (kind == "mask")
+    if kind != "box":
+        assert prompts.points[0].shape == (2, 1, 2)
+        for mask, (x, y) in zip(truth, prompts.points[0][:, 0].int().tolist(), strict=True):
+            assert kind == "mask" or mask[y, x]
+
+
+def test_perfect_masks_cost_least(script):
+    target = torch.zeros(1, 1, 16, 16)
+    target[..., 4:9, 4:9] = 1
+    good, bad = 20 * (target - 0.5), 20 * (0.5 - target)
+    logits = torch.cat([good, torch.zeros_like(good), bad], dim=1)
+    loss = script.mask_loss(logits, target)[0]
+    assert loss[0] < 0.01 < loss[1] < loss[2]
+    assert script.true_iou(logits, target)[0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_run_stops_and_resumes(tmp_path):
+    def run(minutes: float) -> list[dict]:
+        command = [sys.executable, SCRIPT, "--out", tmp_path, "--minutes", str(minutes), "--validation", "2"]
+        subprocess.run([*map(str, command), "--structures", "1"], check=True, capture_output=True, timeout=300)
+        return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+    first = run(0.02)
+    again = run(0.04)
+    assert again[: len(first)] == first
+    assert again[-1]["step"] > first[-1]["step"]
+    assert 0 <= again[-1]["dice@1"] <= 1
+    CausalSam(build_compact(), "compact").sam.load_state_dict(load_file(tmp_path / "compact.safetensors"))
