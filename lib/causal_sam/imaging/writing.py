@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Literal
 
 import nibabel
 import nrrd
@@ -22,7 +21,7 @@ SCANNER_SPACE = 1
 
 
 def write_mask(
-    mask: NDArray, like: Volume, path: Path, *, compress: bool = True, dtype: Literal["uint8", "uint16"] | None = None
+    mask: NDArray, like: Volume, path: Path, *, compress: bool = True, dtype: DTypeLike | None = None
 ) -> Path:
     """Write a label map on the grid of a volume.
 
@@ -34,7 +33,6 @@ def write_mask(
         path: ends in one of `MASK_EXTENSIONS`.
         compress: gzip the voxels of an NRRD; the extension decides for NIfTI.
         dtype: type of the written voxels; by default uint8, or uint16 where the labels need it.
-        dtype: of the voxels in the file; by default the smallest that fits.
 
     Returns:
         ``path``.
@@ -51,10 +49,6 @@ def write_mask(
     if not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} does not exist.")
     labels = _as_labels(mask, dtype)
-    if dtype is not None:
-        if labels.max(initial=0) > np.iinfo(dtype).max:
-            raise InputError(f"The mask has labels up to {labels.max()}, too many for {dtype}.")
-        labels = labels.astype(dtype)
     temporary = path.parent / f".{uuid.uuid4().hex}{extension}"
     try:
         (_write_nrrd if extension == ".nrrd" else _write_nifti)(labels, like.affine, str(temporary), compress)
@@ -100,4 +94,3 @@ def _write_nrrd(labels: NDArray, affine: NDArray[np.float64], path: str, compres
         "encoding": "gzip" if compress else "raw",
     }
     nrrd.write(path, labels, header, compression_level=QUICK_GZIP, index_order="F")
-
