@@ -1,0 +1,1 @@
+"""The inference tasks that clients see, one file for each kind."""

@@ -1,0 +1,265 @@
+"""The promptable task: clicks and boxes in, the mask of a label or a label map of all of them out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import PLANES, Volume, write_mask
+from serving.clicks import Clicks, Options
+from serving.images import VolumeCache, volume_key
+from serving.labels import BACKGROUND, LabelSet
+from serving.models import PredictorPool
+from serving.refinement import Refinement, Refiner
+from serving.saved_labels import SavedLabel, SavedLabels
+from serving.working_masks import UNNAMED, LabelState, PackedMask, WorkingMask, WorkingMasks
+
+logger = logging.getLogger(__name__)
+
+# Under these keys the app tells its tasks what MONAI Label does not: they are set by the server for every request.
+CLIENT_KEY = "causal_sam_client"
+IMAGE_ID_KEY = "causal_sam_image_id"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the promptable tasks of an app share, so that a client may change between them on the way.
+
+    Attributes:
+        labels: the label set.
+        plane: which plane is segmented if the request does not say.
+        volumes: decoded images.
+        predictors: the model.
+        saved: labels in the data store.
+        working: masks of all clients.
+    """
+
+    labels: LabelSet
+    plane: str
+    volumes: VolumeCache
+    predictors: PredictorPool
+    saved: SavedLabels
+    working: WorkingMasks
+
+
+class PromptableInferTask(InferTask):
+    """Segments what was clicked or boxed, slice by slice, and remembers it for the client's next request.
+
+    Registered twice: clients choose the form of their request by the task's type. As *deepgrow* they send the clicks
+    of one label and take its mask; as *deepedit* they send the clicks of all labels and take a label map. Either form
+    is understood by both.
+
+    Args:
+        type: ``InferType.DEEPGROW`` or ``InferType.DEEPEDIT``.
+        resources: shared with the other tasks.
+    """
+
+    def __init__(self, type: InferType, resources: Resources) -> None:
+        labels = dict(resources.labels.indices)
+        if type == InferType.DEEPEDIT:
+            # OHIF offers background clicks in any case, and takes a name without a value for the first free one,
+            # which then hides a structure. No mask has this value.
+            labels[BACKGROUND] = len(labels) + 1
+        super().__init__(
+            type=type,
+            labels=labels,
+            dimension=3,
+            description="Segment a structure in CT or MR by clicks and boxes, slice by slice",
+            config={
+                "reset": False,
+                "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
+            },
+        )
+        self._resources = resources
+        self._refiner = Refiner(resources.predictors.computing)
+
+    def is_valid(self) -> bool:
+        """Whether clients may see the task: always, the model is loaded before the server answers."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Answer one request.
+
+        Args:
+            request: the client's parameters, with the image's path and what the app added.
+
+        Returns:
+            The path of a temporary file with the mask, on the grid of the image, and the parameters of the response.
+
+        Raises:
+            InputError: the image or the prompts cannot be used. The working mask is as it was.
+        """
+        begin = time.monotonic()
+        resources = self._resources
+        options = Options.from_request(request, resources.plane)
+        key = volume_key(Path(request["image"]))
+        volume = resources.volumes.get(key)
+        clicks = Clicks.from_request(request, resources.labels.names, volume.shape)
+        predictor = resources.predictors.for_volume(volume, options.plane)
+        if options.only_slice is not None:
+            clicks = clicks.on_slice(predictor.slices.axis, options.only_slice)
+        if clicks.is_empty and not options.reset:
+            raise InputError(
+                "Nothing was clicked: give at least one foreground point or a roi"
+                + ("." if options.only_slice is None else f" on slice {options.only_slice}.")
+            )
+        read = time.monotonic()
+        with resources.working.open((key, request.get(CLIENT_KEY))) as working:
+            work = _Work(working, clicks, options, volume, resources.saved.newest(request.get(IMAGE_ID_KEY)))
+            work.take_over_saved(resources.saved)
+            work.reset()
+            refinements = {
+                name: self._refiner.refine(work.state(name), prompts, predictor)
+                for name, prompts in work.prompts.items()
+            }
+            work.commit(refinements)
+        inferred = time.monotonic()
+        if clicks.is_label_map:
+            mask, names = self._label_map(work, clicks.current), resources.labels.indices
+        else:
+            mask, names = refinements[work.current].mask, {clicks.current or "segment": 1}
+        path = _write(mask, volume, options)
+        end = time.monotonic()
+        params = _described(work, refinements, volume, predictor.slices.axis)
+        params["label_names"] = dict(names)
+        params["latencies"] = {
+            "pre": round(read - begin, 2),
+            "infer": round(inferred - read, 2),
+            "invert": 0,
+            "post": 0,
+            "write": round(end - inferred, 2),
+            "total": round(end - begin, 2),
+            "transform": None,
+        }
+        logger.info("%s %.2f s.", params["message"], end - begin)
+        return path, params
+
+    def _label_map(self, work: _Work, current: str | None) -> NDArray[np.uint8]:
+        """Draw all labels of the working mask into one map; where two overlap, the current one is on top."""
+        indices = self._resources.labels.indices
+        label_map = np.zeros(work.volume.shape, dtype=np.uint8)
+        for name in sorted(work.states.keys() & indices.keys(), key=lambda name: (name == current, indices[name])):
+            label_map[work.states[name].mask.unpack()] = indices[name]
+        return label_map
+
+
+class _Work:
+    """One request's copy of a working mask: what fails on the way leaves the working mask as it was.
+
+    Attributes:
+        volume: the image.
+        current: name of the current label in the working mask; None in a label map without one.
+        prompts: of each label to refine, by its name in the working mask.
+        states: of all labels.
+    """
+
+    def __init__(
+        self, working: WorkingMask, clicks: Clicks, options: Options, volume: Volume, saved: SavedLabel | None
+    ) -> None:
+        self.volume = volume
+        self.current = clicks.current
+        self.is_label_map = clicks.is_label_map
+        if clicks.current is None and not clicks.is_label_map:
+            self.current = working.unnamed_label(clicks.prompts[None].foreground)
+        self.prompts = {self.current if name is None else name: prompts for name, prompts in clicks.prompts.items()}
+        self.states = dict(working.labels)
+        self._working = working
+        self._options = options
+        self._saved = saved
+
+    def state(self, name: str) -> LabelState:
+        """State of a label; an empty one if there is none yet."""
+        return self.states.get(name) or LabelState(PackedMask(self.volume.shape))
+
+    def take_over_saved(self, labels: SavedLabels) -> None:
+        """Replace what was saved since the working mask last looked: brush edits reach the server only by saving."""
+        forgotten = self._forget_clicks()
+        if self._saved is None:
+            return
+        is_new = self._saved.version != self._working.saved_version
+        if is_new or forgotten:
+            for name, mask in labels.masks(self._saved, self.volume).items():
+                if is_new or name == forgotten:
+                    self.states[name] = self.state(name).edited(mask)
+
+    def reset(self) -> None:
+        """Start the prompted labels again from nothing, if the client asks for it."""
+        if self._options.reset:
+            for name in self.prompts:
+                self.states.pop(name, None)
+
+    def commit(self, refinements: Mapping[str, Refinement]) -> None:
+        """Put everything that changed into the working mask."""
+        self.states.update({name: refinement.state for name, refinement in refinements.items()})
+        self._working.labels.clear()
+        self._working.labels.update(self.states)
+        self._working.current = self.current
+        if self._saved is not None:
+            self._working.saved_version = self._saved.version
+
+    def _forget_clicks(self) -> str | None:
+        """Obey ``reset_state`` where it means the current label; return that label's name.
+
+        Slicer sends it when the user has turned to another label, for servers that follow one structure at a time.
+        This one remembers each label by itself, and the label turned to must not lose what was done to it before.
+        """
+        if not self._options.reset_state or self.current is None or self._working.current != self.current:
+            return None
+        self.states.pop(self.current, None)
+        return self.current
+
+
+def _write(mask: NDArray[Any], volume: Volume, options: Options) -> str:
+    handle, path = tempfile.mkstemp(prefix="causal-sam-", suffix=options.extension)
+    os.close(handle)
+    try:
+        write_mask(mask, volume, Path(path), compress=options.compress, dtype=options.dtype)
+    except BaseException:
+        os.unlink(path)
+        raise
+    return path
+
+
+def _described(work: _Work, refinements: Mapping[str, Refinement], volume: Volume, axis: int) -> dict[str, Any]:
+    """Put the result into numbers, and into one sentence for clients that can show it."""
+    labels = {}
+    for name, refinement in refinements.items():
+        slices = np.flatnonzero(refinement.mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        ious = [record.predicted_iou for record in refinement.state.slices.values()]
+        labels[name] = {
+            "volume_ml": round(float(np.count_nonzero(refinement.mask)) * volume.voxel_ml, 3),
+            "slices": [int(index) for index in slices],
+            "updated_slices": list(refinement.decided),
+            "predicted_iou": round(float(np.mean(ious)), 4) if ious else None,
+        }
+    unused = sum(refinement.unused for refinement in refinements.values())
+    shown = labels.get(work.current) or next(iter(labels.values()))
+    said = [
+        f"{'the structure' if name.startswith(UNNAMED) else name}: {label['volume_ml']:.1f} ml on "
+        f"{len(label['slices'])} slices, {len(label['updated_slices'])} decided now"
+        for name, label in labels.items()
+        if label["slices"] or label["updated_slices"] or name == work.current
+    ]
+    message = "; ".join(said) or "nothing is segmented"
+    if unused and not work.is_label_map:
+        message += f" ({unused} background clicks lie where there is nothing to correct)"
+    return {
+        "label": None if work.current is None or work.current.startswith(UNNAMED) else work.current,
+        "predicted_iou": shown["predicted_iou"],
+        "volume_ml": shown["volume_ml"],
+        "slices": shown["slices"],
+        "axis": axis,
+        "labels": {name: label for name, label in labels.items() if not name.startswith(UNNAMED)},
+        "message": f"{message}.",
+    }

@@ -1,0 +1,114 @@
+"""The MONAI Label app: puts Causal-SAM's tasks, configuration and server parts together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from monailabel.app import app as server
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from causal_sam import __version__
+from causal_sam.errors import CausalSamError, NotFoundError
+from infers.promptable import CLIENT_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
+from serving.clients import current_asker
+from serving.conf import AppConf
+from serving.errors import explain_failed_start, install_error_handlers
+from serving.images import ImageFinder, VolumeCache
+from serving.infer_route import install_infer_route
+from serving.labels import LabelSet
+from serving.models import PredictorPool
+from serving.saved_labels import SavedLabels
+from serving.warm_up import start_warm_up
+from serving.working_masks import WorkingMasks
+
+logger = logging.getLogger(__name__)
+
+MIB = 2**20
+
+
+class CausalSamApp(MONAILabelApp):
+    """Interactive segmentation of CT and MR, for all clients of MONAI Label.
+
+    Args:
+        app_dir: the folder of this file.
+        studies: folder or DICOMweb address of the images.
+        conf: see ``sample_configs/server.yaml``.
+
+    Raises:
+        CausalSamError: the configuration or the model cannot be used.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        try:
+            self._conf = AppConf.from_conf(conf or {})
+            self._predictors = PredictorPool(self._conf)
+            super().__init__(
+                app_dir=app_dir,
+                studies=studies,
+                conf=conf,
+                name="Causal-SAM",
+                description="Interactive segmentation of CT and MR that keeps working when the images look different",
+                version=__version__,
+            )
+        except CausalSamError as error:
+            explain_failed_start(error)
+            raise
+        self._finder = ImageFinder(self._datastore, self.studies)
+        install_error_handlers(server)
+        install_infer_route(server)
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """Register the tasks."""
+        labels = self._conf.labels or LabelSet.from_datastore(self._datastore)
+        self.labels = list(labels.names)
+        resources = Resources(
+            labels=labels,
+            plane=self._conf.plane,
+            volumes=VolumeCache(self._conf.volume_mb * MIB),
+            predictors=self._predictors,
+            saved=SavedLabels(self._datastore, labels.indices),
+            working=WorkingMasks(self._conf.working_mask_mb * MIB),
+        )
+        return {
+            "causal_sam": PromptableInferTask(InferType.DEEPGROW, resources),
+            "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),
+        }
+
+    def on_init_complete(self) -> None:
+        """Load the model before the server answers, so that a bad checkpoint shows at once, and warm up behind it."""
+        super().on_init_complete()
+        try:
+            self._predictors.base()
+        except CausalSamError as error:
+            explain_failed_start(error)
+            raise
+        start_warm_up(self._predictors)
+
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Run a task as `MONAILabelApp.infer` does, on images that the client may see.
+
+        Raises:
+            NotFoundError: there is no such model or image.
+            InputError: the task cannot do what is asked.
+        """
+        model = request.get("model")
+        if model not in self._infers:
+            raise NotFoundError(f"There is no model {model!r}; this server has {', '.join(self._infers)}.")
+        asker = current_asker()
+        image = self._finder.find(str(request.get("image") or ""), server_chose=asker.server_chose_image)
+        # By its path, since an id that happens to be a file where the server was started would be taken for that file.
+        result = super().infer(
+            {**request, "image": str(image.path), IMAGE_ID_KEY: image.image_id, CLIENT_KEY: asker.name}, datastore
+        )
+        if request.get("save_label") and image.image_id is not None and result["file"]:
+            result["label"] = (datastore or self._datastore).save_label(
+                image.image_id,
+                result["file"],
+                request.get("label_tag", DefaultLabelTag.ORIGINAL),
+                {"model": model, "params": result["params"]},
+            )
+        return result

@@ -1,0 +1,220 @@
+"""What an interactive client asks for: the clicks of each label and the options, from the keys that clients send.
+
+There are two forms. *Deepgrow*: ``foreground``, ``background`` and ``roi`` for one label, whose name Slicer gives in
+``label`` and OHIF does not give at all. *Deepedit*: one list of clicks under each label's name, ``background`` for
+what is none of them, and the current label in ``label``. Clients reuse their parameters from call to call, so keys of
+the other form, of other labels and of options that no longer exist may come along, and are ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import MASK_EXTENSIONS, PLANES
+from causal_sam.prompting.prompts import Prompts
+from serving.labels import BACKGROUND
+
+Shape = tuple[int, int, int]
+DEFAULT_EXTENSION = ".nii.gz"
+DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to segment and how to answer.
+
+    Attributes:
+        reset: forget what the prompted labels look like, saved labels included.
+        reset_state: forget what was clicked for the current label, if the last request was for it too.
+        plane: which plane to segment.
+        only_slice: voxel index along the slice axis; what lies on other slices is left alone. None for no limit.
+        extension: of the result file.
+        compress: whether to compress it.
+        dtype: numpy name of its voxels; None for the smallest that fits.
+    """
+
+    reset: bool
+    reset_state: bool
+    plane: str
+    only_slice: int | None
+    extension: str
+    compress: bool
+    dtype: str | None
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any], plane: str) -> Options:
+        """Read the options.
+
+        Args:
+            request: of the client.
+            plane: if it does not say.
+
+        Raises:
+            InputError: an option has a value that it cannot have.
+        """
+        chosen = request.get("plane")
+        chosen = (chosen[0] if isinstance(chosen, list) and chosen else chosen) or plane
+        if chosen not in PLANES:
+            raise InputError(f"plane must be one of {', '.join(PLANES)}, not {chosen!r}.")
+        dtype = request.get("result_dtype") or None
+        if dtype not in (None, *DTYPES):
+            raise InputError(f"result_dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
+        extension = request.get("result_extension") or DEFAULT_EXTENSION
+        if extension not in MASK_EXTENSIONS:
+            raise InputError(f"result_extension must be one of {', '.join(MASK_EXTENSIONS)}, not {extension!r}.")
+        return cls(
+            reset=_flag(request, "reset"),
+            reset_state=_flag(request, "reset_state"),
+            plane=chosen,
+            only_slice=_slice(request.get("slice")),
+            extension=extension,
+            compress=_flag(request, "result_compress", default=True),
+            dtype=dtype,
+        )
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """The clicks of one request.
+
+    Attributes:
+        current: name of the current label; None if the client does not say.
+        prompts: checked prompts of each label. In the deepgrow form just one entry, under None without a name.
+        is_label_map: the client takes an answer with all labels (deepedit form) instead of the one label's mask.
+    """
+
+    current: str | None
+    prompts: dict[str | None, Prompts]
+    is_label_map: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was clicked or drawn."""
+        return not any(p.foreground or p.background or p.box for p in self.prompts.values())
+
+    def on_slice(self, axis: int, index: int) -> Clicks:
+        """Keep what lies on one slice."""
+        prompts = {name: on_one_slice(prompts, axis, index) for name, prompts in self.prompts.items()}
+        return Clicks(self.current, prompts, self.is_label_map)
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any], names: Iterable[str], shape: Shape) -> Clicks:
+        """Read the clicks of either form.
+
+        Args:
+            request: of the client.
+            names: the label set.
+            shape: of the volume.
+
+        Raises:
+            InputError: a click or the roi cannot be used, or does not say for which label it is.
+        """
+        current = _label_name(request.get("label"))
+        lists = {name: request[name] for name in names if isinstance(request.get(name), list)}
+        roi = _roi(request.get("roi"), shape)
+        background = _points(request, BACKGROUND, shape)
+        if "foreground" in request or not lists:
+            prompts = _checked(shape, _points(request, "foreground", shape), background, roi)
+            return cls(current, {current: prompts}, False)
+        clicked = {name: _points(request, name, shape) for name in lists}
+        boxed = current if current in clicked else None
+        if roi is not None and boxed is None:
+            with_points = [name for name, points in clicked.items() if points]
+            if len(with_points) != 1:
+                raise InputError("The roi is of no label: give the label's name in label, one of those with points.")
+            boxed = with_points[0]
+        prompts = {}
+        for name, points in clicked.items():
+            # What is clicked as another label is not this one.
+            others = [p for other, theirs in clicked.items() if other != name for p in theirs if p not in points]
+            prompts[name] = _checked(shape, points, [*background, *others], roi if name == boxed else None)
+        return cls(current, prompts, True)
+
+
+def _checked(
+    shape: Shape,
+    foreground: Sequence[Sequence[float]],
+    background: Sequence[Sequence[float]],
+    roi: Sequence[int] | None,
+) -> Prompts:
+    if not foreground and not background and roi is None:
+        return Prompts((), (), None)
+    return Prompts.checked(shape, list(map(tuple, foreground)), list(map(tuple, background)), roi)
+
+
+def _points(request: Mapping[str, Any], key: str, shape: Shape) -> list[list[float]]:
+    points = request.get(key) or []
+    if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
+        raise InputError(f"{key} must be a list of points [i, j, k], not {str(points)[:40]}.")
+    if shape[2] == 1:  # clients of 2D images may leave out the third index
+        points = [[*point, 0] if len(point) == 2 else point for point in points]
+    return points
+
+
+def _roi(roi: Any, shape: Shape) -> list[int] | None:
+    """Sort and clip a region of interest: Slicer's box reaches out of the volume, and its ends swap with the axes."""
+    if roi is None or roi == []:
+        return None
+    valid = isinstance(roi, list) and len(roi) == 6
+    if not valid or not all(isinstance(n, int | float) and math.isfinite(n) for n in roi):
+        raise InputError(f"roi must be six numbers [i0, i1, j0, j1, k0, k1] in voxel indices, not {str(roi)[:60]}.")
+    clipped: list[int] = []
+    for axis, size in enumerate(shape):
+        first, last = sorted(round(n) for n in roi[2 * axis : 2 * axis + 2])
+        if last < 0 or first >= size:
+            raise InputError(f"The roi {roi} is outside the volume: valid are {'ijk'[axis]} in 0..{size - 1}.")
+        clipped += [max(first, 0), min(last, size - 1)]
+    return clipped
+
+
+def _label_name(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > 100:
+        raise InputError(f"label must be the name of a structure, not {str(value)[:40]!r}.")
+    if value == BACKGROUND:
+        raise InputError("The label 'background' cannot be segmented: choose a structure.")
+    return value
+
+
+def _slice(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        index = int(value)
+    except (TypeError, ValueError):
+        raise InputError(f"slice must be a voxel index, not {value!r}.") from None
+    return index if index >= 0 else None
+
+
+def _flag(request: Mapping[str, Any], key: str, default: bool = False) -> bool:
+    value = request.get(key, default)
+    if value is None or value == "":
+        return default
+    if isinstance(value, bool | int) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        return value.lower() in ("true", "yes", "on", "1")
+    raise InputError(f"{key} must be true or false, not {value!r}.")
+
+
+def on_one_slice(prompts: Prompts, axis: int, index: int) -> Prompts:
+    """Keep what lies on one slice, the box cut down to it, so that a record of it does not depend on other slices."""
+    here = prompts.on_slice(axis, index)
+    if here.box is None:
+        return here
+    box = list(here.box)
+    box[2 * axis : 2 * axis + 2] = [index, index]
+    return Prompts(here.foreground, here.background, tuple(box))
+
+
+def slices_of(prompts: Prompts, axis: int) -> list[int]:
+    """Voxel indices along ``axis`` of all slices that any prompt is on, ascending."""
+    indices = {voxel[axis] for voxel in (*prompts.foreground, *prompts.background)}
+    if prompts.box is not None:
+        indices.update(range(prompts.box[2 * axis], prompts.box[2 * axis + 1] + 1))
+    return sorted(indices)

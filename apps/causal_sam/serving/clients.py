@@ -1,0 +1,56 @@
+"""Who is asking: working masks belong to a client, and MONAI Label does not tell a task who its client is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Asker:
+    """The origin of a request.
+
+    Attributes:
+        name: key of the client's working masks.
+        server_chose_image: the image's path was made by the server, for an upload or a session, and not by the client.
+    """
+
+    name: str
+    server_chose_image: bool = False
+
+
+SERVER = Asker("server")
+_asker: ContextVar[Asker] = ContextVar("causal_sam_asker", default=SERVER)
+
+
+def identify(session_id: str | None, user: str | None, address: str | None, client_id: str | None) -> str:
+    """Name the client: by its session, else by its authenticated user, else by its network address.
+
+    Args:
+        session_id: MONAI Label session of the request.
+        user: name of the authenticated user; None when the server does not authenticate.
+        address: network address of the peer.
+        client_id: what the client calls itself. Anyone can claim any, so it only tells clients of one address apart.
+    """
+    if session_id:
+        return f"session {session_id}"
+    if user:
+        return f"user {user}"
+    return f"address {address or 'unknown'}" + (f", client {client_id}" if client_id else "")
+
+
+def current_asker() -> Asker:
+    """The origin of the request that is being answered; the server itself outside of any."""
+    return _asker.get()
+
+
+@contextmanager
+def asking(asker: Asker) -> Iterator[None]:
+    """Answer a request of ``asker`` within the block, in this task and in the threads it starts."""
+    token = _asker.set(asker)
+    try:
+        yield
+    finally:
+        _asker.reset(token)

@@ -1,0 +1,141 @@
+"""The app's configuration: what ``--conf KEY VALUE`` and the YAML file mean, checked before the server starts.
+
+All keys are documented in ``sample_configs/server.yaml``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import PLANES
+from causal_sam.sam.registry import MODELS
+from serving.labels import LabelSet
+
+CONFIG_KEY = "config"
+_MONAILABEL_KEYS = frozenset({"server_mode"})
+_PATHS = frozenset({"checkpoint", "cache_dir"})
+
+
+@dataclass(frozen=True)
+class AppConf:
+    """The checked configuration.
+
+    Attributes:
+        labels: label set; None to take it from the data store.
+        model: name in the model registry.
+        checkpoint: weights to load instead of the model's own; None for these.
+        plane: the plane that is segmented when a request does not say.
+        device: torch device; None for a GPU if there is one.
+        cache_mb: limit of the embeddings kept in memory, in MiB.
+        cache_dir: folder where embeddings are kept across restarts; None for none.
+        volume_mb: limit of the decoded images kept in memory, in MiB.
+        working_mask_mb: limit of the working masks of all clients, in MiB.
+        encode_ahead: how many slices on each side of a clicked one are encoded in the background; 0 for none.
+        parallel: how many requests may compute with the model at a time.
+    """
+
+    labels: LabelSet | None = None
+    model: str = "compact"
+    checkpoint: Path | None = None
+    plane: str = "auto"
+    device: str | None = None
+    cache_mb: int = 1024
+    cache_dir: Path | None = None
+    volume_mb: int = 2048
+    working_mask_mb: int = 256
+    encode_ahead: int = 1
+    parallel: int = max(2, (os.cpu_count() or 2) // 2)
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, Any]) -> AppConf:
+        """Check the pairs of ``--conf``; a YAML file named by ``config`` speaks where the command line is silent.
+
+        Raises:
+            InputError: a key or value cannot be used.
+        """
+        given = {key: value for key, value in conf.items() if key not in _MONAILABEL_KEYS}
+        path = given.pop(CONFIG_KEY, None)
+        values = {**(_read_yaml(Path(path).expanduser()) if path else {}), **given}
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise InputError(f"There is no configuration {key!r}; known are {', '.join([CONFIG_KEY, *known])}.")
+        checked = {key: _check(key, value) for key, value in values.items() if value is not None and value != ""}
+        return cls(**checked)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"The configuration file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"The configuration file {path} must hold lines of KEY: VALUE.")
+    for key in _PATHS & values.keys():
+        # A file is written to be moved with what it names, so its paths start at its own folder.
+        if values[key]:
+            values[key] = str(path.parent / Path(str(values[key])).expanduser())
+    if isinstance(values.get("labels"), str) and values["labels"].strip().endswith(".json"):
+        values["labels"] = str(path.parent / values["labels"].strip())
+    return values
+
+
+def _check(key: str, value: Any) -> Any:
+    if key == "labels":
+        if not isinstance(value, str | list | dict):
+            raise InputError(f"labels must be names or a JSON file, not {value!r}.")
+        return LabelSet.from_conf(value)
+    if key == "model":
+        return _one_of(key, value, tuple(MODELS))
+    if key == "plane":
+        return _one_of(key, value, tuple(PLANES))
+    if key in _PATHS:
+        path = Path(str(value)).expanduser()
+        if key == "checkpoint" and not path.is_file():
+            raise InputError(f"checkpoint must be an existing file, and {path} is none.")
+        return path
+    if key == "device":
+        return _device(str(value))
+    return _number(key, value, minimum=0 if key == "encode_ahead" else 1)
+
+
+def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise InputError(f"{key} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
+def _number(key: str, value: Any, minimum: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = minimum - 1
+    if number < minimum:
+        raise InputError(f"{key} must be a whole number of at least {minimum}, not {value!r}.")
+    return number
+
+
+def _device(value: str) -> str | None:
+    if value == "auto":
+        return None
+    try:
+        device = torch.device(value)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, not {value!r}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {value} is not there: this machine has {torch.cuda.device_count()} CUDA devices.")
+    return value

@@ -1,0 +1,84 @@
+"""Errors as clients see them: a status that says whose fault it is, and one sentence that their dialogs can show."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelError,
+    MONAILabelException,
+)
+
+from causal_sam.errors import CausalSamError, InputError
+
+logger = logging.getLogger(__name__)
+
+
+def _answer(request: Request, status: int, sentence: str) -> JSONResponse:
+    # The path names the model or image, never the parameters: they may hold what a clinician wrote.
+    logger.warning("%s %s answered %d: %s", request.method, request.url.path, status, sentence)
+    return JSONResponse({"detail": sentence}, status_code=status)
+
+
+async def _input_error(request: Request, error: InputError) -> JSONResponse:
+    return _answer(request, error.status, str(error))
+
+
+async def _own_error(request: Request, error: CausalSamError) -> JSONResponse:
+    return _answer(request, 500, str(error))
+
+
+async def _monailabel_error(request: Request, error: MONAILabelException) -> JSONResponse:
+    if isinstance(error, ImageNotFoundException | LabelNotFoundException):
+        status = 404
+    else:
+        status = 400 if error.error == MONAILabelError.INVALID_INPUT else 500
+    return _answer(request, status, str(error.msg))
+
+
+async def _malformed_request(request: Request, error: RequestValidationError) -> JSONResponse:
+    problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+    return _answer(request, 422, f"The request is malformed ({problems}).")
+
+
+async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    # The web server logs the stack trace of whatever arrives here; the client gets none of it.
+    return JSONResponse(
+        {"detail": f"The server failed ({type(error).__name__}); its log has the details, your masks are kept."},
+        status_code=500,
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer errors of the app's endpoints with ``{"detail": sentence}``."""
+    app.add_exception_handler(InputError, _input_error)
+    app.add_exception_handler(CausalSamError, _own_error)
+    app.add_exception_handler(MONAILabelException, _monailabel_error)
+    app.add_exception_handler(RequestValidationError, _malformed_request)
+    app.add_exception_handler(Exception, _unexpected_error)
+    # MONAI Label makes its app while the web server starts up, when the handlers known until then are already built
+    # into the chain of middleware: let the next request build it anew.
+    app.middleware_stack = None
+
+
+class _OnlyTheSentence(logging.Filter):
+    """Replaces the stack trace of one error in a log by what the error says."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__()
+        self.sentence = sentence
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.sentence in record.getMessage():
+            record.msg, record.args = self.sentence, ()
+        return True
+
+
+def explain_failed_start(error: CausalSamError) -> None:
+    """Let the web server's log say why the start failed in one sentence, where it would print a stack trace."""
+    logging.getLogger("uvicorn.error").addFilter(_OnlyTheSentence(str(error)))

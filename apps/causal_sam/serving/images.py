@@ -1,0 +1,162 @@
+"""From the image that a request names to the decoded volume, read once and kept within a limit."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from cachetools import LRUCache
+from fastapi import HTTPException
+from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.interfaces.datastore import Datastore
+
+from causal_sam.errors import InputError, NotFoundError
+from causal_sam.imaging import Volume, read_volume
+from serving.keyed_locks import KeyedLocks
+
+_DICOM_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+class ForbiddenPathError(InputError):
+    """A client asked for a file that is not the studies'."""
+
+    status = 403
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image that may be read.
+
+    Attributes:
+        path: file, or folder of a DICOM series.
+        image_id: id in the data store; None for a file that was given by its path.
+    """
+
+    path: Path
+    image_id: str | None
+
+
+class ImageFinder:
+    """Finds the file of an image, and refuses files that are not the studies'.
+
+    Args:
+        datastore: knows the images by id.
+        studies: the studies folder, or the address of a server.
+    """
+
+    def __init__(self, datastore: Datastore, studies: str) -> None:
+        self._datastore = datastore
+        self._studies = None if "://" in studies else Path(studies).resolve()
+        self._fetching = KeyedLocks()
+
+    def find(self, image: str, *, server_chose: bool = False) -> ImageRef:
+        """Return the image of an id, or of a path inside the studies folder.
+
+        Args:
+            image: id, absolute path, or path relative to the studies folder.
+            server_chose: the path is the server's own, of an upload or a session, and not from a client.
+
+        Raises:
+            NotFoundError: neither the data store nor the folder has it.
+            ForbiddenPathError: the path leads out of the studies folder, also by a link.
+            HTTPException: 502, the DICOMweb server does not answer as it should.
+        """
+        if server_chose:
+            return ImageRef(_existing_upload(image), None)
+        known = self._path_of_id(image)
+        if known is not None:
+            return ImageRef(known, image)
+        return ImageRef(self._path_in_studies(image), None)
+
+    def _path_of_id(self, image_id: str) -> Path | None:
+        if isinstance(self._datastore, DICOMWebDatastore):
+            # The store joins the id to its cache folder unchecked, so nothing but a UID may reach it.
+            return self._fetched(image_id) if _DICOM_UID.fullmatch(image_id) else None
+        path = self._datastore.get_image_uri(image_id) if image_id else ""
+        return Path(path) if path else None
+
+    def _fetched(self, series: str) -> Path:
+        try:
+            # A series that is still being downloaded looks complete to the store.
+            with self._fetching.hold(series):
+                return Path(self._datastore.get_image_uri(series))
+        except IndexError as error:
+            raise NotFoundError(f"The DICOMweb server has no series {series}.") from error
+        except requests.RequestException as error:
+            raise HTTPException(502, f"The DICOMweb server did not deliver series {series} ({error}).") from error
+
+    def _path_in_studies(self, image: str) -> Path:
+        unknown = NotFoundError(f"There is no image {image!r} in the studies; /datastore/?output=all lists the ids.")
+        if self._studies is None or not image or "\0" in image:
+            raise unknown
+        path = (self._studies / image).resolve()
+        if path == self._studies or not path.is_relative_to(self._studies):
+            # The same answer whether the file exists or not: nobody learns what else is on this machine.
+            raise ForbiddenPathError("The image must be an id of the data store or a file inside the studies folder.")
+        if not path.exists():
+            raise unknown
+        return path
+
+
+def _existing_upload(image: str) -> Path:
+    path = Path(image)
+    sessions = Path(settings.MONAI_LABEL_SESSION_PATH or Path.home() / ".cache" / "monailabel" / "sessions").resolve()
+    own = (Path(tempfile.gettempdir()).resolve(), sessions)
+    if not any(path.resolve().is_relative_to(folder) for folder in own):
+        raise ForbiddenPathError("The image of a session or upload must be where the server keeps those.")
+    if not path.exists():
+        raise NotFoundError("The uploaded image is gone; upload it again.")
+    return path
+
+
+VolumeKey = tuple[str, tuple[tuple[str, int, int], ...]]
+
+
+def volume_key(path: Path) -> VolumeKey:
+    """What changes whenever the image in a file or folder changes: its path with time and size of its files.
+
+    Raises:
+        NotFoundError: there is no such file.
+    """
+    try:
+        files = sorted(os.scandir(path), key=lambda entry: entry.name) if path.is_dir() else None
+        stats = [(entry.name, entry.stat()) for entry in files] if files is not None else [("", path.stat())]
+    except OSError as error:
+        raise NotFoundError(f"The image {path.name} cannot be read: {error.strerror}.") from error
+    return str(path), tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+class VolumeCache:
+    """Decoded volumes, the least recently used dropped first; each is read once, however many ask for it.
+
+    Args:
+        max_bytes: limit of the arrays. A larger volume is handed out but not kept.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._volumes: LRUCache[VolumeKey, Volume] = LRUCache(max_bytes, getsizeof=lambda volume: volume.array.nbytes)
+        self._reading = KeyedLocks()
+
+    def get(self, key: VolumeKey) -> Volume:
+        """Return the volume of `volume_key`, reading it if it is not kept.
+
+        Raises:
+            InputError: the file cannot be read as an image.
+        """
+        with self._reading.hold(key):
+            with self._lock:
+                kept = self._volumes.get(key)
+            if kept is not None:
+                return kept
+            volume = read_volume(Path(key[0]))
+            with self._lock:
+                if volume.array.nbytes <= self._volumes.maxsize:
+                    self._volumes[key] = volume
+            return volume

@@ -1,0 +1,99 @@
+"""Inference off the event loop, with the client known and its parameters checked.
+
+MONAI Label's own endpoint is a coroutine that runs the task where it is: until the task is done the event loop stands
+still, and nobody gets an answer, not even to ``/info/``. This endpoint takes the same request, by the same path, and
+runs MONAI Label's own function for it in a thread.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Annotated, Any
+
+import anyio
+from fastapi import BackgroundTasks, Depends, FastAPI, File, Form, Request, UploadFile
+from monailabel.config import RBAC_USER, settings
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.endpoints.infer import ResultType, run_inference
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.utils.app import app_instance
+
+from causal_sam.errors import InputError, NotFoundError
+from serving.clients import Asker, asking, identify
+
+# Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
+# endpoints, which must not wait behind inferences.
+MAX_REQUESTS_AT_ONCE = 32
+_threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
+
+# Where the image comes from and which model sees it is said by the request's address; MONAI Label would let
+# parameters of these names overrule it unchecked.
+_ADDRESS_KEYS = ("image", "model", "session")
+
+
+def checked_params(text: str) -> dict[str, Any]:
+    """Parse the ``params`` form field of an inference.
+
+    Raises:
+        InputError: it is not a JSON object.
+    """
+    try:
+        params = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise InputError(f"The form field params is not valid JSON: {error}.") from error
+    if not isinstance(params, dict):
+        raise InputError(f"The form field params must be a JSON object, not {json.dumps(params)[:40]}.")
+    return {key: value for key, value in params.items() if key not in _ADDRESS_KEYS}
+
+
+async def infer(
+    request: Request,
+    background_tasks: BackgroundTasks,
+    model: str,
+    user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))],
+    image: str = "",
+    session_id: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
+    output: ResultType | None = None,
+) -> Any:
+    """Answer one inference as MONAI Label's endpoint does, in a thread."""
+    checked = checked_params(params)
+    _check_address(image, session_id, file, output)
+    asker = Asker(
+        name=identify(
+            session_id,
+            user.username if settings.MONAI_LABEL_AUTH_ENABLE else None,
+            request.client.host if request.client else None,
+            checked.get("client_id"),
+        ),
+        server_chose_image=bool(file or session_id),
+    )
+    run = partial(run_inference, background_tasks, model, image, session_id, json.dumps(checked), file, label, output)
+    with asking(asker):
+        return await anyio.to_thread.run_sync(run, limiter=_threads)
+
+
+def _check_address(image: str, session_id: str, file: UploadFile | None, output: ResultType | None) -> None:
+    if not (image or session_id or file):
+        raise InputError("Name the image to segment: give image=<id>, session_id=<id> or upload a file.")
+    sessions = app_instance().sessions()
+    if session_id and (sessions is None or sessions.get_session(session_id) is None):
+        raise NotFoundError(f"There is no session {session_id!r}: it expired or never was; create a new one.")
+    if output == ResultType.dicom_seg and not isinstance(app_instance().datastore(), DICOMWebDatastore):
+        raise InputError("output=dicom_seg needs studies on a DICOMweb server; ask for image, json or all.")
+
+
+def install_infer_route(app: FastAPI) -> None:
+    """Answer ``/infer/{model}`` with `infer`, before MONAI Label's own route of the same path is tried."""
+    app.add_api_route(
+        f"{settings.MONAI_LABEL_API_STR}/infer/{{model}}",
+        infer,
+        methods=["POST"],
+        tags=["Infer"],
+        response_model=None,
+        summary=f"{RBAC_USER}Run Inference for supported model",
+    )
+    app.router.routes.insert(0, app.router.routes.pop())

@@ -1,0 +1,113 @@
+"""The label set: which structures the app offers, and the value that each has in a label map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+
+from causal_sam.errors import InputError
+from serving.saved_labels import names_in_info
+
+BACKGROUND = "background"
+ABDOMEN = (
+    "liver",
+    "spleen",
+    "right kidney",
+    "left kidney",
+    "pancreas",
+    "gallbladder",
+    "stomach",
+    "aorta",
+    "inferior vena cava",
+    "urinary bladder",
+    "lesion",
+)
+# Clients put a label's points under its name, beside these.
+RESERVED = frozenset(
+    (
+        *("background", "client_id", "description", "device", "foreground", "image", "label", "label_tag", "model"),
+        *("output", "params", "plane", "reset", "reset_state", "roi", "save_label", "session", "slice"),
+    )
+)
+MAX_LABELS = 254  # label maps go to clients as uint8, and one value is the background's
+
+
+class LabelSet:
+    """Names with the values 1..N of a label map, without gaps: Slicer maps the values of an answer by position.
+
+    Args:
+        names: in the order of their values.
+
+    Raises:
+        InputError: no name, too many, one twice, an empty one, or one that clients use as another parameter.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(str(name).strip() for name in names)
+        if not 1 <= len(self.names) <= MAX_LABELS:
+            raise InputError(f"labels must be 1 to {MAX_LABELS} names, not {len(self.names)}.")
+        for name in self.names:
+            if not name:
+                raise InputError("labels has an empty name; write names separated by single commas.")
+            if self.names.count(name) > 1:
+                raise InputError(f"labels names {name!r} twice; give each structure once.")
+            if name in RESERVED or name.startswith("result_"):
+                raise InputError(f"labels must not contain {name!r}: requests use that word for something else.")
+        self.indices: dict[str, int] = {name: index for index, name in enumerate(self.names, start=1)}
+
+    @classmethod
+    def from_conf(cls, value: str | Sequence[str] | Mapping[str, int]) -> LabelSet:
+        """Read the label set from the configuration.
+
+        Args:
+            value: names separated by commas, or the path of a JSON file, or what such a file holds: a list of names, or
+                an object of name -> value with the values 1..N.
+
+        Raises:
+            InputError: the value cannot be used.
+        """
+        if isinstance(value, str):
+            if value.strip().endswith(".json"):
+                return cls.from_conf(_read_json(Path(value.strip()).expanduser()))
+            return cls(value.split(","))
+        if isinstance(value, Mapping):
+            names = sorted(value, key=lambda name: (not isinstance(value[name], int), value[name]))
+            if [value[name] for name in names] != list(range(1, len(names) + 1)):
+                raise InputError(f"labels must have the values 1 to {len(names)}, each once; 0 is the background.")
+            return cls(names)
+        return cls(value)
+
+    @classmethod
+    def from_datastore(cls, datastore: Datastore) -> LabelSet:
+        """Offer the labels that were saved in the data store, or those of the abdomen if there are none.
+
+        If any saved label is one of the abdomen, all of the abdomen are offered, others behind them. Names keep their
+        order from one start to the next: by the value they have in the saved label maps, then by name.
+        """
+        seen: dict[str, int] = {}
+        objects = getattr(getattr(datastore, "_datastore", None), "objects", {})
+        for image in objects.values():
+            for label in image.labels.values():
+                for name, value in names_in_info(label.info).items():
+                    if name not in RESERVED:
+                        seen[name] = min(value, seen.get(name, value))
+        names = sorted(seen, key=lambda name: (seen[name], name))
+        if not names or any(name in ABDOMEN for name in names):
+            names = [*ABDOMEN, *(name for name in names if name not in ABDOMEN)]
+        return cls(names[:MAX_LABELS])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The label file {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"The label file {path} is not valid JSON: {error}.") from error
+    if not isinstance(value, list | dict):
+        raise InputError(f"The label file {path} must hold a list of names or an object of name: value.")
+    return value

@@ -1,0 +1,217 @@
+"""What each client has segmented so far in each image, kept between its requests so that new clicks refine it.
+
+A client sends all its clicks with every request, and no masks. So the server keeps, for each label, the mask and
+what each slice was decided from.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.prompting.prompts import Box, Prompts, Voxel
+from serving.keyed_locks import KeyedLocks
+
+UNNAMED = "\0unnamed"  # no client can name a label so
+MAX_UNNAMED = 16
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A mask as the bits of its bounding box: a few kilobytes where the array has megabytes.
+
+    Attributes:
+        shape: of the volume.
+        corner: first voxel of the bounding box.
+        extent: size of the bounding box; (0, 0, 0) for an empty mask.
+        bits: the voxels in the bounding box, eight a byte.
+    """
+
+    shape: tuple[int, int, int]
+    corner: tuple[int, int, int] = (0, 0, 0)
+    extent: tuple[int, int, int] = (0, 0, 0)
+    bits: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    @classmethod
+    def pack(cls, mask: NDArray[np.bool_]) -> PackedMask:
+        """Pack a 3D mask."""
+        if not mask.any():
+            return cls(mask.shape)
+        spans = []
+        for axis in range(3):
+            hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+            spans.append((int(hit[0]), int(hit[-1]) + 1))
+        crop = mask[tuple(slice(first, end) for first, end in spans)]
+        return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
+
+    def unpack(self) -> NDArray[np.bool_]:
+        """Return a new array of the whole volume."""
+        mask = np.zeros(self.shape, dtype=bool)
+        crop = np.unpackbits(self.bits, count=int(np.prod(self.extent))).reshape(self.extent).astype(bool)
+        mask[tuple(slice(c, c + e) for c, e in zip(self.corner, self.extent, strict=True))] = crop
+        return mask
+
+
+@dataclass(frozen=True)
+class SliceRecord:
+    """What a slice's mask was decided from.
+
+    Attributes:
+        foreground, background: the clicks.
+        box: in voxels, from this slice to this slice along the slice axis; None without a box.
+        logits: float16 LxL low-resolution logits of the mask; None if the mask was edited since.
+        predicted_iou: the model's estimate.
+    """
+
+    foreground: frozenset[Voxel]
+    background: frozenset[Voxel]
+    box: Box | None
+    logits: NDArray[np.float16] | None
+    predicted_iou: float
+
+    def same_prompts(self, prompts: Prompts) -> bool:
+        """Whether the slice was decided from just these prompts."""
+        return (self.foreground, self.background, self.box) == (
+            frozenset(prompts.foreground),
+            frozenset(prompts.background),
+            prompts.box,
+        )
+
+    def extended_by(self, prompts: Prompts) -> bool:
+        """Whether these prompts are what the slice was decided from, and more."""
+        return (
+            self.foreground <= set(prompts.foreground)
+            and self.background <= set(prompts.background)
+            and self.box in (None, prompts.box)
+        )
+
+
+@dataclass(frozen=True)
+class LabelState:
+    """The mask of one label, and what its slices were decided from.
+
+    Attributes:
+        mask: all slices.
+        axis: voxel axis perpendicular to the slices of ``slices``; None while there are none.
+        slices: voxel index along ``axis`` -> record. Slices of a saved label have a mask but no record.
+    """
+
+    mask: PackedMask
+    axis: int | None = None
+    slices: dict[int, SliceRecord] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory."""
+        points = sum(len(record.foreground) + len(record.background) for record in self.slices.values())
+        logits = sum(record.logits.nbytes for record in self.slices.values() if record.logits is not None)
+        return self.mask.bits.nbytes + logits + 200 * (points + len(self.slices))
+
+    def edited(self, mask: NDArray[np.bool_]) -> LabelState:
+        """Return the state with another mask; slices that look different forget the model's logits, not the clicks."""
+        before = self.mask.unpack()
+        slices = {}
+        for index, record in self.slices.items():
+            changed = (np.take(before, index, self.axis) != np.take(mask, index, self.axis)).any()
+            slices[index] = (
+                SliceRecord(record.foreground, record.background, record.box, None, record.predicted_iou)
+                if changed
+                else record
+            )
+        return LabelState(PackedMask.pack(mask), self.axis, slices)
+
+
+class WorkingMask:
+    """All labels that one client has segmented in one image.
+
+    Attributes:
+        labels: name -> state. Masks that were asked for without a name are here too, numbered (`unnamed_label`).
+        current: name of the label of the last request; None before.
+        saved_version: of the saved label that was taken over last; None if none was.
+    """
+
+    def __init__(self) -> None:
+        self.labels: OrderedDict[str, LabelState] = OrderedDict()
+        self.current: str | None = None
+        self.saved_version: Hashable = None
+        self._unnamed = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory of all labels."""
+        return sum(state.nbytes for state in self.labels.values())
+
+    def unnamed_label(self, foreground: Iterable[Voxel]) -> str:
+        """Find the mask that clicks without a label name belong to.
+
+        OHIF sends the clicks of its current label, but not which label that is. It sends all of them each time, so
+        the mask is the one that was made from some of the same foreground clicks; if there is none, it is a new one.
+        Background clicks do not tell: in OHIF all labels share them.
+        """
+        clicks = set(foreground)
+        shared = {
+            name: sum(len(record.foreground & clicks) for record in state.slices.values())
+            for name, state in self.labels.items()
+            if name.startswith(UNNAMED)
+        }
+        best = max(shared, key=shared.__getitem__, default=None)
+        if best is not None and (shared[best] or not clicks):
+            return best
+        for name in list(shared)[: max(0, len(shared) + 1 - MAX_UNNAMED)]:
+            del self.labels[name]
+        self._unnamed += 1
+        return f"{UNNAMED} {self._unnamed}"
+
+
+class WorkingMasks:
+    """The working masks of all clients, the least recently used dropped first.
+
+    Args:
+        max_bytes: limit of all together; the one used last is kept even if it is larger.
+        max_count: limit of their number.
+    """
+
+    def __init__(self, max_bytes: int, max_count: int = 1000) -> None:
+        self._max_bytes = max_bytes
+        self._max_count = max_count
+        self._guard = threading.Lock()
+        self._kept: OrderedDict[Hashable, WorkingMask] = OrderedDict()
+        self._sizes: dict[Hashable, int] = {}
+        self._in_use = KeyedLocks()
+
+    def __len__(self) -> int:
+        """Number of working masks kept."""
+        with self._guard:
+            return len(self._kept)
+
+    @contextmanager
+    def open(self, key: Hashable) -> Iterator[WorkingMask]:
+        """Work on one working mask; other requests for the same one wait, those for others do not.
+
+        If the block raises, what it had changed stays changed: change it last.
+        """
+        with self._in_use.hold(key):
+            with self._guard:
+                working = self._kept.pop(key, None) or WorkingMask()
+            try:
+                yield working
+            finally:
+                if working.labels or working.saved_version is not None:
+                    with self._guard:
+                        self._kept[key] = working
+                        self._sizes[key] = working.nbytes
+                        self._shrink()
+
+    def _shrink(self) -> None:
+        self._sizes = {key: self._sizes[key] for key in self._kept}
+        while len(self._kept) > 1 and (
+            len(self._kept) > self._max_count or sum(self._sizes.values()) > self._max_bytes
+        ):
+            key, _ = self._kept.popitem(last=False)
+            del self._sizes[key]
