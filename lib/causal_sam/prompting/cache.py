@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diskcache
 import torch
@@ -56,12 +56,12 @@ class EmbeddingKey(NamedTuple):
 class _PlainDisk(diskcache.Disk):
     """Disk format that never unpickles, so that a manipulated cache folder cannot run code."""
 
-    def get(self, key, raw):
+    def get(self, key: Any, raw: bool) -> Any:
         if not raw:
             raise ValueError("pickled key in the embedding cache")
         return super().get(key, raw)
 
-    def fetch(self, mode, filename, value, read):
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         if mode == diskcache.core.MODE_PICKLE:
             raise ValueError("pickled value in the embedding cache")
         return super().fetch(mode, filename, value, read)

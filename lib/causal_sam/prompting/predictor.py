@@ -65,11 +65,7 @@ class Predictor:
         Raises:
             InputError: no volume is set.
         """
-        with self._lock:
-            session = self._session
-        if session is None:
-            raise InputError("Set a volume before predicting.")
-        return session.slices
+        return self._current().slices
 
     def mask_prompt(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Turn a mask of a slice that is not from this model, say an edited one, into a value for ``previous``.
@@ -132,10 +128,7 @@ class Predictor:
         Raises:
             InputError: no volume is set, or a prompt cannot be used; the sentence says which and what is valid.
         """
-        with self._lock:
-            session = self._session
-        if session is None:
-            raise InputError("Set a volume before predicting.")
+        session = self._current()
         slices = session.slices
         prompts = Prompts.checked(slices.volume.shape, foreground, background, box)
         refined = checked_previous(previous, slices.volume.shape[slices.axis], self.model.mask_size)
@@ -155,6 +148,13 @@ class Predictor:
     def close(self) -> None:
         """Give up work ahead and wait for what runs; also for predictors made by `for_volume`."""
         self._worker.close()
+
+    def _current(self) -> _Session:
+        with self._lock:
+            session = self._session
+        if session is None:
+            raise InputError("Set a volume before predicting.")
+        return session
 
     @torch.inference_mode()
     def _predict_slice(

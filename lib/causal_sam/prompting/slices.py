@@ -42,7 +42,7 @@ class VolumeSlices:
         self.frame = SliceFrame(volume.affine, volume.shape, self.axis)
         self.window = intensity_window(volume)
         self._image_size = image_size
-        self.rows, self.columns = self.frame.extract(volume.array, 0).shape
+        self.rows, self.columns = self.frame.shape_rc
         row_mm, column_mm = (float(f"{spacing:.{SPACING_DIGITS}g}") for spacing in self.frame.spacing_rc)
         longest_mm = max(self.rows * row_mm, self.columns * column_mm)
         self.height = max(1, round(self.rows * row_mm / longest_mm * image_size))

@@ -9,7 +9,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +215,7 @@ def _download(checkpoint: CheckpointFile, target: Path, progress: Progress | Non
     os.replace(part, target)
 
 
-def _receive(checkpoint: CheckpointFile, part: Path, target: Path, show) -> None:
+def _receive(checkpoint: CheckpointFile, part: Path, target: Path, show: Callable[[int], None]) -> None:
     """Complete ``part``, asking again for the rest as long as every connection brings something."""
     reason: object = None
     for _ in range(MAX_RESUMPTIONS):
@@ -238,7 +238,7 @@ def _receive(checkpoint: CheckpointFile, part: Path, target: Path, show) -> None
     )
 
 
-def _receive_once(checkpoint: CheckpointFile, part: Path, show) -> None:
+def _receive_once(checkpoint: CheckpointFile, part: Path, show: Callable[[int], None]) -> None:
     """Append what one request brings to ``part``."""
     start = _size(part)
     # The bytes are wanted as they are: a compressed transfer would count and resume differently.

@@ -150,7 +150,7 @@ def test_cut_connection_that_brings_nothing_keeps_what_is_there(server, tmp_path
     part = tmp_path / "weights.pth.part"
     part.write_bytes(CONTENT[:1000])
     server.cut_after = 0
-    with pytest.raises(CheckpointError, match="connection was cut.*--checkpoint"):
+    with pytest.raises(CheckpointError, match=r"connection was cut.*--checkpoint"):
         fetch_checkpoint(file_at(server.url), tmp_path)
     assert part.read_bytes() == CONTENT[:1000]
     server.cut_after = None

@@ -92,7 +92,7 @@ def test_compact_loads_its_safetensors(tmp_path):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(InputError, match="'vit_x'.*compact, vit_b, vit_l, vit_h, medsam"):
+    with pytest.raises(InputError, match=r"'vit_x'.*compact, vit_b, vit_l, vit_h, medsam"):
         load_model("vit_x")
 
 
