@@ -85,15 +85,17 @@ def fetch_checkpoint(
     directory = checkpoint_dir() if cache_dir is None else Path(cache_dir)
     target = directory / checkpoint.filename
     try:
+        # Before anything is written: a folder that comes with its files may be read-only.
+        if target.exists():
+            _verify_existing(checkpoint, target)
+            return target
+        if not download:
+            raise CheckpointError(f"{checkpoint.filename} is not in {directory}: {_by_hand(checkpoint, target)}.")
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / f"{checkpoint.filename}.lock"):
-            if target.exists():
-                _verify_existing(checkpoint, target)
-                return target
-            if not download:
-                raise CheckpointError(f"{checkpoint.filename} is not in {directory}: {_by_hand(checkpoint, target)}.")
-            _download(checkpoint, target, progress)
-            return target
+            if not target.exists():  # another process may have downloaded it while this one waited
+                _download(checkpoint, target, progress)
+        return target
     except OSError as error:
         raise CheckpointError(
             f"{target} cannot be written ({error}); set {CACHE_VARIABLE} to a folder that can."

@@ -204,6 +204,12 @@ def test_wrong_file_put_there_by_hand_is_refused_and_kept(server, tmp_path):
     assert server.requests == []
 
 
+def test_verified_file_needs_no_writable_folder(server, tmp_path):
+    (tmp_path / "weights.pth").write_bytes(CONTENT)
+    (tmp_path / "weights.pth.lock").mkdir()  # no lock can be taken here
+    assert fetch_checkpoint(file_at(server.url), tmp_path) == tmp_path / "weights.pth"
+
+
 def test_full_disk_is_said_before_the_download(server, tmp_path):
     huge = CheckpointFile(server.url, "weights.pth", 10**18, "0" * 64)
     with pytest.raises(CheckpointError, match="free some space"):
