@@ -187,9 +187,7 @@ def training_loss(model: CausalSam, images: Tensor, masks: Tensor, rounds: int, 
     total = torch.zeros(())
     for round_ in range(rounds):
         sparse, dense = model.sam.prompt_encoder(prompts.points, prompts.boxes, prompts.mask_logits)
-        logits, iou = model.sam.mask_decoder.predict_masks(
-            embedding.features, position, sparse, dense, embedding.skips
-        )
+        logits, iou = model.sam.mask_decoder.predict_masks(embedding.features, position, sparse, dense, embedding.skips)
         logits, iou = logits.float(), iou.float()
         losses = mask_loss(logits, target)
         single, hypotheses = losses[:, 0], losses[:, 1:]

@@ -128,13 +128,20 @@ class AnatomySampler:
         spine_y, spine_x = centre_y + ry * rng.uniform(0.3, 0.7), centre_x + rng.normal(0, 0.04)
         if rng.random() < 0.8:
             vertebra = add(self._superellipse(yw, xw, spine_y, spine_x, 0.12, 0.16, 0.0, 2.4), BONE)
-            add(self._superellipse(y, x, spine_y, spine_x, 0.09, 0.13, 0.0, 2.4) & (labels == vertebra), ORGAN, vertebra)
+            add(
+                self._superellipse(y, x, spine_y, spine_x, 0.09, 0.13, 0.0, 2.4) & (labels == vertebra), ORGAN, vertebra
+            )
             add(self._superellipse(y, x, spine_y + 0.17, spine_x, 0.05, 0.06, 0.0, 2.0), FLUID)
             for _ in range(rng.integers(1, 3)):
                 add(
                     self._superellipse(
-                        y, x, spine_y - rng.uniform(0.15, 0.3), spine_x + rng.normal(0, 0.08), *[rng.uniform(0.03, 0.08)] * 2,
-                        0.0, 2.0,
+                        y,
+                        x,
+                        spine_y - rng.uniform(0.15, 0.3),
+                        spine_x + rng.normal(0, 0.08),
+                        *[rng.uniform(0.03, 0.08)] * 2,
+                        0.0,
+                        2.0,
                     ),
                     BLOOD,
                 )
@@ -143,7 +150,10 @@ class AnatomySampler:
             phase, count = rng.uniform(0, 6), rng.integers(8, 20)
             add((np.abs(radius - wall + 0.05) < 0.025) & (np.sin(angle * count + phase) > 0.4), BONE)
         if rng.random() < 0.3:  # table or arms beside the body
-            add(self._superellipse(y, x, 0.1, rng.choice([-1.0, 1.0]) * 0.95, 0.2, 0.12, 0.0, 2.0) & (labels == 0), MUSCLE)
+            add(
+                self._superellipse(y, x, 0.1, rng.choice([-1.0, 1.0]) * 0.95, 0.2, 0.12, 0.0, 2.0) & (labels == 0),
+                MUSCLE,
+            )
         return anatomy
 
     def head(self) -> Anatomy:
@@ -167,7 +177,14 @@ class AnatomySampler:
         for _ in range(rng.integers(1, 7)):
             cy, cx = rng.uniform(-0.45, 0.45) * ry, rng.uniform(0.03, 0.45) * rx
             shape = self._superellipse(
-                y, mirrored, cy, cx, rng.uniform(0.04, 0.28), rng.uniform(0.03, 0.14), rng.normal(0, 0.6), rng.uniform(1.6, 3)
+                y,
+                mirrored,
+                cy,
+                cx,
+                rng.uniform(0.04, 0.28),
+                rng.uniform(0.03, 0.14),
+                rng.normal(0, 0.6),
+                rng.uniform(1.6, 3),
             )
             shape &= radius < brain_radius - 0.1
             material = rng.choice([ORGAN, ORGAN, FLUID])
@@ -274,7 +291,9 @@ class AnatomySampler:
             n = self.rng.integers(len(rows))
             cy, cx = self._y[rows[n], 0], self._x[0, columns[n]]
             scale = max(extent * self.rng.uniform(0.05, 0.3), 4 / self.size)
-            shape = self._superellipse(y, x, cy, cx, scale, scale * self.rng.uniform(0.5, 1), self.rng.uniform(0, 3), 2.0)
+            shape = self._superellipse(
+                y, x, cy, cx, scale, scale * self.rng.uniform(0.5, 1), self.rng.uniform(0, 3), 2.0
+            )
             shape &= labels == organ
             if spread:
                 shapes |= shape

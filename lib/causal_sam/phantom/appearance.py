@@ -93,7 +93,9 @@ def _texture(labels: np.ndarray, rng: np.random.Generator, strength: np.ndarray)
     return field * strength.astype(np.float32)[labels]
 
 
-def _noise(shape: tuple[int, ...], rng: np.random.Generator, sigma: float, correlation: float | None = None) -> np.ndarray:
+def _noise(
+    shape: tuple[int, ...], rng: np.random.Generator, sigma: float, correlation: float | None = None
+) -> np.ndarray:
     """Gaussian noise, white or blurred as reconstruction kernels do, with standard deviation ``sigma``."""
     field = rng.standard_normal(shape, dtype=np.float32)
     if correlation is None:

@@ -53,7 +53,9 @@ def _place(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
     return Anatomy(labels, anatomy.parents, anatomy.materials)
 
 
-def _crop_to_rectangle(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _crop_to_rectangle(
+    image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Blank the right or the lower part of some samples: slices that are not square are padded there."""
     if rng.random() < 0.4:
         keep = int(image.shape[-1] * rng.uniform(0.6, 1.0))

@@ -67,7 +67,9 @@ def test_padding_points_change_nothing(model, embedding):
 
 
 def test_clicks_are_drawn_where_they_are(model):
-    maps = model.sam.prompt_encoder.draw((torch.tensor([[[10.0, 20.0], [50.0, 6.0]]]), torch.tensor([[1.0, 0.0]])), None)
+    maps = model.sam.prompt_encoder.draw(
+        (torch.tensor([[[10.0, 20.0], [50.0, 6.0]]]), torch.tensor([[1.0, 0.0]])), None
+    )
     assert maps.shape == (1, 6, SIZE // 2, SIZE // 2)
     for channel, (x, y) in ((0, (10, 20)), (1, (50, 6)), (2, (10, 20)), (3, (50, 6))):
         row, column = divmod(int(maps[0, channel].argmax()), SIZE // 2)

@@ -51,9 +51,7 @@ def test_loss_falls_on_one_batch(script):
 @pytest.mark.parametrize("kind", ["click", "box", "mask"])
 def test_first_prompts_of_every_kind(script, kind):
     truth = np.stack([s.masks[0] for s, _ in zip(samples(64, 1, 2), range(2), strict=False)])
-    prompts = next(
-        p for seed in range(50) if (p := script.Prompts(truth, np.random.default_rng(seed))).kind == kind
-    )
+    prompts = next(p for seed in range(50) if (p := script.Prompts(truth, np.random.default_rng(seed))).kind == kind)
     assert prompts.ambiguous == (kind == "click")
     assert (prompts.boxes is not None) == (kind == "box")
     assert (prompts.mask_logits is not None) == (kind == "mask")

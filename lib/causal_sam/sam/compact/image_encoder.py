@@ -96,4 +96,3 @@ class CompactImageEncoder(nn.Module):
         top_down = F.interpolate(self.lateral16(x16), scale_factor=2.0, mode="bilinear", align_corners=False)
         features = self.neck(self.lateral8(x8) + top_down)
         return Embedding(features, (self.skip2(x2), self.skip4(x4)))
-

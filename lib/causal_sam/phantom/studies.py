@@ -1,0 +1,258 @@
+"""Demo studies: one phantom abdomen as two CT and two MR examinations, as NIfTI files and as DICOM series."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from scipy import ndimage
+
+from causal_sam.imaging.volume import Volume
+from causal_sam.imaging.writing import write_mask
+from causal_sam.phantom.abdomen import LABELS, SEGMENTED, abdomen, smooth_noise
+
+MANIFEST = "demo.json"
+# Raised when the studies change, so that folders written earlier are written again.
+EDITION = 1
+ANATOMY_SEED = 7
+EXTENT_MM = (384.0, 288.0, 192.0)
+UID_ROOT = "1.2.826.0.1.3680043.8.498."
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one examination was made.
+
+    Attributes:
+        modality: "CT" or "MR".
+        title: for people.
+        levels: brightness of each organ, HU for CT and arbitrary units for MR.
+        spacing: voxel size in mm along left, posterior and superior.
+        noise: standard deviation of the noise, in the units of ``levels``.
+        texture: strength of the tissues' own texture, in the same units.
+        bias: strength of the coil's bias field, as a share.
+        tags: acquisition tags of the DICOM header.
+    """
+
+    modality: str
+    title: str
+    levels: dict[str, float]
+    spacing: tuple[float, float, float]
+    noise: float
+    texture: float
+    bias: float
+    tags: dict[str, str | float]
+
+
+_HU = {
+    "fat": -105, "muscle": 58, "intraperitoneal fat": -98, "bone": 420, "spinal canal": 20, "lung": -830, "bowel": 48,
+    "bowel content": -600, "pancreas": 95, "inferior vena cava": 150, "aorta": 165, "stomach": 75, "stomach content": 15,
+    "gallbladder": 8, "right kidney": 185, "left kidney": 185, "spleen": 125, "liver": 112, "liver lesion": 58,
+}  # fmt: skip
+_T1 = {
+    "fat": 900, "muscle": 300, "intraperitoneal fat": 870, "bone": 420, "spinal canal": 150, "lung": 25, "bowel": 330,
+    "bowel content": 90, "pancreas": 520, "inferior vena cava": 120, "aorta": 100, "stomach": 330, "stomach content": 160,
+    "gallbladder": 190, "right kidney": 340, "left kidney": 340, "spleen": 270, "liver": 480, "liver lesion": 280,
+}  # fmt: skip
+_T2 = {
+    "fat": 620, "muscle": 130, "intraperitoneal fat": 600, "bone": 300, "spinal canal": 950, "lung": 20, "bowel": 380,
+    "bowel content": 60, "pancreas": 360, "inferior vena cava": 90, "aorta": 70, "stomach": 330, "stomach content": 900,
+    "gallbladder": 980, "right kidney": 560, "left kidney": 560, "spleen": 470, "liver": 250, "liver lesion": 600,
+}  # fmt: skip
+_NATIVE = {
+    "pancreas": 42, "inferior vena cava": 42, "aorta": 42, "right kidney": 33, "left kidney": 33, "spleen": 50, "liver": 60,
+    "liver lesion": 30, "stomach": 42,
+}  # fmt: skip
+
+STYLES = {
+    "ct-portal-venous": Style(
+        "CT", "CT, portal venous phase, 2 x 2 x 4 mm", _HU, (2.0, 2.0, 4.0), 12, 6, 0.0,
+        {"Manufacturer": "Phantom", "KVP": 120.0, "ConvolutionKernel": "SOFT", "ContrastBolusAgent": "IODINE"},
+    ),
+    "ct-low-dose": Style(
+        "CT", "CT without contrast, low dose, 2.4 x 2.4 x 3 mm", _HU | _NATIVE, (2.4, 2.4, 3.0), 22, 5, 0.0,
+        {"Manufacturer": "Phantom", "KVP": 100.0, "ConvolutionKernel": "SHARP"},
+    ),
+    "mr-t1": Style(
+        "MR", "MR, T1-weighted, 2 x 2 x 4 mm", _T1, (2.0, 2.0, 4.0), 16, 14, 0.25,
+        {"Manufacturer": "Phantom", "MagneticFieldStrength": 1.5, "RepetitionTime": 4.5, "EchoTime": 2.2},
+    ),
+    "mr-t2": Style(
+        "MR", "MR, T2-weighted, 1.6 x 1.6 x 6 mm", _T2, (1.6, 1.6, 6.0), 28, 18, 0.4,
+        {"Manufacturer": "Phantom", "MagneticFieldStrength": 3.0, "RepetitionTime": 2400.0, "EchoTime": 92.0},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DemoStudy:
+    """Where the parts of one demo study lie.
+
+    Attributes:
+        name: id of the image in a MONAI Label folder data store.
+        modality: "CT" or "MR".
+        title: for people.
+        image: the NIfTI file.
+        truth: label map of the true organs on the grid of the image.
+        labels: organ name -> value in ``truth``.
+        dicom: folder of the same images as a DICOM series.
+        study_uid, series_uid: its identifiers.
+    """
+
+    name: str
+    modality: str
+    title: str
+    image: Path
+    truth: Path
+    labels: dict[str, int]
+    dicom: Path
+    study_uid: str
+    series_uid: str
+
+
+def write_demo_studies(folder: Path) -> list[DemoStudy]:
+    """Write the demo studies, unless they are there already.
+
+    The images lie in ``folder`` itself, where a MONAI Label data store looks for them; the DICOM series under
+    ``dicom/`` and the true organs under ``truth/``, where it does not. A manifest, written last, tells a complete set
+    from one that was interrupted.
+
+    Args:
+        folder: made if it does not exist.
+
+    Returns:
+        The studies, in the order of `STYLES`.
+    """
+    folder = Path(folder)
+    for part in (folder, folder / "dicom", folder / "truth"):
+        part.mkdir(parents=True, exist_ok=True)
+    studies = [_describe(folder, name, style) for name, style in STYLES.items()]
+    manifest = folder / MANIFEST
+    complete = {"edition": EDITION, "studies": [study.name for study in studies]}
+    try:
+        if json.loads(manifest.read_text()) == complete:
+            return studies
+    except (OSError, ValueError):
+        pass  # absent or half-written by an earlier version: write everything
+    for seed, (study, style) in enumerate(zip(studies, STYLES.values(), strict=True)):
+        _write_study(study, style, seed)
+    part = manifest.with_suffix(".part")
+    part.write_text(json.dumps(complete))
+    os.replace(part, manifest)
+    return studies
+
+
+def render_study(style: Style, seed: int) -> tuple[Volume, NDArray[np.uint8]]:
+    """Draw the abdomen in a style.
+
+    Args:
+        style: how to make the image.
+        seed: of noise and texture; the anatomy is always the same.
+
+    Returns:
+        The image as int16, and its label map with the values of `LABELS`.
+    """
+    shape = tuple(round(extent / step) for extent, step in zip(EXTENT_MM, style.spacing, strict=True))
+    # DICOM's usual axial order: columns to the left, rows to posterior, slices to superior; the middle is the origin.
+    affine = np.diag([-style.spacing[0], -style.spacing[1], style.spacing[2], 1.0])
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2) + (0, 0, -6)
+    labels = abdomen(shape, affine, np.random.default_rng(ANATOMY_SEED))
+    rng = np.random.default_rng(seed)
+    air = -1000.0 if style.modality == "CT" else 0.0
+    levels = np.array([air, *(style.levels[name] for name in LABELS)], np.float32)
+    image = levels[labels]
+    grain = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (1.2, 1.2, 0.4))
+    image += np.where(labels > 0, grain / grain.std() * style.texture, 0)
+    # Partial volume: about half a voxel in the plane, less across the slices.
+    image = ndimage.gaussian_filter(image, (0.6, 0.6, 0.3))
+    if style.bias:
+        image *= np.exp(style.bias * smooth_noise(shape, (2, 2, 2), rng))
+    noise = ndimage.gaussian_filter(rng.standard_normal((2, *shape), dtype=np.float32), (0, 0.5, 0.5, 0))
+    noise *= style.noise / noise.std()
+    image = np.hypot(image + noise[0], noise[1]) if style.modality == "MR" else image + noise[0]
+    return Volume(np.round(image).clip(-1024, 3071).astype(np.int16), affine, style.modality), labels
+
+
+def _describe(folder: Path, name: str, style: Style) -> DemoStudy:
+    return DemoStudy(
+        name=name,
+        modality=style.modality,
+        title=style.title,
+        image=folder / f"{name}.nii.gz",
+        truth=folder / "truth" / f"{name}.nii.gz",
+        labels={organ: LABELS[organ] for organ in SEGMENTED},
+        dicom=folder / "dicom" / name,
+        study_uid=generate_uid(UID_ROOT, [name, "study"]),
+        series_uid=generate_uid(UID_ROOT, [name, "series"]),
+    )
+
+
+def _write_study(study: DemoStudy, style: Style, seed: int) -> None:
+    volume, labels = render_study(style, seed)
+    image = nibabel.Nifti1Image(volume.array, volume.affine)
+    image.set_sform(volume.affine, code=1)
+    image.set_qform(volume.affine, code=1)
+    part = study.image.with_name(f".{study.image.name}")
+    nibabel.save(image, part)
+    os.replace(part, study.image)
+    write_mask(labels, volume, study.truth)
+    (study.truth.parent / "labels.json").write_text(json.dumps(study.labels, indent=1))
+    write_dicom_series(volume, study, style.tags)
+
+
+def write_dicom_series(volume: Volume, study: DemoStudy, tags: dict[str, str | float]) -> None:
+    """Write a volume as a DICOM series of CT or MR images.
+
+    Args:
+        volume: int16; k is the slice axis, i runs along the columns.
+        study: gives the folder, the identifiers and the title.
+        tags: further elements of the header by keyword.
+    """
+    study.dicom.mkdir(parents=True, exist_ok=True)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    spacing = volume.spacing
+    columns, rows = lps[:3, 0] / spacing[0], lps[:3, 1] / spacing[1]
+    for k in range(volume.shape[2]):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage if volume.modality == "CT" else MRImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid(UID_ROOT, [study.name, str(k)])
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        path = study.dicom / f"{k + 1:04d}.dcm"
+        header = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+        header.is_little_endian, header.is_implicit_VR = True, False
+        header.SOPClassUID, header.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        header.StudyInstanceUID, header.SeriesInstanceUID = study.study_uid, study.series_uid
+        header.FrameOfReferenceUID = generate_uid(UID_ROOT, [study.name, "frame"])
+        header.PatientName, header.PatientID = f"Phantom^{study.name}", f"PHANTOM-{study.name.upper()}"
+        header.PatientBirthDate, header.PatientSex, header.ReferringPhysicianName = "", "O", ""
+        header.StudyDate, header.StudyTime, header.StudyID, header.AccessionNumber = "20260101", "120000", "1", ""
+        header.StudyDescription, header.SeriesDescription = "Phantom abdomen", study.title
+        header.Modality, header.SeriesNumber, header.InstanceNumber = volume.modality, 1, k + 1
+        header.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        header.PatientPosition, header.BodyPartExamined = "HFS", "ABDOMEN"
+        header.ImageOrientationPatient = [round(float(v), 6) for v in (*columns, *rows)]
+        header.ImagePositionPatient = [round(float(v), 4) for v in (lps @ (0, 0, k, 1))[:3]]
+        header.PixelSpacing = [spacing[1], spacing[0]]
+        header.SliceThickness = header.SpacingBetweenSlices = spacing[2]
+        header.Rows, header.Columns = volume.shape[1], volume.shape[0]
+        header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+        header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
+        if volume.modality == "CT":
+            header.RescaleIntercept, header.RescaleSlope, header.RescaleType = 0, 1, "HU"
+            header.WindowCenter, header.WindowWidth = 50, 400
+        else:
+            header.WindowCenter, header.WindowWidth = 450, 900
+            header.ScanningSequence, header.SequenceVariant, header.ScanOptions = "GR", "SP", ""
+            header.MRAcquisitionType, header.EchoTrainLength = "3D", 1
+        for keyword, value in tags.items():
+            setattr(header, keyword, value)
+        header.PixelData = np.ascontiguousarray(volume.array[:, :, k].T).astype("<i2").tobytes()
+        pydicom.dcmwrite(path, header, write_like_original=False)
