@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 # Under these keys the app tells its tasks what MONAI Label does not: they are set by the server for every request.
 CLIENT_KEY = "causal_sam_client"
 IMAGE_ID_KEY = "causal_sam_image_id"
+
+# MONAI Label deletes a result once it is sent. Its client saves what it gets under the same file name in the folder for
+# temporary files, so on one machine a result must not lie right there.
+_results = tempfile.TemporaryDirectory(prefix="causal-sam-results-")
 
 
 @dataclass(frozen=True)
@@ -221,14 +225,9 @@ class _Work:
 
 
 def _write(mask: NDArray[Any], volume: Volume, options: Options) -> str:
-    handle, path = tempfile.mkstemp(prefix="causal-sam-", suffix=options.extension)
-    os.close(handle)
-    try:
-        write_mask(mask, volume, Path(path), compress=options.compress, dtype=options.dtype)
-    except BaseException:
-        os.unlink(path)
-        raise
-    return path
+    path = Path(_results.name) / f"{uuid.uuid4().hex}{options.extension}"
+    write_mask(mask, volume, path, compress=options.compress, dtype=options.dtype)
+    return str(path)
 
 
 def _described(work: _Work, refinements: Mapping[str, Refinement], volume: Volume, axis: int) -> dict[str, Any]:

@@ -89,10 +89,9 @@ class LabelSet:
         order from one start to the next: by the value they have in the saved label maps, then by name.
         """
         seen: dict[str, int] = {}
-        objects = getattr(getattr(datastore, "_datastore", None), "objects", {})
-        for image in objects.values():
-            for label in image.labels.values():
-                for name, value in names_in_info(label.info).items():
+        for image in datastore.json().get("objects", {}).values():
+            for label in image["labels"].values():
+                for name, value in names_in_info(label["info"]).items():
                     if name not in RESERVED:
                         seen[name] = min(value, seen.get(name, value))
         names = sorted(seen, key=lambda name: (seen[name], name))

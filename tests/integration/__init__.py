@@ -1,0 +1,1 @@
+"""Tests against the real server, over HTTP, with the requests of its real clients."""

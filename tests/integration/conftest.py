@@ -1,0 +1,63 @@
+"""One server for all integration tests, on a folder of small made-up images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from .images import Phantom, make_phantom
+from .server import Server, running_server
+
+ORIENTATIONS = ("RAS", "LPS", "SAL")
+SLOW_SLICES = 40
+
+
+def _save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Phantom:
+    return make_phantom()
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    """Images by id: ct, mr, three orientations of ct, two slow ones, and some that cannot be segmented."""
+    folder = tmp_path_factory.mktemp("studies")
+    _save(folder / "ct.nii.gz", phantom.array, phantom.affine)
+    for name in ("fresh1", "fresh2", "fresh3", "fresh4"):  # images that one test has to itself
+        _save(folder / f"{name}.nii.gz", phantom.array, phantom.affine)
+    i = np.arange(phantom.array.shape[0])[:, None, None]
+    signal = np.where(phantom.array > -500, 300 + 2.0 * phantom.array, 0) * (1 + 0.003 * i)
+    _save(folder / "mr.nii.gz", signal.astype(np.float32), phantom.affine)
+    image = nibabel.Nifti1Image(phantom.array, phantom.affine)
+    for codes in ORIENTATIONS:
+        target = nibabel.orientations.axcodes2ornt(codes)
+        turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), target)
+        nibabel.save(image.as_reoriented(turn), folder / f"turned_{codes}.nii.gz")
+    for number in (1, 2):
+        slow = make_phantom(SLOW_SLICES, seed=number)
+        _save(folder / f"slow{number}.nii.gz", slow.array, slow.affine)
+    holes = phantom.array.astype(np.float32)
+    _save(folder / "all_nan.nii.gz", np.full_like(holes, np.nan), phantom.affine)
+    holes[:8] = np.nan
+    _save(folder / "some_nan.nii.gz", holes, phantom.affine)
+    whole = (folder / "ct.nii.gz").read_bytes()
+    (folder / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
+    outside = tmp_path_factory.mktemp("elsewhere") / "secret.nii.gz"
+    outside.write_bytes(whole)
+    (folder / "more").mkdir()
+    (folder / "more" / "inside.nii.gz").write_bytes(whole)
+    (folder / "more" / "leads_out.nii.gz").symlink_to(outside)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(studies, tmp_path_factory.mktemp("server"), {"labels": "liver,spleen,right kidney"}) as started:
+        yield started

@@ -1,0 +1,31 @@
+"""The plain way to start the server, with a configuration file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .server import running_server
+
+pytestmark = pytest.mark.integration
+
+
+def test_monailabel_starts_the_app_from_another_folder_with_a_configuration_file(studies: Path, tmp_path: Path) -> None:
+    own = tmp_path / "studies"
+    own.mkdir()
+    shutil.copy(studies / "ct.nii.gz", own / "ct.nii.gz")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "labels.json").write_text(json.dumps(["tumor", "edema"]))
+    conf = tmp_path / "conf" / "server.yaml"
+    conf.write_text("labels: labels.json\nplane: coronal\nencode_ahead: 0\ncache_dir: embeddings\n")
+    pairs = {"config": str(conf), "plane": "sagittal"}  # the command line wins
+    with running_server(own, tmp_path, pairs, start=("monailabel",)) as server:
+        task = server.info()["models"]["causal_sam"]
+        assert task["labels"] == {"tumor": 1, "edema": 2}
+        assert task["config"]["plane"][0] == "sagittal"
+        answer = server.post({"label": "tumor", "foreground": [[30, 40, 5]]}).json()
+        assert answer["axis"] == 0
+    assert list((tmp_path / "conf" / "embeddings").iterdir())

@@ -1,0 +1,85 @@
+"""Requests of clients: both forms of clicks, and the options."""
+
+from __future__ import annotations
+
+import pytest
+
+from causal_sam.errors import InputError
+from causal_sam.prompting.prompts import Prompts
+from serving.clicks import Clicks, Options, on_one_slice, slices_of
+
+SHAPE = (20, 20, 10)
+NAMES = ("liver", "spleen")
+
+
+def test_deepgrow_form() -> None:
+    clicks = Clicks.from_request({"foreground": [[1, 2, 3]], "background": [[4, 5, 6]], "label": "liver"}, NAMES, SHAPE)
+    assert clicks.prompts == {"liver": Prompts(((1, 2, 3),), ((4, 5, 6),), None)}
+    assert not clicks.is_label_map
+    assert not clicks.is_empty
+
+
+def test_deepgrow_form_without_a_name_and_with_lists_left_over() -> None:
+    clicks = Clicks.from_request({"foreground": [[1, 2, 3]], "liver": [[99, 99, 99]]}, NAMES, SHAPE)
+    assert clicks.prompts == {None: Prompts(((1, 2, 3),), (), None)}
+
+
+def test_deepedit_form_takes_clicks_of_other_labels_as_background() -> None:
+    request = {"liver": [[1, 2, 3]], "spleen": [[7, 7, 3]], "background": [[9, 9, 3]], "label": "spleen"}
+    clicks = Clicks.from_request(request, NAMES, SHAPE)
+    assert clicks.is_label_map
+    assert clicks.current == "spleen"
+    assert clicks.prompts["liver"] == Prompts(((1, 2, 3),), ((9, 9, 3), (7, 7, 3)), None)
+    assert clicks.prompts["spleen"] == Prompts(((7, 7, 3),), ((9, 9, 3), (1, 2, 3)), None)
+
+
+def test_the_box_of_the_deepedit_form_is_the_current_labels() -> None:
+    request = {"liver": [[1, 2, 3]], "spleen": [], "roi": [0, 5, 0, 5, 2, 3], "label": "spleen"}
+    clicks = Clicks.from_request(request, NAMES, SHAPE)
+    assert clicks.prompts["spleen"].box == (0, 5, 0, 5, 2, 3)
+    assert clicks.prompts["liver"].box is None
+    del request["label"]
+    assert Clicks.from_request(request, NAMES, SHAPE).prompts["liver"].box == (0, 5, 0, 5, 2, 3)
+
+
+def test_nothing_clicked() -> None:
+    assert Clicks.from_request({}, NAMES, SHAPE).is_empty
+    assert Clicks.from_request({"liver": [], "spleen": []}, NAMES, SHAPE).is_empty
+    assert Clicks.from_request({"foreground": [[1, 2, 3]]}, NAMES, SHAPE).on_slice(2, 4).is_empty
+
+
+def test_a_2d_image_needs_no_third_index() -> None:
+    clicks = Clicks.from_request({"foreground": [[1, 2]]}, NAMES, (20, 20, 1))
+    assert clicks.prompts[None].foreground == ((1, 2, 0),)
+
+
+def test_boxes_are_sorted_and_clipped() -> None:
+    clicks = Clicks.from_request({"roi": [5, -3, 2.4, 8.6, 30, 4]}, NAMES, SHAPE)
+    assert clicks.prompts[None].box == (0, 5, 2, 9, 4, 9)
+    assert Clicks.from_request({"roi": []}, NAMES, SHAPE).is_empty
+    with pytest.raises(InputError, match="outside"):
+        Clicks.from_request({"roi": [0, 5, 0, 5, 10, 20]}, NAMES, SHAPE)
+
+
+def test_a_slice_has_the_part_of_the_box_that_is_on_it() -> None:
+    prompts = Prompts(((1, 2, 3), (1, 2, 5)), ((4, 4, 8),), (0, 5, 0, 5, 3, 4))
+    assert slices_of(prompts, 2) == [3, 4, 5, 8]
+    assert on_one_slice(prompts, 2, 3) == Prompts(((1, 2, 3),), (), (0, 5, 0, 5, 3, 3))
+    assert on_one_slice(prompts, 2, 5).box is None
+
+
+def test_options() -> None:
+    options = Options.from_request({"reset": "true", "plane": ["coronal", "axial"], "slice": "4"}, "auto")
+    assert (options.reset, options.reset_state, options.plane, options.only_slice) == (True, False, "coronal", 4)
+    assert (options.extension, options.compress, options.dtype) == (".nii.gz", True, None)
+    plain = Options.from_request({"plane": "", "slice": -1, "reset": None}, "sagittal")
+    assert (plain.plane, plain.only_slice, plain.reset) == ("sagittal", None, False)
+
+
+@pytest.mark.parametrize(
+    ("request_", "word"),
+    [({"reset": "perhaps"}, "true or false"), ({"slice": "top"}, "voxel index"), ({"plane": "x"}, "plane must be")],
+)
+def test_options_that_cannot_be(request_: dict, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        Options.from_request(request_, "auto")

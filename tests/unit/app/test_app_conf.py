@@ -1,0 +1,102 @@
+"""The app's configuration and label set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from monailabel.datastore.local import LocalDatastore
+
+from causal_sam.errors import InputError
+from serving.conf import AppConf
+from serving.labels import ABDOMEN, LabelSet
+
+SAMPLE = Path(__file__).resolve().parents[3] / "sample_configs" / "server.yaml"
+
+
+def test_nothing_given_means_the_documented_defaults() -> None:
+    assert AppConf.from_conf({}) == AppConf.from_conf({"config": str(SAMPLE)})
+    documented = yaml.safe_load(SAMPLE.read_text())
+    assert set(documented) == set(AppConf.__dataclass_fields__)
+
+
+def test_the_command_line_wins_over_the_file_and_paths_start_at_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("cache_mb: 5\nplane: coronal\ncache_dir: kept\nlabels: [liver, spleen]\n")
+    conf = AppConf.from_conf({"config": str(path), "cache_mb": "7", "server_mode": "true"})
+    assert (conf.cache_mb, conf.plane, conf.cache_dir) == (7, "coronal", tmp_path / "kept")
+    assert conf.labels.names == ("liver", "spleen")
+
+
+@pytest.mark.parametrize(
+    ("conf", "sentence"),
+    [
+        ({"model": "giant"}, "model must be one of compact"),
+        ({"plane": "oblique"}, "plane must be one of auto, axial, coronal, sagittal, not 'oblique'"),
+        ({"cache_mb": "much"}, "cache_mb must be a whole number of at least 1, not 'much'"),
+        ({"cache_mb": "0"}, "at least 1"),
+        ({"encode_ahead": "-1"}, "at least 0"),
+        ({"parallel": "1.5"}, "whole number"),
+        ({"checkpoint": "/no/such/file"}, "existing file"),
+        ({"device": "gpu"}, "device must be"),
+        ({"device": "cuda:99"}, "is not there"),
+        ({"lables": "liver"}, "no configuration 'lables'; known are config, labels"),
+        ({"config": "/no/such/file"}, "cannot be read"),
+        ({"labels": "liver,,spleen"}, "empty name"),
+        ({"labels": "liver,liver"}, "twice"),
+        ({"labels": "liver,roi"}, "must not contain 'roi'"),
+        ({"labels": "/no/such.json"}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_a_sentence(conf: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        AppConf.from_conf(conf)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "- only\n- a list", "{a: b: c}"])
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"server\.yaml"):
+        AppConf.from_conf({"config": str(path)})
+
+
+def test_labels_from_a_list_a_line_and_files(tmp_path: Path) -> None:
+    listed, valued = tmp_path / "list.json", tmp_path / "values.json"
+    listed.write_text(json.dumps(["tumor", "edema"]))
+    valued.write_text(json.dumps({"edema": 2, "tumor": 1}))
+    for value in ("tumor, edema", ["tumor", "edema"], {"edema": 2, "tumor": 1}, str(listed), str(valued)):
+        assert LabelSet.from_conf(value).indices == {"tumor": 1, "edema": 2}
+
+
+@pytest.mark.parametrize("values", [{"a": 1, "b": 3}, {"a": 0, "b": 1}, {"a": 1, "b": 1}, {"a": "x"}])
+def test_label_values_must_have_no_gaps(values: dict) -> None:
+    with pytest.raises(InputError, match="each once"):
+        LabelSet.from_conf(values)
+
+
+def store(folder: Path, **infos: dict) -> LocalDatastore:
+    """Make a data store with an image for each info, which is the one its label was saved with."""
+    folder.mkdir()
+    for image in infos:
+        (folder / f"{image}.nii.gz").write_bytes(b"")
+    datastore = LocalDatastore(str(folder), extensions=["*.nii.gz"], auto_reload=False)
+    for image, info in infos.items():
+        datastore.save_label(image, str(folder / f"{image}.nii.gz"), "final", info)
+    return datastore
+
+
+def test_labels_from_the_data_store(tmp_path: Path) -> None:
+    assert LabelSet.from_datastore(store(tmp_path / "none")).names == ABDOMEN
+    own = store(
+        tmp_path / "own",
+        a={"label_info": [{"name": "edema", "idx": 2}]},
+        b={"params": {"label_names": {"tumor": 1, "edema": 2, "background": 3}}},
+    )
+    assert LabelSet.from_datastore(own).names == ("tumor", "edema")
+    # A site that has saved one organ so far still wants the others, under the values that they had.
+    some = store(tmp_path / "some", a={"label_info": [{"name": "cyst", "idx": 1}, {"name": "spleen", "idx": 2}]})
+    assert LabelSet.from_datastore(some).names == (*ABDOMEN, "cyst")

@@ -1,0 +1,167 @@
+"""Which slices new clicks decide again, and from what; with the real network and random weights."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from causal_sam.imaging import Volume
+from causal_sam.prompting import EmbeddingCache, Prediction, Predictor
+from causal_sam.prompting.prompts import Prompts
+from causal_sam.sam import CausalSam
+from causal_sam.sam.compact import build_compact
+from serving.refinement import Refiner
+from serving.working_masks import LabelState, PackedMask
+
+SHAPE = (24, 20, 6)
+A, B, C = (5, 5, 2), (8, 8, 2), (15, 10, 2)
+ELSEWHERE = (6, 6, 4)
+
+
+class RecordingPredictor(Predictor):
+    """The real predictor; keeps what it was asked."""
+
+    calls: list[tuple]
+
+    def predict(self, foreground=(), background=(), box=None, previous=None) -> Prediction:
+        self.calls.append((tuple(foreground), tuple(background), box, previous))
+        return super().predict(foreground, background, box, previous)
+
+
+@pytest.fixture(scope="module")
+def model() -> CausalSam:
+    torch.manual_seed(0)
+    return CausalSam(build_compact(), "compact").eval()
+
+
+@pytest.fixture
+def predictor(model: CausalSam) -> RecordingPredictor:
+    rng = np.random.default_rng(0)
+    predictor = RecordingPredictor(model, EmbeddingCache(10**8), ahead=0)
+    predictor.calls = []
+    predictor.set_volume(Volume(rng.normal(0, 50, SHAPE).astype(np.float32), np.diag([1.0, 1, 4, 1]), "CT"))
+    return predictor
+
+
+@pytest.fixture
+def refiner() -> Refiner:
+    return Refiner(threading.BoundedSemaphore(1))
+
+
+def prompts(*foreground, background=(), box=None) -> Prompts:
+    return Prompts(tuple(foreground), tuple(background), box)
+
+
+EMPTY = LabelState(PackedMask(SHAPE))
+
+
+def test_first_clicks_have_nothing_before_them(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    result = refiner.refine(EMPTY, prompts(A, ELSEWHERE), predictor)
+    assert result.decided == (2, 4)
+    assert predictor.calls == [((A,), (), None, None), ((ELSEWHERE,), (), None, None)]
+    direct = predictor.predict([A, ELSEWHERE])
+    np.testing.assert_array_equal(result.mask, direct.mask)
+    np.testing.assert_array_equal(result.state.mask.unpack(), result.mask)
+    assert EMPTY.slices == {}
+
+
+def test_the_same_clicks_compute_nothing(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    first = refiner.refine(EMPTY, prompts(A, B), predictor)
+    predictor.calls.clear()
+    second = refiner.refine(first.state, prompts(B, A), predictor)
+    assert predictor.calls == []
+    assert second.state is first.state
+    np.testing.assert_array_equal(first.mask, second.mask)
+
+
+def test_more_clicks_get_the_logits_of_the_mask_before(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    first = refiner.refine(EMPTY, prompts(A), predictor)
+    predictor.calls.clear()
+    second = refiner.refine(first.state, prompts(A, background=[C]), predictor)
+    (foreground, background, _, previous), *others = predictor.calls
+    assert (foreground, background, others) == ((A,), (C,), [])
+    np.testing.assert_array_equal(previous[2], first.state.slices[2].logits.astype(np.float32))
+    assert second.decided == (2,)
+
+
+def test_a_click_taken_back_means_the_clicks_alone(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    alone = refiner.refine(EMPTY, prompts(A), predictor)
+    both = refiner.refine(alone.state, prompts(A, B), predictor)
+    predictor.calls.clear()
+    back = refiner.refine(both.state, prompts(A), predictor)
+    assert predictor.calls == [((A,), (), None, None)]
+    np.testing.assert_array_equal(back.mask, alone.mask)
+
+
+def test_when_only_background_is_left_the_slice_is_emptied(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    first = refiner.refine(EMPTY, prompts(A, ELSEWHERE, background=[C]), predictor)
+    second = refiner.refine(first.state, prompts(ELSEWHERE, background=[C]), predictor)
+    assert not second.mask[..., 2].any()
+    np.testing.assert_array_equal(second.mask[..., 4], first.mask[..., 4])
+    assert set(second.state.slices) == {4}
+
+
+def test_slices_without_prompts_keep_their_mask(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    first = refiner.refine(EMPTY, prompts(A), predictor)
+    second = refiner.refine(first.state, prompts(ELSEWHERE), predictor)
+    assert second.decided == (4,)
+    np.testing.assert_array_equal(second.mask[..., 2], first.mask[..., 2])
+    assert set(second.state.slices) == {2, 4}
+
+
+def test_an_edited_mask_is_the_prompt_of_new_clicks(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    first = refiner.refine(EMPTY, prompts(A), predictor)
+    painted = np.zeros(SHAPE, bool)
+    painted[3:9, 3:9, 2] = True
+    edited = first.state.edited(painted)
+    np.testing.assert_array_equal(refiner.refine(edited, prompts(A), predictor).mask, painted)
+    predictor.calls.clear()
+    refiner.refine(edited, prompts(A, B), predictor)
+    (_, _, _, previous), *_ = predictor.calls
+    canonical = predictor.slices.frame.extract(painted, 2)
+    np.testing.assert_array_equal(previous[2], predictor.mask_prompt(canonical))
+
+
+def test_background_corrects_only_what_is_there(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    painted = np.zeros(SHAPE, bool)
+    painted[3:9, 3:9, 2] = True
+    edited = EMPTY.edited(painted)
+    nothing = refiner.refine(edited, prompts(background=[C, (5, 5, 4)]), predictor)
+    assert predictor.calls == []
+    assert nothing.unused == 2
+    np.testing.assert_array_equal(nothing.mask, painted)
+    hit = refiner.refine(edited, prompts(background=[A]), predictor)
+    assert hit.decided == (2,)
+
+
+def test_a_box_is_decided_slice_by_slice(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    result = refiner.refine(EMPTY, prompts(box=(2, 9, 2, 9, 1, 3)), predictor)
+    assert result.decided == (1, 2, 3)
+    assert [call[2] for call in predictor.calls] == [(2, 9, 2, 9, k, k) for k in (1, 2, 3)]
+    predictor.calls.clear()
+    longer = refiner.refine(result.state, prompts(box=(2, 9, 2, 9, 1, 4)), predictor)
+    assert longer.decided == (4,)  # the slices before have the very box they had
+
+
+def test_another_plane_keeps_the_mask_and_forgets_the_records(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    first = refiner.refine(EMPTY, prompts(A), predictor)
+    predictor.set_volume(predictor.slices.volume, "coronal")
+    second = refiner.refine(first.state, prompts((15, 15, 2)), predictor)
+    assert second.state.axis == 1
+    assert set(second.state.slices) == {15}
+    rest = np.arange(SHAPE[1]) != 15
+    np.testing.assert_array_equal(second.mask[:, rest], first.mask[:, rest])
+
+
+def test_a_mask_prompt_lies_where_the_mask_is(predictor: RecordingPredictor) -> None:
+    rows, columns = predictor.slices.rows, predictor.slices.columns
+    mask = np.zeros((rows, columns), bool)
+    mask[4:12, 6:18] = True
+    prompt = predictor.mask_prompt(mask)
+    size = predictor.model.mask_size
+    assert prompt.shape == (size, size)
+    seen = predictor.slices.logits(torch.from_numpy(prompt)) > 0
+    np.testing.assert_array_equal(seen, mask)
