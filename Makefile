@@ -1,0 +1,57 @@
+# make serve, make test: each makes the environment it needs. `make help` lists the rest.
+
+PYTHON  ?= $(or $(shell command -v python3.11),$(shell command -v python3),python3.11)
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+HOST    ?= 127.0.0.1
+PORT    ?= 8000
+STUDIES ?=
+# Pairs for the app's configuration, such as CONF="model vit_b plane axial".
+CONF    ?=
+# Arguments for pytest, such as PYTEST="tests/unit -k imaging".
+PYTEST  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test lint format clean
+
+help:
+	@echo 'make serve                     start the server on http://$(HOST):$(PORT) with demo studies'
+	@echo 'make serve STUDIES=<folder>    … with your images (also PORT=, HOST=, CONF="plane axial")'
+	@echo 'make serve STUDIES=<address>   … with the studies of a DICOMweb server'
+	@echo 'make test                      run all tests (PYTEST="tests/unit" for some of them)'
+	@echo 'make lint / make format        check / correct the style of the code'
+	@echo 'make install                   only make the environment in $(VENV)'
+	@echo 'make clean                     remove the environment, caches and demo studies'
+
+# Written last, so that an interrupted installation is done again.
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo 'Causal-SAM needs Python 3.11, and $(PYTHON) is none. Install it (Debian 12, Ubuntu: python3.11 and' \
+	       'python3.11-venv), or say where it is: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3.11'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo '$(PYTHON) cannot make virtual environments: install its venv module (Debian, Ubuntu: python3.11-venv).'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+install: $(STAMP)
+
+serve: $(STAMP)
+	@$(BIN)/causal-sam serve --host $(HOST) --port $(PORT) $(if $(STUDIES),--studies "$(STUDIES)") \
+	  $$(set -- $(CONF); while [ $$# -gt 1 ]; do printf -- '--conf %s=%s ' "$$1" "$$2"; shift 2; done)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo_studies artifacts build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,64 @@
+"""The command line: `causal-sam serve`, `causal-sam segment`, `causal-sam doctor`.
+
+Each command is one module here. Whatever is slow to import (torch, image readers) is imported when a command runs, so
+that help comes at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from causal_sam import __version__
+from causal_sam.cli.doctor import doctor
+from causal_sam.cli.segment import segment
+from causal_sam.cli.serve import ServeCommand, serve
+from causal_sam.errors import CausalSamError
+
+BAD_INPUT = 2
+
+
+class _Commands(TyperGroup):
+    """Shows our own errors as what they are, one sentence, instead of a stack trace."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CausalSamError as error:
+            typer.secho(f"causal-sam: {error}", err=True, fg="red")
+            raise typer.Exit(BAD_INPUT) from error
+
+
+app = typer.Typer(
+    name="causal-sam",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they would print voxels, and paths that may hold names
+    help="Click-to-segment for CT and MR, in MONAI Label and on the command line. For research, not a medical device.",
+)
+app.command(cls=ServeCommand)(serve)
+app.command()(segment)
+app.command()(doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"causal-sam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

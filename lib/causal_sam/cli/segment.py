@@ -1,0 +1,118 @@
+"""`causal-sam segment`: clicks and a box on one image, a mask file back, no server."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from causal_sam.errors import InputError
+
+POINT, BOX = 3, 6  # how many numbers each has
+
+
+def segment(
+    image: Annotated[
+        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Mask to write: .nii.gz, .nii or .nrrd.")],
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,Z", help="A voxel inside the structure; may be repeated.")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,Z", help="A voxel outside of it; may be repeated.")
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(metavar="X0,X1,Y0,Y1,Z0,Z1", help="First and last voxel along each axis, both inside the box."),
+    ] = None,
+    label: Annotated[str, typer.Option(help="Name of the structure, for the report.")] = "structure",
+    model: Annotated[str, typer.Option(help="compact, vit_b, vit_l, vit_h or medsam.")] = "compact",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
+    ] = None,
+    plane: Annotated[
+        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Segment the slices that have a point inside the structure, or that the box passes through.
+
+    Points and boxes are voxel indices of the file, counted from 0.
+    """
+    begin = time.perf_counter()
+    foreground = [parse_numbers(text, "--point", POINT) for text in point or []]
+    background = [parse_numbers(text, "--negative", POINT) for text in negative or []]
+    limits = None if box is None else parse_numbers(box, "--box", BOX)
+    if output.resolve() == image.resolve():
+        raise InputError(f"The mask would replace its image {image}: give another file with -o.")
+
+    from causal_sam.imaging import read_volume, slice_axis, write_mask
+    from causal_sam.prompting.prompts import Prompts
+
+    volume = read_volume(image)
+    # Before the model is loaded, or even downloaded: mistakes should cost no time.
+    Prompts.checked(volume.shape, foreground, background, limits).slices(slice_axis(volume, plane), {})
+
+    from causal_sam.prompting import Predictor
+    from causal_sam.sam import load_model
+
+    predictor = Predictor(load_model(model, checkpoint), ahead=0)
+    predictor.set_volume(volume, plane)
+    ready = time.perf_counter()
+    prediction = predictor.predict(foreground, background, limits)
+    decided = time.perf_counter()
+    mask = prediction.mask
+    write_mask(mask, volume, output)
+    voxels = int(mask.sum())
+    report = {
+        "image": str(image),
+        "output": str(output),
+        "label": label,
+        "model": model,
+        "axis": "ijk"[prediction.axis],
+        "slices": list(prediction.slices),
+        "voxels": voxels,
+        "volume_ml": round(voxels * volume.voxel_ml, 3),
+        "predicted_iou": round(prediction.predicted_iou, 4),
+        "seconds": {
+            "prepare": round(ready - begin, 3),
+            "predict": round(decided - ready, 3),
+            "total": round(time.perf_counter() - begin, 3),
+        },
+    }
+    typer.echo(json.dumps(report) if as_json else _in_words(report))
+    if voxels == 0:
+        typer.echo("The mask is empty: try a point nearer to the middle of the structure, or a box.", err=True)
+
+
+def parse_numbers(text: str, option: str, count: int) -> list[float]:
+    """Read comma-separated numbers.
+
+    >>> parse_numbers("10,20,5", "--point", 3)
+    [10.0, 20.0, 5.0]
+
+    Raises:
+        InputError: they are not numbers, or not ``count`` of them.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        example = "96,120,64" if count == POINT else "64,96,80,120,60,64"
+        raise InputError(f"{option} takes {count} numbers with commas between them, such as {example}, not {text!r}.")
+    return numbers
+
+
+def _in_words(report: dict) -> str:
+    seconds = report["seconds"]
+    return (
+        f"{report['label']}: {report['volume_ml']} ml ({report['voxels']} voxels) "
+        f"on {report['axis']} = {', '.join(map(str, report['slices']))}\n"
+        f"predicted IoU {report['predicted_iou']}, {seconds['total']} s, of which {seconds['predict']} s to predict\n"
+        f"written to {report['output']}"
+    )
