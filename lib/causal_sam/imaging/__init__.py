@@ -1,4 +1,4 @@
-"""Volumes with their geometry: reading, intensity normalisation, canonical slices, patient directions, writing masks."""
+"""Volumes with their geometry: readers, intensity windows, canonical slices, patient directions, writing masks."""
 
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, direction_vector
 from causal_sam.imaging.frames import PLANES, SliceFrame, slice_axis

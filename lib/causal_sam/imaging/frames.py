@@ -30,18 +30,18 @@ def slice_axis(volume: Volume, plane: str = "auto") -> int:
 
     Args:
         volume: any volume.
-        plane: one of `PLANES`. "auto" is the plane of acquisition where it can be seen: a volume of one slice, or
-            with one voxel side at least 1.5 times each of the others; otherwise it is axial.
+        plane: one of `PLANES`. "auto" is the plane of acquisition where it can be seen, with one voxel side at
+            least 1.5 times each of the others; otherwise it is axial. A volume of one slice has only its own plane.
 
     Raises:
         InputError: the plane is unknown.
     """
     if plane not in PLANES:
         raise InputError(f"Plane must be one of {', '.join(PLANES)}, not {plane!r}.")
+    single = [axis for axis, size in enumerate(volume.shape) if size == 1]
+    if len(single) == 1:
+        return single[0]
     if plane == "auto":
-        single = [axis for axis, size in enumerate(volume.shape) if size == 1]
-        if len(single) == 1:
-            return single[0]
         spacing = np.array(volume.spacing)
         thickest = int(spacing.argmax())
         # Rounded, so that the rounding errors of an oblique affine do not decide.
@@ -83,11 +83,19 @@ class SliceFrame:
         return self.volume_shape[self._row_axis], self.volume_shape[self._column_axis]
 
     def extract(self, array: NDArray, index: int) -> NDArray:
-        """Return slice ``index`` of an (I, J, K) array as a view of rows x columns."""
+        """Return slice ``index`` of an (I, J, K) array as a view of rows x columns.
+
+        Raises:
+            InputError: there is no such slice.
+        """
         return self._display(self._plane(array, index))
 
     def insert(self, mask: NDArray, array: NDArray, index: int) -> None:
-        """Write rows x columns into slice ``index`` of an (I, J, K) array, in place."""
+        """Write rows x columns into slice ``index`` of an (I, J, K) array, in place.
+
+        Raises:
+            InputError: there is no such slice.
+        """
         self._display(self._plane(array, index))[...] = mask
 
     def to_slice(self, voxel: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -118,6 +126,8 @@ class SliceFrame:
         return min(max(index - self._step, 0), last), min(max(index + self._step, 0), last)
 
     def _plane(self, array: NDArray, index: int) -> NDArray:
+        if not 0 <= index < self.count:
+            raise InputError(f"There is no slice {index}: the slices are 0 to {self.count - 1}.")
         return array[(slice(None),) * self.axis + (index,)]
 
     def _display(self, plane: NDArray) -> NDArray:

@@ -40,8 +40,8 @@ def intensity_window(volume: Volume) -> IntensityWindow:
     """Return the window of a volume: the same for all its slices and all orders of its voxels.
 
     CT uses -160..240 HU. Other images use the 0.5th to the 99.5th percentile of the finite voxels, leaving out a
-    constant background (the lowest value, if a twentieth of all voxels have it). A constant image gets a window of
-    width 1 above its value.
+    constant background (the lowest value, if a twentieth of all voxels have it). A constant image gets a window above
+    its value, in which it is black.
     """
     if volume.modality == "CT":
         return IntensityWindow(*CT_WINDOW)
@@ -56,6 +56,7 @@ def intensity_window(volume: Volume) -> IntensityWindow:
     if not high > low:
         # Nearly all voxels are alike: whatever differs is what there is to see.
         low, high = float(lowest), float(values.max())
-    if not high > low or not np.isfinite(np.float32(high - low)):
-        high = low + 1.0
+    if not 0 < np.float32(high - low) < np.inf:
+        # As wide as it takes for float32 to tell the two apart.
+        high = low + max(1.0, abs(low) * 1e-3)
     return IntensityWindow(low, high)

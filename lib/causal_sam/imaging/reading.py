@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -20,8 +21,10 @@ from causal_sam.imaging.volume import Volume
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-# Magnitude images of MR are never negative and z-scores never reach this; air and fat in Hounsfield units do.
+# Magnitude images of MR are never negative and z-scores never reach this; air in Hounsfield units does, and a single
+# wrong voxel is no air.
 CT_BELOW = -200.0
+CT_SHARE = 1e-3
 NOT_SPATIAL = "it must be a 2D or 3D image with one number for each voxel"
 
 
@@ -32,7 +35,8 @@ def read_volume(path: Path | str) -> Volume:
     one series, or one file. Voxel indices are those that ITK, and so 3D Slicer, OHIF and MONAI Label, use for the
     same file: i runs along the columns and k along the slices of a DICOM series.
 
-    NIfTI, NRRD and MetaImage do not say their modality: it is "CT" if a value lies below -200, else unknown ("").
+    NIfTI, NRRD and MetaImage do not say their modality: it is "CT" if a thousandth of the finite voxels or
+    more lies below -200 (air, in Hounsfield units), else unknown ("").
 
     Args:
         path: file or folder.
@@ -58,15 +62,16 @@ def read_volume(path: Path | str) -> Volume:
 
 
 def _guess_modality(array: NDArray) -> str:
-    return "CT" if np.nanmin(array) < CT_BELOW and np.isfinite(np.nanmin(array)) else ""
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    return "CT" if finite.size and (finite < CT_BELOW).mean() >= CT_SHARE else ""
 
 
 def _read_nifti(path: Path) -> Volume:
     try:
         image = nibabel.load(path)
         array = np.asanyarray(image.dataobj)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{path.name} is not a readable NIfTI file ({_first_line(error)}).") from error
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
+        raise InputError(f"{path.name} is not a readable NIfTI file ({_reason(error, path)}).") from error
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or array.dtype.fields is not None:
@@ -79,7 +84,7 @@ def _read_nifti(path: Path) -> Volume:
     if isinstance(image, nibabel.Nifti1Image) and not (image.header["sform_code"] or image.header["qform_code"]):
         # Nothing says where the patient is. ITK's convention, because the viewers draw with it: columns run to the
         # left, rows to posterior, from the origin.
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*image.header.get_zooms()[:3], 1.0])
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*image.header["pixdim"][1:4], 1.0])
     return Volume(array, affine, modality=_guess_modality(array), source=path)
 
 
@@ -87,7 +92,9 @@ def _read_itk(path: Path) -> Volume:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise InputError(f"{path.name} is not a readable image ({_itk_reason(error)}).") from error
+        raise InputError(
+            f"{path.name} is not a readable image: it is damaged, or not of the format it is named by."
+        ) from error
     if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
         raise InputError(
             f"{path.name} has {image.GetDimension()} axes and {image.GetNumberOfComponentsPerPixel()} numbers for each "
@@ -100,10 +107,13 @@ def _read_itk(path: Path) -> Volume:
 def _read_picture(path: Path) -> Volume:
     try:
         with Image.open(path) as picture:
-            picture.load()
-            pixels = np.asarray(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path.name} is not a readable picture ({_first_line(error)}).") from error
+            frames = getattr(picture, "n_frames", 1)
+            # A palette's numbers are no intensities: its colours are.
+            pixels = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path.name} is not a readable picture ({_reason(error, path)}).") from error
+    if frames > 1:
+        raise InputError(f"{path.name} holds {frames} pictures; it must hold one.")
     if pixels.ndim == 3 and pixels.shape[2] >= 3 and (pixels[..., :3] == pixels[..., :1]).all():
         pixels = pixels[..., 0]  # grey, saved as colour
     if pixels.ndim != 2:
@@ -112,10 +122,6 @@ def _read_picture(path: Path) -> Volume:
     return Volume(pixels.T[..., None], np.diag([-1.0, -1.0, 1.0, 1.0]), source=path)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _itk_reason(error: RuntimeError) -> str:
-    """ITK's last line says what happened; those before it name its source files."""
-    return str(error).strip().splitlines()[-1].removeprefix("sitk::ERROR: ")
+def _reason(error: BaseException, path: Path) -> str:
+    """What the library says in its first line, without the folders of the path."""
+    return (str(error).splitlines() or [type(error).__name__])[0].replace(str(path), path.name).rstrip(".")
