@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError
@@ -89,7 +90,9 @@ class LabelSet:
         order from one start to the next: by the value they have in the saved label maps, then by name.
         """
         seen: dict[str, int] = {}
-        for image in datastore.json().get("objects", {}).values():
+        # Only the stores with a folder of their own, which the DICOMweb store has too, tell about saved labels.
+        objects = datastore.json()["objects"] if isinstance(datastore, LocalDatastore) else {}
+        for image in objects.values():
             for label in image["labels"].values():
                 for name, value in names_in_info(label["info"]).items():
                     if name not in RESERVED:
