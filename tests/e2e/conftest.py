@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from . import servers
-from .studies import Study, write_study
+from .studies import Study, write_studies
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,6 +28,8 @@ CHROMIUM_OPTIONS = [
     "--disable-sync",
     "--disable-quic",
 ]
+MODEL = "causal_sam"
+CT, MR = "ct-portal-venous", "mr-t1"
 ARTIFACTS = servers.ROOT / "artifacts" / "e2e"
 
 
@@ -48,23 +49,29 @@ def _tools() -> None:
 
 
 @pytest.fixture(scope="session")
-def ct(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The CT study in Orthanc."""
-    return write_study(tmp_path_factory.mktemp("studies") / "ct", "CT")
+def studies(_tools: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Study]:
+    """The studies in Orthanc, by name: a CT and an MR of the same phantom."""
+    return write_studies(tmp_path_factory.mktemp("studies"), [CT, MR])
 
 
 @pytest.fixture(scope="session")
-def mr(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The MR study in Orthanc."""
-    return write_study(tmp_path_factory.mktemp("studies") / "mr", "MR")
+def ct(studies: dict[str, Study]) -> Study:
+    """The CT study."""
+    return studies[CT]
 
 
 @pytest.fixture(scope="session")
-def orthanc_url(_tools: None, ct: Study, mr: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of an Orthanc that holds the CT and the MR study."""
+def mr(studies: dict[str, Study]) -> Study:
+    """The MR study."""
+    return studies[MR]
+
+
+@pytest.fixture(scope="session")
+def orthanc_url(studies: dict[str, Study], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of an Orthanc that holds the studies."""
     with servers.orthanc(tmp_path_factory.mktemp("orthanc")) as url:
-        for study in (ct, mr):
-            servers.upload(url, study.folder)
+        for study in studies.values():
+            servers.upload(url, study.dicom)
         yield url
 
 
@@ -93,7 +100,7 @@ def browser(_tools: None) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def open_study(browser: Browser, server: str) -> Iterator[Callable[[Study], Viewer]]:
-    """Open a study in OHIF, connect the MONAI Label panel, and unfold its point prompts."""
+    """Open a study in OHIF, connect the MONAI Label panel, and choose the model of the point prompts."""
     from .ohif import Viewer
 
     context = browser.new_context(viewport={"width": 1400, "height": 900})
@@ -105,6 +112,7 @@ def open_study(browser: Browser, server: str) -> Iterator[Callable[[Study], View
         viewer.open(server, study.study_uid)
         viewer.connect(server)
         viewer.points.open()
+        viewer.points.choose_model(MODEL)
         return viewer
 
     yield open_in_new_tab

@@ -8,6 +8,7 @@ slices, k counts from inferior to superior.
 import base64
 import io
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -26,13 +27,14 @@ LOAD_MS = 120_000  # software rendering on a machine that is busy with other wor
 ANSWER_MS = 120_000
 NOTICE_MS = 15_000  # the viewer shows a notice for up to 6 s
 
-# The axial one of the three viewports and the volume that it shows, for the expressions below.
+# The axial viewport and the volume that it shows, for the expressions below.
 _AXIAL = """
   const view = window.services?.cornerstoneViewportService?.getCornerstoneViewport('mpr-axial');
   const volume = view?.getVolumeId?.() && window.cornerstone.cache.getVolume(view.getVolumeId());
 """
 _VOLUME_IS_LOADED = f"() => {{ {_AXIAL} return Boolean(volume?.loadStatus?.loaded); }}"
 _SHOWN_SLICE = f"() => {{ {_AXIAL} return Math.round(volume.imageData.worldToIndex(view.getCamera().focalPoint)[2]); }}"
+_CANVAS_WIDTH = f"() => {{ {_AXIAL} return view?.getCanvas()?.clientWidth; }}"
 _CENTRE = f"""() => {{
   {_AXIAL}
   const frame = view.element.getBoundingClientRect();
@@ -60,7 +62,7 @@ _SEGMENTATION = """() => {
   return {
     shape: volume.dimensions,
     voxels: btoa(bytes),
-    labels: Object.fromEntries(segments.map((segment) => [segment.label, segment.segmentIndex])),
+    segments: Object.fromEntries(segments.map((segment) => [segment.label, segment.segmentIndex])),
   };
 }"""
 
@@ -90,6 +92,22 @@ class Inference:
         return nrrd.read_data(header, content, index_order="F") != 0
 
 
+@dataclass(frozen=True)
+class Segmentation:
+    """The viewer's segmentation: a label map (I, J, K) and the value that each label has in it."""
+
+    voxels: np.ndarray
+    segments: dict[str, int]
+
+    def mask(self, label: str) -> np.ndarray:
+        """Voxels of `label`, as a boolean array."""
+        return self.voxels == self.segments[label]
+
+    def others(self, label: str) -> np.ndarray:
+        """Voxels of all labels but `label`, as a boolean array."""
+        return (self.voxels != 0) & ~self.mask(label)
+
+
 class PointPrompts:
     """The "Point Prompts" tab of the MONAI Label panel."""
 
@@ -101,10 +119,6 @@ class PointPrompts:
         """Unfold the tab, which makes the mouse place points."""
         self._tab.locator(".tab-label").click()
         self._run_button.wait_for()
-
-    def models(self) -> list[str]:
-        """Names of the models that the tab offers."""
-        return [name.strip() for name in self._tab.locator("select.selectBox option").all_inner_texts()]
 
     def choose_model(self, name: str) -> None:
         """Select the model `name`."""
@@ -141,17 +155,23 @@ class PointPrompts:
 
 
 class Viewer:
-    """The viewer with one study open in its MONAI Label mode: three planes and the panel."""
+    """The viewer with one study open in its MONAI Label mode: its axial plane and the panel."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.points = PointPrompts(page)
 
     def open(self, server: str, study_uid: str) -> None:
-        """Open a study from the MONAI Label server at the URL `server`; return when its volume is on display."""
+        """Open a study from the MONAI Label server at the URL `server`; return when its axial plane fills the view.
+
+        Of the three planes that are shown first, a double click leaves the axial one, at several pixels a voxel.
+        """
         self.page.goto(f"{server}/ohif/monai-label?StudyInstanceUIDs={study_uid}", timeout=LOAD_MS)
         self.page.wait_for_function(_VOLUME_IS_LOADED, timeout=LOAD_MS)
         self.page.get_by_role("button", name="Confirm and Hide").click()
+        before = self.page.evaluate(_CANVAS_WIDTH)
+        self.page.mouse.dblclick(*self.page.evaluate(_CENTRE))
+        self.page.wait_for_function(f"(before) => ({_CANVAS_WIDTH})() > 2 * before", arg=before)
 
     def connect(self, server: str) -> None:
         """Enter the MONAI Label server's URL in the panel and connect; return when its models are offered.
@@ -168,14 +188,12 @@ class Viewer:
         return self.page.evaluate(_SHOWN_SLICE)
 
     def show_slice(self, k: int) -> None:
-        """Turn the mouse wheel over the axial viewport until it shows slice `k`."""
+        """Turn the mouse wheel over the axial viewport until it shows slice `k`; downwards leads to inferior."""
         self.page.mouse.move(*self.page.evaluate(_CENTRE))
-        notch = 100
-        while (before := self.shown_slice()) != k:
-            self.page.mouse.wheel(0, notch)
-            self.page.wait_for_function(f"(before) => ({_SHOWN_SLICE})() !== before", arg=before)
-            if abs(self.shown_slice() - k) > abs(before - k):
-                notch = -notch
+        notches = self.shown_slice() - k
+        for _ in range(abs(notches)):
+            self.page.mouse.wheel(0, math.copysign(100, notches))
+        self.page.wait_for_function(f"(k) => ({_SHOWN_SLICE})() === k", arg=k)
 
     def click(self, voxel: Voxel) -> None:
         """Click on `voxel` in the axial viewport; return when the point is set.
@@ -184,7 +202,7 @@ class Viewer:
         """
         self.show_slice(voxel[2])
         before = self.page.evaluate(_NUMBER_OF_POINTS)
-        self.page.mouse.click(*self.to_screen([voxel])[0])
+        self.page.mouse.click(*self.to_screen([voxel])[0].round())  # a mouse event has whole pixels, cut off
         self.page.wait_for_function(f"(before) => ({_NUMBER_OF_POINTS})() > before", arg=before)
 
     def to_screen(self, voxels: Sequence[Voxel] | np.ndarray) -> np.ndarray:
@@ -197,11 +215,11 @@ class Viewer:
         x, y = self.to_screen(voxels).round().astype(int).T
         return np.ptp(pixels[y, x], axis=-1)
 
-    def segmentation(self, label: str) -> np.ndarray:
-        """Return the voxels (I, J, K) that the viewer holds as `label`, as a boolean array."""
+    def segmentation(self) -> Segmentation:
+        """Return what the viewer holds as its segmentation."""
         state = self.page.evaluate(_SEGMENTATION)
-        voxels = np.frombuffer(base64.b64decode(state["voxels"]), dtype=np.uint8).reshape(state["shape"], order="F")
-        return voxels == state["labels"][label]
+        voxels = np.frombuffer(base64.b64decode(state["voxels"]), dtype=np.uint8)
+        return Segmentation(voxels.reshape(state["shape"], order="F"), state["segments"])
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         """Let the page draw until `condition` holds.
@@ -219,4 +237,3 @@ class Viewer:
         """Write a picture of the page to `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
-

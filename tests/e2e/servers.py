@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
-APP = Path(os.environ.get("CAUSAL_SAM_E2E_APP", ROOT / "apps" / "causal_sam"))
+APP = ROOT / "apps" / "causal_sam"
 ORTHANC_EXECUTABLE = shutil.which("Orthanc", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
@@ -99,15 +99,16 @@ def orthanc(folder: Path) -> Iterator[str]:
 
 def upload(orthanc_url: str, folder: Path) -> None:
     """Store every DICOM file below `folder` in the Orthanc at `orthanc_url`."""
-    for path in sorted(folder.rglob("*.dcm")):
-        requests.post(f"{orthanc_url}/instances", data=path.read_bytes(), timeout=30).raise_for_status()
+    with requests.Session() as session:
+        for path in sorted(folder.rglob("*.dcm")):
+            session.post(f"{orthanc_url}/instances", data=path.read_bytes(), timeout=30).raise_for_status()
 
 
 @contextmanager
 def monai_label(studies: str, folder: Path) -> Iterator[str]:
     """Run the MONAI Label server with the app of this project on `studies`; yield its base URL.
 
-    `studies` is a DICOMweb URL; what the server downloads from it is kept under `folder`, and CT and MR are both listed.
+    `studies` is a DICOMweb URL, of which CT and MR series are listed; what the server downloads is kept in `folder`.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -115,7 +116,8 @@ def monai_label(studies: str, folder: Path) -> Iterator[str]:
     command += ["--app", str(APP), "--studies", studies, "--host", "127.0.0.1", "--port", str(port)]
     environment = {
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
-        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "CT,MR"}),
+        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "CT,MR"}),  # by default, CT alone
+        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
         # The DICOM converters that MONAI Label would otherwise download lie beside the interpreter.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
