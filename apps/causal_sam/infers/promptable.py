@@ -64,6 +64,11 @@ class PromptableInferTask(InferTask):
     of one label and take its mask; as *deepedit* they send the clicks of all labels and take a label map. Either form
     is understood by both.
 
+    With the option *reset*, the labels of the request are forgotten, what was saved of them included, and decided from
+    the clicks of this request alone; other labels stay. Clients send the option as the user left it, so while it is
+    ticked in OHIF every request starts again: since OHIF sends all clicks that it shows, its masks are then just what
+    the clicks give, without the memory of how they came about.
+
     Args:
         type: ``InferType.DEEPGROW`` or ``InferType.DEEPEDIT``.
         resources: shared with the other tasks.

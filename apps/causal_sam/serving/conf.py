@@ -52,7 +52,7 @@ class AppConf:
     volume_mb: int = 2048
     working_mask_mb: int = 256
     encode_ahead: int = 1
-    parallel: int = max(2, (os.cpu_count() or 2) // 2)
+    parallel: int = min(4, max(2, (os.cpu_count() or 2) // 2))
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> AppConf:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import requests
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -41,6 +42,10 @@ async def _monailabel_error(request: Request, error: MONAILabelException) -> JSO
     return _answer(request, status, str(error.msg))
 
 
+async def _no_answer_from_archive(request: Request, error: requests.RequestException) -> JSONResponse:
+    return _answer(request, 502, f"The server that holds the images does not answer as it should ({error}).")
+
+
 async def _malformed_request(request: Request, error: RequestValidationError) -> JSONResponse:
     problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
     return _answer(request, 422, f"The request is malformed ({problems}).")
@@ -59,6 +64,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(CausalSamError, _own_error)
     app.add_exception_handler(MONAILabelException, _monailabel_error)
+    app.add_exception_handler(requests.RequestException, _no_answer_from_archive)
     app.add_exception_handler(RequestValidationError, _malformed_request)
     app.add_exception_handler(Exception, _unexpected_error)
     # MONAI Label makes its app while the web server starts up, when the handlers known until then are already built

@@ -9,9 +9,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
 from cachetools import LRUCache
-from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
@@ -65,7 +63,8 @@ class ImageFinder:
         Raises:
             NotFoundError: neither the data store nor the folder has it.
             ForbiddenPathError: the path leads out of the studies folder, also by a link.
-            HTTPException: 502, the DICOMweb server does not answer as it should.
+            InputError: the series cannot be read as a volume.
+            requests.RequestException: the DICOMweb server does not answer as it should.
         """
         if server_chose:
             return ImageRef(_existing_upload(image), None)
@@ -88,8 +87,8 @@ class ImageFinder:
                 return Path(self._datastore.get_image_uri(series))
         except IndexError as error:
             raise NotFoundError(f"The DICOMweb server has no series {series}.") from error
-        except requests.RequestException as error:
-            raise HTTPException(502, f"The DICOMweb server did not deliver series {series} ({error}).") from error
+        except RuntimeError as error:  # of the conversion to NIfTI
+            raise InputError(f"Series {series} cannot be read as a volume ({' '.join(str(error).split())}).") from error
 
     def _path_in_studies(self, image: str) -> Path:
         unknown = NotFoundError(f"There is no image {image!r} in the studies; /datastore/?output=all lists the ids.")
