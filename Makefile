@@ -22,7 +22,7 @@ help:
 	@echo 'make test                      run all tests (PYTEST="tests/unit" for some of them)'
 	@echo 'make lint / make format        check / correct the style of the code'
 	@echo 'make install                   only make the environment in $(VENV)'
-	@echo 'make clean                     remove the environment, caches and demo studies'
+	@echo 'make clean                     remove the environment, caches and test artefacts'
 
 # Written last, so that an interrupted installation is done again.
 $(STAMP): requirements.txt pyproject.toml
@@ -38,7 +38,7 @@ $(STAMP): requirements.txt pyproject.toml
 install: $(STAMP)
 
 serve: $(STAMP)
-	@$(BIN)/causal-sam serve --host $(HOST) --port $(PORT) $(if $(STUDIES),--studies "$(STUDIES)") \
+	@exec $(BIN)/causal-sam serve --host $(HOST) --port $(PORT) $(if $(STUDIES),--studies "$(STUDIES)") \
 	  $$(set -- $(CONF); while [ $$# -gt 1 ]; do printf -- '--conf %s=%s ' "$$1" "$$2"; shift 2; done)
 
 test: $(STAMP)
@@ -52,6 +52,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Not the demo studies: labels may have been saved there.
 clean:
-	rm -rf $(VENV) demo_studies artifacts build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) artifacts build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

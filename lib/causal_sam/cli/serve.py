@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperCommand
 
 from causal_sam.cli.files import app_folder
@@ -184,7 +183,7 @@ def check_studies(studies: str) -> None:
 def _write_demo(folder: Path) -> Path:
     from causal_sam.phantom.studies import write_demo_studies
 
-    with Console(stderr=True).status("Making the demo studies (once, about a minute) …"):
+    with Console(stderr=True).status("Making the demo studies (only once) …"):
         made = write_demo_studies(folder)
     typer.echo(f"Demo studies in {folder}: {', '.join(study.name for study in made)}")
     return folder
@@ -193,14 +192,14 @@ def _write_demo(folder: Path) -> Path:
 def _explain(studies: str, host: str, port: int) -> None:
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     url = f"http://{shown}:{port}"
-    table = Table(title=f"Causal-SAM for MONAI Label, studies: {studies}", title_justify="left", show_header=False)
-    table.add_row("3D Slicer", f"module MONAILabel, server address {url}")
-    if is_dicomweb(studies):
-        table.add_row("OHIF", f"{url}/ohif/ in a browser")
-    else:
-        table.add_row("OHIF", "needs a DICOMweb server, for example Orthanc: --studies http://127.0.0.1:8042/dicom-web")
-    table.add_row("Python", f'monailabel.client.MONAILabelClient("{url}")')
-    table.add_row("API", f"{url}/docs")
-    console = Console(width=max(100, len(studies) + 45))
-    console.print(table)
-    console.print("For research only, no medical device. Ctrl+C stops the server.\n")
+    archive = "needs a DICOMweb server, such as Orthanc: --studies http://127.0.0.1:8042/dicom-web"
+    lines = {
+        "3D Slicer": f"module MONAILabel, server {url}",
+        "OHIF": f"{url}/ohif/ in a browser" if is_dicomweb(studies) else archive,
+        "Python": f'monailabel.client.MONAILabelClient("{url}")',
+        "API": f"{url}/docs",
+    }
+    typer.echo(f"\nCausal-SAM for MONAI Label serves {studies}\n")
+    for client, what in lines.items():
+        typer.echo(f"  {client:<10} {what}")
+    typer.echo("\nFor research, not a medical device. Ctrl+C stops the server.\n")
