@@ -60,10 +60,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the repor
         raise typer.Exit(1)
 
 
-def tested_versions(text: str) -> dict[str, str]:
+def pinned_versions(text: str) -> dict[str, str]:
     r"""Read the pins of a requirements file.
 
-    >>> tested_versions("# Server\nmonai==1.6.1\n-e .")
+    >>> pinned_versions("# Server\nmonai==1.6.1\n-e .")
     {'monai': '1.6.1'}
     """
     return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)$", text, flags=re.MULTILINE))
@@ -94,7 +94,7 @@ def _python() -> Iterator[Check]:
 
 def _packages() -> Iterator[Check]:
     needed = needed_packages()
-    for name, tested in tested_versions(requirements_file().read_text(encoding="utf-8")).items():
+    for name, tested in pinned_versions(requirements_file().read_text(encoding="utf-8")).items():
         required = normalised(name) in needed
         try:
             found = metadata.version(name)

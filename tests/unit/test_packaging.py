@@ -1,0 +1,122 @@
+"""What holds the house together: pinned versions, what the package says of itself, and arrows that point one way."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+import causal_sam
+from causal_sam.cli.doctor import normalised, pinned_versions
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "lib" / "causal_sam"
+PINS = pinned_versions((ROOT / "requirements.txt").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# Part of the package -> the parts that it may import besides itself and `errors`.
+ARROWS = {
+    "errors": set(),
+    "imaging": set(),
+    "sam": {"imaging"},
+    "prompting": {"imaging", "sam"},
+    "phantom": {"imaging"},
+    "cli": {"imaging", "sam", "prompting", "phantom"},
+}
+# Part -> packages that it must do without.
+STRANGERS = {
+    "imaging": {"torch", "torchvision", "monai", "segment_anything"},
+    "sam": {"monai"},
+    "phantom": {"torch"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            # `from causal_sam import sam` imports a part just as `import causal_sam.sam` does.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources(part: str) -> list[Path]:
+    folder = PACKAGE / part
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
+@pytest.mark.parametrize("name", sorted(PINS))
+def test_pins_are_what_is_installed(name):
+    # A build's own suffix, such as +cpu, is the same release.
+    assert metadata.version(name).partition("+")[0] == PINS[name]
+
+
+def test_every_dependency_is_pinned():
+    declared = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    names = {normalised(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in declared}
+    assert names <= {normalised(name) for name in PINS}
+
+
+def test_installing_the_requirements_installs_the_package():
+    assert (ROOT / "requirements.txt").read_text().splitlines()[-1] == "-e ."
+
+
+def test_every_part_has_its_arrows():
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert parts - {"__init__"} == ARROWS.keys()
+
+
+@pytest.mark.parametrize("part", sorted(ARROWS))
+def test_arrows_point_one_way(part):
+    allowed = ARROWS[part] | {part, "errors", "__version__"}
+    for path in sources(part):
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("causal_sam.")}
+        assert used <= allowed, f"{path.relative_to(ROOT)} imports {used - allowed}"
+
+
+@pytest.mark.parametrize("part", sorted(ARROWS))
+def test_parts_do_without_strangers(part):
+    strangers = STRANGERS.get(part, set()) | {"monailabel"}
+    for path in sources(part):
+        used = {name.split(".")[0] for name in imports(path)}
+        assert not used & strangers, f"{path.relative_to(ROOT)} imports {used & strangers}"
+
+
+def test_what_ships_is_there_and_small():
+    weights = files("causal_sam") / "sam" / "weights" / "compact.safetensors"
+    assert 1e6 < Path(str(weights)).stat().st_size <= 25e6
+    assert (files("causal_sam") / "py.typed").is_file()
+
+
+def test_version_is_the_distributions():
+    assert metadata.version("causal-sam") == causal_sam.__version__
+
+
+def test_the_readme_is_right_about_python(tmp_path, monkeypatch, capsys):
+    """Run its first Python example, on a small image in the place of the demo study."""
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0]
+    image = np.full((80, 64, 42), -1000, np.int16)
+    image[8:72, 8:56] = 50
+    (tmp_path / "demo_studies").mkdir()
+    path = tmp_path / "demo_studies" / "ct-portal-venous.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([-2.0, -2.0, 4.0, 1.0])), path)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert " ml, predicted IoU " in capsys.readouterr().out
+    assert nibabel.load(tmp_path / "liver.nii.gz").shape == image.shape
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert "LICENSE" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
