@@ -46,7 +46,6 @@ _GRID_TAGS = (
     "InstanceNumber",
     "Modality",
     "NumberOfFrames",
-    "PixelSpacing",
     "RescaleIntercept",
     "RescaleSlope",
     "Rows",
@@ -105,6 +104,10 @@ def read_dicom(path: Path) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"The pixels of {path.name} cannot be decoded: the DICOM data are damaged.") from error
+    thickness = first.get("SliceThickness")
+    if len(files) == 1 and isinstance(thickness, float) and thickness > 0:
+        # GDCM knows no distance of slices here and says 1 mm, which would make volumes in ml wrong.
+        image.SetSpacing((*image.GetSpacing()[:2], thickness))
     return to_volume(image, modality=str(first.get("Modality", "")), tags=_acquisition_tags(first), source=path)
 
 
@@ -159,17 +162,27 @@ def _sorted_slices(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[P
         raise InputError(
             f"The slices in {folder.name} differ in size ({a} x {b} and {c} x {d}): they are no 3D series."
         )
-    if any("ImagePositionPatient" not in h or "ImageOrientationPatient" not in h for h in headers.values()):
-        raise InputError(f"The slices in {folder.name} do not say where they lie (ImagePositionPatient is missing).")
-    orientations = np.array([header.ImageOrientationPatient for header in headers.values()], float)
+    orientations = np.array([_numbers(header, "ImageOrientationPatient", 6, file) for file, header in headers.items()])
     if np.abs(orientations - orientations[0]).max() > ORIENTATION_TOLERANCE:
         raise InputError(f"The slices in {folder.name} are not parallel: they are no 3D series.")
     normal = np.cross(orientations[0, :3], orientations[0, 3:])
-    positions = np.array([header.ImagePositionPatient for header in headers.values()], float) @ normal
+    positions = np.array([_numbers(h, "ImagePositionPatient", 3, file) for file, h in headers.items()]) @ normal
     order = np.argsort(positions)
     _check_distances(positions[order], folder)
     files = list(headers)
     return [files[n] for n in order]
+
+
+def _numbers(header: pydicom.Dataset, keyword: str, count: int, file: Path) -> NDArray[np.float64]:
+    try:
+        numbers = np.array(header.get(keyword), dtype=np.float64)
+    except (ValueError, TypeError):
+        numbers = np.array(np.nan)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise InputError(
+            f"{file.name} has no valid {keyword}: it must be {count} numbers that say where the slice lies."
+        )
+    return numbers
 
 
 def _check_distances(positions: NDArray[np.float64], folder: Path) -> None:
@@ -181,7 +194,7 @@ def _check_distances(positions: NDArray[np.float64], folder: Path) -> None:
             f"{folder.name} has several slices at the same place ({positions[same[0]]:.2f} mm along the normal): "
             "they are no 3D series."
         )
-    usual = float(np.median(distances))
+    usual = float(np.percentile(distances, 50, method="lower"))
     wrong = np.flatnonzero(np.abs(distances - usual) > SLICE_DISTANCE_TOLERANCE * usual)
     if wrong.size:
         before, after = positions[wrong[0]], positions[wrong[0] + 1]

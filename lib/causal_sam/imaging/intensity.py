@@ -32,8 +32,9 @@ class IntensityWindow:
         >>> IntensityWindow(-160.0, 240.0).apply(np.array([-1000.0, 40.0, np.nan, np.inf])).tolist()
         [0.0, 0.5, 0.0, 1.0]
         """
-        scaled = (np.asarray(array, dtype=np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
-        return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+        low, high = np.float32(self.low), np.float32(self.high)
+        # Clipped before it is scaled: an outlier far away from a narrow window would overflow.
+        return np.nan_to_num((np.clip(np.asarray(array, dtype=np.float32), low, high) - low) / (high - low), nan=0.0)
 
 
 def intensity_window(volume: Volume) -> IntensityWindow:
@@ -56,7 +57,7 @@ def intensity_window(volume: Volume) -> IntensityWindow:
     if not high > low:
         # Nearly all voxels are alike: whatever differs is what there is to see.
         low, high = float(lowest), float(values.max())
-    if not 0 < np.float32(high - low) < np.inf:
+    if not 0 < np.float32(high) - np.float32(low) < np.inf:
         # As wide as it takes for float32 to tell the two apart.
         high = low + max(1.0, abs(low) * 1e-3)
     return IntensityWindow(low, high)
