@@ -24,19 +24,15 @@ def dice(mask: np.ndarray, truth: np.ndarray) -> float:
     return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
 
 
+def depth(region: np.ndarray, k: int) -> np.ndarray:
+    """Return the distance (I, J), in voxels, of each voxel of slice `k` from the outside of `region` (I, J, K)."""
+    return ndimage.distance_transform_edt(np.pad(region[:, :, k], 1))[1:-1, 1:-1]
+
+
 def inmost(region: np.ndarray, k: int) -> Voxel:
     """Return the voxel of slice `k` that lies deepest inside `region` (I, J, K)."""
-    depth = ndimage.distance_transform_edt(np.pad(region[:, :, k], 1))[1:-1, 1:-1]
-    i, j = np.unravel_index(depth.argmax(), depth.shape)
+    i, j = np.unravel_index(depth(region, k).argmax(), region.shape[:2])
     return int(i), int(j), k
-
-
-def farthest(region: np.ndarray, voxel: Voxel) -> Voxel:
-    """Return the voxel of `region` (I, J, K) on the slice of `voxel`, off the rim, that is farthest from `voxel`."""
-    i, j, k = voxel
-    candidates = np.argwhere(ndimage.binary_erosion(region[:, :, k], iterations=2))
-    x, y = candidates[np.linalg.norm(candidates - (i, j), axis=1).argmax()]
-    return int(x), int(y), k
 
 
 def largest_slice(organ: np.ndarray) -> int:
@@ -89,21 +85,50 @@ def test_click_on_an_organ_shows_its_mask(ct_viewer: Viewer, ct: Study) -> None:
     assert ct_viewer.colourfulness(on_slice(~ndimage.binary_dilation(inference.mask), k)).mean() < COLOUR
 
 
-def test_background_click_takes_its_place_out(ct_viewer: Viewer, ct: Study) -> None:
-    """A background click after the first result is sent beside the first click and leaves the mask without it."""
-    first, inference = segment_with_one_click(ct_viewer, ct, "spleen")
-    wrong = farthest(inference.mask, first)
+def test_second_click_corrects_the_mask(ct_viewer: Viewer, ct: Study) -> None:
+    """A click in the middle of what one click got wrong, of either kind, brings the mask nearer to the organ."""
+    liver = ct.organs["liver"]
+    first, inference = segment_with_one_click(ct_viewer, ct, "liver")
+    k = first[2]
+    missing, extra = liver & ~inference.mask, inference.mask & ~liver
+    is_missing = depth(missing, k).max() >= depth(extra, k).max()
+    second = inmost(missing if is_missing else extra, k)
+    ct_viewer.points.choose_label("liver" if is_missing else "background")
+    ct_viewer.click(second)
+    ct_viewer.points.choose_label("liver")
+
+    corrected = ct_viewer.points.run()
+
+    assert corrected.params["foreground"] == [list(first), *([list(second)] if is_missing else [])]
+    assert corrected.params["background"] == ([] if is_missing else [list(second)])
+    assert corrected.mask[second] == is_missing
+    assert dice(corrected.mask[:, :, k], liver[:, :, k]) > dice(inference.mask[:, :, k], liver[:, :, k])
+    assert_shown(ct_viewer, "liver", corrected.mask)
+
+
+def test_background_click_gives_the_neighbour_back(ct_viewer: Viewer, ct: Study) -> None:
+    """Clicked as one structure, kidney and spleen are both in the mask; with a background click the spleen is not."""
+    k = int(np.minimum(*(ct.organs[name].sum(axis=(0, 1)) for name in ("left kidney", "spleen"))).argmax())
+    kidney, spleen = inmost(ct.organs["left kidney"], k), inmost(ct.organs["spleen"], k)
+    ct_viewer.points.choose_label("left kidney")
+    ct_viewer.click(kidney)
+    ct_viewer.click(spleen)
+    both = ct_viewer.points.run()
+    ct_viewer.points.clear()
+    ct_viewer.click(kidney)
     ct_viewer.points.choose_label("background")
-    ct_viewer.click(wrong)
-    ct_viewer.points.choose_label("spleen")
+    ct_viewer.click(spleen)
+    ct_viewer.points.choose_label("left kidney")
 
-    refined = ct_viewer.points.run()
+    kidney_alone = ct_viewer.points.run()
 
-    assert refined.params["foreground"] == [list(first)]
-    assert refined.params["background"] == [list(wrong)]
-    assert refined.mask[first]
-    assert not refined.mask[wrong]
-    assert_shown(ct_viewer, "spleen", refined.mask)
+    assert both.mask[kidney]
+    assert both.mask[spleen]
+    assert kidney_alone.params["foreground"] == [list(kidney)]
+    assert kidney_alone.params["background"] == [list(spleen)]
+    assert_segments(kidney_alone.mask, kidney, ct.organs["left kidney"])
+    assert not kidney_alone.mask[spleen]
+    assert_shown(ct_viewer, "left kidney", kidney_alone.mask)
 
 
 def test_click_on_another_slice_adds_that_slice(ct_viewer: Viewer, ct: Study) -> None:
