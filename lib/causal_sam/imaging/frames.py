@@ -30,18 +30,18 @@ def slice_axis(volume: Volume, plane: str = "auto") -> int:
 
     Args:
         volume: any volume.
-        plane: one of `PLANES`. "auto" is the plane of acquisition where it can be seen, with one voxel side at
-            least 1.5 times each of the others; otherwise it is axial. A volume of one slice has only its own plane.
+        plane: one of `PLANES`. "auto" is the plane of acquisition where it can be seen: a volume of one slice, or
+            with one voxel side at least 1.5 times each of the others; otherwise it is axial.
 
     Raises:
         InputError: the plane is unknown.
     """
     if plane not in PLANES:
         raise InputError(f"Plane must be one of {', '.join(PLANES)}, not {plane!r}.")
-    single = [axis for axis, size in enumerate(volume.shape) if size == 1]
-    if len(single) == 1:
-        return single[0]
     if plane == "auto":
+        single = [axis for axis, size in enumerate(volume.shape) if size == 1]
+        if len(single) == 1:
+            return single[0]
         spacing = np.array(volume.spacing)
         thickest = int(spacing.argmax())
         # Rounded, so that the rounding errors of an oblique affine do not decide.
