@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from causal_sam.cli import app
 from causal_sam.cli.doctor import needed_packages, pinned_versions
 from causal_sam.cli.files import app_folder, requirements_file
-from causal_sam.cli.serve import check_port, join_conf, server_command, server_environment
+from causal_sam.cli.serve import check_port, holds_images, join_conf, server_command, server_environment
 from causal_sam.errors import InputError
 
 SHAPE = (40, 32, 6)
@@ -257,6 +257,14 @@ def test_serve_refuses_a_port_in_use(cli, tmp_path):
         assert f"127.0.0.1:{port}" in cli("serve", "--studies", tmp_path, "--port", port, code=2).stderr
         with pytest.raises(InputError, match="choose another --port"):
             check_port("127.0.0.1", port)
+
+
+def test_a_folder_of_dicom_files_holds_no_images_for_monai_label(image, tmp_path):
+    dicom = tmp_path / "dicom"
+    dicom.mkdir()
+    (dicom / "0001.dcm").touch()
+    assert not holds_images(dicom)
+    assert holds_images(image.parent)
 
 
 def test_app_folder_holds_the_app():

@@ -20,6 +20,8 @@ from causal_sam.errors import CausalSamError, InputError
 
 DEMO_STUDIES = Path("demo_studies")
 ARCHIVE_SECONDS = 10
+# Of the files that MONAI Label lists from a folder, those that the app can read.
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".png", ".jpg", ".tif")
 
 
 class ServeCommand(TyperCommand):
@@ -72,11 +74,7 @@ def serve(
         settings["model"] = model
     check_monai_label()
     check_port(host, port)
-    if studies is None:
-        studies = str(_write_demo(Path.cwd() / DEMO_STUDIES))
-    else:
-        studies = studies if is_dicomweb(studies) else str(Path(studies).expanduser())
-        check_studies(studies)
+    studies = _prepared(studies)
     _explain(studies, host, port)
     command = server_command(studies, host, port, settings)
     sys.stdout.flush()
@@ -160,6 +158,11 @@ def is_dicomweb(studies: str) -> bool:
     return studies.startswith(("http://", "https://"))
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether MONAI Label would find an image in the folder; it does not look into folders inside."""
+    return any(entry.name.endswith(IMAGE_ENDINGS) for entry in os.scandir(folder))
+
+
 def check_studies(studies: str) -> None:
     """Look whether the images can be reached.
 
@@ -178,6 +181,25 @@ def check_studies(studies: str) -> None:
         raise InputError(
             f"No DICOMweb server answers at {studies}: start it, or check the address (Orthanc's ends in /dicom-web)."
         ) from error
+
+
+def _prepared(studies: str | None) -> str:
+    """Check what the user wants served, or make the demo studies."""
+    if studies is None:
+        return str(_write_demo(Path.cwd() / DEMO_STUDIES))
+    if is_dicomweb(studies):
+        check_studies(studies)
+        return studies
+    studies = str(Path(studies).expanduser())
+    check_studies(studies)
+    if not holds_images(Path(studies)):
+        endings = ", ".join(IMAGE_ENDINGS)
+        typer.echo(
+            f"Note: {studies} itself holds no image ({endings}). DICOM files are served from a DICOMweb server, "
+            "such as Orthanc.",
+            err=True,
+        )
+    return studies
 
 
 def _write_demo(folder: Path) -> Path:
