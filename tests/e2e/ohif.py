@@ -8,7 +8,6 @@ slices, k counts from inferior to superior.
 import base64
 import io
 import json
-import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -188,11 +187,9 @@ class Viewer:
         return self.page.evaluate(_SHOWN_SLICE)
 
     def show_slice(self, k: int) -> None:
-        """Turn the mouse wheel over the axial viewport until it shows slice `k`; downwards leads to inferior."""
-        self.page.mouse.move(*self.page.evaluate(_CENTRE))
-        notches = self.shown_slice() - k
-        for _ in range(abs(notches)):
-            self.page.mouse.wheel(0, math.copysign(100, notches))
+        """Move the viewport's slider to slice `k`; it counts from superior to inferior."""
+        slider = self.page.locator("input.imageSlider")
+        slider.fill(str(int(slider.get_attribute("max") or 0) - k))
         self.page.wait_for_function(f"(k) => ({_SHOWN_SLICE})() === k", arg=k)
 
     def click(self, voxel: Voxel) -> None:
