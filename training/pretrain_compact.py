@@ -2,8 +2,8 @@
 
     python training/pretrain_compact.py --minutes 90 --out runs/compact
 
-The images are drawn on the fly (`causal_sam.phantom`), the clicks and boxes by `causal_sam.prompting.annotator`: a first
-prompt, then corrections of the model's own errors. Small images come first, the final size last. The run can be stopped
+The images are drawn on the fly (`causal_sam.phantom`), the clicks and boxes by `causal_sam.prompting.annotator`: a
+first prompt, then corrections of the model's own errors. Small images come first, the final size last. The run can be stopped
 at any time and started again with the same command; it goes on from its last checkpoint. In the output folder:
 `checkpoint.pt`, `log.jsonl`, `examples-*.png`, TensorBoard events, and at the end (and with each checkpoint)
 `compact.safetensors`, the averaged weights to ship.
@@ -244,18 +244,17 @@ def validate(model: CausalSam, size: int, count: int, picture: Path | None) -> d
     scores: dict[int, list[float]] = {n: [] for n in VALIDATION_CLICKS}
     tiles = []
     stream = samples(size, 2, VALIDATION_SEED + size)
-    for n in range(count):
+    for _ in range(count):
         sample = next(stream)
         image = torch.from_numpy(sample.image)
         for truth in sample.masks:
             masks = predict_like_an_annotator(model, image, truth, max(VALIDATION_CLICKS))
             for clicks in VALIDATION_CLICKS:
                 scores[clicks].append(dice(masks[clicks - 1], truth))
-        if n < 16:
             tiles.append(_tile(sample.image[1], truth, masks[0], masks[2]))
     if picture is not None:
-        rows = [np.concatenate(tiles[n : n + 4], axis=1) for n in range(0, len(tiles) - 3, 4)]
-        cv2.imwrite(str(picture), np.concatenate(rows, axis=0))
+        rows = [np.concatenate(tiles[n : n + 4], axis=1) for n in range(0, min(len(tiles), 16) - 3, 4)]
+        cv2.imwrite(str(picture), np.concatenate(rows or tiles[:1], axis=0))
     return {f"dice@{n}": float(np.mean(scores[n])) for n in VALIDATION_CLICKS}
 
 

@@ -90,7 +90,7 @@ class AnatomySampler:
     # -- the four kinds of anatomy ---------------------------------------------------------------------------------
 
     def body(self) -> Anatomy:
-        """A trunk: skin, fat, muscle, spine, ribs, large and small organs that touch, vessels, gut with air, lesions."""
+        """A trunk: fat, muscle, spine, ribs, large and small organs that touch, vessels, gut with air, lesions."""
         rng = self.rng
         anatomy, labels, add = self._start()
         y, x = self.warped_grid(rng.uniform(0.0, 0.08), rng.uniform(2, 5))

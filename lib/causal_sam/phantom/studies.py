@@ -53,23 +53,26 @@ class Style:
 
 
 _HU = {
-    "fat": -105, "muscle": 58, "intraperitoneal fat": -98, "bone": 420, "spinal canal": 20, "lung": -830, "bowel": 48,
-    "bowel content": -600, "pancreas": 95, "inferior vena cava": 150, "aorta": 165, "stomach": 75, "stomach content": 15,
-    "gallbladder": 8, "right kidney": 185, "left kidney": 185, "spleen": 125, "liver": 112, "liver lesion": 58,
+    "fat": -105, "muscle": 58, "intraperitoneal fat": -98, "bone": 420, "spinal canal": 20, "lung": -830,
+    "bowel": 48, "bowel content": -600, "pancreas": 95, "inferior vena cava": 150, "aorta": 165, "stomach": 75,
+    "stomach content": 15, "gallbladder": 8, "right kidney": 185, "left kidney": 185, "spleen": 125,
+    "liver": 112, "liver lesion": 58,
 }  # fmt: skip
 _T1 = {
-    "fat": 900, "muscle": 300, "intraperitoneal fat": 870, "bone": 420, "spinal canal": 150, "lung": 25, "bowel": 330,
-    "bowel content": 90, "pancreas": 520, "inferior vena cava": 120, "aorta": 100, "stomach": 330, "stomach content": 160,
-    "gallbladder": 190, "right kidney": 340, "left kidney": 340, "spleen": 270, "liver": 480, "liver lesion": 280,
+    "fat": 900, "muscle": 300, "intraperitoneal fat": 870, "bone": 420, "spinal canal": 150, "lung": 25,
+    "bowel": 330, "bowel content": 90, "pancreas": 520, "inferior vena cava": 120, "aorta": 100,
+    "stomach": 330, "stomach content": 160, "gallbladder": 190, "right kidney": 340, "left kidney": 340,
+    "spleen": 270, "liver": 480, "liver lesion": 280,
 }  # fmt: skip
 _T2 = {
-    "fat": 620, "muscle": 130, "intraperitoneal fat": 600, "bone": 300, "spinal canal": 950, "lung": 20, "bowel": 380,
-    "bowel content": 60, "pancreas": 360, "inferior vena cava": 90, "aorta": 70, "stomach": 330, "stomach content": 900,
-    "gallbladder": 980, "right kidney": 560, "left kidney": 560, "spleen": 470, "liver": 250, "liver lesion": 600,
+    "fat": 620, "muscle": 130, "intraperitoneal fat": 600, "bone": 300, "spinal canal": 950, "lung": 20,
+    "bowel": 380, "bowel content": 60, "pancreas": 360, "inferior vena cava": 90, "aorta": 70, "stomach": 330,
+    "stomach content": 900, "gallbladder": 980, "right kidney": 560, "left kidney": 560, "spleen": 470,
+    "liver": 250, "liver lesion": 600,
 }  # fmt: skip
 _NATIVE = {
-    "pancreas": 42, "inferior vena cava": 42, "aorta": 42, "right kidney": 33, "left kidney": 33, "spleen": 50, "liver": 60,
-    "liver lesion": 30, "stomach": 42,
+    "pancreas": 42, "inferior vena cava": 42, "aorta": 42, "right kidney": 33, "left kidney": 33, "spleen": 50,
+    "liver": 60, "liver lesion": 30, "stomach": 42,
 }  # fmt: skip
 
 STYLES = {

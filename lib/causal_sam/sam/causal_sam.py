@@ -74,9 +74,8 @@ class CausalSam(nn.Module):
             InputError: the shape does not fit.
         """
         if images.ndim != 4 or images.shape[1] != 3 or max(images.shape[-2:]) > self.image_size:
-            raise InputError(
-                f"Images must be Bx3xhxw with h and w at most {self.image_size}, not {'x'.join(map(str, images.shape))}."
-            )
+            shape = "x".join(map(str, images.shape))
+            raise InputError(f"Images must be Bx3xhxw with h and w at most {self.image_size}, not {shape}.")
         encoded = self.sam.image_encoder(self.sam.preprocess(images.to(self.device) * 255.0))
         return encoded if isinstance(encoded, Embedding) else Embedding(encoded)
 
