@@ -3,9 +3,10 @@
     python training/pretrain_compact.py --minutes 90 --out runs/compact
 
 The images are drawn on the fly (`causal_sam.phantom`), the clicks and boxes by `causal_sam.prompting.annotator`: a
-first prompt, then corrections of the model's own errors. Small images come first, the final size last. The run can be stopped
-at any time and started again with the same command; it goes on from its last checkpoint. In the output folder:
-`checkpoint.pt`, `log.jsonl`, `examples-*.png`, TensorBoard events, and at the end (and with each checkpoint)
+first prompt, then corrections of the model's own errors. Small images come first, the final size last. The run can be
+stopped at any time and started again with the same command; it goes on from its last checkpoint.
+
+In the output folder: `checkpoint.pt`, `log.jsonl`, `examples-*.png`, TensorBoard events, and with each checkpoint
 `compact.safetensors`, the averaged weights to ship.
 """
 

@@ -81,7 +81,7 @@ def test_three_orientations_of_a_real_image_give_the_same_mask(predictor, case):
         if reference is None:
             click = middle_click(own, truth)
             where = affine @ (*click, 1)
-        click = tuple(int(round(n)) for n in (np.linalg.inv(affine) @ where)[:3])
+        click = tuple(round(float(n)) for n in (np.linalg.inv(affine) @ where)[:3])
         mask = own.predict(foreground=[click]).mask
         back = ornt_transform(axcodes2ornt(codes), axcodes2ornt("RAS"))
         mask = nibabel.apply_orientation(mask, back)
