@@ -27,7 +27,7 @@ from requests.adapters import HTTPAdapter
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "apps" / "causal_sam"
-START_SECONDS = 120
+START_SECONDS = 240  # importing torch and monai on a busy two-core machine takes most of it
 REQUEST_SECONDS = 120
 
 

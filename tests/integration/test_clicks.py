@@ -65,10 +65,16 @@ def test_a_click_from_slicer_gives_the_mask_of_its_slice(server: Server, phantom
 
 
 @pytest.mark.parametrize("image", ["ct", "mr"])
-def test_a_click_finds_a_bright_organ(server: Server, phantom: Phantom, image: str) -> None:
-    for name, centre in phantom.centres.items():
-        mask, _ = server.slicer(deepgrow(name, [list(centre)]), image=image, client_id="finds")
-        assert dice(mask[..., centre[2]], phantom.organs[name][..., centre[2]]) > 0.8
+def test_a_click_and_a_box_find_a_bright_organ(server: Server, phantom: Phantom, image: str) -> None:
+    for name, (i, j, k) in phantom.centres.items():
+        organ = phantom.organs[name][..., k]
+        clicked, _ = server.slicer(deepgrow(name, [[i, j, k]]), image=image, client_id="click")
+        assert clicked[i, j, k]
+        assert np.count_nonzero(organ & (clicked[..., k] > 0)) > 0.5 * np.count_nonzero(clicked)
+        rows, columns = (np.flatnonzero(organ.any(axis=axis)) for axis in (1, 0))
+        roi = [rows[0], rows[-1], columns[0], columns[-1], k, k]
+        boxed, _ = server.slicer(deepgrow(name, [], roi=[int(n) for n in roi]), image=image, client_id="box-organ")
+        assert dice(boxed[..., k], organ) > 0.8
 
 
 def test_the_same_clicks_give_the_same_mask_to_the_bit(server: Server) -> None:

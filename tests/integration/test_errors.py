@@ -125,7 +125,7 @@ def test_what_cannot_be_used_stops_the_start_with_one_sentence(
         env=environment(tmp_path),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     said = run.stdout + run.stderr
