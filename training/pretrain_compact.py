@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.tensorboard import SummaryWriter
 
+from causal_sam.benchmark.metrics import dice
 from causal_sam.phantom.samples import samples
 from causal_sam.prompting.annotator import deepest_point, next_click
 from causal_sam.sam.causal_sam import CausalSam
@@ -232,12 +233,6 @@ def predict_like_an_annotator(model: CausalSam, image: Tensor, truth: np.ndarray
             mask = (model.upscale(previous)[0, 0] > 0).numpy().astype(np.uint8)
         masks.append(mask)
     return masks
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice coefficient of two binary masks; 1 when both are empty."""
-    total = int(a.sum()) + int(b.sum())
-    return 1.0 if total == 0 else 2.0 * int((a & b).sum()) / total
 
 
 def validate(model: CausalSam, size: int, count: int, picture: Path | None) -> dict[str, float]:

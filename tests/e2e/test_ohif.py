@@ -7,6 +7,8 @@ from scipy import ndimage
 
 pytest.importorskip("playwright.sync_api", reason="the end-to-end tests need the package playwright")
 
+from causal_sam.benchmark.metrics import dice
+
 from .ohif import Inference, Viewer, Voxel
 from .studies import Study
 
@@ -17,11 +19,6 @@ MINIMUM_DICE = 0.6
 
 # Difference between the highest and the lowest of red, green and blue from which a pixel counts as coloured.
 COLOUR = 15
-
-
-def dice(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Return the Dice overlap of two boolean arrays of one shape."""
-    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
 
 
 def depth(region: np.ndarray, k: int) -> np.ndarray:

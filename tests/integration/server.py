@@ -6,11 +6,8 @@ import gzip
 import io
 import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,42 +16,27 @@ from typing import Any
 
 import nibabel
 import nrrd
-import numpy as np
 import requests
 from monailabel.client import MONAILabelClient
 from numpy.typing import NDArray
+from processes import MONAI_LABEL_START_SECONDS, free_port, running
 from requests.adapters import HTTPAdapter
 
-ROOT = Path(__file__).resolve().parents[2]
-APP = ROOT / "apps" / "causal_sam"
-START_SECONDS = 240  # importing torch and monai on a busy two-core machine takes most of it
+from causal_sam.cli.serve import server_command, server_environment
+
 REQUEST_SECONDS = 120
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def command(studies: Path, port: int, conf: Mapping[str, str], start: Sequence[str]) -> list[str]:
-    """The command line of a server."""
-    pairs = [part for key, value in conf.items() for part in ("--conf", key, value)]
-    where = ["--host", "127.0.0.1", "--port", str(port)]
-    return [*start, "start_server", "--app", str(APP), "--studies", str(studies), *where, *pairs]
+    """The command line of a server that is called as ``start``."""
+    python_form = server_command(str(studies), "127.0.0.1", port, conf)
+    return [*start, *python_form[len(PYTHON_FORM) :]]
 
 
 def environment(folder: Path) -> dict[str, str]:
     """Variables of a server whose sessions are kept in ``folder``."""
-    paths = [str(ROOT / "lib"), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
-        "OMP_NUM_THREADS": "1",
-    }
+    own = {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions"), "OMP_NUM_THREADS": "1"}
+    return server_environment(os.environ) | own
 
 
 PYTHON_FORM = (sys.executable, "-m", "monailabel.main")
@@ -140,12 +122,6 @@ def from_address(address: str) -> requests.Session:
     return session
 
 
-def dice(a: NDArray, b: NDArray) -> float:
-    """Overlap of two masks, 1 for the same."""
-    a, b = np.asarray(a) > 0, np.asarray(b) > 0
-    return 2.0 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
-
-
 @contextmanager
 def running_server(
     studies: Path, folder: Path, conf: Mapping[str, str] | None = None, start: Sequence[str] = PYTHON_FORM
@@ -159,34 +135,13 @@ def running_server(
         start: how ``monailabel`` is called.
     """
     port = free_port()
-    log = folder / "server.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command(studies, port, conf or {}, start),
-            cwd=folder,
-            env=environment(folder),
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        server = Server(f"http://127.0.0.1:{port}", studies, log)
-        _await_answer(server, process)
-        yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _await_answer(server: Server, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if requests.get(f"{server.url}/info/", timeout=5).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.2)
-    raise RuntimeError(f"The server did not start:\n{server.log.read_text(errors='replace')[-4000:]}")
+    url, log = f"http://127.0.0.1:{port}", folder / "server.log"
+    with running(
+        command(studies, port, conf or {}, start),
+        f"{url}/info/",
+        log,
+        MONAI_LABEL_START_SECONDS,
+        environment=environment(folder),
+        folder=folder,
+    ):
+        yield Server(url, studies, log)

@@ -10,9 +10,11 @@ import nrrd
 import numpy as np
 import pytest
 
+from causal_sam.benchmark.metrics import dice
+
 from .conftest import ORIENTATIONS
 from .images import Phantom
-from .server import Server, dice, from_address, read_nifti, read_nrrd
+from .server import Server, from_address, read_nifti, read_nrrd
 
 pytestmark = pytest.mark.integration
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import requests
+from processes import free_port
 
-from .server import PYTHON_FORM, Server, command, environment, free_port
+from .server import PYTHON_FORM, Server, command, environment
 
 pytestmark = pytest.mark.integration
 

@@ -29,7 +29,8 @@ ARROWS = {
     "sam": {"imaging"},
     "prompting": {"imaging", "sam"},
     "phantom": {"imaging"},
-    "cli": {"imaging", "sam", "prompting", "phantom"},
+    "benchmark": {"imaging", "sam", "prompting", "phantom"},
+    "cli": {"imaging", "sam", "prompting", "phantom", "benchmark"},
 }
 # Part -> packages that it must do without.
 STRANGERS = {

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 
+# Between RAS+ millimetre (nibabel, and here) and LPS+ millimetre (DICOM, ITK, NRRD), in either direction.
+RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
 # Unit vectors in RAS+ millimetre space.
 _VECTORS = {
     "right": (1, 0, 0),

@@ -6,6 +6,7 @@ Only axes are swapped and flipped, so no voxel is ever interpolated and the way 
 from __future__ import annotations
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
@@ -74,7 +75,7 @@ class SliceFrame:
         self._flip_rows = axes[self._row_axis][1] != row_sign
         self._flip_columns = axes[self._column_axis][1] != column_sign
         self._step = 1 if axes[axis][1] == slice_sign else -1
-        spacing = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
+        spacing = voxel_sizes(affine)
         self.spacing_rc = (float(spacing[self._row_axis]), float(spacing[self._column_axis]))
 
     @property

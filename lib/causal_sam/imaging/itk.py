@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume
 
 
@@ -28,5 +29,4 @@ def to_volume(
     lps = np.eye(4)
     lps[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension)) * image.GetSpacing()
     lps[:dimension, 3] = image.GetOrigin()
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
-    return Volume(array if dimension == 3 else array[..., None], affine, modality, tags or {}, source)
+    return Volume(array if dimension == 3 else array[..., None], RAS_LPS @ lps, modality, tags or {}, source)

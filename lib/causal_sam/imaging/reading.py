@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -15,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging.dicom import read_dicom
+from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.itk import to_volume
 from causal_sam.imaging.volume import Volume
 
@@ -84,7 +86,7 @@ def _read_nifti(path: Path) -> Volume:
     if isinstance(image, nibabel.Nifti1Image) and not (image.header["sform_code"] or image.header["qform_code"]):
         # Nothing says where the patient is. ITK's convention, because the viewers draw with it: columns run to the
         # left, rows to posterior, from the origin.
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*image.header["pixdim"][1:4], 1.0])
+        affine = RAS_LPS @ np.diag([*image.header["pixdim"][1:4], 1.0])
     return Volume(array, affine, modality=_guess_modality(array), source=path)
 
 
@@ -101,7 +103,7 @@ def _read_itk(path: Path) -> Volume:
             f"voxel; {NOT_SPATIAL}."
         )
     volume = to_volume(image, source=path)
-    return Volume(volume.array, volume.affine, modality=_guess_modality(volume.array), source=path)
+    return replace(volume, modality=_guess_modality(volume.array))
 
 
 def _read_picture(path: Path) -> Volume:
@@ -119,7 +121,7 @@ def _read_picture(path: Path) -> Volume:
     if pixels.ndim != 2:
         raise InputError(f"{path.name} is a colour picture; {NOT_SPATIAL}.")
     # Shown as a radiograph is: columns run to the patient's left, rows downwards; a pixel counts as 1 mm.
-    return Volume(pixels.T[..., None], np.diag([-1.0, -1.0, 1.0, 1.0]), source=path)
+    return Volume(pixels.T[..., None], RAS_LPS, source=path)
 
 
 def _reason(error: BaseException, path: Path) -> str:

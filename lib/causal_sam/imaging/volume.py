@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
@@ -77,7 +78,7 @@ class Volume:
         >>> Volume(np.zeros((2, 2, 2)), np.diag([2.0, 2.0, 5.0, 1.0])).spacing
         (2.0, 2.0, 5.0)
         """
-        return tuple(float(length) for length in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+        return tuple(float(length) for length in voxel_sizes(self.affine))
 
     @property
     def voxel_ml(self) -> float:

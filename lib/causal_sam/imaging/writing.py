@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from causal_sam.errors import InputError
+from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume
 
 MASK_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
@@ -84,7 +85,7 @@ def _write_nifti(labels: NDArray, affine: NDArray[np.float64], path: str, compre
 
 
 def _write_nrrd(labels: NDArray, affine: NDArray[np.float64], path: str, compress: bool) -> None:
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    lps = RAS_LPS @ affine
     header = {
         "space": "left-posterior-superior",
         "space directions": lps[:3, :3].T,

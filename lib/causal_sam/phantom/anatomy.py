@@ -23,7 +23,7 @@ class Anatomy:
     Attributes:
         labels: 3xHxW uint8; 0 is the outside; the middle slice is the one to be segmented.
         parents: for each label the label that surrounds it (a lesion's organ), or 0.
-        materials: for each label one of `MATERIALS`, which only physically motivated styles look at.
+        materials: for each label one of ``AIR`` to ``LESION``, which only physically motivated styles look at.
     """
 
     labels: np.ndarray
@@ -40,7 +40,6 @@ class Anatomy:
 
 
 AIR, FAT, MUSCLE, ORGAN, BLOOD, BONE, FLUID, LESION = range(8)
-MATERIALS = ("air", "fat", "muscle", "organ", "blood", "bone", "fluid", "lesion")
 
 
 class AnatomySampler:

@@ -89,10 +89,10 @@ def _choose_structures(anatomy: Anatomy, image: np.ndarray, count: int, rng: np.
         (chosen if _visible(mask, image) else spare).append(mask)
         if len(chosen) == count:
             break
-    chosen += spare if len(chosen) >= 1 else []
     if not chosen:
         return None
-    return np.stack([chosen[n % len(chosen)] for n in range(count)])
+    masks = chosen + spare
+    return np.stack([masks[n % len(masks)] for n in range(count)])
 
 
 def _visible(mask: np.ndarray, image: np.ndarray) -> bool:

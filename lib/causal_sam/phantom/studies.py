@@ -15,6 +15,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy import ndimage
 
+from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume
 from causal_sam.imaging.writing import write_mask
 from causal_sam.phantom.abdomen import LABELS, SEGMENTED, abdomen, smooth_noise
@@ -220,7 +221,7 @@ def write_dicom_series(volume: Volume, study: DemoStudy, tags: dict[str, str | f
         tags: further elements of the header by keyword.
     """
     study.dicom.mkdir(parents=True, exist_ok=True)
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    lps = RAS_LPS @ volume.affine
     spacing = volume.spacing
     columns, rows = lps[:3, 0] / spacing[0], lps[:3, 1] / spacing[1]
     for k in range(volume.shape[2]):
