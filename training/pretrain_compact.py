@@ -2,6 +2,11 @@
 
     python training/pretrain_compact.py --minutes 90 --out runs/compact
 
+Several processes share the work, each with its own images: on a processor one for each core is faster than one for all
+of them, because no core waits for another within a step.
+
+    torchrun --nproc-per-node 2 training/pretrain_compact.py --minutes 90 --out runs/compact
+
 The images are drawn on the fly (`causal_sam.phantom`), the clicks and boxes by `causal_sam.prompting.annotator`: a
 first prompt, then corrections of the model's own errors. Small images come first, the final size last. The run can be
 stopped at any time and started again with the same command; it goes on from its last checkpoint.
@@ -25,8 +30,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.tensorboard import SummaryWriter
@@ -51,7 +56,9 @@ class Stage:
     batch: int
 
 
-STAGES = (Stage(128, 0.6, 16), Stage(256, 0.4, 6))
+STAGES = (Stage(128, 0.55, 16), Stage(256, 0.45, 6))
+# Share of the steps with one to five clicks.
+ROUNDS = (0.3, 0.27, 0.2, 0.13, 0.1)
 
 
 class PhantomStream(IterableDataset):
@@ -82,13 +89,17 @@ class Prompts:
         self.labels: list[Tensor] = []
         self.boxes: Tensor | None = None
         self.mask_logits: Tensor | None = None
-        self.kind = rng.choice(["click", "box", "mask"], p=[0.65, 0.2, 0.15])
+        self.kind = rng.choice(["click", "box", "mask", "empty"], p=[0.67, 0.15, 0.15, 0.03])
         if self.kind == "click":
             self.click(np.zeros_like(truth))
         elif self.kind == "box":
             self.boxes = torch.from_numpy(np.stack([self._box(t) for t in truth]))
         else:
             wrong = np.stack([self._spoil(t) for t in truth])
+            if self.kind == "empty":  # all of the mask is wrong, as on a slice beyond the end of the structure
+                wrong |= truth
+                self.truth = truth = np.zeros_like(truth)
+            self.wrong = wrong
             logits = torch.from_numpy(wrong.astype(np.float32))[:, None] * 10 - 5
             self.mask_logits = F.avg_pool2d(logits, 2) * float(rng.uniform(0.4, 2))
             self.click(wrong)
@@ -104,11 +115,14 @@ class Prompts:
         return (torch.stack(self.coordinates, 1), torch.stack(self.labels, 1)) if self.coordinates else None
 
     def click(self, masks: np.ndarray) -> None:
-        """Add to each structure the click that corrects ``masks`` (NxSxS); a perfect mask gets one more inside."""
+        """Add to each structure the click that corrects ``masks`` (NxSxS); a perfect mask is clicked once more."""
         coordinates, labels = [], []
-        for truth, mask in zip(self.truth, masks, strict=True):
+        for n, (truth, mask) in enumerate(zip(self.truth, masks, strict=True)):
             click = next_click(truth, mask, self.rng)
-            row, column, foreground = click if click is not None else (*deepest_point(truth, self.rng), True)
+            if click is None:
+                inside = truth if truth.any() else self.wrong[n]
+                click = (*deepest_point(inside, self.rng), truth.any())
+            row, column, foreground = click
             coordinates.append((float(column), float(row)))
             labels.append(float(foreground))
         self.coordinates.append(torch.tensor(coordinates))
@@ -169,6 +183,8 @@ def true_iou(logits: Tensor, target: Tensor) -> Tensor:
 def training_loss(model: CausalSam, images: Tensor, masks: Tensor, rounds: int, rng: np.random.Generator) -> Tensor:
     """Loss of one batch over a first prompt and ``rounds - 1`` corrections of the model's own masks.
 
+    The first and the last answer are learnt from; those between only lead to the last.
+
     Args:
         model: in training.
         images: Bx3xSxS in [0, 1].
@@ -182,21 +198,25 @@ def training_loss(model: CausalSam, images: Tensor, masks: Tensor, rounds: int, 
         embedding.features.repeat_interleave(structures, 0),
         tuple(skip.repeat_interleave(structures, 0) for skip in embedding.skips),
     )
-    truth = masks.flatten(0, 1)
-    target = F.avg_pool2d(truth[:, None].float(), 2)
-    prompts = Prompts(truth.numpy(), rng)
+    prompts = Prompts(masks.flatten(0, 1).numpy(), rng)
+    target = F.avg_pool2d(torch.from_numpy(prompts.truth)[:, None].float(), 2)
     position = model.sam.prompt_encoder.get_dense_pe()
     total = torch.zeros(())
+    learning = {0, rounds - 1}
     for round_ in range(rounds):
-        sparse, dense = model.sam.prompt_encoder(prompts.points, prompts.boxes, prompts.mask_logits)
-        logits, iou = model.sam.mask_decoder.predict_masks(embedding.features, position, sparse, dense, embedding.skips)
-        logits, iou = logits.float(), iou.float()
-        losses = mask_loss(logits, target)
-        single, hypotheses = losses[:, 0], losses[:, 1:]
-        # The best hypothesis learns most; a little for all of them keeps none from dying.
-        best = 0.9 * hypotheses.amin(1) + 0.1 * hypotheses.mean(1)
-        total = total + (single + best if prompts.ambiguous else single + 0.25 * best).mean()
-        total = total + 0.5 * F.mse_loss(iou, true_iou(logits, target))
+        with torch.set_grad_enabled(round_ in learning):
+            sparse, dense = model.sam.prompt_encoder(prompts.points, prompts.boxes, prompts.mask_logits)
+            logits, iou = model.sam.mask_decoder.predict_masks(
+                embedding.features, position, sparse, dense, embedding.skips
+            )
+            logits, iou = logits.float(), iou.float()
+        if round_ in learning:
+            losses = mask_loss(logits, target)
+            single, hypotheses = losses[:, 0], losses[:, 1:]
+            # The best hypothesis learns most; a little for all of them keeps none from dying.
+            best = 0.9 * hypotheses.amin(1) + 0.1 * hypotheses.mean(1)
+            total = total + (single + best if prompts.ambiguous else single + 0.25 * best).mean()
+            total = total + F.mse_loss(iou, true_iou(logits, target))
         if round_ + 1 < rounds:
             shown = logits[:, :1]
             if prompts.ambiguous:  # the annotator sees the hypothesis that the model trusts most
@@ -205,7 +225,7 @@ def training_loss(model: CausalSam, images: Tensor, masks: Tensor, rounds: int, 
             shown = shown.detach()
             prompts.mask_logits = shown
             prompts.click((model.upscale(shown)[:, 0] > 0).numpy().astype(np.uint8))
-    return total / rounds
+    return total / len(learning)
 
 
 @torch.inference_mode()
@@ -282,12 +302,14 @@ def bfloat16_is_faster(model: CausalSam, size: int) -> bool:
 class Run:
     """State of a training run that survives being stopped: weights, average, optimiser and the time used."""
 
-    def __init__(self, out: Path, learning_rate: float) -> None:
+    def __init__(self, out: Path, learning_rate: float, init: Path | None) -> None:
         self.out = out
         self.checkpoint = out / "checkpoint.pt"
         torch.manual_seed(0)
         self.model = CausalSam(build_compact(), "compact").to(memory_format=torch.channels_last)
         self.model.sam.image_encoder.requires_grad_(True)  # frozen everywhere but here
+        if init is not None:
+            self._take_over(load_file(init))
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -301,6 +323,27 @@ class Run:
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds, self.restarts = state["step"], state["seconds"], state["restarts"] + 1
+
+    def _take_over(self, weights: dict[str, Tensor]) -> None:
+        """Start from weights of a model with other parts; parts that it lacks, or has otherwise, begin at random."""
+        own = self.model.sam.state_dict()
+        fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+        self.model.sam.load_state_dict(fitting, strict=False)
+        print(f"{len(fitting)} of {len(own)} tensors taken over")
+
+    def share_gradients(self) -> None:
+        """Average the gradients, and the time used, over all processes of the run."""
+        for parameter in self.model.parameters():  # what one process did not use another may have
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in self.model.parameters()]
+        flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor([self.seconds])])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        self.seconds = flat[-1].item()
+        parts = flat[:-1].split([g.numel() for g in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def set_image_size(self, size: int) -> None:
         """Change the input size of the model and of its average."""
@@ -333,21 +376,27 @@ class Run:
 
 def train(arguments: argparse.Namespace) -> None:
     """Run all stages within the time given, with checkpoints, a log and pictures."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    if processes > 1:
+        distributed.init_process_group("gloo")
+        torch.set_num_threads(max(1, os.cpu_count() // processes))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    run = Run(arguments.out, arguments.learning_rate)
-    writer = SummaryWriter(arguments.out)
-    log = (arguments.out / "log.jsonl").open("a")
+    run = Run(arguments.out, arguments.learning_rate, arguments.init)
+    journal = Journal(arguments.out) if rank == 0 else None
     half = bfloat16_is_faster(run.model, 128)
     total = arguments.minutes * 60
-    print(f"{sum(p.numel() for p in run.model.parameters()):,} parameters, bfloat16 {half}, from step {run.step}")
+    if rank == 0:
+        print(f"{sum(p.numel() for p in run.model.parameters()):,} parameters, bfloat16 {half}, from step {run.step}")
     ends = np.cumsum([stage.share for stage in STAGES]) * total
     for stage, end in zip(STAGES, ends, strict=True):
         if run.seconds >= end:
             continue
         run.set_image_size(stage.size)
-        stream = PhantomStream(stage.size, arguments.structures, 1 + run.restarts)
-        loader = iter(DataLoader(stream, batch_size=stage.batch, num_workers=1, prefetch_factor=4))
-        rng = np.random.default_rng([run.restarts, stage.size])
+        batch = stage.batch // processes
+        stream = PhantomStream(stage.size, arguments.structures, (1 + run.restarts) * processes + rank)
+        loader = iter(DataLoader(stream, batch_size=batch, num_workers=1, prefetch_factor=4))
+        rng = np.random.default_rng([run.restarts, stage.size, rank])
         since, next_save = time.monotonic(), run.seconds + 60 * arguments.save_minutes
         losses, logged_at = [], run.seconds
         while run.seconds < end:
@@ -357,48 +406,65 @@ def train(arguments: argparse.Namespace) -> None:
             rate = arguments.learning_rate * min(1, (run.step + 1) / 200) * cosine
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
-            rounds = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3]))
+            # The same number in all processes, or some would wait for the others.
+            rounds = int(np.random.default_rng([run.restarts, run.step]).choice(5, p=ROUNDS)) + 1
             images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = training_loss(run.model, images, masks, rounds, rng)
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            now = time.monotonic()
+            run.seconds, since = run.seconds + now - since, now
+            if processes > 1:
+                run.share_gradients()
             norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
             if torch.isfinite(norm):
                 run.optimizer.step()
             run.step += 1
             run.update_average()
             losses.append(loss.item())
-            now = time.monotonic()
-            run.seconds, since = run.seconds + now - since, now
             if run.step % 50 == 0:
-                speed = len(losses) * stage.batch / (run.seconds - logged_at)
+                speed = len(losses) * batch * processes / (run.seconds - logged_at)
                 record = {"step": run.step, "minutes": run.seconds / 60, "size": stage.size, "loss": np.mean(losses)}
-                report(record | {"images_per_second": speed, "learning_rate": rate}, log, writer)
+                if journal is not None:
+                    journal.write(record | {"images_per_second": speed, "learning_rate": rate})
                 losses, logged_at = [], run.seconds
             if run.seconds >= next_save or run.seconds >= end:
                 next_save = run.seconds + 60 * arguments.save_minutes
-                run.save()
-                picture = arguments.out / f"examples-{run.step:06d}.png"
-                scores = validate(run.average, stage.size, arguments.validation, picture)
-                report({"step": run.step, "minutes": run.seconds / 60, "size": stage.size, **scores}, log, writer)
+                if journal is not None:
+                    run.save()
+                    picture = arguments.out / f"examples-{run.step:06d}.png"
+                    scores = validate(run.average, stage.size, arguments.validation, picture)
+                    journal.write({"step": run.step, "minutes": run.seconds / 60, "size": stage.size, **scores})
+                if processes > 1:
+                    distributed.barrier()
                 since = time.monotonic()  # validation does not count
+    if processes > 1:
+        distributed.destroy_process_group()
 
 
-def report(record: dict[str, float], log, writer: SummaryWriter) -> None:
-    """Print a record, append it to the log, and send it to TensorBoard."""
-    print("  ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
-    log.write(json.dumps({k: float(v) for k, v in record.items()}) + "\n")
-    log.flush()
-    for key, value in record.items():
-        if key != "step":
-            writer.add_scalar(key, value, record["step"])
+class Journal:
+    """What a run reports: printed, appended to ``log.jsonl`` and sent to TensorBoard."""
+
+    def __init__(self, out: Path) -> None:
+        self._log = (out / "log.jsonl").open("a")
+        self._writer = SummaryWriter(out)
+
+    def write(self, record: dict[str, float]) -> None:
+        """Report the figures of one step."""
+        print("  ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
+        self._log.write(json.dumps({k: float(v) for k, v in record.items()}) + "\n")
+        self._log.flush()
+        for key, value in record.items():
+            if key != "step":
+                self._writer.add_scalar(key, value, record["step"])
 
 
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/compact"), help="folder of the run")
+    parser.add_argument("--init", type=Path, help="weights of an earlier run to begin with (safetensors)")
     parser.add_argument("--minutes", type=float, default=90, help="training time in all, restarts included")
     parser.add_argument("--structures", type=int, default=3, help="structures segmented in each image")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest learning rate")

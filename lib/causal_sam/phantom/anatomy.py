@@ -14,6 +14,8 @@ from scipy import ndimage
 
 SLICES = 3
 MAX_LABELS = 48
+# Mean square of a cubic B-spline's weights: what is left along one axis of the variance of its control points.
+CUBIC_POWER = 151 / 315
 
 
 @dataclass
@@ -45,16 +47,25 @@ AIR, FAT, MUSCLE, ORGAN, BLOOD, BONE, FLUID, LESION = range(8)
 class AnatomySampler:
     """Draws anatomies of one size.
 
+    Anatomies live in coordinates from -1 to 1, of which the slices show a square window: a small window is a close
+    look at a few structures, drawn as finely as the pixels allow.
+
     Args:
         size: side of the slices in pixels.
         rng: source of randomness; the same state gives the same anatomies.
+        centre: (y, x) of the window.
+        reach: half the side of the window; 1 shows the whole anatomy.
     """
 
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, size: int, rng: np.random.Generator, centre: tuple[float, float] = (0.0, 0.0), reach: float = 1.0
+    ) -> None:
         self.size = size
         self.rng = rng
-        axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-        self._y, self._x = np.meshgrid(axis, axis, indexing="ij")
+        self._pixel = 2 * reach / size
+        offsets = (np.arange(size) + 0.5) * self._pixel - reach
+        self._axes = tuple((c + offsets).astype(np.float32) for c in centre)
+        self._y, self._x = np.meshgrid(*self._axes, indexing="ij")
 
     def sample(self) -> Anatomy:
         """Draw one anatomy."""
@@ -67,7 +78,7 @@ class AnatomySampler:
         The three slices are steps of random size through one three-dimensional field, so that shapes shift and end
         between them as they do in a volume with thick slices.
         """
-        n = max(2, round(cells)) + 3
+        n = max(2, round(cells)) + 5
         depth = 4
         coarse = self.rng.standard_normal((channels, depth, n, n)).astype(np.float32)
         step = self.rng.uniform(0.02, 0.35)
@@ -76,10 +87,10 @@ class AnatomySampler:
         low = np.floor(positions).astype(int)
         w = (positions - low).astype(np.float32)[None, :, None, None]
         slices = coarse[:, low] * (1 - w) + coarse[:, low + 1] * w
-        grid = np.linspace(1, n - 2, self.size)
-        basis = _cubic_basis(grid, n)
-        field_ = np.einsum("hi,czij,wj->czhw", basis, slices, basis, optimize=True)
-        return field_ / (field_.std() + 1e-6)
+        # Coordinates beyond the anatomy continue the field as far as there are control points.
+        rows, columns = (_cubic_basis(np.clip(2 + (axis + 1) / 2 * (n - 5), 1, n - 2), n) for axis in self._axes)
+        field_ = np.einsum("hi,czij,wj->czhw", rows, slices, columns, optimize=True)
+        return field_ / np.sqrt(CUBIC_POWER**2 * float(np.mean(w[0, 1] ** 2 + (1 - w[0, 1]) ** 2)))
 
     def warped_grid(self, strength: float, cells: float) -> tuple[np.ndarray, np.ndarray]:
         """Image coordinates (y, x), each 3 x size x size in [-1, 1], displaced by smooth noise."""
@@ -103,8 +114,10 @@ class AnatomySampler:
         inside = add(cavity, rng.choice([FAT, FAT, ORGAN, AIR, FLUID]))
 
         organs = []
+        if rng.random() < 0.5:
+            organs += self._packed(cavity, (centre_y, centre_x), (ry * wall, rx * wall), add)
         yw, xw = self.warped_grid(rng.uniform(0.01, 0.12), rng.uniform(3, 8))
-        for _ in range(rng.integers(3, 16)):
+        for _ in range(rng.integers(0 if organs else 3, 16)):
             scale = rng.choice([0.5, 0.3, 0.18, 0.1], p=[0.2, 0.3, 0.3, 0.2]) * rng.uniform(0.7, 1.4)
             angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.35, 1.0)
             distance, phi = np.sqrt(rng.uniform(0, 0.8)), rng.uniform(0, 2 * np.pi)
@@ -117,10 +130,18 @@ class AnatomySampler:
                 organs.append(organ)
         for organ in list(organs):
             where = labels == organ
-            if rng.random() < 0.15:  # gut or stomach: wall, and air or fluid in it
-                hollow = ndimage.binary_erosion(where[1], iterations=int(rng.integers(2, 6)))
-                add(where & np.stack([hollow] * SLICES), rng.choice([AIR, FLUID, FLUID]), parent=organ)
-            elif rng.random() < 0.3:
+            kind = rng.random()
+            if kind < 0.15:  # gut or stomach: a wall around fluid, with air above it
+                hollow = ndimage.binary_erosion(where[1], iterations=int(rng.integers(1, 6)))
+                filling = where & np.stack([hollow] * SLICES)
+                content = add(filling, rng.choice([ORGAN, FLUID, FLUID]), parent=organ)
+                if content and rng.random() < 0.7:
+                    rows = self._y[np.nonzero(hollow)[0], 0]
+                    add(filling & (y < rng.uniform(rows.min(), rows.max())), AIR, parent=organ)
+            elif kind < 0.27:  # cortex around a medulla
+                inner = ndimage.binary_erosion(where[1], iterations=int(rng.integers(2, 8)))
+                add(where & np.stack([inner] * SLICES) & (self.noise(12)[0] > rng.uniform(-1, 0.5)), ORGAN, organ)
+            elif kind < 0.5:
                 self._lesions(labels, organ, add, int(rng.integers(1, 4)))
             if rng.random() < 0.25:  # vessels run through the organ
                 add(self._tubes(rng.integers(1, 4), rng.uniform(0.008, 0.03)) & (labels == organ), BLOOD, parent=organ)
@@ -199,7 +220,11 @@ class AnatomySampler:
             cy, cx = rng.uniform(-0.4, 0.4, 2)
             scale = rng.uniform(0.12, 0.4)
             tumour = self._superellipse(yw, xw, cy, cx, scale, scale * rng.uniform(0.6, 1), rng.uniform(0, 3), 2.0)
-            outer = add(tumour & (radius < brain_radius - 0.02), LESION)
+            tumour &= radius < brain_radius - 0.02
+            if white and rng.random() < 0.5:  # oedema spreads along the white matter, like fingers
+                reach = self._superellipse(yw, xw, cy, cx, 1.6 * scale, 1.4 * scale, rng.uniform(0, 3), 2.0)
+                tumour |= reach & (labels == white) & (self.noise(rng.uniform(4, 12))[0] > rng.uniform(-1, 0.3))
+            outer = add(tumour, LESION)
             inner = self._superellipse(yw, xw, cy, cx, scale * 0.6, scale * 0.45, rng.uniform(0, 3), 2.0)
             core = add(inner & (labels == outer), LESION, parent=outer)
             if core and rng.random() < 0.5:
@@ -262,6 +287,25 @@ class AnatomySampler:
 
         return anatomy, labels, add
 
+    def _packed(self, cavity: np.ndarray, centre: tuple, radii: tuple, add) -> list[int]:
+        """Fill a cavity with organs that press against each other, of unequal size, with or without fat between."""
+        rng = self.rng
+        count = int(rng.integers(3, 12))
+        y, x = self.warped_grid(rng.uniform(0.03, 0.15), rng.uniform(2, 6))
+        # Power diagram of warped space: neighbours share a border, as packed organs do.
+        power = []
+        for _ in range(count):
+            distance, phi = np.sqrt(rng.uniform(0, 0.9)), rng.uniform(0, 2 * np.pi)
+            cy, cx = (c + r * distance * t for c, r, t in zip(centre, radii, (np.sin(phi), np.cos(phi)), strict=True))
+            power.append((y - np.float32(cy)) ** 2 + (x - np.float32(cx)) ** 2 - np.float32(rng.uniform(0, 0.15)))
+        power = np.stack(power)
+        first, second = np.partition(power, 1, axis=0)[:2]
+        filled = cavity & (second - first > rng.choice([0.0, rng.uniform(0, 0.06)]))
+        nearest = power.argmin(axis=0)
+        materials = rng.choice([ORGAN, ORGAN, ORGAN, ORGAN, FLUID, FAT], count)
+        added = (add(filled & (nearest == n), materials[n]) for n in range(count) if rng.random() < 0.8)
+        return [organ for organ in added if organ]
+
     def _superellipse(self, y, x, cy, cx, ry, rx, angle, power) -> np.ndarray:
         dy, dx = y - np.float32(cy), x - np.float32(cx)
         c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -283,13 +327,13 @@ class AnatomySampler:
         rows, columns = np.nonzero(labels[1] == organ)
         if len(rows) < 30:
             return
-        extent = np.sqrt(len(rows)) / self.size * 2
+        extent = np.sqrt(len(rows)) * self._pixel
         y, x = self.warped_grid(0.03, 10)
         shapes = np.zeros(labels.shape, bool)
         for _ in range(count):
             n = self.rng.integers(len(rows))
             cy, cx = self._y[rows[n], 0], self._x[0, columns[n]]
-            scale = max(extent * self.rng.uniform(0.05, 0.3), 4 / self.size)
+            scale = max(extent * self.rng.uniform(0.05, 0.3), 2 * self._pixel)
             shape = self._superellipse(
                 y, x, cy, cx, scale, scale * self.rng.uniform(0.5, 1), self.rng.uniform(0, 3), 2.0
             )

@@ -40,7 +40,7 @@ def render(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     labels = anatomy.labels
     if kind == "ct":
         levels = _hounsfield_levels(anatomy, rng)
-        image = levels[labels] + _texture(labels, rng, rng.uniform(0, 14, MAX_LABELS))
+        image = _with_soft_lesions(levels[labels], anatomy, rng) + _texture(labels, rng, rng.uniform(0, 14, MAX_LABELS))
         image = _partial_volume(image, rng)
         image += _noise(labels.shape, rng, rng.uniform(2, 45))
         if rng.random() < 0.15:
@@ -51,7 +51,8 @@ def render(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
         return np.clip((image - low) / max(high - low, 80), 0, 1).astype(np.float32)
 
     levels = _material_levels(anatomy, rng) if kind == "mr" else _random_levels(rng)
-    image = levels[labels] + _texture(labels, rng, rng.uniform(0, rng.choice([0.01, 0.03, 0.08]), MAX_LABELS))
+    image = _with_soft_lesions(levels[labels], anatomy, rng)
+    image = image + _texture(labels, rng, rng.uniform(0, rng.choice([0.01, 0.03, 0.08]), MAX_LABELS))
     image = _partial_volume(image, rng)
     if kind == "mr" or rng.random() < 0.5:
         image = image * np.exp(_smooth(labels.shape[1:], rng, rng.uniform(1, 3)) * rng.uniform(0, 0.4))
@@ -82,9 +83,24 @@ def _material_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
 def _hounsfield_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     mean, spread = np.array([HOUNSFIELD[m] for m in range(8)], np.float32).T
-    levels = rng.normal(mean[anatomy.materials], spread[anatomy.materials])
+    # Without contrast agent all organs look alike; in some phases they differ widely.
+    levels = rng.normal(mean[anatomy.materials], rng.uniform(0.25, 1.1) * spread[anatomy.materials])
     levels[0] = -1000
     return levels.astype(np.float32)
+
+
+def _with_soft_lesions(image: np.ndarray, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    """Let lesions fade into what surrounds them: oedema and infiltration have no sharp border."""
+    lesions = np.isin(anatomy.labels, np.flatnonzero(anatomy.materials == LESION)).astype(np.float32)
+    if rng.random() < 0.5 or not lesions.any():
+        return image
+    size = image.shape[-1]
+    sigma = rng.uniform(0.4, 2.5) * size / 128
+    faded = []
+    for slice_, lesion in zip(image, lesions, strict=True):
+        near = np.clip(2 * cv2.GaussianBlur(lesion, (0, 0), 1.5 * sigma), 0, 1)
+        faded.append(slice_ + near * (cv2.GaussianBlur(slice_, (0, 0), sigma) - slice_))
+    return np.stack(faded)
 
 
 def _texture(labels: np.ndarray, rng: np.random.Generator, strength: np.ndarray) -> np.ndarray:
@@ -116,12 +132,11 @@ def _partial_volume(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blur, or a coarser grid interpolated back, and slices thick enough to mix with their neighbours."""
     image = image.astype(np.float32)
     size = image.shape[1:][::-1]
-    choice = rng.random()
-    if choice < 0.5:
-        sigma = rng.uniform(0.3, 1.3)
+    if rng.random() < 0.75:
+        sigma = rng.uniform(0.3, 0.9)
         image = np.stack([cv2.GaussianBlur(s, (0, 0), sigma) for s in image])
-    elif choice < 0.85:
-        factor = rng.uniform(1.2, 3.0) * size[0] / 256 + 0.3
+    else:
+        factor = rng.uniform(1.2, 2.5)
         small = tuple(max(16, round(s / factor)) for s in size)
         back = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
         image = np.stack(

@@ -13,6 +13,10 @@ from causal_sam.phantom.appearance import render
 
 # A structure smaller than this many pixels of the 128-pixel frame cannot be seen, let alone clicked.
 SMALLEST = 12
+# Logarithms of the smallest and the largest ratio of the scan's grid to the pixels of the sample.
+SCAN_RANGE = (np.log(0.3), np.log(1.5))
+# What padding looks like after the model's normalisation: middle grey, in the units of the image.
+PADDING = 0.5
 
 
 class Sample(NamedTuple):
@@ -28,11 +32,25 @@ class Sample(NamedTuple):
 
 
 def samples(size: int, structures: int, seed: int) -> Iterator[Sample]:
-    """Yield generated slices of ``size`` pixels with ``structures`` structures each, for ever, the same for a seed."""
+    """Yield generated slices of ``size`` pixels with ``structures`` structures each, for ever, the same for a seed.
+
+    As with real images, an anatomy is scanned on a grid of its own, coarser or finer than the ``size`` pixels, and
+    interpolated to them: noise and borders are as wide as the voxels of the scan.
+    """
+    for scan in scans(size, structures, seed):
+        masks = _fit(scan.masks.astype(np.float32), size, 0.0) > 0.5
+        yield Sample(_fit(scan.image, size, PADDING), masks.astype(np.uint8))
+
+
+def scans(size: int, structures: int, seed: int) -> Iterator[Sample]:
+    """Yield the same slices as `samples` on the grids of their scans, HxW instead of SxS.
+
+    Close looks at a part of an anatomy are among them: they are what the predictor sees when it zooms.
+    """
     rng = np.random.default_rng(seed)
-    sampler = AnatomySampler(size, rng)
     while True:
-        anatomy = _place(sampler.sample(), rng)
+        side = max(40, round(size * float(np.exp(rng.uniform(*SCAN_RANGE)))))
+        anatomy = _turn(_view(side, rng).sample(), rng)
         image = render(anatomy, rng)
         image, anatomy.labels = _crop_to_rectangle(image, anatomy.labels, rng)
         masks = _choose_structures(anatomy, image[1], structures, rng)
@@ -40,13 +58,22 @@ def samples(size: int, structures: int, seed: int) -> Iterator[Sample]:
             yield Sample(image, masks)
 
 
-def _place(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
-    """Rotate, flip, scale and shift: patients lie in every way, and zooming shows organs at every size."""
+def _view(side: int, rng: np.random.Generator) -> AnatomySampler:
+    """The whole anatomy, a little more of the surroundings, or a close look at a part."""
+    if rng.random() < 0.5:
+        reach = rng.uniform(0.8, 1.35)
+        centre = rng.normal(0, 0.1, 2)
+    else:
+        reach = float(np.exp(rng.uniform(np.log(0.18), np.log(0.8))))
+        centre = np.clip(rng.normal(0, 0.4, 2), reach - 1, 1 - reach)
+    return AnatomySampler(side, rng, (float(centre[0]), float(centre[1])), reach)
+
+
+def _turn(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
+    """Rotate and flip: patients lie in every way."""
     size = anatomy.labels.shape[-1]
-    scale = np.exp(rng.uniform(np.log(0.7), np.log(2.2))) if rng.random() < 0.6 else 1.0
     angle = rng.normal(0, 12) + 90 * rng.choice([0, 1, 2, 3], p=[0.7, 0.1, 0.1, 0.1])
-    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), angle, scale)
-    matrix[:, 2] += rng.normal(0, 0.12, 2) * size * max(scale, 1)
+    matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, 1.0)
     labels = np.stack([cv2.warpAffine(s, matrix, (size, size), flags=cv2.INTER_NEAREST) for s in anatomy.labels])
     if rng.random() < 0.5:
         labels = np.ascontiguousarray(labels[..., ::-1])
@@ -56,21 +83,31 @@ def _place(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
 def _crop_to_rectangle(
     image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blank the right or the lower part of some samples: slices that are not square are padded there."""
+    """Cut off the right or the lower part of some scans: slices need not be square."""
     if rng.random() < 0.4:
         keep = int(image.shape[-1] * rng.uniform(0.6, 1.0))
-        # What padding looks like after the model's normalisation: middle grey, in the units of the image.
         if rng.random() < 0.5:
-            image[:, keep:], labels[:, keep:] = 0.5, 0
+            image, labels = image[:, :keep], labels[:, :keep]
         else:
-            image[:, :, keep:], labels[:, :, keep:] = 0.5, 0
+            image, labels = image[:, :, :keep], labels[:, :, :keep]
     return image, labels
+
+
+def _fit(channels: np.ndarray, size: int, padding: float) -> np.ndarray:
+    """Interpolate CxHxW so that the longer side has ``size`` pixels, and pad the other on the right or below."""
+    scale = size / max(channels.shape[1:])
+    height, width = (max(1, round(side * scale)) for side in channels.shape[1:])
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = np.full((len(channels), size, size), padding, np.float32)
+    for n, channel in enumerate(channels):
+        fitted[n, :height, :width] = cv2.resize(np.ascontiguousarray(channel), (width, height), interpolation=way)
+    return fitted
 
 
 def _choose_structures(anatomy: Anatomy, image: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray | None:
     labels = anatomy.labels[1]
-    size = labels.shape[-1]
-    smallest = SMALLEST * (size / 128) ** 2
+    # In voxels of the scan: large enough to be seen in the sample, and at least a few voxels.
+    smallest = max(6.0, 1.3 * SMALLEST * (max(labels.shape) / 128) ** 2)
     areas = np.bincount(labels.ravel(), minlength=len(anatomy.parents))
     candidates = [n for n in range(1, len(areas)) if areas[n] >= smallest]
     rng.shuffle(candidates)
@@ -84,7 +121,7 @@ def _choose_structures(anatomy: Anatomy, image: np.ndarray, count: int, rng: np.
             sizes = stats[1:, cv2.CC_STAT_AREA]
             mask = (components == 1 + int(rng.choice(len(sizes), p=sizes / sizes.sum()))).astype(np.uint8)
         area = int(mask.sum())
-        if area < smallest or area > 0.6 * size * size:
+        if area < smallest or area > 0.6 * labels.size:
             continue
         (chosen if _visible(mask, image) else spare).append(mask)
         if len(chosen) == count:

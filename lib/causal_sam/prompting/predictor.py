@@ -19,9 +19,12 @@ from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.prompts import Prompts, checked_previous
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.prompting.zoom import Extent, crop_around, is_cut, wider
 from causal_sam.sam.causal_sam import CausalSam
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
+# Models with a larger input see small structures on the whole slice, and take long to encode it a second time.
+LARGEST_ZOOMED_INPUT = 512
 _session_numbers = itertools.count()
 
 
@@ -43,12 +46,17 @@ class Predictor:
         model: in evaluation mode.
         cache: of embeddings; by default 512 MiB of memory.
         ahead: how many slices on each side of a prompted one are encoded in the background; 0 for none.
+        zoom: whether small structures are looked at again on a crop around them; by default for models whose input is
+            small.
     """
 
-    def __init__(self, model: CausalSam, cache: EmbeddingCache | None = None, *, ahead: int = 1) -> None:
+    def __init__(
+        self, model: CausalSam, cache: EmbeddingCache | None = None, *, ahead: int = 1, zoom: bool | None = None
+    ) -> None:
         self.model = model
         self._encoder = SliceEncoder(model, EmbeddingCache(DEFAULT_CACHE_BYTES) if cache is None else cache)
         self._ahead = ahead
+        self._zoom = model.image_size <= LARGEST_ZOOMED_INPUT if zoom is None else zoom
         self._worker = AheadWorker()
         self._lock = threading.Lock()
         self._session: _Session | None = None
@@ -156,13 +164,46 @@ class Predictor:
             raise InputError("Set a volume before predicting.")
         return session
 
-    @torch.inference_mode()
     def _predict_slice(
         self, slices: VolumeSlices, index: int, prompts: Prompts, previous: NDArray[np.float32] | None
     ) -> SlicePrediction:
+        whole = self._decode(slices, index, prompts, previous)
+        if not self._zoom:
+            return whole
+        # Also a correction begins with the whole slice: it may say that the structure is much larger than it seemed.
+        extent = self._extent(slices, prompts)
+        extent.include_mask(whole.mask)
+        crop = crop_around(slices, extent, self.model.image_size)
+        while crop is not None:
+            part = slices.cropped(crop)
+            seen = whole.logits[crop.area]
+            answer = self._decode(part, index, prompts, part.low_res(seen, self.model.mask_size))
+            if not is_cut(answer.mask, crop, slices):
+                logits = whole.logits.copy()
+                logits[crop.area] = answer.logits
+                low_res = slices.low_res(logits, self.model.mask_size)
+                return SlicePrediction(logits > 0, logits, low_res, answer.predicted_iou)
+            crop = wider(slices, crop)
+        return whole
+
+    def _extent(self, slices: VolumeSlices, prompts: Prompts) -> Extent:
+        """Rows and columns of the prompts."""
+        extent = Extent()
+        for voxel in prompts.foreground + prompts.background:
+            _, row, column = slices.frame.to_slice(voxel)
+            extent.include(row, column, row, column)
+        if prompts.box is not None:
+            extent.include(*slices.extent(prompts.box))
+        return extent
+
+    @torch.inference_mode()
+    def _decode(
+        self, slices: VolumeSlices, index: int, prompts: Prompts, mask_logits: NDArray[np.float32] | None
+    ) -> SlicePrediction:
+        """Ask the model once, on whole or cropped slices; the answer is of their size."""
         device = self.model.device
         embedding = self._encoder.embedding(slices, index).to(device)
-        points = point_labels = boxes = mask_logits = None
+        points = point_labels = boxes = masks = None
         clicked = prompts.foreground + prompts.background
         if clicked:
             points = slices.points(clicked)[None].to(device)
@@ -170,15 +211,15 @@ class Predictor:
             point_labels = torch.tensor([labels], device=device)
         if prompts.box is not None:
             boxes = slices.box(prompts.box)[None].to(device)
-        if previous is not None:
-            mask_logits = torch.from_numpy(previous)[None, None].to(device)
+        if mask_logits is not None:
+            masks = torch.from_numpy(mask_logits)[None, None].to(device)
         decoded = self.model.decode(
             embedding,
             points=points,
             point_labels=point_labels,
             boxes=boxes,
-            mask_logits=mask_logits,
-            multimask=len(clicked) == 1 and boxes is None and mask_logits is None,
+            mask_logits=masks,
+            multimask=len(clicked) == 1 and boxes is None and masks is None,
         )
         best = int(decoded.iou[0].argmax())
         low_res = decoded.logits[0, best].float().cpu()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,8 +21,22 @@ SPACING_DIGITS = 5
 MASK_PROMPT_LOGIT = 8.0
 
 
+class Crop(NamedTuple):
+    """A part of the canonical slices: its first row and column, and how many of them."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    @property
+    def area(self) -> tuple[slice, slice]:
+        """Index of the part in an array of rows x columns."""
+        return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
+
+
 class VolumeSlices:
-    """The canonical slices of one volume, scaled for one model.
+    """The canonical slices of one volume, whole or cropped, scaled for one model.
 
     All rows and columns are canonical (`SliceFrame`), so that the model sees the same picture of the same anatomy,
     however the file orders its voxels. Positions of voxels are their centres.
@@ -31,8 +48,9 @@ class VolumeSlices:
 
     Attributes:
         axis: voxel axis perpendicular to the slices.
-        rows, columns: size of a slice in voxels.
-        height, width: size of a slice in pixels of the input; pixels are square in mm and the longer side is S.
+        crop: the part of the slices that the model sees.
+        rows, columns: size of that part in voxels.
+        height, width: size of that part in pixels of the input; pixels are square in mm and the longer side is S.
         geometry: numbers that, with the voxels, the axis and the window, determine every input image.
     """
 
@@ -42,12 +60,28 @@ class VolumeSlices:
         self.frame = SliceFrame(volume.affine, volume.shape, self.axis)
         self.window = intensity_window(volume)
         self._image_size = image_size
-        self.rows, self.columns = self.frame.shape_rc
-        row_mm, column_mm = (float(f"{spacing:.{SPACING_DIGITS}g}") for spacing in self.frame.spacing_rc)
+        self._show(Crop(0, 0, *self.frame.shape_rc))
+
+    def cropped(self, crop: Crop) -> VolumeSlices:
+        """Return the same slices with only the rows and columns of ``crop``, filling the model's input."""
+        part = copy.copy(self)
+        part._show(crop)
+        return part
+
+    def _show(self, crop: Crop) -> None:
+        self.crop = crop
+        self.rows, self.columns = crop.rows, crop.columns
+        row_mm, column_mm = self.pixel_mm
         longest_mm = max(self.rows * row_mm, self.columns * column_mm)
-        self.height = max(1, round(self.rows * row_mm / longest_mm * image_size))
-        self.width = max(1, round(self.columns * column_mm / longest_mm * image_size))
-        self.geometry = (self.height, self.width, *self._orientation())
+        self.height = max(1, round(self.rows * row_mm / longest_mm * self._image_size))
+        self.width = max(1, round(self.columns * column_mm / longest_mm * self._image_size))
+        self.geometry = (self.height, self.width, *crop, *self._orientation())
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Distance of neighbouring rows and of neighbouring columns in millimetre."""
+        row_mm, column_mm = (float(f"{spacing:.{SPACING_DIGITS}g}") for spacing in self.frame.spacing_rc)
+        return row_mm, column_mm
 
     def image(self, index: int) -> Tensor:
         """Model input of one slice: 1x3xhxw in [0, 1], the previous, this and the next slice as channels.
@@ -56,7 +90,7 @@ class VolumeSlices:
         """
         previous, following = self.frame.neighbours(index)
         channels = [
-            self.window.apply(np.ascontiguousarray(self.frame.extract(self.volume.array, number)))
+            self.window.apply(np.ascontiguousarray(self.frame.extract(self.volume.array, number)[self.crop.area]))
             for number in (previous, index, following)
         ]
         image = torch.from_numpy(np.stack(channels)).unsqueeze(0)
@@ -68,17 +102,26 @@ class VolumeSlices:
         """Voxels (i, j, k) -> Nx2 (x, y) in pixels of the input."""
         positions = [self.frame.to_slice(voxel) for voxel in voxels]
         return torch.tensor(
-            [[self._pixel(column, self._scale_x), self._pixel(row, self._scale_y)] for _, row, column in positions],
+            [
+                [self._pixel(column - self.crop.left, self._scale_x), self._pixel(row - self.crop.top, self._scale_y)]
+                for _, row, column in positions
+            ],
             dtype=torch.float32,
         ).reshape(-1, 2)
 
     def box(self, box: tuple[int, int, int, int, int, int]) -> Tensor:
         """Box in voxels (ends inclusive) -> 4 numbers (x0, y0, x1, y1), first and last pixel of the input inside it."""
+        first_row, first_column, last_row, last_column = self.extent(box)
+        left, top = self.crop.left, self.crop.top
+        x0, x1 = _pixels_between(first_column - left, last_column - left, self._scale_x)
+        y0, y1 = _pixels_between(first_row - top, last_row - top, self._scale_y)
+        return torch.tensor([x0, y0, x1, y1], dtype=torch.float32)
+
+    def extent(self, box: tuple[int, int, int, int, int, int]) -> tuple[int, int, int, int]:
+        """Box in voxels -> its first row, first column, last row and last column."""
         _, row_a, column_a = self.frame.to_slice(box[0::2])
         _, row_b, column_b = self.frame.to_slice(box[1::2])
-        x0, x1 = _pixels_between(min(column_a, column_b), max(column_a, column_b), self._scale_x)
-        y0, y1 = _pixels_between(min(row_a, row_b), max(row_a, row_b), self._scale_y)
-        return torch.tensor([x0, y0, x1, y1], dtype=torch.float32)
+        return min(row_a, row_b), min(column_a, column_b), max(row_a, row_b), max(column_a, column_b)
 
     def logits(self, low_res: Tensor) -> NDArray[np.float32]:
         """Interpolate LxL logits, which cover the whole SxS input, at the centre of every voxel of the slice.
@@ -103,16 +146,28 @@ class VolumeSlices:
         Returns:
             float32 LxL: `MASK_PROMPT_LOGIT` inside, minus that outside and in the padding, between them on the border.
         """
+        return self.low_res((2 * np.asarray(mask, dtype=np.float32) - 1) * MASK_PROMPT_LOGIT, mask_size)
+
+    def low_res(self, logits: NDArray[np.float32], mask_size: int) -> NDArray[np.float32]:
+        """Scale logits of the slice to the model's mask grid: the inverse of `logits`, but for what is lost.
+
+        Args:
+            logits: float32 (rows, columns), canonical.
+            mask_size: side L of the model's mask grid.
+
+        Returns:
+            float32 LxL, minus `MASK_PROMPT_LOGIT` in the padding.
+        """
         size = [max(1, round(side * mask_size / self._image_size)) for side in (self.height, self.width)]
-        inside = F.interpolate(
-            torch.from_numpy(np.array(mask, dtype=np.float32))[None, None],
+        scaled = F.interpolate(
+            torch.from_numpy(np.ascontiguousarray(logits))[None, None],
             size,
             mode="bilinear",
             align_corners=False,
             antialias=True,
         )
         prompt = np.full((mask_size, mask_size), -MASK_PROMPT_LOGIT, dtype=np.float32)
-        prompt[: size[0], : size[1]] = (2 * inside[0, 0].numpy() - 1) * MASK_PROMPT_LOGIT
+        prompt[: size[0], : size[1]] = scaled[0, 0].numpy()
         return prompt
 
     @property

@@ -14,8 +14,9 @@ from causal_sam.sam.compact.image_encoder import ResidualBlock
 class CompactMaskDecoder(MaskDecoder):
     """SAM's mask decoder that reads the encoder's skip features while it upscales.
 
-    Tokens, hypotheses and predicted IoU are SAM's: token 0 answers unambiguous prompts, tokens 1 to 3 are the three
-    hypotheses of an ambiguous one.
+    Tokens and hypotheses are SAM's: token 0 answers unambiguous prompts, tokens 1 to 3 are the three hypotheses of an
+    ambiguous one. The predicted IoU is read from each mask itself (how sure its pixels are, how large it is, what
+    features it holds) beside its token: from tokens alone a small model learns next to nothing about it.
 
     Args:
         transformer_dim: channels C of the embedding.
@@ -39,6 +40,7 @@ class CompactMaskDecoder(MaskDecoder):
         self.output_hypernetworks_mlps = nn.ModuleList(
             MLP(transformer_dim, transformer_dim, widths[0], 3) for _ in range(self.num_mask_tokens)
         )
+        self.iou_prediction_head = MLP(2 * transformer_dim + 2 * widths[0] + 2, 128, 1, 3)
         self.refine8 = ResidualBlock(transformer_dim, hidden=transformer_dim // 2)
         self.up4 = nn.ConvTranspose2d(transformer_dim, widths[1], kernel_size=2, stride=2)
         self.fuse4 = nn.Conv2d(widths[1] + skip_channels[1], widths[1], 1)
@@ -91,7 +93,7 @@ class CompactMaskDecoder(MaskDecoder):
         _, channels, height, width = source.shape
 
         tokens, source = self.transformer(source, image_pe.expand(batch, -1, -1, -1), tokens)
-        iou = self.iou_prediction_head(tokens[:, 0])
+        iou_token = tokens[:, 0]
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
 
         x = self.refine8(source.transpose(1, 2).reshape(batch, channels, height, width))
@@ -100,8 +102,37 @@ class CompactMaskDecoder(MaskDecoder):
         x = F.relu(x + self.refine2(F.relu(x)))
 
         weights = torch.stack([mlp(mask_tokens[:, n]) for n, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        masks = (weights @ x.flatten(2)).unflatten(2, x.shape[-2:])
-        return masks, iou
+        pixels = x.flatten(2)
+        masks = weights @ pixels
+        iou = self._predict_iou(iou_token, mask_tokens, masks.detach(), pixels.detach())
+        return masks.unflatten(2, x.shape[-2:]), iou
+
+    def _predict_iou(self, iou_token: Tensor, mask_tokens: Tensor, masks: Tensor, pixels: Tensor) -> Tensor:
+        """Predict how well each mask overlaps with the truth.
+
+        Args:
+            iou_token: BxC.
+            mask_tokens: BxMxC.
+            masks: BxMxN logits of N pixels.
+            pixels: BxcxN features of the same pixels.
+
+        Returns:
+            BxM.
+        """
+        probability = masks.sigmoid()
+        inside = (masks > 0).to(masks.dtype)
+        area = inside.sum(-1, keepdim=True)
+        agreed = (probability * inside).sum(-1, keepdim=True)
+        # What the IoU is if each pixel is inside as often as its probability says.
+        expected = agreed / (area + (probability * (1 - inside)).sum(-1, keepdim=True)).clamp(min=1)
+        unsure = probability * (1 - probability)
+        held = inside @ pixels.transpose(1, 2) / area.clamp(min=1)
+        doubted = unsure @ pixels.transpose(1, 2) / unsure.sum(-1, keepdim=True).clamp(min=1)
+        share = (area / masks.shape[-1]).sqrt()
+        known = torch.cat(
+            [iou_token[:, None].expand_as(mask_tokens), mask_tokens, held, doubted, expected, share], dim=-1
+        )
+        return self.iou_prediction_head(known).squeeze(-1)
 
     @staticmethod
     def _join(x: Tensor, skip: Tensor, fuse: nn.Conv2d) -> Tensor:
