@@ -42,6 +42,7 @@ from causal_sam.prompting.annotator import deepest_point, next_click
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact, set_image_size
 from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.registry import has_bfloat16_units
 
 VALIDATION_SEED = 20_000_000
 VALIDATION_CLICKS = (1, 3, 5)
@@ -283,22 +284,6 @@ def _tile(image: np.ndarray, truth: np.ndarray, first: np.ndarray, third: np.nda
     return tile
 
 
-def bfloat16_is_faster(model: CausalSam, size: int) -> bool:
-    """Time the encoder both ways: processors without matrix units for bfloat16 are slower with it."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    images = torch.rand(4, 3, size, size)
-    seconds = {}
-    for use in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=use), torch.inference_mode():
-            model.encode(images)
-            start = time.perf_counter()
-            for _ in range(3):
-                model.encode(images)
-            seconds[use] = time.perf_counter() - start
-    return seconds[True] < seconds[False]
-
-
 class Run:
     """State of a training run that survives being stopped: weights, average, optimiser and the time used."""
 
@@ -384,7 +369,7 @@ def train(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     run = Run(arguments.out, arguments.learning_rate, arguments.init)
     journal = Journal(arguments.out) if rank == 0 else None
-    half = bfloat16_is_faster(run.model, 128)
+    half = has_bfloat16_units()
     total = arguments.minutes * 60
     if rank == 0:
         print(f"{sum(p.numel() for p in run.model.parameters()):,} parameters, bfloat16 {half}, from step {run.step}")
@@ -395,7 +380,10 @@ def train(arguments: argparse.Namespace) -> None:
         run.set_image_size(stage.size)
         batch = stage.batch // processes
         stream = PhantomStream(stage.size, arguments.structures, (1 + run.restarts) * processes + rank)
-        loader = iter(DataLoader(stream, batch_size=batch, num_workers=1, prefetch_factor=4))
+        # Not forked: this process has threads by now, whose locks a forked one would wait for without end.
+        loader = iter(
+            DataLoader(stream, batch_size=batch, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn")
+        )
         rng = np.random.default_rng([run.restarts, stage.size, rank])
         since, next_save = time.monotonic(), run.seconds + 60 * arguments.save_minutes
         losses, logged_at = [], run.seconds

@@ -1,6 +1,6 @@
-"""The command line: `causal-sam serve`, `causal-sam segment`, `causal-sam doctor`.
+"""The command line: `causal-sam serve`, `causal-sam segment`, `causal-sam benchmark …`, `causal-sam doctor`.
 
-Each command is one module here. Whatever is slow to import (torch, image readers) is imported when a command runs, so
+Each command is one module. Whatever is slow to import (torch, image readers) is imported when a command runs, so
 that help comes at once.
 """
 
@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from causal_sam import __version__
+from causal_sam.cli.benchmark import app as benchmark
 from causal_sam.cli.doctor import doctor
 from causal_sam.cli.segment import segment
 from causal_sam.cli.serve import ServeCommand, serve
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.command(cls=ServeCommand)(serve)
 app.command()(segment)
+app.add_typer(benchmark)
 app.command()(doctor)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 
 class Click(NamedTuple):
@@ -53,3 +55,37 @@ def next_click(truth: np.ndarray, mask: np.ndarray, rng: np.random.Generator | N
     if largest is None:
         return None
     return Click(*deepest_point(largest, rng), foreground)
+
+
+def next_click_in_volume(
+    truth: np.ndarray, mask: np.ndarray, spacing: Sequence[float], rng: np.random.Generator | None = None
+) -> tuple[tuple[int, int, int], bool] | None:
+    """Return the voxel that corrects the largest error region of a volume, and whether it is inside the structure.
+
+    Args:
+        truth: (I, J, K), non-zero inside the structure.
+        mask: (I, J, K), non-zero inside the present mask.
+        spacing: distance of neighbouring voxels along (i, j, k) in millimetre: depth is measured in these.
+        rng: as in `deepest_point`.
+
+    Returns:
+        None if nothing is wrong.
+    """
+    truth, mask = truth.astype(bool), mask.astype(bool)
+    largest, foreground, size = None, True, 0
+    for error, is_missing in ((truth & ~mask, True), (mask & ~truth, False)):
+        components, count = ndimage.label(error)
+        if count:
+            sizes = np.bincount(components.ravel())[1:]
+            if sizes.max() > size:
+                largest, foreground, size = components == 1 + int(sizes.argmax()), is_missing, int(sizes.max())
+    if largest is None:
+        return None
+    part = ndimage.find_objects(largest.astype(np.uint8))[0]
+    depth = ndimage.distance_transform_edt(np.pad(largest[part], 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    if rng is None:
+        deepest = int(depth.argmax())
+    else:
+        deepest = int(rng.choice(np.flatnonzero(depth >= max(depth.max() * (1 - rng.random() ** 2), 1e-3))))
+    voxel = np.unravel_index(deepest, depth.shape)
+    return tuple(int(v) + s.start for v, s in zip(voxel, part, strict=True)), foreground

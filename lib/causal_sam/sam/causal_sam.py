@@ -37,6 +37,10 @@ class CausalSam(nn.Module):
     Args:
         sam: any of `segment_anything`'s models, or the compact one.
         name: its name in the registry.
+
+    Attributes:
+        adapter_version: of the adapters that are loaded.
+        encodes_in_bfloat16: whether the encoder runs under autocast; the embedding is float32 in any case.
     """
 
     def __init__(self, sam: Sam, name: str) -> None:
@@ -44,6 +48,7 @@ class CausalSam(nn.Module):
         self.sam = sam
         self.name = name
         self.adapter_version = BASE_VERSION
+        self.encodes_in_bfloat16 = False
         self.sam.image_encoder.requires_grad_(False)
 
     @property
@@ -76,8 +81,13 @@ class CausalSam(nn.Module):
         if images.ndim != 4 or images.shape[1] != 3 or max(images.shape[-2:]) > self.image_size:
             shape = "x".join(map(str, images.shape))
             raise InputError(f"Images must be Bx3xhxw with h and w at most {self.image_size}, not {shape}.")
-        encoded = self.sam.image_encoder(self.sam.preprocess(images.to(self.device) * 255.0))
-        return encoded if isinstance(encoded, Embedding) else Embedding(encoded)
+        frames = self.sam.preprocess(images.to(self.device) * 255.0)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.encodes_in_bfloat16):
+            encoded = self.sam.image_encoder(frames)
+        embedding = encoded if isinstance(encoded, Embedding) else Embedding(encoded)
+        if self.encodes_in_bfloat16:
+            embedding = Embedding(embedding.features.float(), tuple(skip.float() for skip in embedding.skips))
+        return embedding
 
     def decode(
         self,
@@ -127,5 +137,6 @@ class CausalSam(nn.Module):
         digest = hashlib.sha256()
         for key, tensor in sorted(self.sam.image_encoder.state_dict().items()):
             digest.update(f"{key}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            # Flat first: the layout in memory, such as channels-last, is not part of what the weights are.
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()

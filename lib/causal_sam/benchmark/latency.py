@@ -1,0 +1,225 @@
+"""How long encoding, clicks and volumes take, with how much memory, for several models side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+
+from causal_sam.benchmark.metrics import dice
+from causal_sam.errors import CheckpointError
+from causal_sam.imaging import Volume
+from causal_sam.phantom.samples import samples
+from causal_sam.prompting import EmbeddingCache, Predictor
+from causal_sam.prompting.annotator import deepest_point
+from causal_sam.sam import MODELS, CausalSam, load_model
+
+# Slices that a volume is timed on; slower models are timed on one, and the rest is calculated.
+VOLUME_SLICES = 20
+PATIENCE_SECONDS = 30.0
+CACHE_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one model on one machine, medians in seconds.
+
+    Attributes:
+        model: its name.
+        weights: "own", or "random" where the model's are not on this machine: times do not depend on them.
+        parameters: number of them.
+        weight_mb: size of all weights in memory, in 10^6 bytes.
+        threads: of the processor that were used.
+        device: where the model ran.
+        precision: of the encoder.
+        load: building the model and reading its weights.
+        encode: one slice.
+        decode: one click on an encoded slice, until the low-resolution masks.
+        click: one more click on a slice through the predictor, all included.
+        first_click: first click on a slice through the predictor: encoding, decoding and, for a small structure, zoom.
+        volume: encoding all slices of a volume.
+        volume_slices: how many these are.
+        volume_estimated: whether ``volume`` is calculated from one slice.
+        peak_mb: largest resident memory of a process that does all this, in 10^6 bytes.
+        peak_before_mb: the same before the model is made: the interpreter and its libraries.
+    """
+
+    model: str
+    weights: str
+    parameters: int
+    weight_mb: float
+    threads: int
+    device: str
+    precision: str
+    load: float
+    encode: float
+    decode: float
+    click: float
+    first_click: float
+    volume: float
+    volume_slices: int
+    volume_estimated: bool
+    peak_mb: float
+    peak_before_mb: float
+
+
+def measure(model: str, repeats: int, threads: int | None) -> Latency:
+    """Measure one model in a process of its own, so that its memory is not mixed up with another's.
+
+    Args:
+        model: name in `MODELS`. Weights that would have to be downloaded are replaced by random ones.
+        repeats: measurements of each time; what is slow is measured fewer times, at least once.
+        threads: of the processor; None for as many as PyTorch takes.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure_here, (model, repeats, threads))
+
+
+@dataclass(frozen=True)
+class PrecisionError:
+    """How far a model as it runs is from the same model in float32 and PyTorch's own memory layout, over some clicks.
+
+    Attributes:
+        largest_logit: largest absolute difference of the slices' logits.
+        mean_dice: of the two masks.
+        smallest_dice: of the two masks.
+        clicks: how many were compared.
+    """
+
+    largest_logit: float
+    mean_dice: float
+    smallest_dice: float
+    clicks: int
+
+
+def precision_error(model: CausalSam, clicks: int) -> PrecisionError:
+    """Compare a model as it runs with the same model without what makes it fast, on generated slices.
+
+    Args:
+        model: on any device.
+        clicks: number of slices, each clicked once.
+    """
+    plain = CausalSam(MODELS[model.name].build(), model.name)
+    plain.load_state_dict(model.state_dict())
+    plain.eval()
+    differences, overlaps = [], []
+    for sample in islice(samples(model.image_size, 1, seed=1), clicks):
+        row, column = deepest_point(sample.masks[0])
+        click = {"points": torch.tensor([[[column, row]]]), "point_labels": torch.ones(1, 1), "multimask": True}
+        image = torch.from_numpy(sample.image)[None]
+        with torch.inference_mode():
+            here = model.decode(model.encode(image), **click)
+            there = plain.decode(plain.encode(image), **click)
+        best = int(here.iou[0].argmax())
+        differences.append(float((here.logits.cpu() - there.logits).abs().max()))
+        overlaps.append(dice(here.logits[0, best].cpu().numpy() > 0, there.logits[0, best].numpy() > 0))
+    return PrecisionError(max(differences), float(np.mean(overlaps)), min(overlaps), clicks)
+
+
+def _measure_here(name: str, repeats: int, threads: int | None) -> Latency:
+    if threads is not None:
+        torch.set_num_threads(threads)
+    peak_before = _peak_mb()
+    begin = time.perf_counter()
+    try:
+        model, weights = load_model(name, download=False), "own"
+    except CheckpointError:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, weights = CausalSam(MODELS[name].build(), name).to(device).eval(), "random"
+    load = time.perf_counter() - begin
+    volume, voxel = _volume()
+    predictor = Predictor(model, EmbeddingCache(CACHE_BYTES), ahead=0)
+    predictor.set_volume(volume)
+    image = predictor.slices.image(voxel[2])
+    points, ones = predictor.slices.points((voxel,))[None].to(model.device), torch.ones(1, 1, device=model.device)
+    with torch.inference_mode():
+        encode = _seconds(lambda: _synchronised(model.encode(image).features), repeats)
+        embedding = model.encode(image)
+        decode = _seconds(
+            lambda: _synchronised(model.decode(embedding, points=points, point_labels=ones, multimask=True).logits),
+            repeats,
+        )
+
+    def first_click() -> None:
+        Predictor(model, EmbeddingCache(CACHE_BYTES), ahead=0).for_volume(volume).predict([voxel])
+
+    first = _seconds(first_click, repeats)
+    answer = predictor.predict([voxel])
+    previous = {index: part.low_res_logits for index, part in answer.slices.items()}
+    beside = (voxel[0] + 1, voxel[1], voxel[2])
+    predictor.predict([voxel, beside], previous=previous)  # encodes the crop of a small structure
+    click = _seconds(lambda: predictor.predict([voxel, beside], previous=previous), repeats)
+    count = volume.shape[2]
+    estimated = encode * count > PATIENCE_SECONDS
+    whole = encode * count if estimated else _seconds(lambda: _encode_all(model, predictor, count), 1)
+    return Latency(
+        model=name,
+        weights=weights,
+        parameters=sum(p.numel() for p in model.parameters()),
+        weight_mb=sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6,
+        threads=torch.get_num_threads(),
+        device=str(model.device),
+        precision="bfloat16" if model.encodes_in_bfloat16 else "float32",
+        load=load,
+        encode=encode,
+        decode=decode,
+        click=click,
+        first_click=first,
+        volume=whole,
+        volume_slices=count,
+        volume_estimated=estimated,
+        peak_mb=_peak_mb(),
+        peak_before_mb=peak_before,
+    )
+
+
+def _volume() -> tuple[Volume, tuple[int, int, int]]:
+    """A generated volume of 256x256 slices, and a voxel in the middle of a structure."""
+    drawn = list(islice(samples(256, 1, seed=0), -(-VOLUME_SLICES // 3)))
+    array = np.concatenate([sample.image for sample in drawn])[:VOLUME_SLICES].transpose(2, 1, 0)
+    row, column = deepest_point(drawn[0].masks[0])
+    # Columns towards the patient's left and rows towards posterior, as the model sees them.
+    return Volume(np.ascontiguousarray(array), np.diag([-1.0, -1.0, 3.0, 1.0]), "MR"), (column, row, 1)
+
+
+def _encode_all(model: CausalSam, predictor: Predictor, count: int) -> None:
+    with torch.inference_mode():
+        for index in range(count):
+            _synchronised(model.encode(predictor.slices.image(index)).features)
+
+
+def _seconds(act: Callable[[], object], repeats: int) -> float:
+    """Median time of an act after one to warm up; an act that takes long is warm enough and done once."""
+    begin = time.perf_counter()
+    act()
+    first = time.perf_counter() - begin
+    if first > PATIENCE_SECONDS / 6:
+        return first
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        act()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def _synchronised(tensor: torch.Tensor) -> None:
+    """Wait until a GPU is done."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _peak_mb() -> float:
+    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
