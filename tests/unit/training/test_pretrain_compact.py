@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from causal_sam.phantom.samples import samples
 from causal_sam.sam.causal_sam import CausalSam
@@ -59,6 +59,67 @@ def test_first_prompts_of_every_kind(script, kind):
         assert prompts.points[0].shape == (2, 1, 2)
         for mask, (x, y) in zip(truth, prompts.points[0][:, 0].int().tolist(), strict=True):
             assert kind == "mask" or mask[y, x]
+
+
+def test_mask_with_nothing_right_is_taken_away(script):
+    truth = np.stack([s.masks[0] for s, _ in zip(samples(64, 1, 2), range(2), strict=False)])
+    found = (p for seed in range(500) if (p := script.Prompts(truth, np.random.default_rng(seed))).kind == "empty")
+    prompts = next(found)
+    assert not prompts.truth.any()
+    assert (prompts.mask_logits > 0).any()
+    prompts.click(np.zeros_like(truth))  # already right: clicked outside once more
+    points, labels = prompts.points
+    assert points.shape == (2, 2, 2)
+    assert not labels.any()
+
+
+def test_gradients_are_the_mean_of_two_processes(tmp_path):
+    """Each process has a gradient of its own, for a parameter that the other may not have used."""
+    code = f"""
+import sys, types
+import torch
+from torch import distributed, nn
+sys.argv = ["{SCRIPT}"]
+sys.path.insert(0, "{SCRIPT.parent}")
+import pretrain_compact
+distributed.init_process_group("gloo")
+rank = distributed.get_rank()
+model = nn.ParameterList([nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))])
+model[rank].grad = torch.full_like(model[rank], 1.0 + rank)
+run = types.SimpleNamespace(model=model, seconds=10.0 * rank)
+pretrain_compact.Run.share_gradients(run)
+assert model[0].grad.tolist() == [0.5] * 2, model[0].grad
+assert model[1].grad.tolist() == [1.0] * 3, model[1].grad
+assert run.seconds == 5.0
+distributed.destroy_process_group()
+"""
+    script = tmp_path / "two.py"
+    script.write_text(code)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launch, script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_train_one_model(tmp_path):
+    first = tmp_path / "first"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
+    options = ["--minutes", "0.001", "--validation", "1", "--structures", "1"]
+    subprocess.run([*launch, "--out", first, *options], check=True, capture_output=True, timeout=300)
+    weights = load_file(first / "compact.safetensors")
+    CausalSam(build_compact(), "compact").sam.load_state_dict(weights)
+    (record,) = [json.loads(line) for line in (first / "log.jsonl").read_text().splitlines()][-1:]
+    assert record["step"] >= 1
+
+
+def test_weights_of_another_shape_are_left_out(script, tmp_path):
+    other = {k: v + 1 for k, v in build_compact().state_dict().items()}
+    key = "mask_decoder.iou_prediction_head.layers.0.weight"
+    other[key] = torch.zeros(3, 3)
+    save_file({k: v.contiguous() for k, v in other.items()}, tmp_path / "other.safetensors")
+    run = script.Run(tmp_path / "run", 1e-3, tmp_path / "other.safetensors")
+    taken = run.model.sam.state_dict()
+    assert torch.equal(taken["image_encoder.stage1.0.weight"], other["image_encoder.stage1.0.weight"])
+    assert taken[key].shape != (3, 3)
 
 
 def test_perfect_masks_cost_least(script):
