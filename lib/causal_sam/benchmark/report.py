@@ -258,7 +258,7 @@ def _words(value: Any) -> str:
 
 def _plot_curves(path: Path, groups: Sequence[dict[str, Any]]) -> None:
     names = list(dict.fromkeys(tuple(record["key"]) for record in groups))
-    figure = Figure(figsize=(5 * len(names), 4), layout="tight")
+    figure = Figure(figsize=(max(6, 4.5 * len(names)), 4.5), layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         for record in groups:
@@ -271,14 +271,14 @@ def _plot_curves(path: Path, groups: Sequence[dict[str, Any]]) -> None:
         axis.set(title=", ".join(name), xlabel="clicks", ylim=(0, 1), xticks=clicks)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("Dice, mean and 95 % interval")
-    axes[0][0].legend(fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     FigureCanvasAgg(figure).print_png(path)
 
 
 def _plot_clicks(path: Path, groups: Sequence[dict[str, Any]]) -> None:
     names = list(dict.fromkeys(tuple(record["key"]) for record in groups))
     methods = list(dict.fromkeys(record["method"] for record in groups))
-    figure = Figure(figsize=(max(6, 2.2 * len(names)), 4), layout="tight")
+    figure = Figure(figsize=(max(6, 2.2 * len(names)), 4.5), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(methods)
     for m, method in enumerate(methods):
@@ -288,5 +288,5 @@ def _plot_clicks(path: Path, groups: Sequence[dict[str, Any]]) -> None:
     axis.set_xticks(range(len(names)), [", ".join(name) for name in names])
     axis.set_ylabel("clicks until Dice 0.85")
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     FigureCanvasAgg(figure).print_png(path)
