@@ -215,21 +215,9 @@ class AnatomySampler:
                 add(shape, material)
         if rng.random() < 0.6:
             self._lesions(labels, white or cortex, add, int(rng.integers(1, 12)), spread=rng.random() < 0.5)
-        if rng.random() < 0.4:  # a tumour that crosses structures, with core and rim
-            yw, xw = self.warped_grid(rng.uniform(0.04, 0.12), rng.uniform(4, 9))
-            cy, cx = rng.uniform(-0.4, 0.4, 2)
-            scale = rng.uniform(0.12, 0.4)
-            tumour = self._superellipse(yw, xw, cy, cx, scale, scale * rng.uniform(0.6, 1), rng.uniform(0, 3), 2.0)
-            tumour &= radius < brain_radius - 0.02
-            if white and rng.random() < 0.5:  # oedema spreads along the white matter, like fingers
-                reach = self._superellipse(yw, xw, cy, cx, 1.6 * scale, 1.4 * scale, rng.uniform(0, 3), 2.0)
-                tumour |= reach & (labels == white) & (self.noise(rng.uniform(4, 12))[0] > rng.uniform(-1, 0.3))
-            outer = add(tumour, LESION)
-            inner = self._superellipse(yw, xw, cy, cx, scale * 0.6, scale * 0.45, rng.uniform(0, 3), 2.0)
-            core = add(inner & (labels == outer), LESION, parent=outer)
-            if core and rng.random() < 0.5:
-                necrosis = self._superellipse(yw, xw, cy, cx, scale * 0.35, scale * 0.25, 0.0, 2.0)
-                add(necrosis & (labels == core), FLUID, parent=core)
+        if rng.random() < 0.65:
+            for _ in range(rng.choice([1, 1, 2])):
+                self._tumour(radius < brain_radius - 0.02, labels == white, add)
         return anatomy
 
     def partition(self) -> Anatomy:
@@ -286,6 +274,31 @@ class AnatomySampler:
             return used
 
         return anatomy, labels, add
+
+    def _tumour(self, brain: np.ndarray, white: np.ndarray, add) -> None:
+        """A tumour that crosses structures: oedema that spreads along white matter, a lobed core, rim and necrosis."""
+        rng = self.rng
+        y, x = self.warped_grid(rng.uniform(0.04, 0.14), rng.uniform(3, 9))
+        cy, cx = rng.uniform(-0.5, 0.5, 2)
+        scale = np.exp(rng.uniform(np.log(0.08), np.log(0.45)))
+
+        def blob(size: float) -> np.ndarray:
+            angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.55, 1)
+            dy, dx = rng.normal(0, 0.12 * scale, 2)
+            return self._superellipse(y, x, cy + dy, cx + dx, size, size * ratio, angle, rng.uniform(1.6, 2.6)) & brain
+
+        whole = blob(scale)
+        if white.any() and rng.random() < 0.6:
+            whole |= blob(1.7 * scale) & white & (self.noise(rng.uniform(4, 12))[0] > rng.uniform(-1.2, 0.3))
+        oedema = add(whole, LESION)
+        if not oedema:
+            return
+        parent = oedema
+        # Core, enhancing rim and necrosis, from the outside; any may be missing.
+        for share in np.cumprod(rng.uniform(0.45, 0.9, 3)):
+            if rng.random() < 0.7:
+                material = rng.choice([LESION, LESION, FLUID])
+                parent = add(blob(scale * share) & whole, material, parent=parent) or parent
 
     def _packed(self, cavity: np.ndarray, centre: tuple, radii: tuple, add) -> list[int]:
         """Fill a cavity with organs that press against each other, of unequal size, with or without fat between."""

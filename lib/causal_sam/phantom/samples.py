@@ -8,11 +8,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from causal_sam.phantom.anatomy import Anatomy, AnatomySampler
+from causal_sam.phantom.anatomy import LESION, Anatomy, AnatomySampler
 from causal_sam.phantom.appearance import render
 
 # A structure smaller than this many pixels of the 128-pixel frame cannot be seen, let alone clicked.
 SMALLEST = 12
+# Share of the slices where lesions are segmented before anything else, and of the structures that may be invisible.
+LESIONS_FIRST = 0.5
+FAINT = 0.15
 # Logarithms of the smallest and the largest ratio of the scan's grid to the pixels of the sample.
 SCAN_RANGE = (np.log(0.3), np.log(1.5))
 # What padding looks like after the model's normalisation: middle grey, in the units of the image.
@@ -111,10 +114,13 @@ def _choose_structures(anatomy: Anatomy, image: np.ndarray, count: int, rng: np.
     areas = np.bincount(labels.ravel(), minlength=len(anatomy.parents))
     candidates = [n for n in range(1, len(areas)) if areas[n] >= smallest]
     rng.shuffle(candidates)
+    if rng.random() < LESIONS_FIRST:
+        candidates.sort(key=lambda n: anatomy.materials[n] != LESION)
     chosen: list[np.ndarray] = []
     spare: list[np.ndarray] = []
     for label in candidates:
-        members = anatomy.family(label) if rng.random() < 0.75 else [label]
+        whole = 0.9 if anatomy.materials[label] == LESION else 0.75
+        members = anatomy.family(label) if rng.random() < whole else [label]
         mask = np.isin(labels, members).astype(np.uint8)
         parts, components, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         if parts > 2 and rng.random() < 0.75:  # a click means the part it is in, mostly
@@ -123,7 +129,8 @@ def _choose_structures(anatomy: Anatomy, image: np.ndarray, count: int, rng: np.
         area = int(mask.sum())
         if area < smallest or area > 0.6 * labels.size:
             continue
-        (chosen if _visible(mask, image) else spare).append(mask)
+        # A few without a visible border: there the clicks alone say where it is.
+        (chosen if rng.random() < FAINT or _visible(mask, image) else spare).append(mask)
         if len(chosen) == count:
             break
     if not chosen:
