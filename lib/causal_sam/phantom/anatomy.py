@@ -25,7 +25,7 @@ class Anatomy:
     Attributes:
         labels: 3xHxW uint8; 0 is the outside; the middle slice is the one to be segmented.
         parents: for each label the label that surrounds it (a lesion's organ), or 0.
-        materials: for each label one of ``AIR`` to ``LESION``, which only physically motivated styles look at.
+        materials: for each label one of ``AIR`` to ``LESION``, for physically motivated styles and to find lesions.
     """
 
     labels: np.ndarray
@@ -216,8 +216,9 @@ class AnatomySampler:
         if rng.random() < 0.6:
             self._lesions(labels, white or cortex, add, int(rng.integers(1, 12)), spread=rng.random() < 0.5)
         if rng.random() < 0.65:
+            brain = radius < brain_radius - 0.02
             for _ in range(rng.choice([1, 1, 2])):
-                self._tumour(radius < brain_radius - 0.02, labels == white, add)
+                self._tumour(brain, labels == white, add)
         return anatomy
 
     def partition(self) -> Anatomy:
@@ -290,10 +291,9 @@ class AnatomySampler:
         whole = blob(scale)
         if white.any() and rng.random() < 0.6:
             whole |= blob(1.7 * scale) & white & (self.noise(rng.uniform(4, 12))[0] > rng.uniform(-1.2, 0.3))
-        oedema = add(whole, LESION)
-        if not oedema:
+        parent = add(whole, LESION)
+        if not parent:
             return
-        parent = oedema
         # Core, enhancing rim and necrosis, from the outside; any may be missing.
         for share in np.cumprod(rng.uniform(0.45, 0.9, 3)):
             if rng.random() < 0.7:
