@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.tensorboard import SummaryWriter
 
 from causal_sam.benchmark.metrics import dice
-from causal_sam.phantom.samples import samples
+from causal_sam.phantom.samples import Sample, samples
 from causal_sam.prompting.annotator import deepest_point, next_click
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact, set_image_size
@@ -57,7 +57,9 @@ class Stage:
     batch: int
 
 
-STAGES = (Stage(128, 0.55, 16), Stage(256, 0.45, 6))
+STAGES = (Stage(128, 0.4, 16), Stage(256, 0.6, 6))
+# Share of the structures followed from a neighbouring slice that end there, where the sample has such.
+ENDED = 0.5
 # Share of the steps with one to five clicks.
 ROUNDS = (0.3, 0.27, 0.2, 0.13, 0.1)
 
@@ -68,7 +70,7 @@ class PhantomStream(IterableDataset):
     def __init__(self, size: int, structures: int, seed: int) -> None:
         self.size, self.structures, self.seed = size, structures, seed
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[Sample]:
         cv2.setNumThreads(1)
         info = get_worker_info()
         worker = 0 if info is None else info.id
@@ -78,11 +80,16 @@ class PhantomStream(IterableDataset):
 class Prompts:
     """Prompts of N structures that grow by one click a round, as tensors for the prompt encoder."""
 
-    def __init__(self, truth: np.ndarray, rng: np.random.Generator) -> None:
-        """Draw the first prompts: a click, a box, or an earlier, wrong mask together with its correction.
+    def __init__(self, truth: np.ndarray, neighbours: np.ndarray, ended: np.ndarray, rng: np.random.Generator) -> None:
+        """Draw the first prompts.
+
+        These are a click, a box, an earlier, wrong mask together with its correction, or nothing but the mask of a
+        neighbouring slice, as when a structure is followed through a volume.
 
         Args:
             truth: NxSxS uint8.
+            neighbours: NxSxS uint8, of the same structures.
+            ended: NxSxS uint8, structures of the neighbouring slice whose mask on this one is empty; or empty.
             rng: source of randomness.
         """
         self.truth, self.rng = truth, rng
@@ -90,19 +97,24 @@ class Prompts:
         self.labels: list[Tensor] = []
         self.boxes: Tensor | None = None
         self.mask_logits: Tensor | None = None
-        self.kind = rng.choice(["click", "box", "mask", "empty"], p=[0.67, 0.15, 0.15, 0.03])
+        self.kind = rng.choice(["click", "box", "mask", "neighbour", "empty"], p=[0.55, 0.12, 0.12, 0.18, 0.03])
         if self.kind == "click":
             self.click(np.zeros_like(truth))
         elif self.kind == "box":
             self.boxes = torch.from_numpy(np.stack([self._box(t) for t in truth]))
+        elif self.kind == "neighbour":
+            ends = ended.any(axis=(1, 2), keepdims=True) & (rng.random((len(truth), 1, 1)) < ENDED)
+            self.truth = np.where(ends, 0, truth).astype(np.uint8)
+            present = neighbours.any(axis=(1, 2), keepdims=True)
+            self.wrong = np.where(ends, ended, np.where(present, neighbours, truth))
+            self._show(self.wrong)
         else:
             wrong = np.stack([self._spoil(t) for t in truth])
             if self.kind == "empty":  # all of the mask is wrong, as on a slice beyond the end of the structure
                 wrong |= truth
                 self.truth = truth = np.zeros_like(truth)
             self.wrong = wrong
-            logits = torch.from_numpy(wrong.astype(np.float32))[:, None] * 10 - 5
-            self.mask_logits = F.avg_pool2d(logits, 2) * float(rng.uniform(0.4, 2))
+            self._show(wrong)
             self.click(wrong)
 
     @property
@@ -128,6 +140,11 @@ class Prompts:
             labels.append(float(foreground))
         self.coordinates.append(torch.tensor(coordinates))
         self.labels.append(torch.tensor(labels))
+
+    def _show(self, masks: np.ndarray) -> None:
+        """Make NxSxS masks the mask prompt, more or less sure of themselves."""
+        logits = torch.from_numpy(masks.astype(np.float32))[:, None] * 10 - 5
+        self.mask_logits = F.avg_pool2d(logits, 2) * float(self.rng.uniform(0.4, 2))
 
     def _box(self, truth: np.ndarray) -> np.ndarray:
         rows, columns = np.nonzero(truth.any(1))[0], np.nonzero(truth.any(0))[0]
@@ -181,25 +198,25 @@ def true_iou(logits: Tensor, target: Tensor) -> Tensor:
     return (inside & truth).sum((-2, -1)) / (inside | truth).sum((-2, -1)).clamp(min=1)
 
 
-def training_loss(model: CausalSam, images: Tensor, masks: Tensor, rounds: int, rng: np.random.Generator) -> Tensor:
+def training_loss(model: CausalSam, batch: Sample, rounds: int, rng: np.random.Generator) -> Tensor:
     """Loss of one batch over a first prompt and ``rounds - 1`` corrections of the model's own masks.
 
     The first and the last answer are learnt from; those between only lead to the last.
 
     Args:
         model: in training.
-        images: Bx3xSxS in [0, 1].
-        masks: BxKxSxS uint8.
+        batch: B samples as tensors: images Bx3xSxS in [0, 1], masks and neighbours BxKxSxS, ended BxSxS uint8.
         rounds: at least 1.
         rng: source of the prompts' randomness.
     """
-    structures = masks.shape[1]
-    embedding = model.encode(images)
+    structures = batch.masks.shape[1]
+    embedding = model.encode(batch.image.contiguous(memory_format=torch.channels_last))
     embedding = Embedding(
         embedding.features.repeat_interleave(structures, 0),
         tuple(skip.repeat_interleave(structures, 0) for skip in embedding.skips),
     )
-    prompts = Prompts(masks.flatten(0, 1).numpy(), rng)
+    truth, neighbours = (masks.flatten(0, 1).numpy() for masks in (batch.masks, batch.neighbours))
+    prompts = Prompts(truth, neighbours, batch.ended.repeat_interleave(structures, 0).numpy(), rng)
     target = F.avg_pool2d(torch.from_numpy(prompts.truth)[:, None].float(), 2)
     position = model.sam.prompt_encoder.get_dense_pe()
     total = torch.zeros(())
@@ -388,7 +405,7 @@ def train(arguments: argparse.Namespace) -> None:
         since, next_save = time.monotonic(), run.seconds + 60 * arguments.save_minutes
         losses, logged_at = [], run.seconds
         while run.seconds < end:
-            images, masks = next(loader)
+            batch = next(loader)
             share = run.seconds / total
             cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
             rate = arguments.learning_rate * min(1, (run.step + 1) / 200) * cosine
@@ -396,9 +413,8 @@ def train(arguments: argparse.Namespace) -> None:
                 group["lr"] = rate
             # The same number in all processes, or some would wait for the others.
             rounds = int(np.random.default_rng([run.restarts, run.step]).choice(5, p=ROUNDS)) + 1
-            images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                loss = training_loss(run.model, images, masks, rounds, rng)
+                loss = training_loss(run.model, batch, rounds, rng)
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             now = time.monotonic()

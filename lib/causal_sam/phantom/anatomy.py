@@ -122,7 +122,8 @@ class AnatomySampler:
             angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.35, 1.0)
             distance, phi = np.sqrt(rng.uniform(0, 0.8)), rng.uniform(0, 2 * np.pi)
             cy, cx = centre_y + ry * distance * np.sin(phi), centre_x + rx * distance * np.cos(phi)
-            shape = self._superellipse(yw, xw, cy, cx, scale, scale * ratio, angle, rng.uniform(1.6, 3.5)) & cavity
+            power = rng.uniform(1.6, 3.5)
+            shape = self._superellipse(yw, xw, cy, cx, scale, scale * ratio, angle, power, ends=True) & cavity
             if organs and rng.random() < 0.3:  # lies against what is there already instead of covering it
                 shape &= np.isin(labels, [inside])
             organ = add(shape, rng.choice([ORGAN, ORGAN, ORGAN, MUSCLE, FLUID, BLOOD]))
@@ -205,6 +206,7 @@ class AnatomySampler:
                 rng.uniform(0.03, 0.14),
                 rng.normal(0, 0.6),
                 rng.uniform(1.6, 3),
+                ends=True,
             )
             shape &= radius < brain_radius - 0.1
             material = rng.choice([ORGAN, ORGAN, FLUID])
@@ -218,7 +220,7 @@ class AnatomySampler:
         if rng.random() < 0.65:
             brain = radius < brain_radius - 0.02
             for _ in range(rng.choice([1, 1, 2])):
-                self._tumour(brain, labels == white, add)
+                self._tumour(brain, labels == white if white else np.zeros_like(brain), add)
         return anatomy
 
     def partition(self) -> Anatomy:
@@ -246,7 +248,7 @@ class AnatomySampler:
             scale = np.exp(rng.uniform(np.log(0.03), np.log(0.45)))
             cy, cx = rng.uniform(-0.9, 0.9, 2)
             ratio, angle, power = rng.uniform(0.3, 1), rng.uniform(0, np.pi), rng.uniform(1.2, 4)
-            shape = self._superellipse(yw, xw, cy, cx, scale, scale * ratio, angle, power)
+            shape = self._superellipse(yw, xw, cy, cx, scale, scale * ratio, angle, power, ends=True)
             outer = add(shape, rng.integers(1, 8))
             if outer and rng.random() < 0.25:
                 inner = self._superellipse(yw, xw, cy, cx, scale * 0.6, scale * ratio * 0.6, angle, power)
@@ -266,7 +268,7 @@ class AnatomySampler:
         def add(shape: np.ndarray, material: int, parent: int = 0) -> int:
             """Paint a shape with the next label; returns 0, and paints nothing, when there is no room or no shape."""
             nonlocal used
-            if used + 1 >= MAX_LABELS or not shape[1].any():
+            if used + 1 >= MAX_LABELS or not shape.any():
                 return 0
             used += 1
             labels[shape] = used
@@ -286,7 +288,8 @@ class AnatomySampler:
         def blob(size: float) -> np.ndarray:
             angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.55, 1)
             dy, dx = rng.normal(0, 0.12 * scale, 2)
-            return self._superellipse(y, x, cy + dy, cx + dx, size, size * ratio, angle, rng.uniform(1.6, 2.6)) & brain
+            power = rng.uniform(1.6, 2.6)
+            return self._superellipse(y, x, cy + dy, cx + dx, size, size * ratio, angle, power, ends=True) & brain
 
         whole = blob(scale)
         if white.any() and rng.random() < 0.6:
@@ -319,13 +322,20 @@ class AnatomySampler:
         added = (add(filled & (nearest == n), materials[n]) for n in range(count) if rng.random() < 0.8)
         return [organ for organ in added if organ]
 
-    def _superellipse(self, y, x, cy, cx, ry, rx, angle, power) -> np.ndarray:
+    def _superellipse(self, y, x, cy, cx, ry, rx, angle, power, *, ends: bool = False) -> np.ndarray:
+        """A superellipse, the same on all slices; with ``ends`` a superellipsoid, which tapers and may end between."""
         dy, dx = y - np.float32(cy), x - np.float32(cx)
         c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         u, v = np.abs(dy * c + dx * s) / np.float32(ry), np.abs(-dy * s + dx * c) / np.float32(rx)
+        left = np.ones((SLICES, 1, 1), np.float32)  # of the power, once the distance along z is taken off
+        if ends:
+            height = np.exp(self.rng.uniform(np.log(1.0), np.log(14.0)))  # half of it, in slices
+            beyond = min(0.5, 0.2 * height)  # a few lie on a neighbouring slice only
+            w = np.abs(np.array([-1, 0, 1]) - self.rng.uniform(-height - beyond, height + beyond)) / height
+            left = (1 - np.clip(w, 0, 1) ** power).astype(np.float32)[:, None, None]
         inside = np.zeros(u.shape, bool)
         near = (u < 1) & (v < 1)
-        inside[near] = u[near] ** power + v[near] ** power < 1
+        inside[near] = u[near] ** power + v[near] ** power < np.broadcast_to(left, u.shape)[near]
         return inside
 
     def _tubes(self, count: int, radius: float) -> np.ndarray:
@@ -348,7 +358,7 @@ class AnatomySampler:
             cy, cx = self._y[rows[n], 0], self._x[0, columns[n]]
             scale = max(extent * self.rng.uniform(0.05, 0.3), 2 * self._pixel)
             shape = self._superellipse(
-                y, x, cy, cx, scale, scale * self.rng.uniform(0.5, 1), self.rng.uniform(0, 3), 2.0
+                y, x, cy, cx, scale, scale * self.rng.uniform(0.5, 1), self.rng.uniform(0, 3), 2.0, ends=True
             )
             shape &= labels == organ
             if spread:

@@ -28,10 +28,15 @@ class Sample(NamedTuple):
     Attributes:
         image: 3xSxS float32 in [0, 1]: previous, this and next slice.
         masks: KxSxS uint8, K structures of the middle slice, each 0 or 1.
+        neighbours: KxSxS uint8, the same structures on the previous or on the next slice; may be empty.
+        ended: SxS uint8, a structure of a neighbouring slice that the middle one no longer shows; empty if there is
+            none.
     """
 
     image: np.ndarray
     masks: np.ndarray
+    neighbours: np.ndarray
+    ended: np.ndarray
 
 
 def samples(size: int, structures: int, seed: int) -> Iterator[Sample]:
@@ -41,8 +46,9 @@ def samples(size: int, structures: int, seed: int) -> Iterator[Sample]:
     interpolated to them: noise and borders are as wide as the voxels of the scan.
     """
     for scan in scans(size, structures, seed):
-        masks = _fit(scan.masks.astype(np.float32), size, 0.0) > 0.5
-        yield Sample(_fit(scan.image, size, PADDING), masks.astype(np.uint8))
+        labels = np.concatenate((scan.masks, scan.neighbours, scan.ended[None])).astype(np.float32)
+        fitted = (_fit(labels, size, 0.0) > 0.5).astype(np.uint8)
+        yield Sample(_fit(scan.image, size, PADDING), fitted[:structures], fitted[structures:-1], fitted[-1])
 
 
 def scans(size: int, structures: int, seed: int) -> Iterator[Sample]:
@@ -56,9 +62,10 @@ def scans(size: int, structures: int, seed: int) -> Iterator[Sample]:
         anatomy = _turn(_view(side, rng).sample(), rng)
         image = render(anatomy, rng)
         image, anatomy.labels = _crop_to_rectangle(image, anatomy.labels, rng)
-        masks = _choose_structures(anatomy, image[1], structures, rng)
-        if masks is not None:
-            yield Sample(image, masks)
+        side = int(rng.choice([0, 2]))
+        chosen = _choose_structures(anatomy, image[1], structures, side, rng)
+        if chosen is not None:
+            yield Sample(image, *chosen, _choose_ended(anatomy, side, rng))
 
 
 def _view(side: int, rng: np.random.Generator) -> AnatomySampler:
@@ -107,36 +114,67 @@ def _fit(channels: np.ndarray, size: int, padding: float) -> np.ndarray:
     return fitted
 
 
-def _choose_structures(anatomy: Anatomy, image: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray | None:
-    labels = anatomy.labels[1]
-    # In voxels of the scan: large enough to be seen in the sample, and at least a few voxels.
-    smallest = max(6.0, 1.3 * SMALLEST * (max(labels.shape) / 128) ** 2)
+def _smallest(labels: np.ndarray) -> float:
+    """In voxels of the scan: large enough to be seen in the sample, and at least a few voxels."""
+    return max(6.0, 1.3 * SMALLEST * (max(labels.shape) / 128) ** 2)
+
+
+def _choose_structures(
+    anatomy: Anatomy, image: np.ndarray, count: int, side: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Masks of ``count`` structures on the middle slice and on the one at ``side``."""
+    labels, beside = anatomy.labels[1], anatomy.labels[side]
+    smallest = _smallest(labels)
     areas = np.bincount(labels.ravel(), minlength=len(anatomy.parents))
     candidates = [n for n in range(1, len(areas)) if areas[n] >= smallest]
     rng.shuffle(candidates)
     if rng.random() < LESIONS_FIRST:
         candidates.sort(key=lambda n: anatomy.materials[n] != LESION)
-    chosen: list[np.ndarray] = []
-    spare: list[np.ndarray] = []
+    chosen: list[tuple[np.ndarray, np.ndarray]] = []
+    spare: list[tuple[np.ndarray, np.ndarray]] = []
     for label in candidates:
         whole = 0.9 if anatomy.materials[label] == LESION else 0.75
         members = anatomy.family(label) if rng.random() < whole else [label]
-        mask = np.isin(labels, members).astype(np.uint8)
+        mask, neighbour = (np.isin(slice_, members).astype(np.uint8) for slice_ in (labels, beside))
         parts, components, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         if parts > 2 and rng.random() < 0.75:  # a click means the part it is in, mostly
             sizes = stats[1:, cv2.CC_STAT_AREA]
             mask = (components == 1 + int(rng.choice(len(sizes), p=sizes / sizes.sum()))).astype(np.uint8)
+            neighbour = _continued(mask, neighbour)
         area = int(mask.sum())
         if area < smallest or area > 0.6 * labels.size:
             continue
         # A few without a visible border: there the clicks alone say where it is.
-        (chosen if rng.random() < FAINT or _visible(mask, image) else spare).append(mask)
+        (chosen if rng.random() < FAINT or _visible(mask, image) else spare).append((mask, neighbour))
         if len(chosen) == count:
             break
     if not chosen:
         return None
-    masks = chosen + spare
-    return np.stack([masks[n % len(masks)] for n in range(count)])
+    pairs = chosen + spare
+    masks, neighbours = zip(*(pairs[n % len(pairs)] for n in range(count)), strict=True)
+    return np.stack(masks), np.stack(neighbours)
+
+
+def _continued(mask: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
+    """The components of a structure on the next slice that lie over its ``mask`` on this one."""
+    _, components = cv2.connectedComponents(neighbour, connectivity=4)
+    over = np.unique(components[(mask > 0) & (neighbour > 0)])
+    return np.isin(components, over[over > 0]).astype(np.uint8)
+
+
+def _choose_ended(anatomy: Anatomy, side: int, rng: np.random.Generator) -> np.ndarray:
+    """A structure of the slice at ``side`` that the middle slice does not show; empty if there is none."""
+    beside = anatomy.labels[side]
+    areas = np.bincount(beside.ravel(), minlength=len(anatomy.parents))
+    present = set(np.unique(anatomy.labels[1]).tolist())
+    ended = [
+        label
+        for label in range(1, len(areas))
+        if areas[label] >= _smallest(beside) and present.isdisjoint(anatomy.family(label).tolist())
+    ]
+    if not ended:
+        return np.zeros_like(beside)
+    return np.isin(beside, anatomy.family(int(rng.choice(ended)))).astype(np.uint8)
 
 
 def _visible(mask: np.ndarray, image: np.ndarray) -> bool:

@@ -52,3 +52,28 @@ def test_slices_differ_but_belong_together():
         before, here, after = sampler.body().labels
         assert not np.array_equal(before, after)
         assert (before == here).mean() > 0.7
+
+
+def test_structures_go_on_or_end_on_the_neighbouring_slice():
+    drawn = list(islice(samples(96, 2, 11), 60))
+    pairs = [(m, n) for s in drawn for m, n in zip(s.masks, s.neighbours, strict=True)]
+    overlap = [2 * (m & n).sum() / (m.sum() + n.sum()) for m, n in pairs if n.any()]
+    assert np.median(overlap) > 0.7
+    assert any(not n.any() for _, n in pairs)  # not there yet
+    ended = [s.ended for s in drawn if s.ended.any()]
+    assert 5 <= len(ended) <= 55
+    for sample in drawn:
+        assert sample.neighbours.shape == sample.masks.shape
+        assert sample.ended.shape == sample.image.shape[1:]
+        assert set(np.unique(sample.ended)) <= {0, 1}
+
+
+def test_tapering_shapes_have_other_sizes_on_each_slice():
+    sampler = AnatomySampler(96, np.random.default_rng(0))
+    y, x = sampler.warped_grid(0, 3)
+    areas = np.array([sampler._superellipse(y, x, 0, 0, 0.5, 0.4, 0, 2, ends=True).sum((1, 2)) for _ in range(40)])
+    assert (areas == 0).any()
+    assert (areas > 0).all(axis=1).any()
+    assert (areas[:, 0] != areas[:, 2]).any()
+    same = sampler._superellipse(y, x, 0, 0, 0.5, 0.4, 0, 2).sum((1, 2))
+    assert (areas <= same.max()).all()

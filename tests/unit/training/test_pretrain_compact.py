@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import default_collate
 
 from causal_sam.phantom.samples import samples
 from causal_sam.sam.causal_sam import CausalSam
@@ -34,13 +35,11 @@ def test_loss_falls_on_one_batch(script):
     model = CausalSam(build_compact(64), "compact")
     model.sam.image_encoder.requires_grad_(True)
     stream = samples(64, 2, 1)
-    batch = [next(stream) for _ in range(2)]
-    images = torch.from_numpy(np.stack([s.image for s in batch]))
-    masks = torch.from_numpy(np.stack([s.masks for s in batch]))
+    batch = default_collate([next(stream) for _ in range(2)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(25):
-        loss = script.training_loss(model, images, masks, 1, np.random.default_rng(0))
+        loss = script.training_loss(model, batch, 1, np.random.default_rng(0))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -48,29 +47,56 @@ def test_loss_falls_on_one_batch(script):
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("kind", ["click", "box", "mask"])
-def test_first_prompts_of_every_kind(script, kind):
-    truth = np.stack([s.masks[0] for s, _ in zip(samples(64, 1, 2), range(2), strict=False)])
-    prompts = next(p for seed in range(50) if (p := script.Prompts(truth, np.random.default_rng(seed))).kind == kind)
+def first_prompts(script, kind, truth, neighbours=None, ended=None):
+    empty = np.zeros_like(truth)
+    neighbours, ended = (empty if masks is None else masks for masks in (neighbours, ended))
+    drawn = (script.Prompts(truth, neighbours, ended, np.random.default_rng(seed)) for seed in range(500))
+    return next(prompts for prompts in drawn if prompts.kind == kind)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return np.stack([s.masks[0] for s, _ in zip(samples(64, 1, 2), range(2), strict=False)])
+
+
+@pytest.mark.parametrize("kind", ["click", "box", "mask", "neighbour"])
+def test_first_prompts_of_every_kind(script, truth, kind):
+    prompts = first_prompts(script, kind, truth)
     assert prompts.ambiguous == (kind == "click")
     assert (prompts.boxes is not None) == (kind == "box")
-    assert (prompts.mask_logits is not None) == (kind == "mask")
-    if kind != "box":
+    assert (prompts.mask_logits is not None) == (kind in ("mask", "neighbour"))
+    if kind in ("box", "neighbour"):
+        assert prompts.points is None
+    else:
         assert prompts.points[0].shape == (2, 1, 2)
         for mask, (x, y) in zip(truth, prompts.points[0][:, 0].int().tolist(), strict=True):
             assert kind == "mask" or mask[y, x]
 
 
-def test_mask_with_nothing_right_is_taken_away(script):
-    truth = np.stack([s.masks[0] for s, _ in zip(samples(64, 1, 2), range(2), strict=False)])
-    found = (p for seed in range(500) if (p := script.Prompts(truth, np.random.default_rng(seed))).kind == "empty")
-    prompts = next(found)
+def test_mask_with_nothing_right_is_taken_away(script, truth):
+    prompts = first_prompts(script, "empty", truth)
     assert not prompts.truth.any()
     assert (prompts.mask_logits > 0).any()
     prompts.click(np.zeros_like(truth))  # already right: clicked outside once more
     points, labels = prompts.points
     assert points.shape == (2, 2, 2)
     assert not labels.any()
+
+
+def test_neighbour_is_shown_and_what_ended_there_is_to_become_empty(script, truth):
+    shifted = np.roll(truth, 2, axis=1)
+    followed = first_prompts(script, "neighbour", truth, shifted)
+    assert np.array_equal(followed.truth, truth)
+    shown = torch.from_numpy(shifted)[:, None].float()
+    assert torch.equal(followed.mask_logits > 0, torch.nn.functional.avg_pool2d(shown, 2) > 0.5)
+
+    disk = np.zeros_like(truth)
+    disk[0, 20:30, 20:30] = 1  # the second sample has nothing that ended
+    drawn = (script.Prompts(truth, shifted, disk, np.random.default_rng(seed)) for seed in range(500))
+    ended = next(p for p in drawn if p.kind == "neighbour" and not p.truth[0].any())
+    assert np.array_equal(ended.truth[1], truth[1])
+    assert (ended.mask_logits[0, 0, 10:15, 10:15] > 0).all()
+    assert (ended.mask_logits[0, 0] > 0).sum() == 25
 
 
 def test_gradients_are_the_mean_of_two_processes(tmp_path):
