@@ -395,11 +395,11 @@ def train(arguments: argparse.Namespace) -> None:
         if run.seconds >= end:
             continue
         run.set_image_size(stage.size)
-        batch = stage.batch // processes
+        batch_size = stage.batch // processes
         stream = PhantomStream(stage.size, arguments.structures, (1 + run.restarts) * processes + rank)
         # Not forked: this process has threads by now, whose locks a forked one would wait for without end.
         loader = iter(
-            DataLoader(stream, batch_size=batch, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn")
+            DataLoader(stream, batch_size=batch_size, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn")
         )
         rng = np.random.default_rng([run.restarts, stage.size, rank])
         since, next_save = time.monotonic(), run.seconds + 60 * arguments.save_minutes
@@ -428,7 +428,7 @@ def train(arguments: argparse.Namespace) -> None:
             run.update_average()
             losses.append(loss.item())
             if run.step % 50 == 0:
-                speed = len(losses) * batch * processes / (run.seconds - logged_at)
+                speed = len(losses) * batch_size * processes / (run.seconds - logged_at)
                 record = {"step": run.step, "minutes": run.seconds / 60, "size": stage.size, "loss": np.mean(losses)}
                 if journal is not None:
                     journal.write(record | {"images_per_second": speed, "learning_rate": rate})
