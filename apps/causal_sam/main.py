@@ -13,7 +13,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from causal_sam import __version__
 from causal_sam.errors import CausalSamError, NotFoundError
-from infers.promptable import CLIENT_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
 from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.errors import explain_failed_start, install_error_handlers
@@ -68,6 +68,7 @@ class CausalSamApp(MONAILabelApp):
         resources = Resources(
             labels=labels,
             plane=self._conf.plane,
+            extent=self._conf.extent,
             volumes=VolumeCache(self._conf.volume_mb * MIB),
             predictors=self._predictors,
             saved=SavedLabels(self._datastore, labels.indices),
@@ -102,7 +103,14 @@ class CausalSamApp(MONAILabelApp):
         image = self._finder.find(str(request.get("image") or ""), server_chose=asker.server_chose_image)
         # By its path, since an id that happens to be a file where the server was started would be taken for that file.
         result = super().infer(
-            {**request, "image": str(image.path), IMAGE_ID_KEY: image.image_id, CLIENT_KEY: asker.name}, datastore
+            {
+                **request,
+                "image": str(image.path),
+                IMAGE_ID_KEY: image.image_id,
+                CLIENT_KEY: asker.name,
+                CONNECTION_KEY: asker.connection,
+            },
+            datastore,
         )
         if request.get("save_label") and image.image_id is not None and result["file"]:
             result["label"] = (datastore or self._datastore).save_label(

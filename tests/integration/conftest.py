@@ -59,5 +59,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
 
 @pytest.fixture(scope="session")
 def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(studies, tmp_path_factory.mktemp("server"), {"labels": "liver,spleen,right kidney"}) as started:
+    # Most tests are about what happens on the slices that were clicked; those about volumes ask for them.
+    conf = {"labels": "liver,spleen,right kidney", "extent": "slice"}
+    with running_server(studies, tmp_path_factory.mktemp("server"), conf) as started:
         yield started

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from causal_sam.benchmark.metrics import dice
 from causal_sam.cli import app
 from causal_sam.cli.doctor import needed_packages, pinned_versions
 from causal_sam.cli.files import app_folder, requirements_file
@@ -23,6 +24,8 @@ from causal_sam.cli.serve import check_port, holds_images, join_conf, server_com
 from causal_sam.errors import InputError
 
 SHAPE = (40, 32, 6)
+SLICE = ("--extent", "slice")
+POINT = ("--point", "20,16,3")
 VOXEL_ML = 1.0 * 1.0 * 4.0 / 1000
 
 
@@ -56,7 +59,7 @@ def mask_of(path: Path) -> np.ndarray:
 
 def test_segment_writes_a_mask_on_the_image_grid_and_reports_it(cli, image, tmp_path):
     output = tmp_path / "liver.nii.gz"
-    result = cli("segment", image, "--point", "20,16,3", "--label", "liver", "-o", output, "--json")
+    result = cli("segment", image, "--point", "20,16,3", *SLICE, "-o", output, "--json", "--label", "liver")
     report = json.loads(result.stdout)
     mask = mask_of(output)
     assert mask.shape == SHAPE
@@ -74,6 +77,7 @@ def test_segment_writes_a_mask_on_the_image_grid_and_reports_it(cli, image, tmp_
 def test_segment_takes_several_points_and_a_box(cli, image, tmp_path):
     output = tmp_path / "mask.nrrd"
     prompts = ["--point", "20,16,1", "--point", "22,16,1", "--negative", "8,8,1", "--box", "10,30,8,24,3,4"]
+    prompts += SLICE
     report = json.loads(cli("segment", image, *prompts, "-o", output, "--json").stdout)
     assert report["slices"] == [1, 3, 4]
     assert output.is_file()
@@ -81,7 +85,7 @@ def test_segment_takes_several_points_and_a_box(cli, image, tmp_path):
 
 def test_segment_in_words(cli, image, tmp_path):
     output = tmp_path / "mask.nii"
-    said = cli("segment", image, "--point", "20,16,3", "--label", "right kidney", "-o", output).stdout
+    said = cli("segment", image, "--point", "20,16,3", "--label", "right kidney", "-o", output, *SLICE).stdout
     voxels = int(mask_of(output).sum())
     assert said.startswith(f"right kidney: {round(voxels * VOXEL_ML, 3)} ml ({voxels} voxels) on k = 3\n")
     assert "predicted IoU" in said
@@ -90,10 +94,24 @@ def test_segment_in_words(cli, image, tmp_path):
 
 def test_segment_in_another_plane(cli, image, tmp_path):
     report = json.loads(
-        cli("segment", image, "--point", "20,16,3", "--plane", "coronal", "-o", tmp_path / "m.nii", "--json").stdout
+        cli("segment", image, *POINT, "--plane", "coronal", "-o", tmp_path / "m.nii", "--json", *SLICE).stdout
     )
     assert report["axis"] == "j"
     assert report["slices"] == [16]
+
+
+def test_segment_follows_the_structure_through_the_volume(cli, image, tmp_path):
+    array = np.asarray(nibabel.load(image).dataobj)
+    report = json.loads(cli("segment", image, *POINT, "-o", tmp_path / "whole.nii", "--json").stdout)
+    mask = mask_of(tmp_path / "whole.nii")
+    assert report["slices"] == np.flatnonzero(mask.any(axis=(0, 1))).tolist()
+    assert report["voxels"] == mask.sum()
+    assert dice(mask > 0, array == 150) > 0.8
+    # A box of several slices is the limit, one of a single slice only says where the structure is on it.
+    for last, slices in ((3, [2, 3]), (2, None)):
+        box = f"12,28,8,24,2,{last}"
+        report = json.loads(cli("segment", image, "--box", box, "-o", tmp_path / "box.nii", "--json").stdout)
+        assert report["slices"] == slices if slices else len(report["slices"]) > 2
 
 
 @pytest.mark.parametrize(
@@ -144,6 +162,7 @@ def test_help_comes_without_loading_the_model_libraries():
     code = f"""
 import sys
 from typer.testing import CliRunner
+from causal_sam.benchmark.metrics import dice
 from causal_sam.cli import app
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
 print([name for name in {heavy!r} if name in sys.modules])

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume, write_mask
-from serving.clicks import Clicks, Options
+from serving.clicks import EXTENTS, Clicks, Options
+from serving.clients import Connection
+from serving.errors import ClientGoneError
 from serving.images import VolumeCache, volume_key
 from serving.labels import BACKGROUND, LabelSet
 from serving.models import PredictorPool
@@ -30,6 +32,9 @@ logger = logging.getLogger(__name__)
 # Under these keys the app tells its tasks what MONAI Label does not: they are set by the server for every request.
 CLIENT_KEY = "causal_sam_client"
 IMAGE_ID_KEY = "causal_sam_image_id"
+CONNECTION_KEY = "causal_sam_connection"
+# Following a structure says so in the log this often.
+PROGRESS_SECONDS = 2.0
 
 # MONAI Label deletes a result once it is sent. Its client saves what it gets under the same file name in the folder for
 # temporary files, so on one machine a result must not lie right there.
@@ -43,6 +48,7 @@ class Resources:
     Attributes:
         labels: the label set.
         plane: which plane is segmented if the request does not say.
+        extent: whether structures are followed through the volume if the request does not say; one of `EXTENTS`.
         volumes: decoded images.
         predictors: the model.
         saved: labels in the data store.
@@ -51,6 +57,7 @@ class Resources:
 
     labels: LabelSet
     plane: str
+    extent: str
     volumes: VolumeCache
     predictors: PredictorPool
     saved: SavedLabels
@@ -58,7 +65,10 @@ class Resources:
 
 
 class PromptableInferTask(InferTask):
-    """Segments what was clicked or boxed, slice by slice, and remembers it for the client's next request.
+    """Segments what was clicked or boxed, and remembers it for the client's next request.
+
+    The slices that were prompted are decided first. With the option *extent* on "volume" the structure is then followed
+    from them through the volume; with "slice", or when the client names one slice, the others stay as they are.
 
     Registered twice: clients choose the form of their request by the task's type. As *deepgrow* they send the clicks
     of one label and take its mask; as *deepedit* they send the clicks of all labels and take a label map. Either form
@@ -84,9 +94,10 @@ class PromptableInferTask(InferTask):
             type=type,
             labels=labels,
             dimension=3,
-            description="Segment a structure in CT or MR by clicks and boxes, slice by slice",
+            description="Segment a structure in CT or MR by clicks and boxes, on a slice or through the volume",
             config={
                 "reset": False,
+                "extent": [resources.extent, *(extent for extent in EXTENTS if extent != resources.extent)],
                 "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
             },
         )
@@ -108,10 +119,11 @@ class PromptableInferTask(InferTask):
 
         Raises:
             InputError: the image or the prompts cannot be used. The working mask is as it was.
+            ClientGoneError: the client went away meanwhile; the same holds.
         """
         begin = time.monotonic()
         resources = self._resources
-        options = Options.from_request(request, resources.plane)
+        options = Options.from_request(request, resources.plane, resources.extent)
         key = volume_key(Path(request["image"]))
         volume = resources.volumes.get(key)
         clicks = Clicks.from_request(request, resources.labels.names, volume.shape)
@@ -129,7 +141,13 @@ class PromptableInferTask(InferTask):
             work.take_over_saved(resources.saved)
             work.reset()
             refinements = {
-                name: self._refiner.refine(work.state(name), prompts, predictor)
+                name: self._refiner.refine(
+                    work.state(name),
+                    prompts,
+                    predictor,
+                    follow=options.follow,
+                    check=_Watch(name, request.get(CONNECTION_KEY)),
+                )
                 for name, prompts in work.prompts.items()
             }
             work.commit(refinements)
@@ -161,6 +179,22 @@ class PromptableInferTask(InferTask):
         for name in sorted(work.states.keys() & indices.keys(), key=lambda name: (name == current, indices[name])):
             label_map[work.states[name].mask.unpack()] = indices[name]
         return label_map
+
+
+class _Watch:
+    """Looks after a structure that is being followed: ends it when its client is gone, and logs how far it is."""
+
+    def __init__(self, label: str, connection: Connection | None) -> None:
+        self._label = "the structure" if label.startswith(UNNAMED) else label
+        self._connection = connection
+        self._logged = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if self._connection is not None and self._connection.is_closed:
+            raise ClientGoneError(f"The client went away while {self._label} was followed; nothing was changed.")
+        if time.monotonic() - self._logged >= PROGRESS_SECONDS:
+            self._logged = time.monotonic()
+            logger.info("Following %s: %d slices done.", self._label, done)
 
 
 class _Work:
@@ -245,6 +279,7 @@ def _described(work: _Work, refinements: Mapping[str, Refinement], volume: Volum
             "volume_ml": round(float(np.count_nonzero(refinement.mask)) * volume.voxel_ml, 3),
             "slices": [int(index) for index in slices],
             "updated_slices": list(refinement.decided),
+            "followed_slices": list(refinement.followed),
             "predicted_iou": round(float(np.mean(ious)), 4) if ious else None,
         }
     unused = sum(refinement.unused for refinement in refinements.values())
@@ -252,6 +287,7 @@ def _described(work: _Work, refinements: Mapping[str, Refinement], volume: Volum
     said = [
         f"{'the structure' if name.startswith(UNNAMED) else name}: {label['volume_ml']:.1f} ml on "
         f"{len(label['slices'])} slices, {len(label['updated_slices'])} decided now"
+        + (f" and {len(label['followed_slices'])} followed from them" if label["followed_slices"] else "")
         for name, label in labels.items()
         if label["slices"] or label["updated_slices"] or name == work.current
     ]

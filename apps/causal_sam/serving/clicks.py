@@ -20,6 +20,8 @@ from serving.labels import BACKGROUND
 
 Shape = tuple[int, int, int]
 DEFAULT_EXTENSION = ".nii.gz"
+VOLUME = "volume"
+EXTENTS = (VOLUME, "slice")
 DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
 
 
@@ -31,6 +33,7 @@ class Options:
         reset: forget what the prompted labels look like, saved labels included.
         reset_state: forget what was clicked for the current label, if the last request was for it too.
         plane: which plane to segment.
+        follow: go on from the prompted slices through the volume.
         only_slice: voxel index along the slice axis; what lies on other slices is left alone. None for no limit.
         extension: of the result file.
         compress: whether to compress it.
@@ -40,26 +43,27 @@ class Options:
     reset: bool
     reset_state: bool
     plane: str
+    follow: bool
     only_slice: int | None
     extension: str
     compress: bool
     dtype: str | None
 
     @classmethod
-    def from_request(cls, request: Mapping[str, Any], plane: str) -> Options:
+    def from_request(cls, request: Mapping[str, Any], plane: str, extent: str) -> Options:
         """Read the options.
 
         Args:
             request: of the client.
             plane: if it does not say.
+            extent: if it does not say; one of `EXTENTS`.
 
         Raises:
             InputError: an option has a value that it cannot have.
         """
-        chosen = request.get("plane")
-        chosen = (chosen[0] if isinstance(chosen, list) and chosen else chosen) or plane
-        if chosen not in PLANES:
-            raise InputError(f"plane must be one of {', '.join(PLANES)}, not {chosen!r}.")
+        plane = _choice(request, "plane", PLANES, plane)
+        extent = _choice(request, "extent", EXTENTS, extent)
+        only_slice = _slice(request.get("slice"))
         dtype = request.get("result_dtype") or None
         if dtype not in (None, *DTYPES):
             raise InputError(f"result_dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
@@ -69,8 +73,9 @@ class Options:
         return cls(
             reset=_flag(request, "reset"),
             reset_state=_flag(request, "reset_state"),
-            plane=chosen,
-            only_slice=_slice(request.get("slice")),
+            plane=plane,
+            follow=extent == VOLUME and only_slice is None,
+            only_slice=only_slice,
             extension=extension,
             compress=_flag(request, "result_compress", default=True),
             dtype=dtype,
@@ -179,6 +184,15 @@ def _label_name(value: Any) -> str | None:
     if value == BACKGROUND:
         raise InputError("The label 'background' cannot be segmented: choose a structure.")
     return value
+
+
+def _choice(request: Mapping[str, Any], key: str, allowed: Sequence[str], default: str) -> str:
+    """One of several; a client that does not show the option sends the whole list, whose first entry is the default."""
+    chosen = request.get(key)
+    chosen = (chosen[0] if isinstance(chosen, list) and chosen else chosen) or default
+    if chosen not in allowed:
+        raise InputError(f"{key} must be one of {', '.join(allowed)}, not {chosen!r}.")
+    return chosen
 
 
 def _slice(value: Any) -> int | None:

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+
+class Connection:
+    """Whether a client still waits for its answer; seen from several threads."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client has closed it."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Say that the client has closed it."""
+        self._closed.set()
+
+    def __deepcopy__(self, memo: object) -> Connection:
+        """MONAI Label copies requests with all they hold; there is but one connection."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -15,10 +36,12 @@ class Asker:
     Attributes:
         name: key of the client's working masks.
         server_chose_image: the image's path was made by the server, for an upload or a session, and not by the client.
+        connection: to the client; None if there is none.
     """
 
     name: str
     server_chose_image: bool = False
+    connection: Connection | None = None
 
 
 SERVER = Asker("server")

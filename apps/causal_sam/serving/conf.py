@@ -17,6 +17,7 @@ import yaml
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES
 from causal_sam.sam.registry import MODELS
+from serving.clicks import EXTENTS, VOLUME
 from serving.labels import LabelSet
 
 CONFIG_KEY = "config"
@@ -33,6 +34,8 @@ class AppConf:
         model: name in the model registry.
         checkpoint: weights to load instead of the model's own; None for these.
         plane: the plane that is segmented when a request does not say.
+        extent: "volume" if a structure is followed from the prompted slices through the volume when a request does not
+            say, "slice" if not.
         device: torch device; None for a GPU if there is one.
         cache_mb: limit of the embeddings kept in memory, in MiB.
         cache_dir: folder where embeddings are kept across restarts; None for none.
@@ -46,6 +49,7 @@ class AppConf:
     model: str = "compact"
     checkpoint: Path | None = None
     plane: str = "auto"
+    extent: str = VOLUME
     device: str | None = None
     cache_mb: int = 1024
     cache_dir: Path | None = None
@@ -101,6 +105,8 @@ def _check(key: str, value: Any) -> Any:
         return _one_of(key, value, tuple(MODELS))
     if key == "plane":
         return _one_of(key, value, tuple(PLANES))
+    if key == "extent":
+        return _one_of(key, value, EXTENTS)
     if key in _PATHS:
         path = Path(str(value)).expanduser()
         if key == "checkpoint" and not path.is_file():

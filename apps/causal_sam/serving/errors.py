@@ -20,6 +20,12 @@ from causal_sam.errors import CausalSamError, InputError
 logger = logging.getLogger(__name__)
 
 
+class ClientGoneError(InputError):
+    """The client closed its connection before it had its answer; nobody reads this one."""
+
+    status = 499
+
+
 def _answer(request: Request, status: int, sentence: str) -> JSONResponse:
     # The path names the model or image, never the parameters: they may hold what a clinician wrote.
     logger.warning("%s %s answered %d: %s", request.method, request.url.path, status, sentence)

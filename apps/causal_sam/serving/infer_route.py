@@ -7,6 +7,7 @@ runs MONAI Label's own function for it in a thread.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from functools import partial
 from typing import Annotated, Any
@@ -20,11 +21,13 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
 from causal_sam.errors import InputError, NotFoundError
-from serving.clients import Asker, asking, identify
+from serving.clients import Asker, Connection, asking, identify
 
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
 # endpoints, which must not wait behind inferences.
 MAX_REQUESTS_AT_ONCE = 32
+# How often it is looked whether the client still waits.
+WATCH_SECONDS = 0.5
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
 
 # Where the image comes from and which model sees it is said by the request's address; MONAI Label would let
@@ -70,10 +73,22 @@ async def infer(
             checked.get("client_id"),
         ),
         server_chose_image=bool(file or session_id),
+        connection=Connection(),
     )
     run = partial(run_inference, background_tasks, model, image, session_id, json.dumps(checked), file, label, output)
-    with asking(asker):
-        return await anyio.to_thread.run_sync(run, limiter=_threads)
+    watching = asyncio.create_task(_watch(request, asker.connection))
+    try:
+        with asking(asker):
+            return await anyio.to_thread.run_sync(run, limiter=_threads)
+    finally:
+        watching.cancel()
+
+
+async def _watch(request: Request, connection: Connection) -> None:
+    """Say when the client closes its connection: a thread cannot be cancelled, it has to look for itself."""
+    while not await request.is_disconnected():
+        await asyncio.sleep(WATCH_SECONDS)
+    connection.close()
 
 
 def _check_address(image: str, session_id: str, file: UploadFile | None, output: ResultType | None) -> None:

@@ -30,7 +30,18 @@ ABDOMEN = (
 # Clients put a label's points under its name, beside these.
 RESERVED = frozenset(
     (
-        *("background", "client_id", "description", "device", "foreground", "image", "label", "label_tag", "model"),
+        *(
+            "background",
+            "client_id",
+            "description",
+            "device",
+            "extent",
+            "foreground",
+            "image",
+            "label",
+            "label_tag",
+            "model",
+        ),
         *("output", "params", "plane", "reset", "reset_state", "roi", "save_label", "session", "slice"),
     )
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,15 @@ class Refinement:
     Attributes:
         state: what to keep.
         mask: bool, all slices, in the file's voxel order.
-        decided: voxel indices along the slice axis of the slices whose mask the model decided now.
+        decided: voxel indices along the slice axis of the slices whose mask the model decided now from prompts.
+        followed: of those whose mask was followed now from other slices.
         unused: background clicks on slices where the label has neither a mask nor a foreground click.
     """
 
     state: LabelState
     mask: NDArray[np.bool_]
     decided: tuple[int, ...]
+    followed: tuple[int, ...]
     unused: int
 
 
@@ -40,7 +43,8 @@ class Refiner:
     * those and more: the model corrects the mask, which it is given as a prompt (its own logits, or the edited mask);
     * others: a click was taken back, and the slice is decided from the prompts alone.
 
-    Slices without prompts in the request keep their mask.
+    Slices without prompts in the request keep their mask, unless the structure is to be followed through the volume:
+    then what was neither prompted nor drawn there is followed again, as far as the change reaches.
 
     Args:
         computing: limits how many requests use the model at a time.
@@ -49,8 +53,23 @@ class Refiner:
     def __init__(self, computing: threading.Semaphore) -> None:
         self._computing = computing
 
-    def refine(self, state: LabelState, prompts: Prompts, predictor: Predictor) -> Refinement:
+    def refine(
+        self,
+        state: LabelState,
+        prompts: Prompts,
+        predictor: Predictor,
+        *,
+        follow: bool = False,
+        check: Callable[[int], object] = lambda done: None,
+    ) -> Refinement:
         """Return the state that ``prompts`` lead to; ``state`` is left as it is.
+
+        Args:
+            state: of the label.
+            prompts: all of the label's in the request.
+            predictor: of the volume.
+            follow: go on from the prompted slices through the volume. A box of several slices is its limit.
+            check: called while following with the number of slices done; what it raises ends the work.
 
         Raises:
             InputError: the prompts cannot be used.
@@ -59,7 +78,7 @@ class Refiner:
         mask = state.mask.unpack()
         # Records of another plane do not say anything about the slices of this one; their mask stays.
         records = dict(state.slices) if state.axis == axis else {}
-        decided, unused = [], 0
+        decided, given_up, unused = [], [], 0
         for index in slices_of(prompts, axis):
             here = on_one_slice(prompts, axis, index)
             record = records.get(index)
@@ -70,6 +89,7 @@ class Refiner:
                 if not is_positive:  # its foreground was taken back, so nothing says that the label is here
                     frame.insert(np.zeros_like(frame.extract(mask, index)), mask, index)
                     del records[index]
+                    given_up.append(index)
                     continue
                 previous = None
             else:
@@ -90,8 +110,56 @@ class Refiner:
                 answer.predicted_iou,
             )
             decided.append(index)
-        new = LabelState(PackedMask.pack(mask), axis, records) if decided or records != state.slices else state
-        return Refinement(new, mask, tuple(decided), unused)
+        same_axis = state.axis == axis
+        now = LabelState(state.mask, axis, records, state.followed if same_axis else None)
+        changed = None if follow and now.followed is None else {*decided, *given_up}
+        followed: tuple[int, ...] = ()
+        if follow and (changed is None or changed):
+            now, mask, followed = self._followed(now, mask, prompts, predictor, changed, check)
+        elif now.followed:
+            now = replace(now, followed=now.followed - set(decided))
+        if not decided and records == state.slices and now.followed == state.followed:
+            return Refinement(state, mask, (), (), unused)
+        return Refinement(replace(now, mask=PackedMask.pack(mask)), mask, tuple(decided), followed, unused)
+
+    def _followed(
+        self,
+        state: LabelState,
+        mask: NDArray[np.bool_],
+        prompts: Prompts,
+        predictor: Predictor,
+        changed: set[int] | None,
+        check: Callable[[int], object],
+    ) -> tuple[LabelState, NDArray[np.bool_], tuple[int, ...]]:
+        """Follow the structure; return the state but for its mask, the mask, and the slices that were followed."""
+        axis, frame = predictor.slices.axis, predictor.slices.frame
+        across = tuple(other for other in range(3) if other != axis)
+        drawn = set(np.flatnonzero(mask.any(axis=across)).tolist()) - (state.followed or frozenset())
+        anchors = {index: frame.extract(mask, index).copy() for index in drawn | state.slices.keys()}
+        if not any(anchor.any() for anchor in anchors.values()):
+            # Nothing says any longer that the structure is anywhere.
+            return replace(state, followed=frozenset()), np.zeros_like(mask), ()
+        limits = None
+        if prompts.box is not None and prompts.box[2 * axis] < prompts.box[2 * axis + 1]:
+            limits = prompts.box[2 * axis], prompts.box[2 * axis + 1]
+
+        def between_slices(done: int) -> None:
+            check(done)
+            # A structure of hundreds of slices must not keep the others waiting for the model until its end.
+            self._computing.release()
+            self._computing.acquire()
+
+        with self._computing:
+            propagation = predictor.propagate(
+                anchors,
+                before=None if changed is None else mask,
+                changed=changed,
+                limits=limits,
+                check=between_slices,
+            )
+        mask = propagation.mask
+        there = frozenset(np.flatnonzero(mask.any(axis=across)).tolist())
+        return replace(state, followed=there - anchors.keys()), mask, tuple(sorted(propagation.followed))
 
     @staticmethod
     def _previous(

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,11 +100,14 @@ class LabelState:
         mask: all slices.
         axis: voxel axis perpendicular to the slices of ``slices``; None while there are none.
         slices: voxel index along ``axis`` -> record. Slices of a saved label have a mask but no record.
+        followed: voxel indices along ``axis`` of the slices whose mask was followed from others; None if the structure
+            was never followed.
     """
 
     mask: PackedMask
     axis: int | None = None
     slices: dict[int, SliceRecord] = field(default_factory=dict)
+    followed: frozenset[int] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -115,16 +118,14 @@ class LabelState:
 
     def edited(self, mask: NDArray[np.bool_]) -> LabelState:
         """Return the state with another mask; slices that look different forget the model's logits, not the clicks."""
-        before = self.mask.unpack()
-        slices = {}
-        for index, record in self.slices.items():
-            changed = (np.take(before, index, self.axis) != np.take(mask, index, self.axis)).any()
-            slices[index] = (
-                SliceRecord(record.foreground, record.background, record.box, None, record.predicted_iou)
-                if changed
-                else record
-            )
-        return LabelState(PackedMask.pack(mask), self.axis, slices)
+        if self.axis is None:
+            return LabelState(PackedMask.pack(mask))
+        differs = (self.mask.unpack() != mask).any(axis=tuple(axis for axis in range(3) if axis != self.axis))
+        slices = {
+            index: replace(record, logits=None) if differs[index] else record for index, record in self.slices.items()
+        }
+        followed = self.followed and frozenset(index for index in self.followed if not differs[index])
+        return LabelState(PackedMask.pack(mask), self.axis, slices, followed)
 
 
 class WorkingMask:

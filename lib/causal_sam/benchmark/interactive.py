@@ -40,7 +40,10 @@ class Method(Protocol):
 
 
 class ModelMethod:
-    """One of our models through `Predictor`, as the app uses it: each click refines the last mask."""
+    """One of our models through `Predictor`, as the app uses it: each click refines the last mask of its slice.
+
+    A volume is clicked on one slice after the other, and the structure followed from these through the rest.
+    """
 
     def __init__(self, name: str, predictor: Predictor) -> None:
         self.name = name
@@ -48,26 +51,45 @@ class ModelMethod:
 
     def on_slice(self, volume: Volume, frame: SliceFrame, index: int) -> Interaction:
         """See `Method`."""
-        interaction = self.on_volume(volume)
+        predictor = self._predictor.for_volume(volume)
+        previous: dict[int, NDArray[np.float32]] = {}
 
         def segment(foreground: Sequence[Voxel], background: Sequence[Voxel]) -> NDArray[np.bool_]:
-            return frame.extract(interaction(foreground, background), index)
+            answer = predictor.predict(foreground, background, previous=previous).slices[index]
+            previous[index] = answer.low_res_logits
+            return answer.mask
 
         return segment
 
     def on_volume(self, volume: Volume) -> Interaction:
         """See `Method`."""
         predictor = self._predictor.for_volume(volume)
+        axis, frame = predictor.slices.axis, predictor.slices.frame
+        anchors: dict[int, NDArray[np.bool_]] = {}
         previous: dict[int, NDArray[np.float32]] = {}
+        answered: dict[int, tuple[list[Voxel], list[Voxel]]] = {}
+        mask = np.zeros(volume.shape, bool)
 
         def segment(foreground: Sequence[Voxel], background: Sequence[Voxel]) -> NDArray[np.bool_]:
-            axis = predictor.slices.axis
-            # A correction outside of every slice that was clicked inside has nothing to correct there.
-            known = {voxel[axis] for voxel in foreground} | previous.keys()
-            usable = [voxel for voxel in background if voxel[axis] in known]
-            prediction = predictor.predict(foreground, usable, previous=previous)
-            previous.update({index: answer.low_res_logits for index, answer in prediction.slices.items()})
-            return prediction.mask
+            nonlocal mask
+            changed = []
+            for index in sorted({voxel[axis] for voxel in (*foreground, *background)}):
+                here = tuple([voxel for voxel in voxels if voxel[axis] == index] for voxels in (foreground, background))
+                if answered.get(index) == here:
+                    continue
+                shown = frame.extract(mask, index)
+                if index not in previous and shown.any():
+                    previous[index] = predictor.mask_prompt(shown)
+                if not here[0] and index not in previous:
+                    continue  # a correction of nothing
+                answer = predictor.predict(*here, previous=previous).slices[index]
+                answered[index], anchors[index], previous[index] = here, answer.mask, answer.low_res_logits
+                changed.append(index)
+            if any(anchor.any() for anchor in anchors.values()):
+                mask = predictor.propagate(anchors, before=mask, changed=changed).mask
+            else:
+                mask = np.zeros(volume.shape, bool)
+            return mask
 
         return segment
 

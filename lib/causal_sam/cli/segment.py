@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 import time
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from causal_sam.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.progress import Progress, TaskID
+
+    from causal_sam.prompting import Prediction, Predictor
+
+
+class Extent(StrEnum):
+    """What is segmented."""
+
+    SLICE = "slice"
+    VOLUME = "volume"
+
 
 POINT, BOX = 3, 6  # how many numbers each has
 
@@ -37,11 +54,15 @@ def segment(
     plane: Annotated[
         str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
     ] = "auto",
+    extent: Annotated[
+        Extent, typer.Option(help="The prompted slices alone, or the whole structure, followed from them.")
+    ] = Extent.VOLUME,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Segment the slices that have a point inside the structure, or that the box passes through.
+    """Segment a structure that has a point inside it, or that lies in a box.
 
-    Points and boxes are voxel indices of the file, counted from 0.
+    Points and boxes are voxel indices of the file, counted from 0. A box of several slices is the limit of the
+    structure.
     """
     begin = time.perf_counter()
     foreground = [parse_numbers(text, "--point", POINT) for text in point or []]
@@ -64,8 +85,10 @@ def segment(
     predictor.set_volume(volume, plane)
     ready = time.perf_counter()
     prediction = predictor.predict(foreground, background, limits)
-    decided = time.perf_counter()
     mask = prediction.mask
+    if extent is Extent.VOLUME and mask.any():
+        mask = _follow(predictor, prediction, limits)
+    decided = time.perf_counter()
     write_mask(mask, volume, output)
     voxels = int(mask.sum())
     report = {
@@ -74,7 +97,7 @@ def segment(
         "label": label,
         "model": model,
         "axis": "ijk"[prediction.axis],
-        "slices": list(prediction.slices),
+        "slices": sorted({*prediction.slices, *_slices_with(mask, prediction.axis)}),
         "voxels": voxels,
         "volume_ml": round(voxels * volume.voxel_ml, 3),
         "predicted_iou": round(prediction.predicted_iou, 4),
@@ -87,6 +110,31 @@ def segment(
     typer.echo(json.dumps(report) if as_json else _in_words(report))
     if voxels == 0:
         typer.echo("The mask is empty: try a point nearer to the middle of the structure, or a box.", err=True)
+
+
+def _follow(predictor: Predictor, prediction: Prediction, box: list[float] | None) -> NDArray[np.bool_]:
+    """Follow the structure from the slices that were decided, with a progress bar where a person can see it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    axis = prediction.axis
+    limits = None if box is None else (round(box[2 * axis]), round(box[2 * axis + 1]))
+    if limits is not None and limits[0] == limits[1]:
+        limits = None
+    anchors = {index: answer.mask for index, answer in prediction.slices.items()}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("following the structure", total=None)
+        propagation = predictor.propagate(anchors, limits=limits, check=partial(_show_done, progress, bar))
+    return propagation.mask
+
+
+def _show_done(progress: Progress, bar: TaskID, done: int) -> None:
+    progress.update(bar, completed=done)
+
+
+def _slices_with(mask: NDArray[np.bool_], axis: int) -> list[int]:
+    across = tuple(other for other in range(3) if other != axis)
+    return [index for index, there in enumerate(mask.any(axis=across).tolist()) if there]
 
 
 def parse_numbers(text: str, option: str, count: int) -> list[float]:

@@ -3,5 +3,6 @@
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.predictor import Predictor
+from causal_sam.prompting.propagation import Propagation
 
-__all__ = ["EmbeddingCache", "Prediction", "Predictor", "SlicePrediction"]
+__all__ = ["EmbeddingCache", "Prediction", "Predictor", "Propagation", "SlicePrediction"]

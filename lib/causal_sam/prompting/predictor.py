@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.prompts import Prompts, checked_previous
+from causal_sam.prompting.propagation import Followed, Propagation, Propagator
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.zoom import Extent, crop_around, is_cut, wider
 from causal_sam.sam.causal_sam import CausalSam
@@ -149,6 +150,37 @@ class Predictor:
         self._encode_ahead(session, indices)
         return Prediction(answers, slices.axis, slices.volume.shape, slices.frame)
 
+    def propagate(
+        self,
+        anchors: Mapping[int, NDArray[np.bool_]],
+        *,
+        before: NDArray[np.bool_] | None = None,
+        changed: Iterable[int] | None = None,
+        limits: tuple[int, int] | None = None,
+        check: Callable[[int], object] = lambda done: None,
+    ) -> Propagation:
+        """Follow a structure from the slices that were prompted or drawn through the volume.
+
+        Args:
+            anchors: slice index -> mask (rows, columns), canonical, such as the masks of a `Prediction`; these slices
+                stay as they are.
+            before: mask of an earlier call, in the file's voxel order.
+            changed: slices that were prompted, drawn or given up since then: only what they can reach is followed
+                again. None for all.
+            limits: first and last slice that may be followed.
+            check: called before each slice with the number of slices followed so far; what it raises ends the work.
+
+        Raises:
+            InputError: no volume is set, or there is nothing to follow.
+        """
+        slices = self._current().slices
+
+        def follow(index: int, mask: NDArray[np.bool_]) -> Followed:
+            with self._worker.foreground():
+                return self._follow(slices, index, mask)
+
+        return Propagator(slices.frame, follow, check).propagate(anchors, before, changed, limits)
+
     def wait_ahead(self, timeout: float | None = None) -> bool:
         """Wait for the work ahead; return False if it is not done after ``timeout`` seconds."""
         return self._worker.wait(timeout)
@@ -185,6 +217,32 @@ class Predictor:
                 return SlicePrediction(logits > 0, logits, low_res, answer.predicted_iou)
             crop = wider(slices, crop)
         return whole
+
+    def _follow(self, slices: VolumeSlices, index: int, mask: NDArray[np.bool_]) -> Followed:
+        """Segment a slice from the mask of a neighbouring one, on the crop that its size there asks for."""
+        extent = Extent()
+        extent.include_mask(mask)
+        crop = crop_around(slices, extent, self.model.image_size) if self._zoom else None
+        while crop is not None:
+            answer = self._decode_neighbour(slices.cropped(crop), index, mask[crop.area], extent)
+            if not is_cut(answer.mask, crop, slices):
+                return Followed(crop.area, answer.logits, answer.predicted_iou)
+            crop = wider(slices, crop)
+        answer = self._decode_neighbour(slices, index, mask, extent)
+        return Followed((slice(None), slice(None)), answer.logits, answer.predicted_iou)
+
+    def _decode_neighbour(
+        self, slices: VolumeSlices, index: int, mask: NDArray[np.bool_], extent: Extent
+    ) -> SlicePrediction:
+        box = None
+        if not self.model.follows_masks:
+            first, last = (
+                slices.frame.to_voxel(index, row, column)
+                for row, column in ((extent.top, extent.left), (extent.bottom, extent.right))
+            )
+            box = tuple(end for pair in zip(first, last, strict=True) for end in sorted(pair))
+        prompt = slices.low_res_prompt(mask, self.model.mask_size)
+        return self._decode(slices, index, Prompts((), (), box), prompt)
 
     def _extent(self, slices: VolumeSlices, prompts: Prompts) -> Extent:
         """Rows and columns of the prompts."""

@@ -62,6 +62,11 @@ class CausalSam(nn.Module):
         return self.sam.prompt_encoder.mask_input_size[0]
 
     @property
+    def follows_masks(self) -> bool:
+        """Whether a mask of a neighbouring slice is prompt enough; SAM has learnt masks only beside points or boxes."""
+        return self.name == "compact"
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.sam.device

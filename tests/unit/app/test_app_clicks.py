@@ -69,17 +69,36 @@ def test_a_slice_has_the_part_of_the_box_that_is_on_it() -> None:
 
 
 def test_options() -> None:
-    options = Options.from_request({"reset": "true", "plane": ["coronal", "axial"], "slice": "4"}, "auto")
+    options = Options.from_request({"reset": "true", "plane": ["coronal", "axial"], "slice": "4"}, "auto", "volume")
     assert (options.reset, options.reset_state, options.plane, options.only_slice) == (True, False, "coronal", 4)
     assert (options.extension, options.compress, options.dtype) == (".nii.gz", True, None)
-    plain = Options.from_request({"plane": "", "slice": -1, "reset": None}, "sagittal")
+    plain = Options.from_request({"plane": "", "slice": -1, "reset": None}, "sagittal", "volume")
     assert (plain.plane, plain.only_slice, plain.reset) == ("sagittal", None, False)
 
 
 @pytest.mark.parametrize(
+    ("request_", "default", "follow"),
+    [
+        ({}, "volume", True),
+        ({}, "slice", False),
+        ({"extent": "slice"}, "volume", False),
+        ({"extent": ["volume", "slice"]}, "slice", True),
+        ({"extent": "volume", "slice": 4}, "volume", False),  # Slicer shows nothing but that slice
+    ],
+)
+def test_structures_are_followed_when_asked(request_: dict, default: str, follow: bool) -> None:
+    assert Options.from_request(request_, "auto", default).follow is follow
+
+
+@pytest.mark.parametrize(
     ("request_", "word"),
-    [({"reset": "perhaps"}, "true or false"), ({"slice": "top"}, "voxel index"), ({"plane": "x"}, "plane must be")],
+    [
+        ({"reset": "perhaps"}, "true or false"),
+        ({"slice": "top"}, "voxel index"),
+        ({"plane": "x"}, "plane must be"),
+        ({"extent": "all"}, "extent must be"),
+    ],
 )
 def test_options_that_cannot_be(request_: dict, word: str) -> None:
     with pytest.raises(InputError, match=word):
-        Options.from_request(request_, "auto")
+        Options.from_request(request_, "auto", "volume")

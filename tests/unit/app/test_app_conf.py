@@ -35,6 +35,7 @@ def test_the_command_line_wins_over_the_file_and_paths_start_at_the_file(tmp_pat
     [
         ({"model": "giant"}, "model must be one of compact"),
         ({"plane": "oblique"}, "plane must be one of auto, axial, coronal, sagittal, not 'oblique'"),
+        ({"extent": "all"}, "extent must be one of volume, slice, not 'all'"),
         ({"cache_mb": "much"}, "cache_mb must be a whole number of at least 1, not 'much'"),
         ({"cache_mb": "0"}, "at least 1"),
         ({"encode_ahead": "-1"}, "at least 0"),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting import EmbeddingCache, Prediction, Predictor
 from causal_sam.prompting.prompts import Prompts
-from causal_sam.sam import CausalSam
+from causal_sam.sam import CausalSam, load_model
 from causal_sam.sam.compact import build_compact
 from serving.refinement import Refiner
 from serving.working_masks import LabelState, PackedMask
@@ -56,6 +57,7 @@ def prompts(*foreground, background=(), box=None) -> Prompts:
 
 
 EMPTY = LabelState(PackedMask(SHAPE))
+EMPTY_64 = LabelState(PackedMask((64, 56, 16)))
 
 
 def test_first_clicks_have_nothing_before_them(refiner: Refiner, predictor: RecordingPredictor) -> None:
@@ -165,3 +167,75 @@ def test_a_mask_prompt_lies_where_the_mask_is(predictor: RecordingPredictor) -> 
     assert prompt.shape == (size, size)
     seen = predictor.slices.logits(torch.from_numpy(prompt)) > 0
     np.testing.assert_array_equal(seen, mask)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Predictor:
+    return Predictor(load_model("compact", device="cpu"), ahead=0)
+
+
+def test_a_click_is_followed_and_a_correction_reaches_only_its_surroundings(refiner: Refiner, trained) -> None:
+    i, j, k = np.ogrid[:64, :56, :16]
+    truth = ((i - 36) / 15) ** 2 + ((j - 26) / 12) ** 2 + ((k - 8) / 6) ** 2 < 1
+    array = np.where(truth, 130, 20) + np.random.default_rng(0).normal(0, 10, truth.shape)
+    predictor = trained.for_volume(Volume(array.astype(np.float32), np.diag([1.5, 1.5, 4, 1]), "CT"))
+    alone = refiner.refine(EMPTY_64, prompts((36, 26, 8)), predictor)
+    assert np.flatnonzero(alone.mask.any(axis=(0, 1))).tolist() == [8]
+    assert alone.state.followed is None
+
+    # The same click with the structure to be followed: nothing is decided again, the rest is followed.
+    whole = refiner.refine(alone.state, prompts((36, 26, 8)), predictor, follow=True)
+    assert whole.decided == ()
+    assert set(whole.followed) == set(whole.state.followed)
+    assert len(whole.followed) >= 6
+    np.testing.assert_array_equal(whole.mask[..., 8], alone.mask[..., 8])
+    again = refiner.refine(whole.state, prompts((36, 26, 8)), predictor, follow=True)
+    assert again.state is whole.state
+
+    # A second click anchors its slice.
+    second = refiner.refine(whole.state, prompts((36, 26, 8), (36, 26, 5)), predictor, follow=True)
+    assert second.decided == (5,)
+    assert 5 not in second.state.followed
+    assert set(second.followed) <= set(range(5)) | {6, 7}
+    np.testing.assert_array_equal(second.mask[..., 8:], whole.mask[..., 8:])
+
+    # What was drawn by hand stays as it is.
+    drawn = second.mask.copy()
+    drawn[..., 10] = False
+    drawn[34:38, 24:28, 10] = True
+    edited = second.state.edited(drawn)
+    assert edited.followed == second.state.followed - {10}
+    third = refiner.refine(edited, prompts((36, 26, 8), (36, 26, 5), (36, 26, 11)), predictor, follow=True)
+    np.testing.assert_array_equal(third.mask[..., 10], drawn[..., 10])
+
+    # All clicks taken back: nothing says where the structure is but what was drawn.
+    back = refiner.refine(second.state, prompts(background=[(1, 1, 8), (1, 1, 5)]), predictor, follow=True)
+    assert not back.mask.any()
+
+
+def test_a_box_of_several_slices_is_the_limit(refiner: Refiner, trained) -> None:
+    array = np.zeros((64, 56, 16), np.float32)
+    array[20:40, 20:40] = 100
+    predictor = trained.for_volume(Volume(array, np.diag([1.5, 1.5, 4, 1]), "MR"))
+    result = refiner.refine(EMPTY_64, prompts(box=(19, 40, 19, 40, 5, 7)), predictor, follow=True)
+    assert set(np.flatnonzero(result.mask.any(axis=(0, 1)))) <= {5, 6, 7}
+    single = refiner.refine(EMPTY_64, prompts(box=(19, 40, 19, 40, 5, 5)), predictor, follow=True)
+    assert len(single.followed) >= 5
+
+
+def test_others_get_the_model_between_slices(trained) -> None:
+    computing = threading.BoundedSemaphore(1)
+    array = np.zeros((64, 56, 16), np.float32)
+    array[20:40, 20:40] = 100
+    predictor = trained.for_volume(Volume(array, np.diag([1.5, 1.5, 4, 1]), "MR"))
+    turns = []
+
+    def check(done: int) -> None:
+        turns.append(done)
+        if done == 2:
+            raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        Refiner(computing).refine(EMPTY_64, prompts((30, 30, 8)), predictor, follow=True, check=check)
+    assert turns == [0, 1, 2]
+    assert computing.acquire(blocking=False)  # given back

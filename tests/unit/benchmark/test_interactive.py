@@ -151,8 +151,16 @@ def test_model_finds_a_bright_ball(compact):
 
 
 def test_model_takes_corrections_on_slices_without_a_mask(compact):
-    volume, _ = ball_volume()
-    assert compact.on_volume(volume)([(26, 18, 4)], [(5, 5, 2)]).any()
+    volume, truth = ball_volume()
+    segment = compact.on_volume(volume)
+    mask = segment([(26, 18, 4)], [])
+    assert dice(mask, truth) > 0.6  # followed to the other slices
+    index = 2
+    outside = (*np.argwhere(~truth[:, :, index])[0].tolist(), index)
+    corrected = segment([(26, 18, 4)], [outside])
+    assert not corrected[outside]
+    assert corrected[:, :, 4].any()
+    assert not compact.on_volume(volume)([], [(5, 5, 2)]).any()
 
 
 def test_joined_structures_need_all_parts():
