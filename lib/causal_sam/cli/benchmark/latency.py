@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ERROR_CLICKS = 20
 
@@ -17,6 +20,10 @@ def latency(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the processor.", show_default="as PyTorch chooses")
     ] = None,
+    http: Annotated[
+        bool, typer.Option("--http", help="Time clicks over HTTP instead: a server with the first model is started.")
+    ] = False,
+    size: Annotated[str, typer.Option(metavar="IxJxK", help="With --http: voxels of the volume.")] = "512x512x100",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.", show_default=False)
     ] = None,
@@ -40,6 +47,9 @@ def latency(
         if name not in MODELS:
             raise InputError(f"There is no model '{name}': choose from {', '.join(MODELS)}.")
     console = Console()
+    if http:
+        _http(console, names[0], _shape(size), repeats, json_file)
+        return
     found = []
     for name in names:
         with console.status(f"{name} …"):
@@ -85,3 +95,47 @@ def latency(
     if json_file is not None:
         report = {"latency": [asdict(one) for one in found], "error_against_float32": errors}
         json_file.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    from causal_sam.errors import InputError
+
+    sides = text.lower().split("x")
+    if len(sides) != 3 or not all(side.isdigit() and int(side) >= 32 for side in sides):
+        raise InputError(f"--size takes three numbers of voxels of at least 32, such as 512x512x100, not {text!r}.")
+    return tuple(int(side) for side in sides)
+
+
+def _http(console: Console, model: str, shape: tuple[int, int, int], repeats: int, json_file: Path | None) -> None:
+    import json
+    import os
+    import socket
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from causal_sam.benchmark.http_latency import measure_deepgrow, measure_http
+    from causal_sam.cli.serve import check_monai_label, server_command, server_environment
+
+    check_monai_label()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = server_command("{studies}", "127.0.0.1", port, {"model": model, "labels": "followed,structure"})
+    with console.status("a server, and clicks …"):
+        found = measure_http(shape, repeats, command, server_environment(os.environ), port)
+    with console.status("MONAI Label's deepgrow …"):
+        found += [measure_deepgrow(shape, min(repeats, 3), dimension) for dimension in (2, 3)]
+    table = Table(title=f"Seconds, {'x'.join(map(str, shape))} voxels, {model}")
+    for title in ("", "first", "repeated", "answer, MB"):
+        table.add_column(title, justify="left" if not title else "right")
+    for one in found:
+        table.add_row(one.name, f"{one.first:.3f}", f"{one.repeated:.3f}", f"{one.megabytes:.2f}")
+    console.print(table)
+    for reference in found[-2:]:
+        console.print(
+            f"A repeated click takes 1/{reference.repeated / found[0].repeated:.1f} (OHIF) and "
+            f"1/{reference.repeated / found[1].repeated:.1f} (Slicer) of {reference.name}."
+        )
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
