@@ -14,6 +14,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from causal_sam import __version__
 from causal_sam.errors import CausalSamError, NotFoundError
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
+from infers.scribbles import ScribblesInferTask
 from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.errors import explain_failed_start, install_error_handlers
@@ -77,6 +78,7 @@ class CausalSamApp(MONAILabelApp):
         return {
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, resources),
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),
+            "causal_sam_scribbles": ScribblesInferTask(resources),
         }
 
     def on_init_complete(self) -> None:

@@ -16,8 +16,9 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import PLANES, Volume, write_mask
-from serving.clicks import EXTENTS, Clicks, Options
+from causal_sam.imaging import FILE_ORDER, PLANES, Volume, write_mask
+from causal_sam.prompting import Predictor
+from serving.clicks import EXTENTS, Clicks, Lasso, Options
 from serving.clients import Connection
 from serving.errors import ClientGoneError
 from serving.images import VolumeCache, volume_key
@@ -128,60 +129,50 @@ class PromptableInferTask(InferTask):
         volume = resources.volumes.get(key)
         clicks = Clicks.from_request(request, resources.labels.names, volume.shape)
         predictor = resources.predictors.for_volume(volume, options.plane)
+        lasso = Lasso.from_request(request, volume.shape)
+        if lasso is not None:
+            clicks = clicks.with_box(lasso.box(predictor.slices.axis))
         if options.only_slice is not None:
             clicks = clicks.on_slice(predictor.slices.axis, options.only_slice)
         if clicks.is_empty and not options.reset:
             raise InputError(
-                "Nothing was clicked: give at least one foreground point or a roi"
+                "Nothing was clicked: give at least one foreground point, a roi or a lasso"
                 + ("." if options.only_slice is None else f" on slice {options.only_slice}.")
             )
         read = time.monotonic()
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
-            work = _Work(working, clicks, options, volume, resources.saved.newest(request.get(IMAGE_ID_KEY)))
+            work = Work(working, clicks, options, volume, resources.saved.newest(request.get(IMAGE_ID_KEY)))
             work.take_over_saved(resources.saved)
             work.reset()
+            if lasso is not None:
+                work.take_over_lasso(lasso, predictor)
             refinements = {
                 name: self._refiner.refine(
                     work.state(name),
                     prompts,
                     predictor,
                     follow=options.follow,
-                    check=_Watch(name, request.get(CONNECTION_KEY)),
+                    check=Watch(name, request.get(CONNECTION_KEY)),
                 )
                 for name, prompts in work.prompts.items()
             }
             work.commit(refinements)
-        inferred = time.monotonic()
         if clicks.is_label_map:
             mask, names = self._label_map(work, clicks.current), resources.labels.indices
         else:
             mask, names = refinements[work.current].mask, {clicks.current or "segment": 1}
-        path = _write(mask, volume, options)
-        end = time.monotonic()
-        params = _described(work, refinements, volume, predictor.slices.axis)
-        params["label_names"] = dict(names)
-        params["latencies"] = {
-            "pre": round(read - begin, 2),
-            "infer": round(inferred - read, 2),
-            "invert": 0,
-            "post": 0,
-            "write": round(end - inferred, 2),
-            "total": round(end - begin, 2),
-            "transform": None,
-        }
-        logger.info("%s %.2f s.", params["message"], end - begin)
-        return path, params
+        return answer(mask, names, work, refinements, options, predictor.slices.axis, (begin, read, time.monotonic()))
 
-    def _label_map(self, work: _Work, current: str | None) -> NDArray[np.uint8]:
+    def _label_map(self, work: Work, current: str | None) -> NDArray[np.uint8]:
         """Draw all labels of the working mask into one map; where two overlap, the current one is on top."""
         indices = self._resources.labels.indices
-        label_map = np.zeros(work.volume.shape, dtype=np.uint8)
+        label_map = np.zeros(work.volume.shape, dtype=np.uint8, order=FILE_ORDER)
         for name in sorted(work.states.keys() & indices.keys(), key=lambda name: (name == current, indices[name])):
             label_map[work.states[name].mask.unpack()] = indices[name]
         return label_map
 
 
-class _Watch:
+class Watch:
     """Looks after a structure that is being followed: ends it when its client is gone, and logs how far it is."""
 
     def __init__(self, label: str, connection: Connection | None) -> None:
@@ -197,7 +188,7 @@ class _Watch:
             logger.info("Following %s: %d slices done.", self._label, done)
 
 
-class _Work:
+class Work:
     """One request's copy of a working mask: what fails on the way leaves the working mask as it was.
 
     Attributes:
@@ -242,6 +233,16 @@ class _Work:
             for name in self.prompts:
                 self.states.pop(name, None)
 
+    def take_over_lasso(self, lasso: Lasso, predictor: Predictor) -> None:
+        """Let a closed curve be the mask that its slice is decided from; one taken over before is not again."""
+        axis, frame = predictor.slices.axis, predictor.slices.frame
+        state = self.state(self.current)
+        record = state.slices.get(lasso.index(axis)) if state.axis == axis else None
+        if record is None or record.box != lasso.box(axis):
+            mask = state.mask.unpack()
+            frame.insert(lasso.filled(frame), mask, lasso.index(axis))
+            self.states[self.current] = state.edited(mask)
+
     def commit(self, refinements: Mapping[str, Refinement]) -> None:
         """Put everything that changed into the working mask."""
         self.states.update({name: refinement.state for name, refinement in refinements.items()})
@@ -263,13 +264,49 @@ class _Work:
         return self.current
 
 
-def _write(mask: NDArray[Any], volume: Volume, options: Options) -> str:
+def answer(
+    mask: NDArray[Any],
+    names: Mapping[str, int],
+    work: Work,
+    refinements: Mapping[str, Refinement],
+    options: Options,
+    axis: int,
+    times: tuple[float, float, float],
+) -> tuple[str, dict[str, Any]]:
+    """Write the mask of an answer and describe it.
+
+    Args:
+        mask: in the file's voxel order.
+        names: label name -> value in the mask.
+        work: what was done.
+        refinements: of the labels that were prompted.
+        options: of the request.
+        axis: voxel axis perpendicular to the slices.
+        times: when the request came, when its image was read, and when the mask was there.
+
+    Returns:
+        The path of a temporary file, and the parameters of the response.
+    """
+    begin, read, inferred = times
     path = Path(_results.name) / f"{uuid.uuid4().hex}{options.extension}"
-    write_mask(mask, volume, path, compress=options.compress, dtype=options.dtype)
-    return str(path)
+    write_mask(mask, work.volume, path, compress=options.compress, dtype=options.dtype)
+    end = time.monotonic()
+    params = _described(work, refinements, work.volume, axis)
+    params["label_names"] = dict(names)
+    params["latencies"] = {
+        "pre": round(read - begin, 2),
+        "infer": round(inferred - read, 2),
+        "invert": 0,
+        "post": 0,
+        "write": round(end - inferred, 2),
+        "total": round(end - begin, 2),
+        "transform": None,
+    }
+    logger.info("%s %.2f s.", params["message"], end - begin)
+    return str(path), params
 
 
-def _described(work: _Work, refinements: Mapping[str, Refinement], volume: Volume, axis: int) -> dict[str, Any]:
+def _described(work: Work, refinements: Mapping[str, Refinement], volume: Volume, axis: int) -> dict[str, Any]:
     """Put the result into numbers, and into one sentence for clients that can show it."""
     labels = {}
     for name, refinement in refinements.items():

@@ -13,9 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from causal_sam.errors import InputError
-from causal_sam.imaging import MASK_EXTENSIONS, PLANES
-from causal_sam.prompting.prompts import Prompts
+from causal_sam.imaging import MASK_EXTENSIONS, PLANES, SliceFrame
+from causal_sam.prompting.prompts import Box, Prompts, Voxel
 from serving.labels import BACKGROUND
 
 Shape = tuple[int, int, int]
@@ -101,6 +105,20 @@ class Clicks:
         """Whether nothing was clicked or drawn."""
         return not any(p.foreground or p.background or p.box for p in self.prompts.values())
 
+    def with_box(self, box: Box) -> Clicks:
+        """Add the box around a closed curve to the current label.
+
+        Raises:
+            InputError: there is no current label, or it has a box already.
+        """
+        if self.current not in self.prompts:
+            raise InputError("The lasso is of no label: give the label's name in label, one of those with clicks.")
+        prompts = self.prompts[self.current]
+        if prompts.box is not None:
+            raise InputError("Give either a roi or a lasso: the two may contradict each other.")
+        changed = Prompts(prompts.foreground, prompts.background, box)
+        return Clicks(self.current, {**self.prompts, self.current: changed}, self.is_label_map)
+
     def on_slice(self, axis: int, index: int) -> Clicks:
         """Keep what lies on one slice."""
         prompts = {name: on_one_slice(prompts, axis, index) for name, prompts in self.prompts.items()}
@@ -120,7 +138,7 @@ class Clicks:
         """
         current = _label_name(request.get("label"))
         lists = {name: request[name] for name in names if isinstance(request.get(name), list)}
-        roi = _roi(request.get("roi"), shape)
+        roi = roi_of(request, shape)
         background = _points(request, BACKGROUND, shape)
         if "foreground" in request or not lists:
             prompts = _checked(shape, _points(request, "foreground", shape), background, roi)
@@ -138,6 +156,61 @@ class Clicks:
             others = [p for other, theirs in clicked.items() if other != name for p in theirs if p not in points]
             prompts[name] = _checked(shape, points, [*background, *others], roi if name == boxed else None)
         return cls(current, prompts, True)
+
+
+@dataclass(frozen=True)
+class Lasso:
+    """A closed curve on one slice.
+
+    Attributes:
+        corners: its corners (i, j, k); the last one is joined to the first.
+    """
+
+    corners: tuple[Voxel, ...]
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any], shape: Shape) -> Lasso | None:
+        """Read the option ``lasso``, a list of at least three points [i, j, k]; None without it.
+
+        Raises:
+            InputError: it is no such list, or leaves the volume.
+        """
+        points = _points(request, "lasso", shape)
+        if not points:
+            return None
+        if len(points) < 3:
+            raise InputError(f"lasso must have at least three points, not {len(points)}: it is a closed curve.")
+        return cls(Prompts.checked(shape, list(map(tuple, points))).foreground)
+
+    def index(self, axis: int) -> int:
+        """Voxel index of its slice.
+
+        Raises:
+            InputError: it is not on one slice.
+        """
+        indices = {corner[axis] for corner in self.corners}
+        if len(indices) > 1:
+            raise InputError(
+                f"The lasso must lie on one slice, but its points have {'ijk'[axis]} from {min(indices)} to "
+                f"{max(indices)}: draw it in the plane that is segmented."
+            )
+        return indices.pop()
+
+    def box(self, axis: int) -> Box:
+        """Its bounding box.
+
+        Raises:
+            InputError: it is not on one slice.
+        """
+        self.index(axis)
+        return tuple(end(corner[a] for corner in self.corners) for a in range(3) for end in (min, max))
+
+    def filled(self, frame: SliceFrame) -> NDArray[np.bool_]:
+        """What it encloses on its slice, itself included: bool (rows, columns), canonical."""
+        outline = [frame.to_slice(corner)[:0:-1] for corner in self.corners]
+        mask = np.zeros(frame.shape_rc, np.uint8)
+        cv2.fillPoly(mask, [np.array(outline, np.int32)], 1)
+        return mask.astype(bool)
 
 
 def _checked(
@@ -160,8 +233,13 @@ def _points(request: Mapping[str, Any], key: str, shape: Shape) -> list[list[flo
     return points
 
 
-def _roi(roi: Any, shape: Shape) -> list[int] | None:
-    """Sort and clip a region of interest: Slicer's box reaches out of the volume, and its ends swap with the axes."""
+def roi_of(request: Mapping[str, Any], shape: Shape) -> list[int] | None:
+    """Sort and clip the region of interest: Slicer's box reaches out of the volume, and its ends swap with the axes.
+
+    Raises:
+        InputError: it is no box, or outside of the volume.
+    """
+    roi = request.get("roi")
     if roi is None or roi == []:
         return None
     valid = isinstance(roi, list) and len(roi) == 6

@@ -30,19 +30,9 @@ ABDOMEN = (
 # Clients put a label's points under its name, beside these.
 RESERVED = frozenset(
     (
-        *(
-            "background",
-            "client_id",
-            "description",
-            "device",
-            "extent",
-            "foreground",
-            "image",
-            "label",
-            "label_tag",
-            "model",
-        ),
-        *("output", "params", "plane", "reset", "reset_state", "roi", "save_label", "session", "slice"),
+        *("background", "client_id", "description", "device", "extent", "foreground", "image", "label", "label_info"),
+        *("label_tag", "lasso", "model", "output", "params", "plane", "reset", "reset_state", "roi", "save_label"),
+        *("selected_label_name", "session", "slice"),
     )
 )
 MAX_LABELS = 254  # label maps go to clients as uint8, and one value is the background's

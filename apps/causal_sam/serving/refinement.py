@@ -60,6 +60,7 @@ class Refiner:
         predictor: Predictor,
         *,
         follow: bool = False,
+        limits: tuple[int, int] | None = None,
         check: Callable[[int], object] = lambda done: None,
     ) -> Refinement:
         """Return the state that ``prompts`` lead to; ``state`` is left as it is.
@@ -68,7 +69,8 @@ class Refiner:
             state: of the label.
             prompts: all of the label's in the request.
             predictor: of the volume.
-            follow: go on from the prompted slices through the volume. A box of several slices is its limit.
+            follow: go on from the prompted slices through the volume.
+            limits: first and last slice to follow it to; by default those of a box of several slices.
             check: called while following with the number of slices done; what it raises ends the work.
 
         Raises:
@@ -115,7 +117,7 @@ class Refiner:
         changed = None if follow and now.followed is None else {*decided, *given_up}
         followed: tuple[int, ...] = ()
         if follow and (changed is None or changed):
-            now, mask, followed = self._followed(now, mask, prompts, predictor, changed, check)
+            now, mask, followed = self._followed(now, mask, limits or _limits(prompts, axis), predictor, changed, check)
         elif now.followed:
             now = replace(now, followed=now.followed - set(decided))
         if not decided and records == state.slices and now.followed == state.followed:
@@ -126,7 +128,7 @@ class Refiner:
         self,
         state: LabelState,
         mask: NDArray[np.bool_],
-        prompts: Prompts,
+        limits: tuple[int, int] | None,
         predictor: Predictor,
         changed: set[int] | None,
         check: Callable[[int], object],
@@ -139,9 +141,6 @@ class Refiner:
         if not any(anchor.any() for anchor in anchors.values()):
             # Nothing says any longer that the structure is anywhere.
             return replace(state, followed=frozenset()), np.zeros_like(mask), ()
-        limits = None
-        if prompts.box is not None and prompts.box[2 * axis] < prompts.box[2 * axis + 1]:
-            limits = prompts.box[2 * axis], prompts.box[2 * axis + 1]
 
         def between_slices(done: int) -> None:
             check(done)
@@ -168,3 +167,10 @@ class Refiner:
         if record is not None and record.logits is not None:
             return record.logits.astype(np.float32)
         return predictor.mask_prompt(mask) if mask.any() else None
+
+
+def _limits(prompts: Prompts, axis: int) -> tuple[int, int] | None:
+    """A box on one slice says where the structure is there; one of several also where it ends."""
+    if prompts.box is None or prompts.box[2 * axis] == prompts.box[2 * axis + 1]:
+        return None
+    return prompts.box[2 * axis], prompts.box[2 * axis + 1]

@@ -38,6 +38,11 @@ class SavedLabel:
     info: Mapping[str, Any]
 
 
+def is_on_grid(label: Volume, image: Volume) -> bool:
+    """Whether a label map has the voxels of an image."""
+    return label.shape == image.shape and np.allclose(label.affine, image.affine, atol=GRID_TOLERANCE_MM)
+
+
 def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
     """Label names with their values, as the client gave them in any of the forms that clients use.
 
@@ -118,7 +123,7 @@ class SavedLabels:
         except InputError as error:
             logger.warning("The saved label %s is not used: %s", label.path.name, error)
             return {}
-        if saved.shape != volume.shape or not np.allclose(saved.affine, volume.affine, atol=GRID_TOLERANCE_MM):
+        if not is_on_grid(saved, volume):
             logger.warning("The saved label %s is not used: it is not on the grid of its image.", label.path.name)
             return {}
         present = [int(value) for value in np.unique(saved.array) if value > 0]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from causal_sam.imaging import FILE_ORDER
 from causal_sam.prompting.prompts import Box, Prompts, Voxel
 from serving.keyed_locks import KeyedLocks
 
@@ -52,7 +53,7 @@ class PackedMask:
 
     def unpack(self) -> NDArray[np.bool_]:
         """Return a new array of the whole volume."""
-        mask = np.zeros(self.shape, dtype=bool)
+        mask = np.zeros(self.shape, dtype=bool, order=FILE_ORDER)
         crop = np.unpackbits(self.bits, count=int(np.prod(self.extent))).reshape(self.extent).astype(bool)
         mask[tuple(slice(c, c + e) for c, e in zip(self.corner, self.extent, strict=True))] = crop
         return mask

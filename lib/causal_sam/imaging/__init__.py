@@ -5,10 +5,11 @@ from causal_sam.imaging.frames import PLANES, SliceFrame, slice_axis
 from causal_sam.imaging.intensity import IntensityWindow, intensity_window
 from causal_sam.imaging.reading import read_volume
 from causal_sam.imaging.volume import Volume
-from causal_sam.imaging.writing import MASK_EXTENSIONS, write_mask
+from causal_sam.imaging.writing import FILE_ORDER, MASK_EXTENSIONS, write_mask
 
 __all__ = [
     "DIRECTIONS",
+    "FILE_ORDER",
     "MASK_EXTENSIONS",
     "PLANES",
     "IntensityWindow",

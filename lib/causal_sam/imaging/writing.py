@@ -19,6 +19,8 @@ MASK_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 # Masks are nearly all zeros: the quickest level is within a few percent of the best one.
 QUICK_GZIP = 1
 SCANNER_SPACE = 1
+# Image files store their first axis fastest. A large mask made in this memory order is written many times as fast.
+FILE_ORDER = "F"
 
 
 def write_mask(

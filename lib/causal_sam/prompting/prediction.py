@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.imaging import SliceFrame
+from causal_sam.imaging import FILE_ORDER, SliceFrame
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Prediction:
     @property
     def mask(self) -> NDArray[np.bool_]:
         """A new bool array in the file's voxel order, False on slices that were not prompted."""
-        mask = np.zeros(self.shape, dtype=bool)
+        mask = np.zeros(self.shape, dtype=bool, order=FILE_ORDER)
         for index, answer in self.slices.items():
             self.frame.insert(answer.mask, mask, index)
         return mask

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import SliceFrame
+from causal_sam.imaging import FILE_ORDER, SliceFrame
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
 
 # From one slice to the next a structure may become this many times as large, and a few voxels more.
@@ -122,9 +122,9 @@ class Propagator:
         if not any(mask.any() for mask in anchors.values()):
             raise InputError("There is nothing to follow: no slice has a mask.")
         if before is None or changed is None:
-            before, changed = np.zeros(shape, bool), range(self._frame.count)
+            before, changed = np.zeros(shape, bool, order=FILE_ORDER), range(self._frame.count)
         changed = set(changed)
-        mask = before.copy()
+        mask = before.copy(order="K")
         followed: dict[int, float] = {}
         ends: dict[str, End] = {}
         first, last = limits or (0, self._frame.count - 1)
