@@ -57,7 +57,7 @@ class Stage:
     batch: int
 
 
-STAGES = (Stage(128, 0.4, 16), Stage(256, 0.6, 6))
+STAGES = (Stage(128, 0.4, 8), Stage(192, 0.4, 6), Stage(256, 0.2, 4))
 # Share of the structures followed from a neighbouring slice that end there, where the sample has such.
 ENDED = 0.5
 # Share of the steps with one to five clicks.
@@ -218,14 +218,17 @@ def training_loss(model: CausalSam, batch: Sample, rounds: int, rng: np.random.G
     truth, neighbours = (masks.flatten(0, 1).numpy() for masks in (batch.masks, batch.neighbours))
     prompts = Prompts(truth, neighbours, batch.ended.repeat_interleave(structures, 0).numpy(), rng)
     target = F.avg_pool2d(torch.from_numpy(prompts.truth)[:, None].float(), 2)
-    position = model.sam.prompt_encoder.get_dense_pe()
     total = torch.zeros(())
     learning = {0, rounds - 1}
     for round_ in range(rounds):
         with torch.set_grad_enabled(round_ in learning):
-            sparse, dense = model.sam.prompt_encoder(prompts.points, prompts.boxes, prompts.mask_logits)
-            logits, iou = model.sam.mask_decoder.predict_masks(
-                embedding.features, position, sparse, dense, embedding.skips
+            points, labels = prompts.points or (None, None)
+            logits, iou = model.decode_all(
+                embedding,
+                points=points,
+                point_labels=labels,
+                boxes=prompts.boxes,
+                mask_logits=prompts.mask_logits,
             )
             logits, iou = logits.float(), iou.float()
         if round_ in learning:
@@ -329,7 +332,14 @@ class Run:
     def _take_over(self, weights: dict[str, Tensor]) -> None:
         """Start from weights of a model with other parts; parts that it lacks, or has otherwise, begin at random."""
         own = self.model.sam.state_dict()
-        fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+        fitting = {}
+        for key, value in weights.items():
+            if key in own and own[key].shape == value.shape:
+                fitting[key] = value
+            elif key in own and value.ndim > 1 and own[key][:, : value.shape[1]].shape == value.shape:
+                # A layer that reads more than it did: what is new has no say at first.
+                fitting[key] = torch.zeros_like(own[key])
+                fitting[key][:, : value.shape[1]] = value
         self.model.sam.load_state_dict(fitting, strict=False)
         print(f"{len(fitting)} of {len(own)} tensors taken over")
 

@@ -40,6 +40,13 @@ class Anatomy:
                 members.add(child)
         return np.array(sorted(members), np.uint8)
 
+    def is_in_lesion(self, label: int) -> bool:
+        """Whether ``label`` is a part of a lesion, such as its core."""
+        while label := int(self.parents[label]):
+            if self.materials[label] == LESION:
+                return True
+        return False
+
 
 AIR, FAT, MUSCLE, ORGAN, BLOOD, BONE, FLUID, LESION = range(8)
 
@@ -69,7 +76,7 @@ class AnatomySampler:
 
     def sample(self) -> Anatomy:
         """Draw one anatomy."""
-        kind = self.rng.choice(4, p=[0.45, 0.25, 0.15, 0.15])
+        kind = self.rng.choice(4, p=[0.43, 0.33, 0.12, 0.12])
         return (self.body, self.head, self.partition, self.scatter)[kind]()
 
     def noise(self, cells: float, channels: int = 1) -> np.ndarray:
@@ -217,7 +224,7 @@ class AnatomySampler:
                 add(shape, material)
         if rng.random() < 0.6:
             self._lesions(labels, white or cortex, add, int(rng.integers(1, 12)), spread=rng.random() < 0.5)
-        if rng.random() < 0.65:
+        if rng.random() < 0.8:
             brain = radius < brain_radius - 0.02
             for _ in range(rng.choice([1, 1, 2])):
                 self._tumour(brain, labels == white if white else np.zeros_like(brain), add)

@@ -24,6 +24,8 @@ HOUNSFIELD = {
     LESION: (60, 40),
 }
 CT_WINDOW = (-160.0, 240.0)
+# Share of the images with lesions, CT aside, in which all other tissue looks nearly alike, as on FLAIR.
+MUTED = 0.4
 
 
 def render(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
@@ -51,12 +53,14 @@ def render(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
         return np.clip((image - low) / max(high - low, 80), 0, 1).astype(np.float32)
 
     levels = _material_levels(anatomy, rng) if kind == "mr" else _random_levels(rng)
-    image = _with_soft_lesions(levels[labels], anatomy, rng)
+    if LESION in anatomy.materials and rng.random() < MUTED:
+        levels = _muted_levels(levels, anatomy, rng)
+    image = _with_soft_lesions(levels[labels] + _unrest(anatomy, rng), anatomy, rng)
     image = image + _texture(labels, rng, rng.uniform(0, rng.choice([0.01, 0.03, 0.08]), MAX_LABELS))
     image = _partial_volume(image, rng)
     if kind == "mr" or rng.random() < 0.5:
         image = image * np.exp(_smooth(labels.shape[1:], rng, rng.uniform(1, 3)) * rng.uniform(0, 0.4))
-    sigma = rng.choice([0.005, 0.02, 0.05, 0.09]) * rng.uniform(0.3, 1.2)
+    sigma = rng.choice([0.005, 0.02, 0.05, 0.09], p=[0.35, 0.35, 0.2, 0.1]) * rng.uniform(0.3, 1.2)
     if kind == "mr":  # Rician: the magnitude of a complex signal
         image = np.hypot(image + _noise(labels.shape, rng, sigma), _noise(labels.shape, rng, sigma))
     else:
@@ -87,6 +91,31 @@ def _hounsfield_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray
     levels = rng.normal(mean[anatomy.materials], rng.uniform(0.25, 1.1) * spread[anatomy.materials])
     levels[0] = -1000
     return levels.astype(np.float32)
+
+
+def _muted_levels(levels: np.ndarray, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    """Let lesions stand out from tissue that is nearly all alike; their parts differ from each other as much."""
+    levels = levels.copy()
+    labels = range(1, len(levels))
+    parts = [label for label in labels if anatomy.is_in_lesion(label)]
+    wholes = [label for label in labels if anatomy.materials[label] == LESION and label not in parts]
+    tissue = np.isin(anatomy.materials, (MUSCLE, ORGAN, BLOOD, FAT))
+    tissue[[0, *parts, *wholes]] = False
+    centre = rng.uniform(0.2, 0.65)
+    levels[tissue] = centre + rng.uniform(0.03, 0.4) * (levels[tissue] - levels[tissue].mean())
+    sign = rng.choice([1, 1, -1])
+    for label in wholes:
+        levels[label] = centre + sign * rng.uniform(0.06, 0.5)
+    for label in parts:
+        levels[label] = levels[anatomy.parents[label]] + rng.normal(0, 0.25)
+    return np.clip(levels, 0, 1.2)
+
+
+def _unrest(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    """Slow changes of brightness inside lesions: oedema and tumour are no even tissue."""
+    lesions = np.isin(anatomy.labels, np.flatnonzero(anatomy.materials == LESION))
+    field = _smooth(anatomy.labels.shape[1:], rng, rng.uniform(4, 14))
+    return (lesions * field * rng.uniform(0, 0.2)).astype(np.float32)
 
 
 def _with_soft_lesions(image: np.ndarray, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:

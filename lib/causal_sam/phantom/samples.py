@@ -16,6 +16,8 @@ SMALLEST = 12
 # Share of the slices where lesions are segmented before anything else, and of the structures that may be invisible.
 LESIONS_FIRST = 0.5
 FAINT = 0.15
+# Share of the slices where parts of lesions are segmented too, such as the core of a tumour.
+LESION_PARTS = 0.15
 # Logarithms of the smallest and the largest ratio of the scan's grid to the pixels of the sample.
 SCAN_RANGE = (np.log(0.3), np.log(1.5))
 # What padding looks like after the model's normalisation: middle grey, in the units of the image.
@@ -126,7 +128,9 @@ def _choose_structures(
     labels, beside = anatomy.labels[1], anatomy.labels[side]
     smallest = _smallest(labels)
     areas = np.bincount(labels.ravel(), minlength=len(anatomy.parents))
-    candidates = [n for n in range(1, len(areas)) if areas[n] >= smallest]
+    # The whole of a lesion: of what lies inside one another there are more labels, which people seldom mean.
+    parts = rng.random() < LESION_PARTS
+    candidates = [n for n in range(1, len(areas)) if areas[n] >= smallest and (parts or not anatomy.is_in_lesion(n))]
     rng.shuffle(candidates)
     if rng.random() < LESIONS_FIRST:
         candidates.sort(key=lambda n: anatomy.materials[n] != LESION)

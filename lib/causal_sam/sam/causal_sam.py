@@ -102,6 +102,7 @@ class CausalSam(nn.Module):
         point_labels: Tensor | None = None,
         boxes: Tensor | None = None,
         mask_logits: Tensor | None = None,
+        tokens: Tensor | None = None,
         multimask: bool = False,
     ) -> Decoded:
         """Decode B prompts on the slice of ``embedding``.
@@ -112,23 +113,48 @@ class CausalSam(nn.Module):
             point_labels: BxN; 1 foreground, 0 background, -1 padding. Needed with ``points``.
             boxes: Bx4 (x0, y0, x1, y1), corners inclusive, in the same pixels.
             mask_logits: Bx1xLxL logits of an earlier mask of the same slice.
+            tokens: BxNxC further prompt tokens, such as those of label names.
             multimask: three hypotheses instead of the single answer; for one click, which can mean several things.
 
         Raises:
             InputError: there is no prompt at all.
         """
-        if points is None and boxes is None and mask_logits is None:
-            raise InputError("Give at least one click, box or mask: nothing was prompted.")
-        sparse, dense = self.sam.prompt_encoder(
-            points=None if points is None else (points, point_labels), boxes=boxes, masks=mask_logits
+        everything = self.decode_all(
+            embedding, points=points, point_labels=point_labels, boxes=boxes, mask_logits=mask_logits, tokens=tokens
         )
-        extra = {"skips": embedding.skips} if embedding.skips else {}
-        logits, iou = self.sam.mask_decoder(
+        chosen = slice(1, None) if multimask else slice(0, 1)
+        return Decoded(everything.logits[:, chosen], everything.iou[:, chosen])
+
+    def decode_all(
+        self,
+        embedding: Embedding,
+        *,
+        points: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        tokens: Tensor | None = None,
+    ) -> Decoded:
+        """Decode B prompts into all four masks: the single answer, then the three hypotheses. See `decode`."""
+        prompts = [prompt for prompt in (points, boxes, mask_logits, tokens) if prompt is not None]
+        if not prompts:
+            raise InputError("Give at least one click, box, mask or label name: nothing was prompted.")
+        batch = len(prompts[0])
+        clicks = None if points is None else (points, point_labels)
+        extra = {}
+        if embedding.skips:
+            extra["guidance"] = self.sam.prompt_encoder.guide(embedding.skips, clicks, mask_logits, batch)
+        sparse, dense = self.sam.prompt_encoder(points=clicks, boxes=boxes, masks=mask_logits, **extra)
+        if tokens is not None:
+            sparse = torch.cat([sparse.expand(batch, -1, -1), tokens], 1)
+            dense = dense.expand(batch, -1, -1, -1)
+        if embedding.skips:
+            extra["skips"] = embedding.skips
+        logits, iou = self.sam.mask_decoder.predict_masks(
             image_embeddings=embedding.features,
             image_pe=self.sam.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=multimask,
             **extra,
         )
         return Decoded(logits, iou)

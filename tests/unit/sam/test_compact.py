@@ -37,14 +37,16 @@ def test_embedding_has_strides_8_2_and_4(embedding):
         {"points": torch.tensor([[[10.0, 20.0]]]), "point_labels": torch.tensor([[1.0]])},
         {"boxes": torch.tensor([[5.0, 6.0, 40.0, 50.0]])},
         {"mask_logits": torch.zeros(1, 1, SIZE // 2, SIZE // 2)},
+        {"tokens": torch.ones(1, 2, 128)},
         {
             "points": torch.tensor([[[10.0, 20.0], [30.0, 3.0]]]),
             "point_labels": torch.tensor([[1.0, 0.0]]),
             "boxes": torch.tensor([[5.0, 6.0, 40.0, 50.0]]),
             "mask_logits": torch.ones(1, 1, SIZE // 2, SIZE // 2),
+            "tokens": torch.ones(1, 1, 128),
         },
     ],
-    ids=["click", "box", "mask", "all"],
+    ids=["click", "box", "mask", "token", "all"],
 )
 @pytest.mark.parametrize(("multimask", "masks"), [(False, 1), (True, 3)])
 def test_every_prompt_gives_masks_and_iou(model, embedding, prompt, multimask, masks):
@@ -61,14 +63,16 @@ def test_padding_points_change_nothing(model, embedding):
     padded = torch.cat([point, torch.zeros(1, 1, 2)], 1), torch.cat([label, -torch.ones(1, 1)], 1)
     encoder = model.sam.prompt_encoder
     with torch.inference_mode():
-        _, plain = encoder((point, label), box, None)
-        _, with_padding = encoder(padded, box, None)
+        guidance = encoder.guide(embedding.skips, (point, label), None, 1)
+        torch.testing.assert_close(encoder.guide(embedding.skips, padded, None, 1), guidance)
+        _, plain = encoder((point, label), box, None, guidance)
+        _, with_padding = encoder(padded, box, None, guidance)
     assert torch.equal(plain, with_padding)
 
 
 def test_clicks_are_drawn_where_they_are(model):
     maps = model.sam.prompt_encoder.draw(
-        (torch.tensor([[[10.0, 20.0], [50.0, 6.0]]]), torch.tensor([[1.0, 0.0]])), None
+        (torch.tensor([[[10.0, 20.0], [50.0, 6.0]]]), torch.tensor([[1.0, 0.0]])), None, 1
     )
     assert maps.shape == (1, 6, SIZE // 2, SIZE // 2)
     for channel, (x, y) in ((0, (10, 20)), (1, (50, 6)), (2, (10, 20)), (3, (50, 6))):
@@ -93,6 +97,22 @@ def test_smaller_slices_are_padded_right_and_below(model):
     padded[..., :40, :] = image
     with torch.inference_mode():
         torch.testing.assert_close(model.encode(image).features, model.encode(padded).features)
+
+
+def test_the_brightness_of_the_slice_is_in_the_embedding(model):
+    image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        brightness = model.encode(image).skips[0][0, -1]
+    torch.testing.assert_close(brightness, torch.nn.functional.avg_pool2d(image[:, 1], 2)[0])
+
+
+def test_all_masks_are_the_single_one_and_the_hypotheses(model, embedding):
+    click = {"points": torch.tensor([[[10.0, 20.0]]]), "point_labels": torch.ones(1, 1)}
+    with torch.inference_mode():
+        everything = model.decode_all(embedding, **click)
+        single, hypotheses = (model.decode(embedding, **click, multimask=many) for many in (False, True))
+    assert torch.equal(everything.logits, torch.cat([single.logits, hypotheses.logits], 1))
+    assert torch.equal(everything.iou, torch.cat([single.iou, hypotheses.iou], 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, SIZE + 1, SIZE), (1, 1, SIZE, SIZE), (3, SIZE, SIZE)])

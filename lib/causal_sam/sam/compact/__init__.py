@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segment_anything.modeling import Sam
 
-from causal_sam.sam.compact.image_encoder import CompactImageEncoder
+from causal_sam.sam.compact.image_encoder import PIXEL_MEAN, PIXEL_STD, CompactImageEncoder
 from causal_sam.sam.compact.mask_decoder import CompactMaskDecoder
 from causal_sam.sam.compact.prompt_encoder import CompactPromptEncoder
 
@@ -27,8 +27,8 @@ def build_compact(image_size: int = IMAGE_SIZE) -> Sam:
         image_encoder=CompactImageEncoder(image_size, EMBED_DIM),
         prompt_encoder=CompactPromptEncoder(EMBED_DIM, grid, (image_size, image_size), mask_in_chans=16),
         mask_decoder=CompactMaskDecoder(EMBED_DIM),
-        pixel_mean=[127.5] * 3,
-        pixel_std=[63.75] * 3,
+        pixel_mean=[PIXEL_MEAN] * 3,
+        pixel_std=[PIXEL_STD] * 3,
     )
 
 

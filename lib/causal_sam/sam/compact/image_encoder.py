@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causal_sam.sam.embedding import Embedding
+
+# The input is normalised as SAM's is, with the same numbers for all three slices.
+PIXEL_MEAN, PIXEL_STD = 127.5, 63.75
+SKIP_CHANNELS = (17, 32)
 
 
 class ResidualBlock(nn.Module):
@@ -49,7 +54,8 @@ class CompactImageEncoder(nn.Module):
         embed_dim: channels C of the embedding.
         widths: channels at stride 2, 4, 8 and 16.
         depth: number of attention blocks at stride 16.
-        skip_channels: channels of the skip features at stride 2 and stride 4.
+        skip_channels: channels of the skip features at stride 2 and stride 4; the last one at stride 2 is the
+            brightness of the slice itself.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class CompactImageEncoder(nn.Module):
         embed_dim: int = 128,
         widths: tuple[int, int, int, int] = (32, 64, 128, 192),
         depth: int = 4,
-        skip_channels: tuple[int, int] = (16, 32),
+        skip_channels: tuple[int, int] = SKIP_CHANNELS,
     ) -> None:
         super().__init__()
         self.img_size = img_size
@@ -75,7 +81,7 @@ class CompactImageEncoder(nn.Module):
         self.lateral8 = nn.Conv2d(widths[2], embed_dim, 1)
         self.neck = ResidualBlock(embed_dim, hidden=embed_dim // 2)
         self.skip4 = nn.Conv2d(widths[1], skip_channels[1], 1)
-        self.skip2 = nn.Conv2d(widths[0], skip_channels[0], 1)
+        self.skip2 = nn.Conv2d(widths[0], skip_channels[0] - 1, 1)
 
     def forward(self, x: Tensor) -> Embedding:
         """Encode normalised slices.
@@ -95,4 +101,5 @@ class CompactImageEncoder(nn.Module):
         x16 = self.norm(tokens).permute(0, 3, 1, 2)
         top_down = F.interpolate(self.lateral16(x16), scale_factor=2.0, mode="bilinear", align_corners=False)
         features = self.neck(self.lateral8(x8) + top_down)
-        return Embedding(features, (self.skip2(x2), self.skip4(x4)))
+        brightness = F.avg_pool2d(x[:, 1:2], 2) * PIXEL_STD / 255 + PIXEL_MEAN / 255
+        return Embedding(features, (torch.cat([self.skip2(x2), brightness], 1), self.skip4(x4)))

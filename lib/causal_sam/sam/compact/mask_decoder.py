@@ -1,4 +1,4 @@
-"""Mask decoder of the compact model: SAM's two-way transformer and mask tokens, with fine features for the border."""
+"""Mask decoder of the compact model: SAM's transformer and mask tokens, with fine features and guidance."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from segment_anything.modeling.transformer import TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causal_sam.sam.compact.image_encoder import ResidualBlock
+from causal_sam.sam.compact.guidance import GUIDANCE_CHANNELS
+from causal_sam.sam.compact.image_encoder import SKIP_CHANNELS, ResidualBlock
 
 
 class CompactMaskDecoder(MaskDecoder):
-    """SAM's mask decoder that reads the encoder's skip features while it upscales.
+    """SAM's mask decoder that reads the encoder's skip features, and the prompts' guidance, while it upscales.
 
     Tokens and hypotheses are SAM's: token 0 answers unambiguous prompts, tokens 1 to 3 are the three hypotheses of an
     ambiguous one. The predicted IoU is read from each mask itself (how sure its pixels are, how large it is, what
@@ -27,7 +28,7 @@ class CompactMaskDecoder(MaskDecoder):
     def __init__(
         self,
         transformer_dim: int = 128,
-        skip_channels: tuple[int, int] = (16, 32),
+        skip_channels: tuple[int, int] = SKIP_CHANNELS,
         widths: tuple[int, int] = (24, 48),
     ) -> None:
         super().__init__(
@@ -48,6 +49,14 @@ class CompactMaskDecoder(MaskDecoder):
         self.up2 = nn.ConvTranspose2d(widths[1], widths[0], kernel_size=2, stride=2)
         self.fuse2 = nn.Conv2d(widths[0] + skip_channels[0], widths[0], 1)
         self.refine2 = nn.Conv2d(widths[0], widths[0], 3, padding=1)
+        self.guide4 = nn.Conv2d(GUIDANCE_CHANNELS, widths[1], 3, padding=1)
+        self.guide2 = nn.Conv2d(GUIDANCE_CHANNELS, widths[0], 3, padding=1)
+        self.polish2 = ResidualBlock(widths[0])
+        # What guides has no say at first: the decoder learns how far to trust it.
+        for layer in (self.guide4, self.guide2):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.polish2.norm2.weight)
 
     def forward(
         self,
@@ -57,6 +66,7 @@ class CompactMaskDecoder(MaskDecoder):
         dense_prompt_embeddings: Tensor,
         multimask_output: bool,
         skips: tuple[Tensor, Tensor],
+        guidance: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Decode B prompts.
 
@@ -67,12 +77,13 @@ class CompactMaskDecoder(MaskDecoder):
             dense_prompt_embeddings: BxCxhxw.
             multimask_output: three hypotheses if true, else the single mask of token 0.
             skips: fine features 1 or B x c2 x 4h x 4w and 1 or B x c4 x 2h x 2w.
+            guidance: B x `GUIDANCE_CHANNELS` x4hx4w, from the prompt encoder.
 
         Returns:
             Logits Bx(3 or 1)x4hx4w and predicted IoU Bx(3 or 1).
         """
         masks, iou = self.predict_masks(
-            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, skips
+            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, skips, guidance
         )
         chosen = slice(1, None) if multimask_output else slice(0, 1)
         return masks[:, chosen], iou[:, chosen]
@@ -84,6 +95,7 @@ class CompactMaskDecoder(MaskDecoder):
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
         skips: tuple[Tensor, Tensor],
+        guidance: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the masks of all four tokens, Bx4x4hx4w, and their predicted IoU, Bx4."""
         batch = sparse_prompt_embeddings.shape[0]
@@ -97,9 +109,10 @@ class CompactMaskDecoder(MaskDecoder):
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
 
         x = self.refine8(source.transpose(1, 2).reshape(batch, channels, height, width))
-        x = self.refine4(F.relu(self._join(self.up4(x), skips[1], self.fuse4)))
-        x = self._join(self.up2(x), skips[0], self.fuse2)
-        x = F.relu(x + self.refine2(F.relu(x)))
+        x = self._join(self.up4(x), skips[1], self.fuse4) + self.guide4(F.avg_pool2d(guidance, 2))
+        x = self.refine4(F.relu(x))
+        x = self._join(self.up2(x), skips[0], self.fuse2) + self.guide2(guidance)
+        x = self.polish2(F.relu(x + self.refine2(F.relu(x))))
 
         weights = torch.stack([mlp(mask_tokens[:, n]) for n, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
         pixels = x.flatten(2)

@@ -1,0 +1,154 @@
+"""Label names as prompts: from the vector of a name and a slice to a prompt token and a draft of the mask."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causal_sam.errors import CheckpointError
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.embedding import Embedding
+
+# Kept small, beside what adapters may add: fewer than 9 % of a model's parameters are trained at a site.
+HIDDEN = 64
+# Mask prompts are no surer than this.
+DRAFT_CLAMP = 12.0
+_METADATA_KEY = "causal_sam"
+
+
+class LabelPrompt(nn.Module):
+    """Prompts a frozen SAM with the name of a structure.
+
+    The name alone does not say where the structure is, and a mask decoder that was trained on clicks looks for places.
+    So a name gives two prompts: a token beside the tokens of clicks, and a draft of the mask, found by comparing the
+    name with every position of the embedding, which the decoder takes as it takes the mask of an earlier answer.
+
+    Args:
+        text_dim: length D of the names' vectors.
+        embed_dim: channels C of the embedding.
+    """
+
+    def __init__(self, text_dim: int, embed_dim: int) -> None:
+        super().__init__()
+        self.text_dim, self.embed_dim = text_dim, embed_dim
+        self.reduce = nn.Conv2d(2 * embed_dim, HIDDEN, 1)
+        self.norm1 = nn.GroupNorm(8, HIDDEN)
+        self.wide = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=2, dilation=2)
+        self.norm2 = nn.GroupNorm(8, HIDDEN)
+        self.fine = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1)
+        self.from_text = nn.Sequential(nn.Linear(text_dim, 2 * HIDDEN), nn.LayerNorm(2 * HIDDEN), nn.GELU())
+        self.to_filter = nn.Linear(2 * HIDDEN, HIDDEN + 1)
+        self.to_token = nn.Linear(2 * HIDDEN, embed_dim)
+        # At first no name is anywhere, and its token says nothing.
+        nn.init.zeros_(self.to_token.weight)
+        nn.init.zeros_(self.to_token.bias)
+        nn.init.constant_(self.to_filter.bias[-1:], -2.0)
+
+    def forward(self, embedding: Embedding, position: Tensor, names: Tensor, mask_size: int) -> tuple[Tensor, Tensor]:
+        """Prompt B slices with N names each.
+
+        Args:
+            embedding: of the slices.
+            position: 1xCxhxw, the positional encoding of the embedding.
+            names: NxD unit vectors of the names.
+            mask_size: side L of the model's mask grid.
+
+        Returns:
+            Tokens Nx1xC, the same for all slices, and drafts BxNxLxL, logits.
+        """
+        x = self.reduce(torch.cat([embedding.features, position.expand_as(embedding.features)], 1))
+        x = F.relu(self.norm1(x))
+        x = x + F.relu(self.norm2(self.wide(x)))
+        x = self.fine(x)
+        # Components of a unit vector are tiny, and differ by less still between similar names.
+        text = self.from_text(names * self.text_dim**0.5)
+        filters = self.to_filter(text)
+        draft = torch.einsum("nc,bchw->bnhw", filters[:, :-1], x) / HIDDEN**0.5 + filters[:, -1, None, None]
+        draft = F.interpolate(draft, (mask_size, mask_size), mode="bilinear", align_corners=False)
+        return self.to_token(text)[:, None], draft.clamp(-DRAFT_CLAMP, DRAFT_CLAMP)
+
+
+@dataclass(frozen=True)
+class TaughtLabels:
+    """What a file of a trained `LabelPrompt` says about itself.
+
+    Attributes:
+        names: of the labels that it was trained on; it guesses at others.
+        text_encoder: name of the text encoder whose vectors it takes.
+        text_fingerprint: of that encoder's weights.
+        encoder_hash: `CausalSam.encoder_hash` of the model that it was trained with.
+        text_dim: length of the names' vectors.
+        embed_dim: channels of the embedding.
+        slices: how many slices each label was trained on.
+    """
+
+    names: tuple[str, ...]
+    text_encoder: str
+    text_fingerprint: str
+    encoder_hash: str
+    text_dim: int
+    embed_dim: int
+    slices: dict[str, int]
+
+    def with_more(self, slices: dict[str, int]) -> TaughtLabels:
+        """What it says after further training on ``slices`` slices of each label."""
+        names = dict.fromkeys((*self.names, *slices))
+        total = {name: self.slices.get(name, 0) + slices.get(name, 0) for name in names}
+        return replace(self, names=tuple(names), slices=total)
+
+
+def save_label_prompt(path: Path, prompt: LabelPrompt, taught: TaughtLabels) -> None:
+    """Write a trained `LabelPrompt`; the file appears whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    weights = {key: value.detach().cpu().contiguous() for key, value in prompt.state_dict().items()}
+    save_file(weights, part, metadata={_METADATA_KEY: json.dumps(asdict(taught))})
+    os.replace(part, path)
+
+
+def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, TaughtLabels]:
+    """Read a trained `LabelPrompt` for a model.
+
+    Args:
+        path: from `save_label_prompt`.
+        model: on whose device it is put.
+
+    Returns:
+        The prompt in evaluation mode, and what it was taught.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged or something else, or it belongs to another model.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            taught = TaughtLabels(**json.loads((file.metadata() or {})[_METADATA_KEY]))
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+        prompt = LabelPrompt(taught.text_dim, taught.embed_dim)
+        prompt.load_state_dict(weights)
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no file {path} of taught labels.") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path.name} does not hold taught labels, or is damaged: give a file that training wrote."
+        ) from error
+    if taught.encoder_hash != model.encoder_hash():
+        raise CheckpointError(
+            f"The labels of {path.name} were taught to other weights than those of {model.name}: train them again, or "
+            "start with the checkpoint that they were taught to."
+        )
+    taught = replace(taught, names=tuple(taught.names))
+    return prompt.to(model.device).eval(), taught
+
+
+def trainable_share(model: CausalSam, trained: Iterable[nn.Module]) -> float:
+    """Parameters that train, as a share of all: those of ``trained`` against them and the model together."""
+    count = sum(parameter.numel() for module in trained for parameter in module.parameters())
+    return count / (count + sum(parameter.numel() for parameter in model.parameters()))
