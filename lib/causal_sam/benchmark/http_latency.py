@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import numpy as np
 import requests
 import SimpleITK
 
+from causal_sam.benchmark.latency import peak_mb
 from causal_sam.errors import CausalSamError
 
 START_SECONDS = 180.0
@@ -71,8 +73,8 @@ class HttpLatency:
 
 def measure_http(
     shape: tuple[int, int, int], repeats: int, command: list[str], environment: Mapping[str, str], port: int
-) -> list[HttpLatency]:
-    """Start a server on a generated volume and click in it.
+) -> tuple[list[HttpLatency], float]:
+    """Start a server on a generated volume and click in it; return the times, and the server's peak memory.
 
     Args:
         shape: of the volume.
@@ -80,6 +82,9 @@ def measure_http(
         command: starts the server; ``{studies}`` stands for the folder of its images.
         environment: of the server.
         port: that it listens on.
+
+    Returns:
+        The times, and the largest resident memory of the server in 10^6 bytes.
 
     Raises:
         CausalSamError: the server does not start, or answers with an error.
@@ -94,7 +99,8 @@ def measure_http(
             # One structure followed through the volume, then corrected on one slice after the other.
             whole = OHIF | {"extent": "volume", "label": "followed", "reset": False}
             found.append(_clicks(url, "whole structure, OHIF", "image", whole, voxel, min(repeats, 3), across=True))
-    return found
+        # Another process of this one's that was larger before would hide it; the command line starts none.
+        return found, peak_mb(resource.RUSAGE_CHILDREN)
 
 
 def measure_deepgrow(shape: tuple[int, int, int], repeats: int, dimension: int) -> HttpLatency:

@@ -129,7 +129,7 @@ def precision_error(model: CausalSam, clicks: int) -> PrecisionError:
 def _measure_here(name: str, repeats: int, threads: int | None) -> Latency:
     if threads is not None:
         torch.set_num_threads(threads)
-    peak_before = _peak_mb()
+    peak_before = peak_mb()
     begin = time.perf_counter()
     try:
         model, weights = load_model(name, download=False), "own"
@@ -178,7 +178,7 @@ def _measure_here(name: str, repeats: int, threads: int | None) -> Latency:
         volume=whole,
         volume_slices=count,
         volume_estimated=estimated,
-        peak_mb=_peak_mb(),
+        peak_mb=peak_mb(),
         peak_before_mb=peak_before,
     )
 
@@ -219,7 +219,10 @@ def _synchronised(tensor: torch.Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def _peak_mb() -> float:
-    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak_mb(who: int = resource.RUSAGE_SELF) -> float:
+    """Largest resident memory of this process so far, or with ``RUSAGE_CHILDREN`` of the largest one it waited for.
+
+    In 10^6 bytes; Linux counts in KiB, macOS in bytes.
+    """
+    peak = resource.getrusage(who).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -123,7 +123,7 @@ def _http(console: Console, model: str, shape: tuple[int, int, int], repeats: in
         port = probe.getsockname()[1]
     command = server_command("{studies}", "127.0.0.1", port, {"model": model, "labels": "followed,structure"})
     with console.status("a server, and clicks …"):
-        found = measure_http(shape, repeats, command, server_environment(os.environ), port)
+        found, server_mb = measure_http(shape, repeats, command, server_environment(os.environ), port)
     with console.status("MONAI Label's deepgrow …"):
         found += [measure_deepgrow(shape, min(repeats, 3), dimension) for dimension in (2, 3)]
     table = Table(title=f"Seconds, {'x'.join(map(str, shape))} voxels, {model}")
@@ -132,10 +132,12 @@ def _http(console: Console, model: str, shape: tuple[int, int, int], repeats: in
     for one in found:
         table.add_row(one.name, f"{one.first:.3f}", f"{one.repeated:.3f}", f"{one.megabytes:.2f}")
     console.print(table)
+    console.print(f"The server took {server_mb:.0f} MB of memory at most.")
     for reference in found[-2:]:
         console.print(
             f"A repeated click takes 1/{reference.repeated / found[0].repeated:.1f} (OHIF) and "
             f"1/{reference.repeated / found[1].repeated:.1f} (Slicer) of {reference.name}."
         )
     if json_file is not None:
-        json_file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+        report = {"latency": [asdict(one) for one in found], "server_peak_mb": server_mb}
+        json_file.write_text(json.dumps(report, indent=1) + "\n")
