@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from monailabel.app import app as server
+from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from causal_sam import __version__
 from causal_sam.errors import CausalSamError, NotFoundError
+from infers.organs import OrgansInferTask
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
 from infers.scribbles import ScribblesInferTask
+from serving.batch import CausalSamBatchInferTask
 from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.errors import explain_failed_start, install_error_handlers
@@ -23,6 +26,7 @@ from serving.infer_route import install_infer_route
 from serving.labels import LabelSet
 from serving.models import PredictorPool
 from serving.saved_labels import SavedLabels
+from serving.segment_store import SegmentStore
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
 
@@ -62,10 +66,17 @@ class CausalSamApp(MONAILabelApp):
         install_error_handlers(server)
         install_infer_route(server)
 
+    def init_remote_datastore(self) -> Datastore:
+        """Connect to the server of the images."""
+        store = super().init_remote_datastore()
+        return SegmentStore.take_over(store) if isinstance(store, DICOMWebDatastore) else store
+
     def init_infers(self) -> dict[str, InferTask]:
         """Register the tasks."""
         labels = self._conf.labels or LabelSet.from_datastore(self._datastore)
         self.labels = list(labels.names)
+        if isinstance(self._datastore, SegmentStore):
+            self._datastore.indices = labels.indices
         resources = Resources(
             labels=labels,
             plane=self._conf.plane,
@@ -79,7 +90,12 @@ class CausalSamApp(MONAILabelApp):
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, resources),
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),
             "causal_sam_scribbles": ScribblesInferTask(resources),
+            "causal_sam_organs": OrgansInferTask(resources),
         }
+
+    def init_batch_infer(self) -> CausalSamBatchInferTask:
+        """Register what runs a task on many images."""
+        return CausalSamBatchInferTask()
 
     def on_init_complete(self) -> None:
         """Load the model before the server answers, so that a bad checkpoint shows at once, and warm up behind it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from .images import Phantom, make_phantom
 from .server import Server, running_server
@@ -27,7 +28,7 @@ def phantom() -> Phantom:
 
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    """Images by id: ct, mr, three orientations of ct, two slow ones, and some that cannot be segmented."""
+    """Images by id: ct, mr, three orientations of ct, cine, colours, two slow ones, some that cannot be segmented."""
     folder = tmp_path_factory.mktemp("studies")
     _save(folder / "ct.nii.gz", phantom.array, phantom.affine)
     for name in ("fresh1", "fresh2", "fresh3", "fresh4"):  # images that one test has to itself
@@ -40,6 +41,13 @@ def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
         target = nibabel.orientations.axcodes2ornt(codes)
         turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), target)
         nibabel.save(image.as_reoriented(turn), folder / f"turned_{codes}.nii.gz")
+    # Frame n is the image, moved by n voxels along i.
+    cine = np.stack([np.roll(phantom.array, frame, axis=0) for frame in range(3)], axis=-1)
+    _save(folder / "cine.nii.gz", cine, phantom.affine)
+    _save(folder / "vectors_in_time.nii.gz", np.stack([cine, cine], axis=-1), phantom.affine)
+    # Slice 5 in false colours.
+    grey = np.clip(phantom.array[..., 5].T + 60, 0, 255).astype(np.uint8)
+    Image.fromarray(np.stack([grey, grey // 2, 255 - grey], axis=-1)).save(folder / "colours.png")
     for number in (1, 2):
         slow = make_phantom(SLOW_SLICES, seed=number)
         _save(folder / f"slow{number}.nii.gz", slow.array, slow.affine)

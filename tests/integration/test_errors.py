@@ -55,6 +55,10 @@ BAD = {
     "DICOM from a folder": ({"output": "dicom_seg"}, GOOD, 422, "DICOMweb"),
     "unknown session": ({"query": {"session_id": "abc"}}, GOOD, 404, "abc"),
     "image without a number": ({"image": "all_nan"}, GOOD, 422, "finite"),
+    "image of vectors in time": ({"image": "vectors_in_time"}, GOOD, 422, "one number for each voxel"),
+    "frame that is not there": ({"image": "cine"}, {**GOOD, "frame": "3"}, 422, "frame must be in 0..2, not 3"),
+    "frame of an image without": ({}, {**GOOD, "frame": 1}, 422, "ct.nii.gz has one frame"),
+    "frame that is a word": ({"image": "cine"}, {**GOOD, "frame": "last"}, 422, "whole number"),
     "broken image": ({"image": "broken"}, GOOD, 422, "broken.nii.gz"),
 }
 

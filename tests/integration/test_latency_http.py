@@ -27,7 +27,7 @@ def test_clicks_are_timed_beside_deepgrow(tmp_path: Path) -> None:
         "MONAI Label's deepgrow 2D",
         "MONAI Label's deepgrow 3D",
     ]
-    assert all(0 < one["repeated"] and 0 < one["first"] for one in found)
+    assert all(one["repeated"] > 0 and one["first"] > 0 for one in found)
     assert found[0]["megabytes"] == pytest.approx(64 * 48 * 32 / 1e6, rel=0.05)  # OHIF's NRRD is not compressed
     assert found[1]["megabytes"] < found[0]["megabytes"] / 4
     assert report["server_peak_mb"] > 100

@@ -114,10 +114,26 @@ def test_segment_follows_the_structure_through_the_volume(cli, image, tmp_path):
         assert report["slices"] == slices if slices else len(report["slices"]) > 2
 
 
+def test_segment_one_frame_of_several(cli, image, tmp_path):
+    still = nibabel.load(image)
+    frames = np.stack([np.roll(np.asarray(still.dataobj), 8 * frame, axis=0) for frame in range(2)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(frames, still.affine), tmp_path / "cine.nii.gz")
+    moved = ["--point", "28,16,3", *SLICE, "-o", tmp_path / "moved.nii"]
+    report = json.loads(cli("segment", tmp_path / "cine.nii.gz", "--frame", 1, *moved, "--json").stdout)
+    assert (report["frame"], report["frames"]) == (1, 2)
+    mask = mask_of(tmp_path / "moved.nii")
+    assert mask.shape == SHAPE
+    assert dice(mask[..., 3] > 0, frames[..., 3, 1] == 150) > 0.8
+    said = cli("segment", tmp_path / "cine.nii.gz", *POINT, *SLICE, "-o", tmp_path / "still.nii").stdout
+    assert "on k = 3, in frame 0 of 0 to 1\n" in said
+    assert dice(mask_of(tmp_path / "still.nii")[..., 3] > 0, frames[..., 3, 0] == 150) > 0.8
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ([], "nothing was prompted"),
+        ([*POINT, "--frame", "1"], "phantom.nii.gz has one frame"),
         (["--point", "20,16"], "--point takes 3 numbers"),
         (["--point", "20,x,3"], "--point takes 3 numbers"),
         (["--point", "400,16,3"], "outside the volume"),

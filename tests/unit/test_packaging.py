@@ -27,7 +27,9 @@ ARROWS = {
     "errors": set(),
     "imaging": set(),
     "sam": {"imaging"},
-    "prompting": {"imaging", "sam"},
+    "text": set(),
+    "prompting": {"imaging", "sam", "text"},
+    "learning": {"imaging", "sam", "prompting"},
     "phantom": {"imaging"},
     "benchmark": {"imaging", "sam", "prompting", "phantom"},
     "cli": {"imaging", "sam", "prompting", "phantom", "benchmark"},
@@ -113,7 +115,7 @@ def test_the_readme_is_right_about_python(tmp_path, monkeypatch, capsys):
     nibabel.save(nibabel.Nifti1Image(image, np.diag([-2.0, -2.0, 4.0, 1.0])), path)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
-    assert " ml, predicted IoU " in capsys.readouterr().out
+    assert " slices more" in capsys.readouterr().out
     assert nibabel.load(tmp_path / "liver.nii.gz").shape == image.shape
 
 

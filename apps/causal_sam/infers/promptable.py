@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import FILE_ORDER, PLANES, Volume, write_mask
-from causal_sam.prompting import Predictor
+from causal_sam.prompting import NamedLabels, Predictor
 from serving.clicks import EXTENTS, Clicks, Lasso, Options
 from serving.clients import Connection
 from serving.errors import ClientGoneError
@@ -26,6 +26,7 @@ from serving.labels import BACKGROUND, LabelSet
 from serving.models import PredictorPool
 from serving.refinement import Refinement, Refiner
 from serving.saved_labels import SavedLabel, SavedLabels
+from serving.turns import taking_turns
 from serving.working_masks import UNNAMED, LabelState, PackedMask, WorkingMask, WorkingMasks
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class PromptableInferTask(InferTask):
     The slices that were prompted are decided first. With the option *extent* on "volume" the structure is then followed
     from them through the volume; with "slice", or when the client names one slice, the others stay as they are.
 
+    Without any click, a label that the model was taught is segmented by its name.
+
     Registered twice: clients choose the form of their request by the task's type. As *deepgrow* they send the clicks
     of one label and take its mask; as *deepedit* they send the clicks of all labels and take a label map. Either form
     is understood by both.
@@ -100,6 +103,7 @@ class PromptableInferTask(InferTask):
                 "reset": False,
                 "extent": [resources.extent, *(extent for extent in EXTENTS if extent != resources.extent)],
                 "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
+                "frame": 0,
             },
         )
         self._resources = resources
@@ -108,6 +112,11 @@ class PromptableInferTask(InferTask):
     def is_valid(self) -> bool:
         """Whether clients may see the task: always, the model is loaded before the server answers."""
         return True
+
+    def _taught(self, label: str | None) -> NamedLabels | None:
+        """What the model was taught, if that is where the label can be found without clicks."""
+        taught = None if label is None else self._resources.predictors.taught()
+        return taught if taught is not None and taught.find(label) is not None else None
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Answer one request.
@@ -125,8 +134,10 @@ class PromptableInferTask(InferTask):
         begin = time.monotonic()
         resources = self._resources
         options = Options.from_request(request, resources.plane, resources.extent)
-        key = volume_key(Path(request["image"]))
+        key = volume_key(Path(request["image"]), options.frame)
         volume = resources.volumes.get(key)
+        if isinstance(label := request.get("label"), str):
+            request = {**request, "label": resources.labels.known_as(label)}
         clicks = Clicks.from_request(request, resources.labels.names, volume.shape)
         predictor = resources.predictors.for_volume(volume, options.plane)
         lasso = Lasso.from_request(request, volume.shape)
@@ -134,42 +145,71 @@ class PromptableInferTask(InferTask):
             clicks = clicks.with_box(lasso.box(predictor.slices.axis))
         if options.only_slice is not None:
             clicks = clicks.on_slice(predictor.slices.axis, options.only_slice)
+        by_name = None
         if clicks.is_empty and not options.reset:
-            raise InputError(
-                "Nothing was clicked: give at least one foreground point, a roi or a lasso"
-                + ("." if options.only_slice is None else f" on slice {options.only_slice}.")
-            )
+            by_name = self._taught(clicks.current)
+            if by_name is None:
+                raise InputError(
+                    "Nothing was clicked: give at least one foreground point, a roi or a lasso"
+                    + (" on any slice" if options.only_slice is None else f" on slice {options.only_slice}")
+                    + ", or a label that this server was taught."
+                )
         read = time.monotonic()
+        watch = Watch(clicks.current or UNNAMED, request.get(CONNECTION_KEY))
+        if by_name is not None:
+            turns = taking_turns(resources.predictors.computing, watch)
+            with resources.predictors.computing:
+                named = predictor.predict_named([clicks.current], by_name, turns).label_map > 0
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
-            work = Work(working, clicks, options, volume, resources.saved.newest(request.get(IMAGE_ID_KEY)))
+            saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
+            work = Work(working, clicks, options, volume, saved)
             work.take_over_saved(resources.saved)
             work.reset()
             if lasso is not None:
                 work.take_over_lasso(lasso, predictor)
+            if by_name is not None:
+                work.states[clicks.current] = LabelState.found(named, predictor.slices.axis)
             refinements = {
                 name: self._refiner.refine(
                     work.state(name),
                     prompts,
                     predictor,
-                    follow=options.follow,
+                    follow=options.follow and by_name is None,
                     check=Watch(name, request.get(CONNECTION_KEY)),
                 )
                 for name, prompts in work.prompts.items()
             }
             work.commit(refinements)
         if clicks.is_label_map:
-            mask, names = self._label_map(work, clicks.current), resources.labels.indices
+            names = resources.labels.indices
+            mask = draw_label_map(work.states, names, volume.shape, on_top=clicks.current)
         else:
             mask, names = refinements[work.current].mask, {clicks.current or "segment": 1}
         return answer(mask, names, work, refinements, options, predictor.slices.axis, (begin, read, time.monotonic()))
 
-    def _label_map(self, work: Work, current: str | None) -> NDArray[np.uint8]:
-        """Draw all labels of the working mask into one map; where two overlap, the current one is on top."""
-        indices = self._resources.labels.indices
-        label_map = np.zeros(work.volume.shape, dtype=np.uint8, order=FILE_ORDER)
-        for name in sorted(work.states.keys() & indices.keys(), key=lambda name: (name == current, indices[name])):
-            label_map[work.states[name].mask.unpack()] = indices[name]
-        return label_map
+
+def draw_label_map(
+    states: Mapping[str, LabelState],
+    indices: Mapping[str, int],
+    shape: tuple[int, int, int],
+    *,
+    on_top: str | None = None,
+    below: Collection[str] = (),
+) -> NDArray[np.uint8]:
+    """Draw all labels of a working mask into one map.
+
+    Args:
+        states: name -> state; names that are not in ``indices`` are left out.
+        indices: the label set, name -> value.
+        shape: of the volume.
+        on_top: the label that covers all others.
+        below: labels that all others cover.
+    """
+    label_map = np.zeros(shape, dtype=np.uint8, order=FILE_ORDER)
+    order = sorted(states.keys() & indices.keys(), key=lambda n: (n == on_top, n not in below, indices[n]))
+    for name in order:
+        label_map[states[name].mask.unpack()] = indices[name]
+    return label_map
 
 
 class Watch:
@@ -287,12 +327,25 @@ def answer(
     Returns:
         The path of a temporary file, and the parameters of the response.
     """
+    return written(mask, work.volume, names, _described(work, refinements, work.volume, axis), options, times)
+
+
+def written(
+    mask: NDArray[Any],
+    volume: Volume,
+    names: Mapping[str, int],
+    params: dict[str, Any],
+    options: Options,
+    times: tuple[float, float, float],
+) -> tuple[str, dict[str, Any]]:
+    """Write a mask to a temporary file, and add to the parameters of the response what all answers have."""
     begin, read, inferred = times
     path = Path(_results.name) / f"{uuid.uuid4().hex}{options.extension}"
-    write_mask(mask, work.volume, path, compress=options.compress, dtype=options.dtype)
+    write_mask(mask, volume, path, compress=options.compress, dtype=options.dtype)
     end = time.monotonic()
-    params = _described(work, refinements, work.volume, axis)
-    params["label_names"] = dict(names)
+    if volume.frames > 1:
+        params["message"] = f"{params['message'].rstrip('.')}; in frame {volume.frame} of 0 to {volume.frames - 1}."
+    params |= {"label_names": dict(names), "frame": volume.frame, "frames": volume.frames}
     params["latencies"] = {
         "pre": round(read - begin, 2),
         "infer": round(inferred - read, 2),

@@ -39,6 +39,7 @@ class ScribblesInferTask(InferTask):
             config={
                 "extent": [resources.extent, *(extent for extent in EXTENTS if extent != resources.extent)],
                 "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
+                "frame": 0,
             },
         )
         self._resources = resources
@@ -64,7 +65,7 @@ class ScribblesInferTask(InferTask):
         begin = time.monotonic()
         resources = self._resources
         options = Options.from_request(request, resources.plane, resources.extent)
-        key = volume_key(Path(request["image"]))
+        key = volume_key(Path(request["image"]), options.frame)
         volume = resources.volumes.get(key)
         scribbles = Scribbles.from_request(request, resources.labels.indices, volume)
         predictor = resources.predictors.for_volume(volume, options.plane)
@@ -73,7 +74,8 @@ class ScribblesInferTask(InferTask):
         clicks = Clicks(label, {label: prompts}, False)
         read = time.monotonic()
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
-            work = Work(working, clicks, options, volume, resources.saved.newest(request.get(IMAGE_ID_KEY)))
+            saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
+            work = Work(working, clicks, options, volume, saved)
             work.take_over_saved(resources.saved)
             state = work.state(label)
             if scribbles.mask is not None:

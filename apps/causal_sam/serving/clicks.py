@@ -38,6 +38,7 @@ class Options:
         reset_state: forget what was clicked for the current label, if the last request was for it too.
         plane: which plane to segment.
         follow: go on from the prompted slices through the volume.
+        frame: which one of an image with several, counted from 0.
         only_slice: voxel index along the slice axis; what lies on other slices is left alone. None for no limit.
         extension: of the result file.
         compress: whether to compress it.
@@ -48,6 +49,7 @@ class Options:
     reset_state: bool
     plane: str
     follow: bool
+    frame: int
     only_slice: int | None
     extension: str
     compress: bool
@@ -79,6 +81,7 @@ class Options:
             reset_state=_flag(request, "reset_state"),
             plane=plane,
             follow=extent == VOLUME and only_slice is None,
+            frame=_frame(request.get("frame")),
             only_slice=only_slice,
             extension=extension,
             compress=_flag(request, "result_compress", default=True),
@@ -281,6 +284,19 @@ def _slice(value: Any) -> int | None:
     except (TypeError, ValueError):
         raise InputError(f"slice must be a voxel index, not {value!r}.") from None
     return index if index >= 0 else None
+
+
+def _frame(value: Any) -> int:
+    """A number, or its text: clients show it in a text field, which a user may leave empty."""
+    if value is None or value == "":
+        return 0
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number.is_integer():
+        raise InputError(f"frame must be a whole number, counted from 0, not {str(value)[:40]!r}.")
+    return int(number)
 
 
 def _flag(request: Mapping[str, Any], key: str, default: bool = False) -> bool:

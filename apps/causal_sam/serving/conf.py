@@ -22,7 +22,7 @@ from serving.labels import LabelSet
 
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
-_PATHS = frozenset({"checkpoint", "cache_dir"})
+_PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts"})
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class AppConf:
         labels: label set; None to take it from the data store.
         model: name in the model registry.
         checkpoint: weights to load instead of the model's own; None for these.
+        label_prompts: file of the labels that the model was taught; it may come later. None for none.
         plane: the plane that is segmented when a request does not say.
         extent: "volume" if a structure is followed from the prompted slices through the volume when a request does not
             say, "slice" if not.
@@ -48,6 +49,7 @@ class AppConf:
     labels: LabelSet | None = None
     model: str = "compact"
     checkpoint: Path | None = None
+    label_prompts: Path | None = None
     plane: str = "auto"
     extent: str = VOLUME
     device: str | None = None

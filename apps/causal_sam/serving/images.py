@@ -114,11 +114,15 @@ def _existing_upload(image: str) -> Path:
     return path
 
 
-VolumeKey = tuple[str, tuple[tuple[str, int, int], ...]]
+VolumeKey = tuple[str, int, tuple[tuple[str, int, int], ...]]
 
 
-def volume_key(path: Path) -> VolumeKey:
+def volume_key(path: Path, frame: int = 0) -> VolumeKey:
     """What changes whenever the image in a file or folder changes: its path with time and size of its files.
+
+    Args:
+        path: of the file or folder.
+        frame: which one of its frames; each is an image of its own.
 
     Raises:
         NotFoundError: there is no such file.
@@ -128,7 +132,7 @@ def volume_key(path: Path) -> VolumeKey:
         stats = [(entry.name, entry.stat()) for entry in files] if files is not None else [("", path.stat())]
     except OSError as error:
         raise NotFoundError(f"The image {path.name} cannot be read: {error.strerror}.") from error
-    return str(path), tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+    return str(path), frame, tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
 class VolumeCache:
@@ -147,14 +151,15 @@ class VolumeCache:
         """Return the volume of `volume_key`, reading it if it is not kept.
 
         Raises:
-            InputError: the file cannot be read as an image.
+            InputError: the file cannot be read as an image, or has no such frame.
         """
+        path, frame, _ = key
         with self._reading.hold(key):
             with self._lock:
                 kept = self._volumes.get(key)
             if kept is not None:
                 return kept
-            volume = read_volume(Path(key[0]))
+            volume = read_volume(path, frame)
             with self._lock:
                 if volume.array.nbytes <= self._volumes.maxsize:
                     self._volumes[key] = volume

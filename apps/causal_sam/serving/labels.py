@@ -11,6 +11,7 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError
+from causal_sam.text import LabelNames
 from serving.saved_labels import names_in_info
 
 BACKGROUND = "background"
@@ -31,7 +32,8 @@ ABDOMEN = (
 RESERVED = frozenset(
     (
         *("background", "client_id", "description", "device", "extent", "foreground", "image", "label", "label_info"),
-        *("label_tag", "lasso", "model", "output", "params", "plane", "reset", "reset_state", "roi", "save_label"),
+        *("frame", "label_tag", "lasso", "model", "organs", "output", "params", "plane", "reset", "reset_state", "roi"),
+        "save_label",
         *("selected_label_name", "session", "slice"),
     )
 )
@@ -60,6 +62,26 @@ class LabelSet:
             if name in RESERVED or name.startswith("result_"):
                 raise InputError(f"labels must not contain {name!r}: requests use that word for something else.")
         self.indices: dict[str, int] = {name: index for index, name in enumerate(self.names, start=1)}
+        self._spoken = LabelNames(self.names)
+
+    def resolve(self, text: str) -> str:
+        """Return the label that a person means by ``text``: "LK" and "Lt. renal" are the label "left kidney".
+
+        Raises:
+            InputError: it is none of the labels, or could be several of them.
+        """
+        found = self._spoken.resolve(text)
+        if found is not None:
+            return found.label
+        several = self._spoken.candidates(text)
+        if several:
+            raise InputError(f"{text[:40]!r} can mean {' or '.join(several)}: say which.")
+        raise InputError(f"There is no label {text[:40]!r}; this server has {', '.join(self.names)}.")
+
+    def known_as(self, text: str) -> str:
+        """The label that a person means by ``text``; ``text`` itself where it is none of them, or could be several."""
+        found = self._spoken.resolve(text)
+        return text if found is None else found.label
 
     @classmethod
     def from_conf(cls, value: str | Sequence[str] | Mapping[str, int]) -> LabelSet:

@@ -8,7 +8,7 @@ import threading
 from cachetools import LRUCache
 
 from causal_sam.imaging import Volume
-from causal_sam.prompting import EmbeddingCache, Predictor
+from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
 from causal_sam.sam.registry import load_model
 from serving.conf import AppConf
 
@@ -36,6 +36,8 @@ class PredictorPool:
             getsizeof=lambda predictor: predictor.slices.volume.array.nbytes,
         )
         self.computing = threading.BoundedSemaphore(conf.parallel)
+        self._taught: tuple[tuple[int, int], NamedLabels] | None = None
+        self._teaching = threading.Lock()
 
     def base(self) -> Predictor:
         """Load the model if this has not been done, and return a predictor without a volume.
@@ -51,6 +53,25 @@ class PredictorPool:
                 self._base = Predictor(model, cache, ahead=conf.encode_ahead)
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
+
+    def taught(self) -> NamedLabels | None:
+        """The labels that the model was taught, as they are in the file now; None if nothing was taught yet.
+
+        The file is read again when it changes, so that training needs no restart.
+
+        Raises:
+            CheckpointError: the file cannot be used.
+        """
+        path = self._conf.label_prompts
+        if path is None or not path.is_file():
+            return None
+        stat = path.stat()
+        version = (stat.st_mtime_ns, stat.st_size)
+        with self._teaching:
+            if self._taught is None or self._taught[0] != version:
+                self._taught = (version, NamedLabels.load(path, self.base().model))
+                logger.info("Taught labels: %s.", ", ".join(self._taught[1].taught.names))
+            return self._taught[1]
 
     def for_volume(self, volume: Volume, plane: str) -> Predictor:
         """Return the predictor of a volume.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.prompts import Prompts
 from serving.clicks import on_one_slice, slices_of
+from serving.turns import taking_turns
 from serving.working_masks import LabelState, PackedMask, SliceRecord
 
 
@@ -142,19 +143,13 @@ class Refiner:
             # Nothing says any longer that the structure is anywhere.
             return replace(state, followed=frozenset()), np.zeros_like(mask), ()
 
-        def between_slices(done: int) -> None:
-            check(done)
-            # A structure of hundreds of slices must not keep the others waiting for the model until its end.
-            self._computing.release()
-            self._computing.acquire()
-
         with self._computing:
             propagation = predictor.propagate(
                 anchors,
                 before=None if changed is None else mask,
                 changed=changed,
                 limits=limits,
-                check=between_slices,
+                check=taking_turns(self._computing, check),
             )
         mask = propagation.mask
         there = frozenset(np.flatnonzero(mask.any(axis=across)).tolist())

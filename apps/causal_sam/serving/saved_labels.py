@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
@@ -31,16 +31,22 @@ class SavedLabel:
         path: the label map.
         version: path, time and size of the file: another one means that a label was saved since.
         info: what the client said about it when saving.
+        is_final: a person accepted it.
     """
 
     path: Path
     version: tuple[str, int, int]
     info: Mapping[str, Any]
+    is_final: bool
 
 
 def is_on_grid(label: Volume, image: Volume) -> bool:
-    """Whether a label map has the voxels of an image."""
-    return label.shape == image.shape and np.allclose(label.affine, image.affine, atol=GRID_TOLERANCE_MM)
+    """Whether a label map has the voxels of an image; that of an image with several frames has but one."""
+    return (
+        label.frames == 1
+        and label.shape == image.shape
+        and np.allclose(label.affine, image.affine, atol=GRID_TOLERANCE_MM)
+    )
 
 
 def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
@@ -67,6 +73,13 @@ def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
         for name, value in pairs
         if isinstance(name, str) and name.strip() not in ("", "background") and str(value).isdigit() and int(value) > 0
     }
+
+
+def frame_in_info(info: Mapping[str, Any]) -> int | None:
+    """The frame that a label was made on, where the server put its own results; None if nothing says it."""
+    params = info.get("params")
+    frame = params.get("frame") if isinstance(params, dict) else None
+    return frame if isinstance(frame, int) else None
 
 
 def values_by_name(named: Mapping[str, int], present: Iterable[int]) -> dict[str, int]:
@@ -96,22 +109,30 @@ class SavedLabels:
         self._datastore = datastore
         self._indices = indices
 
-    def newest(self, image_id: str | None) -> SavedLabel | None:
-        """Return the label of an image that was saved last, whatever its tag; None if there is none."""
+    def newest(self, image_id: str | None, frame: int = 0) -> SavedLabel | None:
+        """Return the label of an image that was saved last; None if there is none.
+
+        One that a person accepted counts before all that a task saved, which may be newer and is no better for it.
+
+        Args:
+            image_id: of the data store.
+            frame: of the image. What the server saved itself says of which frame it is, what clients save is for all.
+        """
         # Other stores keep labels on a server and have no time for them.
         if image_id is None or not isinstance(self._datastore, LocalDatastore):
             return None
         found = []
         for tag in self._datastore.get_labels_by_image_id(image_id):
-            # The DICOMweb store answers with a download here; its own copy is what was saved through this server.
-            path = LocalDatastore.get_label_uri(self._datastore, image_id, tag)
+            path = self._datastore.get_label_uri(image_id, tag)
             try:
                 stat = os.stat(path)
             except OSError:
                 continue
             info = self._datastore.get_label_info(image_id, tag)
-            found.append(SavedLabel(Path(path), (path, stat.st_mtime_ns, stat.st_size), info))
-        return max(found, key=lambda label: label.version[1], default=None)
+            if frame_in_info(info) in (None, frame):
+                version = (path, stat.st_mtime_ns, stat.st_size)
+                found.append(SavedLabel(Path(path), version, info, tag == DefaultLabelTag.FINAL))
+        return max(found, key=lambda label: (label.is_final, label.version[1]), default=None)
 
     def masks(self, label: SavedLabel, volume: Volume) -> dict[str, NDArray[np.bool_]]:
         """Read the masks of a saved label; none if it cannot be read or is not on the grid of ``volume``.

@@ -110,6 +110,17 @@ class LabelState:
     slices: dict[int, SliceRecord] = field(default_factory=dict)
     followed: frozenset[int] | None = None
 
+    @classmethod
+    def found(cls, mask: NDArray[np.bool_], axis: int) -> LabelState:
+        """A label that was found by its name: clicks may change any of its slices, since nobody drew them.
+
+        Args:
+            mask: all slices.
+            axis: voxel axis perpendicular to the slices.
+        """
+        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        return cls(PackedMask.pack(mask), axis, {}, frozenset(there.tolist()))
+
     @property
     def nbytes(self) -> int:
         """Approximate memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +51,17 @@ class Case:
     labels: Mapping[int, str] | None = None
 
     def read(self) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
-        """Return the image and for each structure its mask, both in the image's voxel order.
+        """Return the image, or its first frame, and for each structure its mask, both in the image's voxel order.
 
         Raises:
-            InputError: a file cannot be read, or the two are not on the same grid.
+            InputError: a file cannot be read, the label map has several frames, or the two are not on the same grid.
         """
         volume = read_volume(self.image)
         if self.modality:
-            volume = Volume(volume.array, volume.affine, self.modality, volume.tags, volume.source)
+            volume = replace(volume, modality=self.modality)
         label = read_volume(self.label)
+        if label.frames > 1:
+            raise InputError(f"{self.label} has {label.frames} frames: a label map has one number for each voxel.")
         if label.shape != volume.shape or np.abs(label.affine - volume.affine).max() > SAME_GRID_MM:
             raise InputError(
                 f"{self.label} is not on the grid of {self.image} (shapes {label.shape} and {volume.shape}): "

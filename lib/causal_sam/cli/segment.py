@@ -54,6 +54,9 @@ def segment(
     plane: Annotated[
         str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
     ] = "auto",
+    frame: Annotated[
+        int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
+    ] = 0,
     extent: Annotated[
         Extent, typer.Option(help="The prompted slices alone, or the whole structure, followed from them.")
     ] = Extent.VOLUME,
@@ -74,7 +77,7 @@ def segment(
     from causal_sam.imaging import read_volume, slice_axis, write_mask
     from causal_sam.prompting.prompts import Prompts
 
-    volume = read_volume(image)
+    volume = read_volume(image, frame)
     # Before the model is loaded, or even downloaded: mistakes should cost no time.
     Prompts.checked(volume.shape, foreground, background, limits).slices(slice_axis(volume, plane), {})
 
@@ -96,6 +99,8 @@ def segment(
         "output": str(output),
         "label": label,
         "model": model,
+        "frame": volume.frame,
+        "frames": volume.frames,
         "axis": "ijk"[prediction.axis],
         "slices": sorted({*prediction.slices, *_slices_with(mask, prediction.axis)}),
         "voxels": voxels,
@@ -158,9 +163,10 @@ def parse_numbers(text: str, option: str, count: int) -> list[float]:
 
 def _in_words(report: dict) -> str:
     seconds = report["seconds"]
+    in_frame = f", in frame {report['frame']} of 0 to {report['frames'] - 1}" if report["frames"] > 1 else ""
     return (
         f"{report['label']}: {report['volume_ml']} ml ({report['voxels']} voxels) "
-        f"on {report['axis']} = {', '.join(map(str, report['slices']))}\n"
+        f"on {report['axis']} = {', '.join(map(str, report['slices']))}{in_frame}\n"
         f"predicted IoU {report['predicted_iou']}, {seconds['total']} s, of which {seconds['predict']} s to predict\n"
         f"written to {report['output']}"
     )

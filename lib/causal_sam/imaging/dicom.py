@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
 from causal_sam.errors import InputError
+from causal_sam.imaging.dicom_frames import FRAME_TAGS, has_frames, read_frames
+from causal_sam.imaging.dicom_geometry import numbers, pixel_spacing, slice_normal, slice_thickness, sorted_stacks
 from causal_sam.imaging.itk import to_volume
-from causal_sam.imaging.volume import Volume
+from causal_sam.imaging.volume import Volume, check_frame
 
 # How the image was made. Only these leave the header: no name, date or identifier of a patient has its place in them.
 ACQUISITION_TAGS = (
@@ -43,38 +45,37 @@ _GRID_TAGS = (
     "Columns",
     "ImageOrientationPatient",
     "ImagePositionPatient",
+    "ImagerPixelSpacing",
     "InstanceNumber",
     "Modality",
-    "NumberOfFrames",
+    "NominalScannedPixelSpacing",
+    "PhotometricInterpretation",
+    "PixelSpacing",
     "RescaleIntercept",
     "RescaleSlope",
     "Rows",
-    "SamplesPerPixel",
     "SeriesInstanceUID",
+    "SliceThickness",
+    *FRAME_TAGS,
 )
-# Slice distances may differ by this share of the usual one: headers are rounded, missing slices double it.
-SLICE_DISTANCE_TOLERANCE = 0.25
-# Components of unit vectors that differ by more than this (about 0.06 degrees) are not the same direction.
-ORIENTATION_TOLERANCE = 1e-3
-# Slices nearer to each other than this (mm) are at the same place.
-SAME_PLACE_MM = 1e-3
 
 
-def read_dicom(path: Path) -> Volume:
+def read_dicom(path: Path, frame: int = 0) -> Volume:
     """Read one DICOM image, or a folder that holds the images of one series.
 
     Args:
-        path: a single-frame file, or a folder (not its sub folders). Files in the folder that are not DICOM, or are
-            DICOM objects without pixels, are left out.
+        path: a file, or a folder (not its sub folders). Files in the folder that are not DICOM, or are DICOM objects
+            without pixels, are left out.
+        frame: which one, where several images lie at each place: points in time, or sequences.
 
     Returns:
         The volume with modality and acquisition tags; i runs along the columns, j along the rows, and k along the
-        slices in the direction of the cross product of the two. Voxels are in the units of the modality, Hounsfield
-        units for CT.
+        slices: those of a series in the direction of the cross product of the two, those of a file in its own order.
+        Voxels are in the units of the modality, Hounsfield units for CT; of a colour picture they are its luminance.
 
     Raises:
         InputError: no DICOM image, a damaged one, several series in a folder, slices that are missing, doubled, not
-            parallel or of different size, several frames in a file, or more than one number for each voxel.
+            parallel or of different size, no such frame, or frames that do not say where they lie.
     """
     if path.is_file():
         headers = {path: _header(path)}
@@ -82,33 +83,45 @@ def read_dicom(path: Path) -> Volume:
             raise InputError(f"{path.name} is a DICOM object without an image.")
     else:
         headers = _headers_in(path)
-    first = next(iter(headers.values()))
-    for file, header in headers.items():
-        if int(header.get("SamplesPerPixel", 1)) != 1:
-            raise InputError(f"{file.name} holds a colour picture; it must be an image with one number for each voxel.")
-        if int(header.get("NumberOfFrames") or 1) != 1:
-            raise InputError(
-                f"{file.name} holds {header.NumberOfFrames} frames; give single-frame files or a NIfTI file."
-            )
-    files = [str(file) for file in (_sorted_slices(headers, path) if len(headers) > 1 else headers)]
+    file, first = next(iter(headers.items()))
+    if has_frames(first) and len(headers) == 1:
+        volume = read_frames(file, first, frame)
+    else:
+        stacks = _sorted_slices(headers, path) if len(headers) > 1 else [[file]]
+        check_frame(frame, len(stacks), path)
+        image = _read_slices(stacks[frame], headers, path)
+        volume = replace(to_volume(image, path), frame=frame, frames=len(stacks))
+    modality = str(first.get("Modality", ""))
+    if modality == "CT" and not _is_grey(first):
+        modality = ""  # a picture of a CT: its numbers are no Hounsfield units
+    return replace(volume, modality=modality, tags=_acquisition_tags(first), source=path)
+
+
+def _is_grey(header: pydicom.Dataset) -> bool:
+    return str(header.get("PhotometricInterpretation", "MONOCHROME2")).startswith("MONOCHROME")
+
+
+def _read_slices(files: list[Path], headers: dict[Path, pydicom.Dataset], path: Path) -> sitk.Image:
+    """Decode single-frame files as one image."""
+    first = headers[files[0]]
     reader = sitk.ImageSeriesReader() if len(files) > 1 else sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     if len(files) > 1:
-        reader.SetFileNames(files)
-        if len({(header.get("RescaleSlope"), header.get("RescaleIntercept")) for header in headers.values()}) > 1:
+        reader.SetFileNames([str(file) for file in files])
+        if len({(headers[file].get("RescaleSlope"), headers[file].get("RescaleIntercept")) for file in files}) > 1:
             # ITK gives all slices the type that the first one needs, and would round the others.
             reader.SetOutputPixelType(sitk.sitkFloat64)
     else:
-        reader.SetFileName(files[0])
+        reader.SetFileName(str(files[0]))
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"The pixels of {path.name} cannot be decoded: the DICOM data are damaged.") from error
-    thickness = first.get("SliceThickness")
-    if len(files) == 1 and isinstance(thickness, float) and thickness > 0:
-        # GDCM knows no distance of slices here and says 1 mm, which would make volumes in ml wrong.
-        image.SetSpacing((*image.GetSpacing()[:2], thickness))
-    return to_volume(image, modality=str(first.get("Modality", "")), tags=_acquisition_tags(first), source=path)
+    # Of radiographs GDCM knows the spacing on the detector alone, and of one slice not how thick it is.
+    between_rows, between_columns = pixel_spacing(first) or (1.0, 1.0)
+    thickness = image.GetSpacing()[2] if len(files) > 1 else slice_thickness(first)
+    image.SetSpacing((between_columns, between_rows, thickness))
+    return image
 
 
 def _header(file: Path) -> pydicom.Dataset:
@@ -154,54 +167,31 @@ def _headers_in(folder: Path) -> dict[Path, pydicom.Dataset]:
     return headers
 
 
-def _sorted_slices(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[Path]:
-    """Files along the normal of the slices; refuses a series that is no even stack, for ITK would bend it into one."""
+def _sorted_slices(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[list[Path]]:
+    """Files along the normal of the slices, for each point in time.
+
+    A series that is no even stack is refused, for ITK would bend it into one.
+    """
+    for file, header in headers.items():
+        if has_frames(header):
+            raise InputError(f"{file.name} holds several frames and lies beside other files: give that file alone.")
     sizes = sorted({(int(header.Rows), int(header.Columns)) for header in headers.values()})
     if len(sizes) > 1:
         (a, b), (c, d) = sizes[:2]
         raise InputError(
             f"The slices in {folder.name} differ in size ({a} x {b} and {c} x {d}): they are no 3D series."
         )
-    orientations = np.array([_numbers(header, "ImageOrientationPatient", 6, file) for file, header in headers.items()])
-    if np.abs(orientations - orientations[0]).max() > ORIENTATION_TOLERANCE:
-        raise InputError(f"The slices in {folder.name} are not parallel: they are no 3D series.")
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
-    positions = np.array([_numbers(h, "ImagePositionPatient", 3, file) for file, h in headers.items()]) @ normal
-    order = np.argsort(positions)
-    _check_distances(positions[order], folder)
+    if len({_is_grey(header) for header in headers.values()}) > 1:
+        raise InputError(f"The slices in {folder.name} are grey and coloured: they are no 3D series.")
+    orientations, positions = (
+        [numbers(header.get(keyword), keyword, count, file.name) for file, header in headers.items()]
+        for keyword, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3))
+    )
+    along = np.array(positions) @ slice_normal(orientations, folder.name)
+    # Scanners number the images of a place in the order of time, whichever of the two they count first.
+    order = [header.get("InstanceNumber") or 0 for header in headers.values()]
     files = list(headers)
-    return [files[n] for n in order]
-
-
-def _numbers(header: pydicom.Dataset, keyword: str, count: int, file: Path) -> NDArray[np.float64]:
-    try:
-        numbers = np.array(header.get(keyword), dtype=np.float64)
-    except (ValueError, TypeError):
-        numbers = np.array(np.nan)
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise InputError(
-            f"{file.name} has no valid {keyword}: it must be {count} numbers that say where the slice lies."
-        )
-    return numbers
-
-
-def _check_distances(positions: NDArray[np.float64], folder: Path) -> None:
-    """Refuse missing and doubled slices; ``positions`` are sorted, in mm along the normal."""
-    distances = np.diff(positions)
-    same = np.flatnonzero(distances < SAME_PLACE_MM)
-    if same.size:
-        raise InputError(
-            f"{folder.name} has several slices at the same place ({positions[same[0]]:.2f} mm along the normal): "
-            "they are no 3D series."
-        )
-    usual = float(np.percentile(distances, 50, method="lower"))
-    wrong = np.flatnonzero(np.abs(distances - usual) > SLICE_DISTANCE_TOLERANCE * usual)
-    if wrong.size:
-        before, after = positions[wrong[0]], positions[wrong[0] + 1]
-        raise InputError(
-            f"{folder.name} is not evenly spaced: {after - before:.2f} mm lie between the slices at {before:.2f} and "
-            f"{after:.2f} mm, {usual:.2f} mm elsewhere; a slice is missing."
-        )
+    return [[files[index] for index in stack] for stack in sorted_stacks(along, order, folder.name)]
 
 
 def _acquisition_tags(header: pydicom.Dataset) -> dict[str, str | float]:

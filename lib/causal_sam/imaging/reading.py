@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,16 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from causal_sam.errors import InputError, NotFoundError
+from causal_sam.imaging.colour import luminance
 from causal_sam.imaging.dicom import read_dicom
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.itk import to_volume
-from causal_sam.imaging.volume import Volume
+from causal_sam.imaging.volume import Volume, check_frame
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -27,40 +30,48 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # wrong voxel is no air.
 CT_BELOW = -200.0
 CT_SHARE = 1e-3
-NOT_SPATIAL = "it must be a 2D or 3D image with one number for each voxel"
+NOT_SPATIAL = "it must be a 2D or 3D image, or frames of one, with one number for each voxel"
+# What an axis of an NRRD file that holds colours calls itself; any other axis outside of space holds frames.
+NRRD_COLOURS = ("RGB-color", "RGBA-color")
+COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
-def read_volume(path: Path | str) -> Volume:
+def read_volume(path: Path | str, frame: int = 0) -> Volume:
     """Read an image or a label map.
 
-    Formats: NIfTI, NRRD and MetaImage by extension, PNG and other grey pictures, and DICOM: a folder with the files of
-    one series, or one file. Voxel indices are those that ITK, and so 3D Slicer, OHIF and MONAI Label, use for the
-    same file: i runs along the columns and k along the slices of a DICOM series.
+    Formats: NIfTI, NRRD and MetaImage by extension, PNG and other pictures, and DICOM: a folder with the files of one
+    series, or one file. Voxel indices are those that ITK, and so 3D Slicer, OHIF and MONAI Label, use for the same
+    file: i runs along the columns and k along the slices of a DICOM series.
+
+    A file or series may hold several frames, which are points in time, MR sequences, or other numbers of each voxel:
+    a fourth axis, vectors, several DICOM images at each place, the pages of a TIFF. One of them is read, on the grid
+    that all have. Colours, where the file calls them so, become their luminance.
 
     NIfTI, NRRD and MetaImage do not say their modality: it is "CT" if a thousandth of the finite voxels or
     more lies below -200 (air, in Hounsfield units), else unknown ("").
 
     Args:
         path: file or folder.
+        frame: which one, counted from 0.
 
     Raises:
         NotFoundError: there is nothing at ``path``.
-        InputError: the file is broken, not of a known format, or not a 2D or 3D image of single numbers (4D, RGB);
-            the folder holds no DICOM series, several, or one with a slice missing.
+        InputError: the file is broken, not of a known format, or not a 2D or 3D image; it has no such frame; the
+            folder holds no DICOM series, several, or one with a slice missing.
     """
     path = Path(path)
     if not path.exists():
         raise NotFoundError(f"There is no file or folder {path.name}.")
     name = path.name.lower()
     if path.is_dir():
-        return read_dicom(path)
+        return read_dicom(path, frame)
     if name.endswith(NIFTI):
-        return _read_nifti(path)
+        return _read_nifti(path, frame)
     if name.endswith(ITK):
-        return _read_itk(path)
+        return _read_itk(path, frame)
     if name.endswith(PICTURES):
-        return _read_picture(path)
-    return read_dicom(path)
+        return _read_picture(path, frame)
+    return read_dicom(path, frame)
 
 
 def _guess_modality(array: NDArray) -> str:
@@ -68,16 +79,23 @@ def _guess_modality(array: NDArray) -> str:
     return "CT" if finite.size and (finite < CT_BELOW).mean() >= CT_SHARE else ""
 
 
-def _read_nifti(path: Path) -> Volume:
+def _read_nifti(path: Path, frame: int) -> Volume:
     try:
         image = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)
+        # Vectors lie along the fifth axis.
+        frame_axes = image.shape[3:]
+        frames = math.prod(frame_axes)
+        if len(image.shape) < 2 or frames != max(frame_axes, default=1):
+            raise InputError(f"{path.name} has shape {image.shape}; {NOT_SPATIAL}.")
+        check_frame(frame, frames, path)
+        # Of a compressed file too, no more than the frame is kept in memory.
+        array = np.asanyarray(image.dataobj[(..., *(frame if size > 1 else 0 for size in frame_axes))])
+    except InputError:
+        raise
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
         raise InputError(f"{path.name} is not a readable NIfTI file ({_reason(error, path)}).") from error
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or array.dtype.fields is not None:
-        raise InputError(f"{path.name} has shape {array.shape} and type {array.dtype}; {NOT_SPATIAL}.")
+    if array.dtype.fields is not None:
+        array = luminance(structured_to_unstructured(array))
     if array.ndim == 2:
         array = array[..., None]
     if array.dtype == np.float64:  # what nibabel makes of integers with a slope
@@ -87,41 +105,65 @@ def _read_nifti(path: Path) -> Volume:
         # Nothing says where the patient is. ITK's convention, because the viewers draw with it: columns run to the
         # left, rows to posterior, from the origin.
         affine = RAS_LPS @ np.diag([*image.header["pixdim"][1:4], 1.0])
-    return Volume(array, affine, modality=_guess_modality(array), source=path)
+    return Volume(array, affine, modality=_guess_modality(array), source=path, frame=frame, frames=frames)
 
 
-def _read_itk(path: Path) -> Volume:
+def _read_itk(path: Path, frame: int) -> Volume:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        image = sitk.ReadImage(str(path))
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        # The two parts of a complex number are no frames; such voxels are refused.
+        numbers = 1 if reader.GetPixelID() in COMPLEX else reader.GetNumberOfComponents()
+        is_colour = "NRRD_kinds[pixel]" in reader.GetMetaDataKeys() and (
+            reader.GetMetaData("NRRD_kinds[pixel]") in NRRD_COLOURS
+        )
+        frames = (1 if is_colour else numbers) * math.prod(size[3:])
+        if len(size) not in (2, 3, 4) or (len(size) == 4 and size[3] not in (1, frames)):
+            raise InputError(f"{path.name} has {len(size)} axes and {numbers} numbers for each voxel; {NOT_SPATIAL}.")
+        check_frame(frame, frames, path)
+        if len(size) == 4:
+            reader.SetExtractIndex((0, 0, 0, frame if size[3] > 1 else 0))
+            reader.SetExtractSize((*size[:3], 0))
+        image = reader.Execute()
     except RuntimeError as error:
+        if "domain axes" in str(error):
+            raise InputError(
+                f"{path.name} has an axis outside of space that the viewers cannot read either: its kind must be list."
+            ) from error
         raise InputError(
             f"{path.name} is not a readable image: it is damaged, or not of the format it is named by."
         ) from error
-    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
-        raise InputError(
-            f"{path.name} has {image.GetDimension()} axes and {image.GetNumberOfComponentsPerPixel()} numbers for each "
-            f"voxel; {NOT_SPATIAL}."
-        )
-    volume = to_volume(image, source=path)
-    return replace(volume, modality=_guess_modality(volume.array))
+    if numbers > 1 and not is_colour:
+        image = sitk.VectorIndexSelectionCast(image, frame)
+    volume = to_volume(image, path)
+    return replace(volume, modality=_guess_modality(volume.array), frame=frame, frames=frames)
 
 
-def _read_picture(path: Path) -> Volume:
+def _read_picture(path: Path, frame: int) -> Volume:
     try:
         with Image.open(path) as picture:
             frames = getattr(picture, "n_frames", 1)
-            # A palette's numbers are no intensities: its colours are.
-            pixels = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
+            check_frame(frame, frames, path)
+            picture.seek(frame)
+            pixels = _pixels(picture)
+    except InputError:
+        raise
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path.name} is not a readable picture ({_reason(error, path)}).") from error
-    if frames > 1:
-        raise InputError(f"{path.name} holds {frames} pictures; it must hold one.")
-    if pixels.ndim == 3 and pixels.shape[2] >= 3 and (pixels[..., :3] == pixels[..., :1]).all():
-        pixels = pixels[..., 0]  # grey, saved as colour
-    if pixels.ndim != 2:
-        raise InputError(f"{path.name} is a colour picture; {NOT_SPATIAL}.")
     # Shown as a radiograph is: columns run to the patient's left, rows downwards; a pixel counts as 1 mm.
-    return Volume(pixels.T[..., None], RAS_LPS, source=path)
+    return Volume(pixels.T[..., None], RAS_LPS, source=path, frame=frame, frames=frames)
+
+
+def _pixels(picture: Image.Image) -> NDArray:
+    """Rows x columns of grey values; opacity does not count."""
+    if picture.mode == "LA":
+        picture = picture.getchannel("L")
+    # A palette's numbers are no intensities: its colours are.
+    if len(picture.getbands()) == 1 and picture.mode != "P":
+        return np.asarray(picture)
+    return luminance(np.asarray(picture.convert("RGB")))
 
 
 def _reason(error: BaseException, path: Path) -> str:

@@ -19,6 +19,22 @@ from causal_sam.errors import InputError
 SMALLEST_VOXEL_MM3 = 1e-9
 
 
+def check_frame(frame: int, frames: int, path: Path) -> None:
+    """Look whether a file has a frame.
+
+    Args:
+        frame: counted from 0.
+        frames: how many there are.
+        path: of the file.
+
+    Raises:
+        InputError: it has no such frame.
+    """
+    if not 0 <= frame < frames:
+        has = "one frame: frame must be 0" if frames == 1 else f"{frames} frames: frame must be in 0..{frames - 1}"
+        raise InputError(f"{path.name} has {has}, not {frame}.")
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An image or label map on its grid.
@@ -31,6 +47,8 @@ class Volume:
         modality: DICOM code such as "CT" or "MR"; "" when unknown.
         tags: acquisition tags by DICOM keyword, such as ``KVP`` or ``MagneticFieldStrength``; never patient data.
         source: where it was read from.
+        frame: which one it is of the frames in its file, counted from 0: points in time, or channels.
+        frames: how many there are.
 
     Raises:
         InputError: the array is not a 3D array of real numbers or has no finite voxel, or the affine is not an
@@ -42,6 +60,8 @@ class Volume:
     modality: str = ""
     tags: Mapping[str, str | float] = field(default_factory=dict)
     source: Path | None = None
+    frame: int = 0
+    frames: int = 1
 
     def __post_init__(self) -> None:
         name = f" of {self.source.name}" if self.source is not None else ""

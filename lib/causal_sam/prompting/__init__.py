@@ -1,8 +1,17 @@
 """From clicks and boxes on a volume to masks, with the embeddings kept between clicks."""
 
 from causal_sam.prompting.cache import EmbeddingCache
+from causal_sam.prompting.named import NamedLabels, NamedPrediction
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.propagation import Propagation
 
-__all__ = ["EmbeddingCache", "Prediction", "Predictor", "Propagation", "SlicePrediction"]
+__all__ = [
+    "EmbeddingCache",
+    "NamedLabels",
+    "NamedPrediction",
+    "Prediction",
+    "Predictor",
+    "Propagation",
+    "SlicePrediction",
+]

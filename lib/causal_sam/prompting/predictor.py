@@ -16,6 +16,7 @@ from causal_sam.imaging import Volume
 from causal_sam.prompting.ahead import AheadWorker
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.named import NamedLabels, NamedPrediction, segment_named
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.prompts import Prompts, checked_previous
 from causal_sam.prompting.propagation import Followed, Propagation, Propagator
@@ -180,6 +181,23 @@ class Predictor:
                 return self._follow(slices, index, mask)
 
         return Propagator(slices.frame, follow, check).propagate(anchors, before, changed, limits)
+
+    def predict_named(
+        self, names: Sequence[str], labels: NamedLabels, check: Callable[[int], object] = lambda done: None
+    ) -> NamedPrediction:
+        """Segment the whole volume by label names.
+
+        Args:
+            names: taught labels, each once.
+            labels: what the model was taught.
+            check: called before each slice with the number of slices done; what it raises ends the work.
+
+        Raises:
+            InputError: no volume is set, or a label was never taught.
+        """
+        slices = self._current().slices
+        with self._worker.foreground():
+            return segment_named(self._encoder, slices, names, labels, check)
 
     def wait_ahead(self, timeout: float | None = None) -> bool:
         """Wait for the work ahead; return False if it is not done after ``timeout`` seconds."""

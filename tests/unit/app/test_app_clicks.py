@@ -91,8 +91,20 @@ def test_structures_are_followed_when_asked(request_: dict, default: str, follow
 
 
 @pytest.mark.parametrize(
+    ("value", "frame"), [(None, 0), ("", 0), (0, 0), (3, 3), ("3", 3), (" 3 ", 3), (3.0, 3), ("3.0", 3), (-1, -1)]
+)
+def test_the_frame_is_a_number_or_its_text(value: object, frame: int) -> None:
+    assert Options.from_request({"frame": value}, "auto", "volume").frame == frame
+
+
+@pytest.mark.parametrize(
     ("request_", "word"),
     [
+        ({"frame": "first"}, "frame must be a whole number"),
+        ({"frame": 1.5}, "frame must be a whole number"),
+        ({"frame": [1]}, "frame must be a whole number"),
+        ({"frame": True}, "frame must be a whole number"),
+        ({"frame": "inf"}, "frame must be a whole number"),
         ({"reset": "perhaps"}, "true or false"),
         ({"slice": "top"}, "voxel index"),
         ({"plane": "x"}, "plane must be"),

@@ -85,6 +85,21 @@ def test_volumes_are_read_once_until_the_file_changes(studies: Path, store: Loca
     assert small.get(volume_key(path)) is not small.get(volume_key(path))
 
 
+def test_frames_are_images_of_their_own(tmp_path: Path) -> None:
+    array = np.arange(4 * 4 * 4 * 3, dtype=np.int16).reshape(4, 4, 4, 3)
+    path = write(tmp_path / "cine.nii.gz", array)
+    cache = VolumeCache(10**6)
+    keys = [volume_key(path, frame) for frame in range(3)]
+    assert len(set(keys)) == 3
+    assert volume_key(path) == keys[0]
+    volumes = [cache.get(key) for key in keys]
+    for frame, volume in enumerate(volumes):
+        np.testing.assert_array_equal(volume.array, array[..., frame])
+        assert cache.get(keys[frame]) is volume
+    with pytest.raises(InputError, match=r"frame must be in 0\.\.2, not 3"):
+        cache.get(volume_key(path, 3))
+
+
 def test_what_cannot_be_read(studies: Path, store: LocalDatastore) -> None:
     with pytest.raises(NotFoundError):
         volume_key(studies / "nobody.nii.gz")
@@ -138,6 +153,22 @@ def test_the_newest_saved_label_and_its_masks(store: LocalDatastore, studies: Pa
     masks = saved.masks(second, volume)
     assert not masks["cyst"].any()  # named and without voxels: erased
     np.testing.assert_array_equal(masks["liver"], array == 2)
+
+
+def test_a_label_of_one_frame_is_not_taken_for_another(store: LocalDatastore, studies: Path, tmp_path: Path) -> None:
+    saved = SavedLabels(store, {"liver": 1})
+    array = np.ones((4, 4, 4), np.uint8)
+    path = write(tmp_path / "a.nii.gz", array)
+    store.save_label("ct", str(path), "original", {"params": {"label_names": {"liver": 1}, "frame": 1}})
+    assert saved.newest("ct", 0) is None
+    cine = write(tmp_path / "cine.nii.gz", np.ones((4, 4, 4, 2), np.int16))
+    assert list(saved.masks(saved.newest("ct", 1), read_volume(cine, 1))) == ["liver"]
+
+    store.save_label("ct", str(path), "final", {"label_info": [{"name": "liver"}]})
+    for frame in (0, 1):  # a client does not say which it was
+        assert saved.newest("ct", frame).path.parent.name == "final"
+    store.save_label("ct", str(cine), "final", {})
+    assert saved.masks(saved.newest("ct"), read_volume(cine)) == {}  # no label map has several frames
 
 
 def test_labels_on_another_grid_or_unreadable_are_not_used(

@@ -85,6 +85,20 @@ def test_other_grid_is_refused(tmp_path, image, label):
         read_cases(tmp_path)[0].read()
 
 
+def test_frames(tmp_path, image, label):
+    """As in Decathlon: an image of several sequences, and one label map."""
+    write(tmp_path / "p1.nii.gz", np.stack([image, image + 100], axis=-1))
+    write(tmp_path / "p1_seg.nii.gz", label)
+    (case,) = read_cases(tmp_path)
+    volume, structures = case.read()
+    assert (volume.frame, volume.frames) == (0, 2)
+    assert np.array_equal(volume.array, image)
+    assert np.array_equal(structures["label 1"], label == 1)
+    write(tmp_path / "p1_seg.nii.gz", np.stack([label, label], axis=-1))
+    with pytest.raises(InputError, match="has 2 frames: a label map has one number for each voxel"):
+        case.read()
+
+
 def test_wrong_folders(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         read_cases(tmp_path / "nowhere")

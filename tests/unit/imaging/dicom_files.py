@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ComprehensiveSRStorage, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
+from scipy.spatial.transform import Rotation
 
 PATIENT = {
     "PatientName": "Doe^Jane",
@@ -22,11 +31,29 @@ PATIENT = {
     "PatientComments": "Jane was late",
 }
 
+# Directions of columns i, rows j and slices k in RAS+, right-handed as DICOM's own are in LPS+.
+AXIAL = np.diag([-1.0, -1.0, 1.0])
+CORONAL = np.array([[-1.0, 0, 0], [0, 0, -1], [0, -1, 0]])
+SAGITTAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+OBLIQUE = Rotation.from_euler("xyz", (20, -15, 35), degrees=True).as_matrix() @ AXIAL
+SERIES = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL, "oblique": OBLIQUE}
+
+
+def make_affine(directions: NDArray[np.float64] = AXIAL) -> NDArray[np.float64]:
+    """RAS+ grid with voxels of 0.75 x 1.5 x 4 mm."""
+    affine = np.eye(4)
+    affine[:3, :3] = directions * (0.75, 1.5, 4.0)
+    affine[:3, 3] = (10.5, -20.25, 300.0)
+    return affine
+
 
 def write_dicom(path: Path, pixels: NDArray[np.integer], **elements: Any) -> None:
-    """Write one image; ``pixels`` are rows x columns (x 3), as stored; ``elements`` go into the header by keyword."""
+    """Write one image; ``pixels`` are rows x columns (x 3), as stored; ``elements`` go into the header by keyword.
+
+    Of several frames ``pixels`` are frames x rows x columns (x 3), with ``NumberOfFrames`` among the elements.
+    """
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPClassUID = elements.get("SOPClassUID", CTImageStorage)
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
@@ -34,7 +61,7 @@ def write_dicom(path: Path, pixels: NDArray[np.integer], **elements: Any) -> Non
     header.SOPClassUID, header.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     header.Modality = "CT"
     header.SeriesInstanceUID = header.StudyInstanceUID = "1.2.3.4"
-    header.Rows, header.Columns = pixels.shape[:2]
+    header.Rows, header.Columns = pixels.shape[1:3] if "NumberOfFrames" in elements else pixels.shape[:2]
     header.SamplesPerPixel = 1
     header.PhotometricInterpretation = "MONOCHROME2"
     header.BitsAllocated = header.BitsStored = 16
@@ -54,7 +81,9 @@ def write_series(
     names: list[str] | None = None,
     **elements: Any,
 ) -> list[Path]:
-    """Write slices k of an (I, J, K) array of stored values; i runs along the columns, ``affine`` is RAS+ millimetre.
+    """Write slices k of an (I, J, K) or (I, J, K, 3) array of stored values.
+
+    The index i runs along the columns; ``affine`` is RAS+ millimetre.
 
     Returns:
         The files in the order of k; ``names`` gives their names in that order.
@@ -67,7 +96,7 @@ def write_series(
         path = folder / (names[k] if names else f"{k:03d}.dcm")
         write_dicom(
             path,
-            array[:, :, k].T,
+            array[:, :, k].swapaxes(0, 1),
             ImageOrientationPatient=[*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1])],
             ImagePositionPatient=list((lps @ [0, 0, k, 1])[:3]),
             PixelSpacing=[spacing[1], spacing[0]],
@@ -77,6 +106,81 @@ def write_series(
         )
         files.append(path)
     return files
+
+
+def dataset(**elements: Any) -> Dataset:
+    """A DICOM data set with these elements."""
+    made = Dataset()
+    for keyword, value in elements.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def write_enhanced(
+    path: Path,
+    array: NDArray[np.integer],
+    affine: NDArray[np.float64],
+    *,
+    order: list[tuple[int, int]] | None = None,
+    dimensions: bool = True,
+    rescale: dict[tuple[int, int], tuple[float, float]] | tuple[float, float] | None = None,
+    **elements: Any,
+) -> list[Dataset]:
+    """Write an (I, J, K, T) array of stored values as one enhanced multi-frame file; ``affine`` is RAS+ millimetre.
+
+    Args:
+        path: of the file.
+        array: T are points in time.
+        affine: of each of them.
+        order: (k, t) of the frames in the file; by default t runs slowest.
+        dimensions: let each frame say which slice and which point in time it is.
+        rescale: slope and intercept, of all frames or of each.
+        elements: of the header.
+
+    Returns:
+        The functional groups of the frames.
+    """
+    order = order or [(k, t) for t in range(array.shape[3]) for k in range(array.shape[2])]
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))
+    shared = dataset(
+        PlaneOrientationSequence=[
+            dataset(ImageOrientationPatient=[*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1])])
+        ],
+        PixelMeasuresSequence=[dataset(PixelSpacing=[spacing[1], spacing[0]], SliceThickness=spacing[2])],
+    )
+    if isinstance(rescale, tuple):
+        shared.PixelValueTransformationSequence = [_rescaling(*rescale)]
+    groups = []
+    for k, t in order:
+        group = dataset(PlanePositionSequence=[dataset(ImagePositionPatient=list((lps @ [0, 0, k, 1])[:3]))])
+        if dimensions:
+            group.FrameContentSequence = [dataset(DimensionIndexValues=[1, t + 1, k + 1])]
+        if isinstance(rescale, dict):
+            group.PixelValueTransformationSequence = [_rescaling(*rescale[k, t])]
+        groups.append(group)
+    if dimensions:
+        pointers = ("StackID", "TemporalPositionIndex", "InStackPositionNumber")
+        elements["DimensionIndexSequence"] = [dataset(DimensionIndexPointer=tag_for_keyword(p)) for p in pointers]
+    write_dicom(
+        path,
+        np.stack([array[:, :, k, t].T for k, t in order]),
+        **{"SOPClassUID": EnhancedMRImageStorage, "Modality": "MR", "NumberOfFrames": len(order)} | elements,
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+    return groups
+
+
+def _rescaling(slope: float, intercept: float) -> Dataset:
+    return dataset(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="US")
+
+
+def rewrite(path: Path, change: Callable[[FileDataset], None]) -> None:
+    """Change a file's header in place."""
+    header = pydicom.dcmread(path)
+    change(header)
+    header.save_as(path)
 
 
 def write_report(path: Path) -> None:

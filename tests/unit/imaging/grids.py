@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import SimpleITK as sitk
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from numpy.typing import NDArray
@@ -49,6 +50,16 @@ def positions(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArr
     """(I, J, K, 3) places of the voxels in mm, RAS+."""
     index = np.moveaxis(np.indices(shape), 0, -1)
     return index @ affine[:3, :3].T + affine[:3, 3]
+
+
+def to_itk(volume: Volume) -> sitk.Image:
+    """By ITK's own means: LPS, directions apart from spacing."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    image.SetSpacing(volume.spacing)
+    image.SetDirection((lps[:3, :3] / volume.spacing).ravel())
+    image.SetOrigin(lps[:3, 3])
+    return image
 
 
 @st.composite

@@ -8,34 +8,37 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from scipy.spatial.transform import Rotation
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForPresentation,
+    XRayAngiographicImageStorage,
+)
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
 from causal_sam.imaging.dicom import ACQUISITION_TAGS
 
-from .dicom_files import PATIENT, write_dicom, write_report, write_series
+from .dicom_files import (
+    CORONAL,
+    OBLIQUE,
+    PATIENT,
+    SAGITTAL,
+    SERIES,
+    make_affine,
+    rewrite,
+    write_dicom,
+    write_report,
+    write_series,
+)
 from .grids import positions
 
 SHAPE = (6, 5, 4)
-# Directions of columns i, rows j and slices k in RAS+, right-handed as DICOM's own are in LPS+.
-AXIAL = np.diag([-1.0, -1.0, 1.0])
-CORONAL = np.array([[-1.0, 0, 0], [0, 0, -1], [0, -1, 0]])
-SAGITTAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-OBLIQUE = Rotation.from_euler("xyz", (20, -15, 35), degrees=True).as_matrix() @ AXIAL
-SERIES = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL, "oblique": OBLIQUE}
 
 
 @pytest.fixture
 def array() -> np.ndarray:
     return np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
-
-
-def make_affine(directions: np.ndarray = AXIAL) -> np.ndarray:
-    affine = np.eye(4)
-    affine[:3, :3] = directions * (0.75, 1.5, 4.0)
-    affine[:3, 3] = (10.5, -20.25, 300.0)
-    return affine
 
 
 @pytest.mark.parametrize("directions", SERIES.values(), ids=SERIES)
@@ -109,6 +112,66 @@ def test_a_file_without_extension_and_without_geometry(array, tmp_path):
     assert volume.modality == "DX"
     assert np.array_equal(volume.array, array[:, :, :1])
     assert volume.spacing == (1, 1, 1)
+
+
+RADIOGRAPHS = [
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForPresentation,
+    XRayAngiographicImageStorage,
+]
+SPACINGS = {
+    "in the patient": ({"PixelSpacing": [1.5, 0.75]}, (0.75, 1.5)),
+    "on the detector": ({"ImagerPixelSpacing": [0.3, 0.2]}, (0.2, 0.3)),
+    "calibrated": ({"PixelSpacing": [1.5, 0.75], "ImagerPixelSpacing": [0.3, 0.2]}, (0.75, 1.5)),
+    "of the film": ({"NominalScannedPixelSpacing": [0.3, 0.2]}, (0.2, 0.3)),
+    "not valid": ({"PixelSpacing": [0, 0], "ImagerPixelSpacing": [0.3, 0.2]}, (0.2, 0.3)),
+    "not given": ({}, (1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("kind", RADIOGRAPHS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(("elements", "spacing"), SPACINGS.values(), ids=SPACINGS)
+def test_radiographs_without_orientation(kind, elements, spacing, array, tmp_path):
+    write_dicom(tmp_path / "x.dcm", array[:, :, 0].T, Modality="DX", SOPClassUID=kind, **elements)
+    volume = read_volume(tmp_path / "x.dcm")
+    assert np.array_equal(volume.array, array[:, :, :1])
+    np.testing.assert_allclose(volume.affine, np.diag([-spacing[0], -spacing[1], 1.0, 1.0]))
+
+
+def test_monochrome_1_is_turned_to_bright_on_dark(array, tmp_path):
+    stored = (array[:, :, 0].T + 1000).astype(np.uint16)
+    bits = {"BitsStored": 12, "HighBit": 11}
+    write_dicom(tmp_path / "x.dcm", stored, Modality="CR", PhotometricInterpretation="MONOCHROME1", **bits)
+    assert np.array_equal(read_volume(tmp_path / "x.dcm").array[:, :, 0].T, 4095 - stored)
+
+
+def write_times(folder, array, affine, instance):
+    """One file for each slice and point in time, numbered by ``instance(k, t)``."""
+    for t in range(array.shape[3]):
+        files = write_series(folder, array[..., t], affine, names=[f"{k}-{t}" for k in range(array.shape[2])])
+        for k, file in enumerate(files):
+            rewrite(file, lambda header, k=k, t=t: setattr(header, "InstanceNumber", instance(k, t)))
+
+
+@pytest.mark.parametrize("directions", SERIES.values(), ids=SERIES)
+@pytest.mark.parametrize("instance", [lambda k, t: 1 + k + 4 * t, lambda k, t: 1 + t + 3 * (3 - k)])
+def test_a_series_of_several_points_in_time(directions, instance, array, tmp_path):
+    array = np.stack([array, array + 1, array + 2], axis=-1)
+    write_times(tmp_path / "series", array, make_affine(directions), instance)
+    for t in range(3):
+        volume = read_volume(tmp_path / "series", t)
+        assert (volume.frame, volume.frames) == (t, 3)
+        assert np.array_equal(volume.array, array[..., t])
+        np.testing.assert_allclose(volume.affine, make_affine(directions), atol=1e-4)
+    with pytest.raises(InputError, match=r"^series has 3 frames: frame must be in 0\.\.2, not 3\.$"):
+        read_volume(tmp_path / "series", 3)
+
+
+def test_a_series_with_a_point_in_time_missing_somewhere(array, tmp_path):
+    write_times(tmp_path / "series", np.stack([array, array], axis=-1), make_affine(), lambda k, t: 1 + k + 4 * t)
+    (tmp_path / "series" / "1-1").unlink()
+    assert "several slices at the same place (300.00 mm" in refusal(tmp_path / "series")
 
 
 def test_only_acquisition_tags_leave_the_header(array, tmp_path):
@@ -234,12 +297,6 @@ def test_a_damaged_position(array, tmp_path):
     assert "000.dcm has no valid ImagePositionPatient: it must be 3 numbers" in refusal(tmp_path / "series")
 
 
-def test_what_is_not_one_number_for_each_voxel(array, tmp_path):
-    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
-    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
-    write_dicom(tmp_path / "colour.dcm", np.zeros((5, 6, 3), np.uint8), **colour, **bits)
-    assert "colour picture" in refusal(tmp_path / "colour.dcm")
-    write_dicom(tmp_path / "film.dcm", np.zeros((5, 6, 2), np.uint16), NumberOfFrames=2)
-    assert "holds 2 frames" in refusal(tmp_path / "film.dcm")
+def test_what_holds_no_image(tmp_path):
     write_report(tmp_path / "report.dcm")
     assert "report.dcm is a DICOM object without an image." in refusal(tmp_path / "report.dcm")

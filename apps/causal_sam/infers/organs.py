@@ -1,0 +1,140 @@
+"""The automatic task: label names in, or none for all that were taught, a label map out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import PLANES, Volume
+from causal_sam.prompting import NamedLabels, NamedPrediction
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
+from serving.clicks import Clicks, Options
+from serving.images import volume_key
+from serving.turns import taking_turns
+from serving.working_masks import LabelState
+
+NAMES_KEY = "organs"
+NOTHING_TAUGHT = (
+    "No label has been taught to this server yet: save labels, train with training/train_labels.py, and start the "
+    "server with --conf label_prompts FILE."
+)
+
+
+class OrgansInferTask(InferTask):
+    """Segments labels by their names in the whole volume, without clicks.
+
+    The masks become the client's working masks of these labels, so that clicks correct them. The answer holds the other
+    labels of the working mask too, as the user left them: OHIF shows it in place of all that it had.
+
+    Args:
+        resources: shared with the other tasks.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        super().__init__(
+            type=InferType.SEGMENTATION,
+            labels=dict(resources.labels.indices),
+            dimension=3,
+            description="Segment structures in CT or MR by their names, those that this site has taught",
+            config={
+                NAMES_KEY: "",
+                "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
+                "frame": 0,
+            },
+        )
+        self._resources = resources
+
+    def is_valid(self) -> bool:
+        """Whether clients may see the task: always; what was not taught is said in the answer."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Answer one request.
+
+        Args:
+            request: the client's parameters, with the image's path and what the app added. ``organs`` names labels,
+                separated by commas, in any spelling; empty for all.
+
+        Returns:
+            The path of a temporary file with the label map, and the parameters of the response.
+
+        Raises:
+            InputError: the image cannot be used, or none of the labels was taught. The working mask is as it was.
+            ClientGoneError: the client went away meanwhile; the same holds.
+        """
+        begin = time.monotonic()
+        resources = self._resources
+        options = Options.from_request(request, resources.plane, resources.extent)
+        taught = resources.predictors.taught()
+        if taught is None:
+            raise InputError(NOTHING_TAUGHT)
+        wanted = self._wanted(request.get(NAMES_KEY))
+        asked = [name for name in wanted if taught.find(name) is not None]
+        untaught = [name for name in wanted if name not in asked]
+        if not asked:
+            raise InputError(_never_taught(untaught, taught))
+        key = volume_key(Path(request["image"]), options.frame)
+        volume = resources.volumes.get(key)
+        predictor = resources.predictors.for_volume(volume, options.plane)
+        read = time.monotonic()
+        watch = Watch("the labels", request.get(CONNECTION_KEY))
+        with resources.predictors.computing:
+            prediction = predictor.predict_named(asked, taught, taking_turns(resources.predictors.computing, watch))
+        with resources.working.open((key, request.get(CLIENT_KEY))) as working:
+            saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
+            work = Work(working, Clicks(None, {}, True), options, volume, saved)
+            work.take_over_saved(resources.saved)
+            for value, name in enumerate(asked, start=1):
+                work.states[name] = LabelState.found(prediction.label_map == value, predictor.slices.axis)
+            work.commit({})
+        # What the user made is on top of what was found without them.
+        mask = draw_label_map(work.states, resources.labels.indices, volume.shape, below=asked)
+        described = _described(prediction, asked, untaught, volume)
+        times = (begin, read, time.monotonic())
+        return written(mask, volume, resources.labels.indices, described, options, times)
+
+    def _wanted(self, text: Any) -> list[str]:
+        """Labels of the label set that a request names; all of them if it names none.
+
+        Raises:
+            InputError: a name is no label of the server.
+        """
+        labels = self._resources.labels
+        if text is None or text == "":
+            return list(labels.names)
+        if not isinstance(text, str):
+            raise InputError(f"{NAMES_KEY} must be label names separated by commas, not {str(text)[:40]!r}.")
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        return list(dict.fromkeys(labels.resolve(name) for name in names))
+
+
+def _never_taught(names: Sequence[str], taught: NamedLabels) -> str:
+    are = "was" if len(names) == 1 else "were"
+    return f"{', '.join(names)} {are} never taught; this server was taught {', '.join(taught.taught.names)}."
+
+
+def _described(
+    prediction: NamedPrediction, asked: Sequence[str], untaught: Sequence[str], volume: Volume
+) -> dict[str, Any]:
+    counts = np.bincount(prediction.label_map.ravel(order="K"), minlength=len(asked) + 1)
+    labels = {
+        name: {
+            "volume_ml": round(float(counts[value]) * volume.voxel_ml, 3),
+            "predicted_iou": round(prediction.predicted_iou[name], 4) if name in prediction.predicted_iou else None,
+        }
+        for value, name in enumerate(asked, start=1)
+    }
+    found = [f"{name}: {label['volume_ml']:.1f} ml" for name, label in labels.items() if label["volume_ml"]]
+    missing = [name for name, label in labels.items() if not label["volume_ml"]]
+    said = found or ["nothing was found"]
+    if missing and found:
+        said.append(f"not found: {', '.join(missing)}")
+    if untaught:
+        said.append(f"never taught, so left out: {', '.join(untaught)}")
+    return {"labels": labels, "untaught": list(untaught), "message": "; ".join(said) + "."}

@@ -1,0 +1,121 @@
+"""Codes of structures: what a label's name means in SNOMED CT, as the segments of a DICOM SEG have to say.
+
+The table of names and codes is DICOM's own, as pydicom has it: the structures in the context groups of `GROUPS`, each
+under its keyword ("InferiorVenaCava" is found by "inferior vena cava" and by "inferior_vena_cava"). `SYNONYMS` adds
+what people call them otherwise. "left" and "right", before or behind the name, become a modifier where DICOM has no
+structure of the whole name. A lesion may have an organ before it ("liver lesion"), which becomes its region. Any other
+name is a "Tissue"; the name itself is the segment's label in any case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+TISSUE = codes.cid7150.Tissue
+ABNORMAL = codes.cid7150.MorphologicallyAbnormalStructure
+# DICOM's groups of structures (PS3.16), and the category of each group.
+GROUPS = (
+    (codes.cid7192, codes.cid7150.AnatomicalStructure),
+    (codes.cid7194, ABNORMAL),
+    (codes.cid7191, TISSUE),
+    (codes.cid7193, codes.cid7150.PhysicalObject),
+    (codes.cid7197, codes.cid7150.BodySubstance),
+)
+# In lower case and in the singular -> DICOM's keyword.
+SYNONYMS = {
+    "adrenal": "AdrenalGland",
+    "fat": "BodyFat",
+    "gall bladder": "Gallbladder",
+    "haemorrhage": "Hemorrhage",
+    "ivc": "InferiorVenaCava",
+    "large bowel": "LargeIntestine",
+    "lung lower lobe": "LowerLobeOfLung",
+    "lung upper lobe": "UpperLobeOfLung",
+    "metastasis": "NeoplasmSecondary",
+    "oedema": "Edema",
+    "oesophagus": "Esophagus",
+    "small bowel": "SmallIntestine",
+    "thyroid gland": "Thyroid",
+    "tumor": "Neoplasm",
+    "tumour": "Neoplasm",
+    "urinary bladder": "Bladder",
+}
+# In none of the groups, yet the name of what has no diagnosis so far.
+LESION = "lesion"
+SIDES = {"left": codes.cid244.Left, "right": codes.cid244.Right}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A coded structure.
+
+    Attributes:
+        code: what it is.
+        category: what kind of thing that is.
+        side: of the patient; None where the code says it, or the name does not.
+    """
+
+    code: Code
+    category: Code
+    side: Code | None = None
+
+
+def segment_codes(name: str) -> dict[str, dict[str, str]]:
+    """Return the codes of a segment: for each of DICOM's code sequences its one item, in the form of dcmqi's metadata.
+
+    >>> [code["CodeMeaning"] for code in segment_codes("left kidney").values()]
+    ['Anatomical Structure', 'Kidney', 'Left']
+
+    Args:
+        name: of a label.
+    """
+    words = re.sub(r"[\W_]+", " ", name).lower().split()
+    structure, organ = _find(words), None
+    for start in range(1, len(words)):
+        lesion, place = _find(words[start:]), _find(words[:start])
+        # Other words before a lesion may well say that there is none.
+        if structure is None and lesion is not None and lesion.category == ABNORMAL and place is not None:
+            structure, organ = lesion, place
+    structure = structure or Structure(TISSUE, TISSUE)
+    sequences = {
+        "SegmentedPropertyCategoryCodeSequence": structure.category,
+        "SegmentedPropertyTypeCodeSequence": structure.code,
+        "SegmentedPropertyTypeModifierCodeSequence": structure.side,
+        "AnatomicRegionSequence": organ and organ.code,
+        "AnatomicRegionModifierSequence": organ and organ.side,
+    }
+    return {
+        sequence: {
+            "CodeValue": code.value,
+            "CodingSchemeDesignator": code.scheme_designator,
+            "CodeMeaning": code.meaning,
+        }
+        for sequence, code in sequences.items()
+        if code is not None
+    }
+
+
+def _find(words: Sequence[str]) -> Structure | None:
+    found = _find_without_side(words)
+    for side, rest in ((words[0], words[1:]), (words[-1], words[:-1])) if words else ():
+        if found is None and side in SIDES and (structure := _find_without_side(rest)) is not None:
+            found = replace(structure, side=SIDES[side])
+    return found
+
+
+def _find_without_side(words: Sequence[str]) -> Structure | None:
+    plural = " ".join(words)
+    for phrase in (plural, plural.removesuffix("s")):
+        if phrase == LESION:
+            return Structure(codes.SCT.Lesion, ABNORMAL)
+        keyword = SYNONYMS.get(phrase) or "".join(word.capitalize() for word in phrase.split())
+        for group, category in GROUPS:
+            # pydicom has no keywords as such for what is in a group twice, with different codes.
+            if (code := getattr(group, keyword, None)) is not None:
+                return Structure(code, category)
+    return None

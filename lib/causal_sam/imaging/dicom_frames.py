@@ -1,0 +1,191 @@
+"""DICOM files of several frames: slices of a volume, points in time, or both.
+
+Enhanced CT and MR say for each frame where it lies, in functional groups. The frames of other files, such as cine
+ultrasound, angiography and secondary captures, lie all at the same place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import MutableSequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from pydicom.dataset import FileMetaDataset
+from pydicom.pixel_data_handlers.util import get_expected_length
+from pydicom.tag import Tag
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from causal_sam.errors import InputError
+from causal_sam.imaging.colour import luminance
+from causal_sam.imaging.dicom_geometry import (
+    numbers,
+    pixel_spacing,
+    slice_normal,
+    slice_thickness,
+    sorted_stacks,
+)
+from causal_sam.imaging.directions import RAS_LPS
+from causal_sam.imaging.volume import Volume, check_frame
+
+# Header elements that this needs.
+FRAME_TAGS = (
+    "DimensionIndexSequence",
+    "FrameIncrementPointer",
+    "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
+    "SharedFunctionalGroupsSequence",
+)
+# Dimensions that say which slice a frame is, and not when or how it was made.
+_DIMENSIONS_IN_SPACE = frozenset(Tag(keyword) for keyword in ("ImagePositionPatient", "InStackPositionNumber"))
+# What says that frames lie at different places, in other ways than CT and MR.
+_OTHER_PLACES = frozenset(Tag(keyword) for keyword in ("SliceVector", "GridFrameOffsetVector"))
+_OTHER_GROUPS = ("PlanePositionVolumeSequence", "PlanePositionSlideSequence")
+_PIXEL_GROUPS = (0x0028, 0x7FE0)
+
+
+def has_frames(header: pydicom.Dataset) -> bool:
+    """Whether a file must be read by `read_frames`."""
+    return int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
+
+
+def read_frames(file: Path, header: pydicom.Dataset, frame: int) -> Volume:
+    """Read a volume from a file of several frames.
+
+    Args:
+        file: the file.
+        header: what is in it under `FRAME_TAGS`, and the elements that place an image.
+        frame: which point in time or which sequence, where several lie at the same place.
+
+    Returns:
+        The voxels in the units of the modality, or the luminance of colours, on their grid; k runs along the slices
+        in the direction that the file has them in.
+
+    Raises:
+        InputError: there is no such frame; the slices are missing, doubled or not parallel; it is not said where they
+            lie; the file is damaged, or a segmentation.
+    """
+    if header.get("Modality") == "SEG":
+        raise InputError(f"{file.name} is a segmentation; give the image that it belongs to.")
+    stacks = _stacks(header, file.name)
+    check_frame(frame, len(stacks), file)
+    stack = stacks[frame]
+    pixels = _decoded(file)[stack]
+    pixels = luminance(pixels) if pixels.ndim == 4 else _rescaled(pixels, header, stack)
+    affine = RAS_LPS @ _lps(header, stack, file.name)
+    return Volume(pixels.T, affine, source=file, frame=frame, frames=len(stacks))
+
+
+def _stacks(header: pydicom.Dataset, name: str) -> list[list[int]]:
+    """For each point in time the frames of the volume, in the order of its slices."""
+    count = int(header.get("NumberOfFrames") or 1)
+    groups = [*header.get("PerFrameFunctionalGroupsSequence", []), *header.get("SharedFunctionalGroupsSequence", [])]
+    if not any("PlanePositionSequence" in group for group in groups):
+        pointers = _listed(header.get("FrameIncrementPointer"))
+        if _OTHER_PLACES.intersection(pointers) or any(key in group for group in groups for key in _OTHER_GROUPS):
+            raise InputError(
+                f"{name} does not say where its frames lie as CT and MR do; give single-frame files or a NIfTI file."
+            )
+        return [[index] for index in range(count)]
+    normal = slice_normal([_orientation(header, index, name) for index in range(count)], name)
+    along = np.array([_position(header, index, name) for index in range(count)]) @ normal
+    stacks = sorted_stacks(along, [(*_time(header, index), index) for index in range(count)], name)
+    # ITK, and so the viewers, count the slices as the file does.
+    return [stack[::-1] for stack in stacks] if along[-1] < along[0] else stacks
+
+
+def _group(header: pydicom.Dataset, index: int, sequence: str) -> pydicom.Dataset:
+    """The functional group of a frame, that of all frames, or, in a file without such groups, the header itself."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence", [])[index : index + 1]
+    for groups in (*per_frame, *header.get("SharedFunctionalGroupsSequence", [])):
+        if groups.get(sequence):
+            return groups[sequence][0]
+    return header
+
+
+def _orientation(header: pydicom.Dataset, index: int, name: str) -> NDArray[np.float64]:
+    orientation = _group(header, index, "PlaneOrientationSequence").get("ImageOrientationPatient")
+    return numbers(orientation, "ImageOrientationPatient", 6, name)
+
+
+def _position(header: pydicom.Dataset, index: int, name: str) -> NDArray[np.float64]:
+    position = _group(header, index, "PlanePositionSequence").get("ImagePositionPatient")
+    return numbers(position, "ImagePositionPatient", 3, name)
+
+
+def _time(header: pydicom.Dataset, index: int) -> tuple[int, ...]:
+    """What the file's own dimensions say about a frame, without those that say which slice it is."""
+    pointers = [item.get("DimensionIndexPointer") for item in header.get("DimensionIndexSequence", [])]
+    values = _listed(_group(header, index, "FrameContentSequence").get("DimensionIndexValues"))
+    return tuple(value for pointer, value in zip(pointers, values, strict=False) if pointer not in _DIMENSIONS_IN_SPACE)
+
+
+def _listed(value: Any) -> list[Any]:
+    """What an element holds, whether it is one value, several or none."""
+    if isinstance(value, MutableSequence):
+        return list(value)
+    return [] if value is None else [value]
+
+
+def _lps(header: pydicom.Dataset, stack: list[int], name: str) -> NDArray[np.float64]:
+    """Affine of a stack, voxel index -> LPS+ millimetre; what nothing says is as ITK has it: axial, 1 mm."""
+    first = stack[0]
+    orientation = _group(header, first, "PlaneOrientationSequence").get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)
+    rows, columns = np.reshape(numbers(orientation, "ImageOrientationPatient", 6, name), (2, 3))
+    measures = _group(header, first, "PixelMeasuresSequence")
+    between_rows, between_columns = pixel_spacing(measures) or pixel_spacing(header) or (1.0, 1.0)
+    position = _group(header, first, "PlanePositionSequence").get("ImagePositionPatient") or (0, 0, 0)
+    lps = np.eye(4)
+    lps[:3, 0] = rows * between_columns
+    lps[:3, 1] = columns * between_rows
+    lps[:3, 3] = numbers(position, "ImagePositionPatient", 3, name)
+    if len(stack) > 1:
+        lps[:3, 2] = (_position(header, stack[-1], name) - lps[:3, 3]) / (len(stack) - 1)
+    else:
+        lps[:3, 2] = np.cross(rows, columns) * slice_thickness(measures)
+    return lps
+
+
+def _decoded(file: Path) -> NDArray[np.generic]:
+    """Pixels as they are stored, or red, green and blue: (frames, rows, columns) or (frames, rows, columns, 3)."""
+    try:
+        whole = pydicom.dcmread(file)
+        # Of a file that was cut off pydicom returns what is there, and GDCM would fill up the rest.
+        if not whole.file_meta.TransferSyntaxUID.is_compressed and len(whole.PixelData) < get_expected_length(whole):
+            raise ValueError("the file was cut off")
+        # GDCM refuses frames that all lie at one place, and knows just one slope for all. It gets the pixels alone.
+        bare = pydicom.Dataset()
+        for group in _PIXEL_GROUPS:
+            bare.update(whole.group_dataset(group))
+        for keyword in ("RescaleSlope", "RescaleIntercept"):
+            bare.pop(keyword, None)
+        bare.file_meta = FileMetaDataset()
+        bare.file_meta.TransferSyntaxUID = whole.file_meta.TransferSyntaxUID
+        bare.SOPClassUID = bare.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+        bare.SOPInstanceUID = bare.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        bare.is_little_endian, bare.is_implicit_VR = whole.is_little_endian, whole.is_implicit_VR
+        with tempfile.TemporaryDirectory(prefix="causal-sam-frames-") as folder:
+            copy = Path(folder) / "pixels.dcm"
+            pydicom.dcmwrite(copy, bare, write_like_original=False)
+            decoded = sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO"))
+    except (RuntimeError, OSError, EOFError, ValueError, AttributeError) as error:
+        raise InputError(f"The pixels of {file.name} cannot be decoded: the DICOM data are damaged.") from error
+    return decoded
+
+
+def _rescaled(pixels: NDArray[np.generic], header: pydicom.Dataset, stack: list[int]) -> NDArray[np.generic]:
+    """Stored values (slices, rows, columns) in the units of the modality; each frame has its own slope."""
+    groups = [_group(header, index, "PixelValueTransformationSequence") for index in stack]
+    slopes, intercepts = (
+        np.array([float(default if group.get(keyword) is None else group.get(keyword)) for group in groups])
+        for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+    )
+    if (slopes == 1).all() and (intercepts == 0).all():
+        return pixels
+    values = pixels * slopes[:, None, None] + intercepts[:, None, None]
+    is_whole = all((part % 1 == 0).all() for part in (slopes, intercepts))
+    return values.astype(np.int32) if is_whole else values

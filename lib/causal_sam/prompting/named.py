@@ -1,0 +1,174 @@
+"""Label names in, a label map out: automatic segmentation with what a site has taught the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from causal_sam.errors import CheckpointError, InputError
+from causal_sam.imaging import FILE_ORDER
+from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt
+from causal_sam.text import TextEncoder, canonical, load_text_encoder
+
+# Names whose draft is nowhere more likely than this are not on the slice: the decoder is not asked.
+LEAST_LIKELY = 0.1
+# Components smaller than this share of the largest one of their label are false positives.
+LEAST_SHARE = 0.05
+MOST_LABELS = 254
+
+
+class NamedLabels:
+    """The labels that a model was taught, to be prompted by name.
+
+    Args:
+        prompt: trained.
+        taught: what it was trained on.
+        encoder: the text encoder that it was trained with.
+
+    Raises:
+        CheckpointError: the text encoder is another one.
+    """
+
+    def __init__(self, prompt: LabelPrompt, taught: TaughtLabels, encoder: TextEncoder) -> None:
+        if encoder.fingerprint != taught.text_fingerprint:
+            raise CheckpointError(
+                f"The labels were taught with the text encoder {taught.text_encoder}, whose weights are not those of "
+                f"{encoder.name}: train them again with this one."
+            )
+        self.taught = taught
+        self._prompt = prompt
+        self._encoder = encoder
+        self._by_meaning = {canonical(name): name for name in taught.names}
+
+    @classmethod
+    def load(cls, path: Path, model: CausalSam) -> NamedLabels:
+        """Read what was taught to a model from a file.
+
+        Raises:
+            CheckpointError: it cannot be used with this model, or its text encoder is not there.
+        """
+        prompt, taught = load_label_prompt(path, model)
+        return cls(prompt, taught, load_text_encoder(taught.text_encoder))
+
+    def find(self, name: str) -> str | None:
+        """The taught label that a name means, whatever its spelling; None if it was never taught."""
+        return self._by_meaning.get(canonical(name))
+
+    def vectors(self, names: Sequence[str]) -> Tensor:
+        """NxD vectors of names, the same for all names of one structure."""
+        return name_vectors(names, self._encoder)
+
+    @torch.inference_mode()
+    def prompts(self, model: CausalSam, embedding: Embedding, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens Nx1xC and drafts Nx1xLxL of names on one slice; see `LabelPrompt`."""
+        position = model.sam.prompt_encoder.get_dense_pe()
+        tokens, drafts = self._prompt(embedding, position, self.vectors(names).to(model.device), model.mask_size)
+        return tokens, drafts[0, :, None]
+
+
+def name_vectors(names: Sequence[str], encoder: TextEncoder) -> Tensor:
+    """Unit vectors NxD of label names: of what the names mean, so that synonyms have the same one."""
+    return encoder.encode([canonical(name) for name in names])
+
+
+@dataclass(frozen=True)
+class NamedPrediction:
+    """Answer for a list of label names.
+
+    Attributes:
+        label_map: uint8 in the file's voxel order: the position of the label's name in the list, counted from 1.
+        predicted_iou: name -> the model's own estimate, the mean over the slices with the label; only of those found.
+    """
+
+    label_map: NDArray[np.uint8]
+    predicted_iou: dict[str, float]
+
+
+def segment_named(
+    encoder: SliceEncoder,
+    slices: VolumeSlices,
+    names: Sequence[str],
+    labels: NamedLabels,
+    check: Callable[[int], object] = lambda done: None,
+) -> NamedPrediction:
+    """Segment all slices of a volume by label names; where two labels claim a voxel, the more probable one has it.
+
+    Args:
+        encoder: of the slices.
+        slices: whole.
+        names: taught labels, each once.
+        labels: what was taught.
+        check: called before each slice with the number of slices done; what it raises ends the work.
+
+    Raises:
+        InputError: a name was never taught, or there is none or too many.
+    """
+    if not 1 <= len(names) <= MOST_LABELS:
+        raise InputError(f"1 to {MOST_LABELS} labels can be segmented at a time, not {len(names)}.")
+    unknown = [name for name in names if labels.find(name) is None]
+    if unknown:
+        raise InputError(
+            f"{', '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} never taught; taught are "
+            f"{', '.join(labels.taught.names) or 'none'}."
+        )
+    frame = slices.frame
+    label_map = np.zeros(slices.volume.shape, np.uint8, order=FILE_ORDER)
+    ious: dict[int, list[float]] = {n: [] for n in range(len(names))}
+    for index in range(frame.count):
+        check(index)
+        found = _segment_slice(encoder, slices, index, names, labels)
+        if found is None:
+            continue
+        here, estimates = found
+        frame.insert(here, label_map, index)
+        for n, iou in estimates.items():
+            ious[n].append(iou)
+    for n in range(len(names)):
+        _drop_small_parts(label_map, n + 1)
+    present = np.flatnonzero(np.bincount(label_map.ravel(order="K"), minlength=len(names) + 1)[1:])
+    return NamedPrediction(label_map, {names[n]: float(np.mean(ious[n])) for n in present.tolist()})
+
+
+@torch.inference_mode()
+def _segment_slice(
+    encoder: SliceEncoder, slices: VolumeSlices, index: int, names: Sequence[str], labels: NamedLabels
+) -> tuple[NDArray[np.uint8], dict[int, float]] | None:
+    """Label map of one slice (rows, columns), canonical, and the estimated IoU of each label on it."""
+    model = encoder.model
+    embedding = encoder.embedding(slices, index).to(model.device)
+    tokens, drafts = labels.prompts(model, embedding, names)
+    likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > LEAST_LIKELY).flatten()
+    if not len(likely):
+        return None
+    decoded = model.decode(embedding, tokens=tokens[likely], mask_logits=drafts[likely])
+    logits = np.stack([slices.logits(one[0]) for one in decoded.logits.float().cpu()])
+    best = logits.argmax(axis=0)
+    inside = np.take_along_axis(logits, best[None], axis=0)[0] > 0
+    values = (likely.cpu().numpy() + 1).astype(np.uint8)
+    here = np.where(inside, values[best], 0).astype(np.uint8)
+    shown = np.unique(best[inside]).tolist()
+    return here, {int(likely[n]): float(decoded.iou[n, 0]) for n in shown}
+
+
+def _drop_small_parts(label_map: NDArray[np.uint8], value: int) -> None:
+    """Remove the components of a label that are far smaller than its largest one, in place."""
+    found = ndimage.find_objects((label_map == value).view(np.uint8))
+    if not found:
+        return
+    part = label_map[found[0]]
+    components, count = ndimage.label(part == value, structure=np.ones((3, 3, 3)))
+    if count > 1:
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0
+        part[(sizes < LEAST_SHARE * sizes.max())[components] & (components > 0)] = 0

@@ -1,0 +1,189 @@
+"""Labels by their names: as OHIF's and Slicer's automatic segmentation, as a prompt, and for all unlabelled images."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import requests
+import torch
+
+from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging import Volume
+from causal_sam.learning.teaching import LabelTeacher, lessons_of
+from causal_sam.prompting.named import name_vectors
+from causal_sam.sam import load_model
+from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt, save_label_prompt
+from causal_sam.text import load_text_encoder
+
+from .images import Phantom, make_phantom
+from .server import REQUEST_SECONDS, Server, running_server
+
+pytestmark = pytest.mark.integration
+
+MODEL = "causal_sam_organs"
+LABELS = {"liver": 1, "spleen": 2, "right kidney": 3}
+TAUGHT = ("liver", "spleen")
+STEPS = 80
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    """A file of the labels that were taught on the made-up image, in a few seconds."""
+    torch.manual_seed(0)
+    model, encoder = load_model("compact", device="cpu"), load_text_encoder()
+    prompt = LabelPrompt(encoder.dimension, model.sam.prompt_encoder.embed_dim)
+    volume = Volume(phantom.array, phantom.affine, modality="CT")
+    lessons = lessons_of(volume, phantom.organs, TAUGHT, model.image_size)
+    teacher = LabelTeacher(model, prompt, name_vectors(TAUGHT, encoder))
+    for step in range(STEPS):
+        teacher.set_learning_rate(3e-3 * (1 - step / STEPS))
+        loss = teacher.step(lessons[step % 2 :: 5])
+    assert loss < 1
+    said = TaughtLabels(
+        TAUGHT, encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, {}
+    )
+    path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
+    save_label_prompt(path, prompt, said)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    """Three images of the same anatomy with other noise, one of them accepted already, and a broken one."""
+    folder = tmp_path_factory.mktemp("cases")
+    for seed, name in enumerate(("one", "two", "accepted"), start=1):
+        image = nibabel.Nifti1Image(make_phantom(seed=seed).array, phantom.affine)
+        nibabel.save(image, folder / f"{name}.nii.gz")
+    (folder / "broken.nii.gz").write_bytes((folder / "one.nii.gz").read_bytes()[:2000])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teaching_server(cases: Path, taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    conf = {"labels": ",".join(LABELS), "extent": "slice", "label_prompts": str(taught)}
+    with running_server(cases, tmp_path_factory.mktemp("teaching"), conf) as started:
+        yield started
+
+
+def scores(mask: np.ndarray, phantom: Phantom) -> dict[str, float]:
+    return {name: dice(mask == LABELS[name], organ) for name, organ in phantom.organs.items()}
+
+
+def test_clients_list_it_as_automatic_segmentation(teaching_server: Server) -> None:
+    task = teaching_server.info()["models"][MODEL]
+    assert task["type"] == "segmentation"
+    assert task["labels"] == LABELS
+    assert task["config"]["organs"] == ""
+
+
+def test_ohif_gets_all_taught_labels_under_their_values(teaching_server: Server, phantom: Phantom) -> None:
+    # OHIF sends what the options dialog shows, and keys that earlier calls left behind.
+    mask = teaching_server.ohif(
+        {"organs": "", "plane": "auto", "frame": 0, "background": [[1, 1, 1]]}, model=MODEL, image="one"
+    )
+    assert mask.shape == phantom.array.shape
+    assert set(np.unique(mask)) == {0, 1, 2}
+    assert min(scores(mask, phantom).values()) > 0.8
+
+
+def test_slicer_is_told_what_was_never_taught(teaching_server: Server, phantom: Phantom) -> None:
+    mask, answer = teaching_server.slicer({}, model=MODEL, image="two", client_id="s1")
+    assert min(scores(mask, phantom).values()) > 0.8
+    assert answer["label_names"] == LABELS
+    assert answer["untaught"] == ["right kidney"]
+    assert "never taught, so left out: right kidney" in answer["message"]
+    assert answer["labels"]["liver"]["volume_ml"] == pytest.approx(
+        np.count_nonzero(mask == 1) * abs(np.linalg.det(phantom.affine[:3, :3])) / 1000, rel=1e-3
+    )
+
+
+def test_names_may_be_chosen_in_any_spelling(teaching_server: Server) -> None:
+    mask, answer = teaching_server.slicer({"organs": "Hepatic"}, model=MODEL, image="one", client_id="s2")
+    assert set(np.unique(mask)) == {0, 1}
+    assert list(answer["labels"]) == ["liver"]
+    mask, answer = teaching_server.slicer({"organs": "splen, RK"}, model=MODEL, image="one", client_id="s3")
+    assert set(np.unique(mask)) == {0, 2}
+    assert answer["untaught"] == ["right kidney"]
+
+
+@pytest.mark.parametrize(
+    ("organs", "sentence"),
+    [
+        ("right renal", "right kidney was never taught; this server was taught liver, spleen."),
+        ("toenail", "There is no label 'toenail'; this server has liver, spleen, right kidney."),
+        (["liver"], "organs must be label names separated by commas"),
+    ],
+)
+def test_what_cannot_be_found_is_said(teaching_server: Server, organs: object, sentence: str) -> None:
+    response = teaching_server.post({"organs": organs}, model=MODEL, image="one")
+    assert response.status_code == 422
+    assert sentence in response.json()["detail"]
+
+
+def test_clicks_correct_what_was_found_and_clicked_labels_stay(teaching_server: Server, phantom: Phantom) -> None:
+    body = {"right kidney": [[48, 60, 5]], "liver": [], "spleen": [], "label": "right kidney", "background": []}
+    clicked, _ = teaching_server.slicer(body, model="causal_sam_multilabel", image="one", client_id="s4")
+    kidney = clicked == LABELS["right kidney"]
+    assert kidney.any()
+    mask, _ = teaching_server.slicer({}, model=MODEL, image="one", client_id="s4")
+    np.testing.assert_array_equal(mask == LABELS["right kidney"], kidney)
+    x, y, k = phantom.centres["spleen"]
+    corrected, _ = teaching_server.slicer(
+        {"label": "spleen", "foreground": [], "background": [[x, y, k]]}, image="one", client_id="s4"
+    )
+    assert corrected[x, y, k] == 0
+    others = [index for index in range(phantom.array.shape[2]) if index != k]
+    np.testing.assert_array_equal(corrected[..., others] > 0, mask[..., others] == LABELS["spleen"])
+
+
+def test_a_name_alone_is_a_prompt(teaching_server: Server, phantom: Phantom) -> None:
+    mask, answer = teaching_server.slicer({"label": "Splenic", "foreground": []}, image="two", client_id="s5")
+    assert answer["label"] == "spleen"
+    assert dice(mask > 0, phantom.organs["spleen"]) > 0.8
+    response = teaching_server.post({"label": "right kidney", "foreground": []}, image="two")
+    assert response.status_code == 422
+    assert "Nothing was clicked" in response.json()["detail"]
+
+
+def test_batch_inference_fills_all_images_that_nobody_accepted(
+    teaching_server: Server, phantom: Phantom, cases: Path, tmp_path: Path
+) -> None:
+    accepted = tmp_path / "label.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros(phantom.array.shape, np.uint8), phantom.affine), accepted)
+    teaching_server.client().save_label("accepted", str(accepted), tag="final")
+    url = f"{teaching_server.url}/batch/infer"
+    response = requests.post(f"{url}/{MODEL}", params={"images": "unlabeled"}, timeout=REQUEST_SECONDS)
+    assert response.status_code == 200, response.text
+    deadline = time.monotonic() + REQUEST_SECONDS
+    while (task := requests.get(url, timeout=REQUEST_SECONDS).json())["status"] in ("SUBMITTED", "RUNNING"):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert task["status"] == "DONE", task
+    for name in ("one", "two"):
+        saved = np.asarray(nibabel.load(cases / "labels" / "original" / f"{name}.nii.gz").dataobj)
+        assert min(scores(saved, phantom).values()) > 0.8
+    assert {path.name for path in (cases / "labels" / "original").iterdir()} == {"one.nii.gz", "two.nii.gz"}
+    assert "broken.nii.gz is not a readable NIfTI file" in json.dumps(task["details"])
+
+
+def test_what_is_taught_later_counts_without_a_restart(teaching_server: Server, taught: Path) -> None:
+    prompt, said = load_label_prompt(taught, load_model("compact", device="cpu"))
+    save_label_prompt(taught, prompt, replace(said, names=("liver",)))
+    try:
+        _, answer = teaching_server.slicer({}, model=MODEL, image="one", client_id="s6")
+        assert answer["untaught"] == ["spleen", "right kidney"]
+    finally:
+        save_label_prompt(taught, prompt, said)
+
+
+def test_where_nothing_was_taught_it_says_so(server: Server) -> None:
+    response = server.post({}, model=MODEL)
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith("No label has been taught to this server yet")

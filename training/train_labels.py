@@ -1,0 +1,137 @@
+"""Teach a model the names of a site's labels, so that it segments them by name.
+
+    python training/train_labels.py --data DIR --out labels.safetensors --minutes 20
+
+DIR is a folder of images with label maps, in any of the layouts that `causal-sam benchmark interactive --help`
+describes. A part of the cases is held out; the Dice of each label on these is printed at the end. The server takes the
+file as `--conf label_prompts labels.safetensors`. `--init` goes on from an earlier file, which may have been taught
+other labels: those stay.
+
+Only the `LabelPrompt` is trained, under 9 % of all parameters; encoder and decoder stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from causal_sam.benchmark.cases import Case, read_cases
+from causal_sam.benchmark.metrics import dice
+from causal_sam.errors import InputError
+from causal_sam.learning.teaching import LabelTeacher, Lesson, lessons_of
+from causal_sam.prompting import Predictor
+from causal_sam.prompting.named import NamedLabels, name_vectors
+from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt, save_label_prompt, trainable_share
+from causal_sam.sam.registry import MODELS, load_model
+from causal_sam.text import load_text_encoder
+
+MOST_TRAINABLE = 0.09
+
+
+def train(arguments: argparse.Namespace) -> dict[str, float]:
+    """Train, write the file, and return the Dice of each label on the cases that were held out."""
+    rng = np.random.default_rng(arguments.seed)
+    torch.manual_seed(arguments.seed)
+    model = load_model(arguments.model, arguments.checkpoint, device=arguments.device)
+    encoder = load_text_encoder(arguments.text_encoder)
+    names, learnt, held_out = _cases(arguments, rng)
+    if arguments.init is None:
+        prompt = LabelPrompt(encoder.dimension, model.sam.prompt_encoder.embed_dim).to(model.device)
+        taught = TaughtLabels(
+            (), encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, {}
+        )
+    else:
+        prompt, taught = load_label_prompt(arguments.init, model)
+        NamedLabels(prompt, taught, encoder)  # refuses another text encoder
+    share = trainable_share(model, [prompt])
+    if share >= MOST_TRAINABLE:
+        raise InputError(f"{share:.1%} of the parameters would be trained, and it must be under {MOST_TRAINABLE:.0%}.")
+    print(f"{len(learnt)} cases to learn from, {len(held_out)} held out; {share:.1%} of the parameters train.")
+
+    lessons: list[Lesson] = []
+    for case in learnt:
+        volume, structures = case.read()
+        lessons += lessons_of(volume, structures, names, model.image_size, arguments.plane)
+    teacher = LabelTeacher(model, prompt, name_vectors(names, encoder), arguments.learning_rate, arguments.seed)
+    _teach(teacher, lessons, arguments, rng)
+
+    counts = {
+        name: sum(bool((lesson.label_map == value).any()) for lesson in lessons)
+        for value, name in enumerate(names, start=1)
+    }
+    taught = taught.with_more({name: count for name, count in counts.items() if count})
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    save_label_prompt(arguments.out, prompt, taught)
+    return _validate(held_out, names, NamedLabels(prompt.eval(), taught, encoder), Predictor(model, ahead=0), arguments)
+
+
+def _cases(arguments: argparse.Namespace, rng: np.random.Generator) -> tuple[list[str], list[Case], list[Case]]:
+    """Names of the labels, cases to learn from and cases held out."""
+    cases = read_cases(arguments.data)
+    present = dict.fromkeys(name for case in cases for name in case.read()[1])
+    names = [name for name in present if not arguments.label or name in arguments.label]
+    if missing := set(arguments.label or ()) - present.keys():
+        raise InputError(f"No case has the label {', '.join(sorted(missing))}; there are {', '.join(present)}.")
+    order = rng.permutation(len(cases)).tolist()
+    count = min(round(arguments.validation * len(cases)), len(cases) - 1)
+    return names, [cases[n] for n in order[count:]], [cases[n] for n in order[:count]]
+
+
+def _teach(
+    teacher: LabelTeacher, lessons: list[Lesson], arguments: argparse.Namespace, rng: np.random.Generator
+) -> None:
+    begin, budget, losses = time.monotonic(), 60 * arguments.minutes, []
+    with Progress() as progress:
+        bar = progress.add_task("teaching", total=1.0)
+        while (used := (time.monotonic() - begin) / budget) < 1:
+            teacher.set_learning_rate(arguments.learning_rate * 0.5 * (1 + math.cos(math.pi * used)))
+            chosen = rng.choice(len(lessons), min(arguments.batch, len(lessons)), replace=False)
+            losses.append(teacher.step([lessons[n] for n in chosen]))
+            progress.update(bar, completed=used, description=f"loss {np.mean(losses[-20:]):.3f}")
+    print(f"{len(losses)} steps of {arguments.batch} slices, loss {np.mean(losses[-20:]):.3f}")
+
+
+def _validate(
+    cases: list[Case], names: list[str], labels: NamedLabels, predictor: Predictor, arguments: argparse.Namespace
+) -> dict[str, float]:
+    scores: dict[str, list[float]] = {name: [] for name in names}
+    for case in cases:
+        volume, structures = case.read()
+        asked = [name for name in names if name in structures and labels.find(name)]
+        found = predictor.for_volume(volume, arguments.plane).predict_named(asked, labels).label_map
+        for value, name in enumerate(asked, start=1):
+            scores[name].append(dice(found == value, structures[name]))
+    means = {name: float(np.mean(values)) for name, values in scores.items() if values}
+    for name, mean in means.items():
+        print(f"{name}: Dice {mean:.3f} on {len(scores[name])} cases held out")
+    return means
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of images with label maps")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--init", type=Path, help="file of labels taught earlier, to go on from")
+    parser.add_argument("--label", action="append", help="teach only labels of this name; may be repeated")
+    parser.add_argument("--model", choices=MODELS, default="compact")
+    parser.add_argument("--checkpoint", type=Path, help="weights instead of the model's own")
+    parser.add_argument("--device", help="default: a GPU if there is one")
+    parser.add_argument("--text-encoder", default="minilm", help="name or folder of a Hugging Face text model")
+    parser.add_argument("--plane", default="auto", help="of the slices: auto, axial, coronal or sagittal")
+    parser.add_argument("--minutes", type=float, default=20, help="training time")
+    parser.add_argument("--batch", type=int, default=4, help="slices per step")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--validation", type=float, default=0.2, help="share of the cases that are held out")
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
