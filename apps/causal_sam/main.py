@@ -25,6 +25,7 @@ from serving.images import ImageFinder, VolumeCache
 from serving.infer_route import install_infer_route
 from serving.labels import LabelSet
 from serving.models import PredictorPool
+from serving.save_route import install_save_route
 from serving.saved_labels import SavedLabels
 from serving.segment_store import SegmentStore
 from serving.warm_up import start_warm_up
@@ -65,6 +66,7 @@ class CausalSamApp(MONAILabelApp):
         self._finder = ImageFinder(self._datastore, self.studies)
         install_error_handlers(server)
         install_infer_route(server)
+        install_save_route(server)
 
     def init_remote_datastore(self) -> Datastore:
         """Connect to the server of the images."""

@@ -35,8 +35,8 @@ _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
 _ADDRESS_KEYS = ("image", "model", "session")
 
 
-def checked_params(text: str) -> dict[str, Any]:
-    """Parse the ``params`` form field of an inference.
+def checked_object(text: str) -> dict[str, Any]:
+    """Parse the form field ``params``.
 
     Raises:
         InputError: it is not a JSON object.
@@ -47,7 +47,16 @@ def checked_params(text: str) -> dict[str, Any]:
         raise InputError(f"The form field params is not valid JSON: {error}.") from error
     if not isinstance(params, dict):
         raise InputError(f"The form field params must be a JSON object, not {json.dumps(params)[:40]}.")
-    return {key: value for key, value in params.items() if key not in _ADDRESS_KEYS}
+    return params
+
+
+def checked_params(text: str) -> dict[str, Any]:
+    """Parse the ``params`` of an inference, leaving out what its address says.
+
+    Raises:
+        InputError: they are not a JSON object.
+    """
+    return {key: value for key, value in checked_object(text).items() if key not in _ADDRESS_KEYS}
 
 
 async def infer(
