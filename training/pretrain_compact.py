@@ -57,7 +57,7 @@ class Stage:
     batch: int
 
 
-STAGES = (Stage(128, 0.4, 8), Stage(192, 0.4, 6), Stage(256, 0.2, 4))
+STAGES = (Stage(128, 0.4, 8), Stage(192, 0.5, 6), Stage(256, 0.1, 4))
 # Share of the structures followed from a neighbouring slice that end there, where the sample has such.
 ENDED = 0.5
 # Share of the steps with one to five clicks.
@@ -97,7 +97,7 @@ class Prompts:
         self.labels: list[Tensor] = []
         self.boxes: Tensor | None = None
         self.mask_logits: Tensor | None = None
-        self.kind = rng.choice(["click", "box", "mask", "neighbour", "empty"], p=[0.55, 0.12, 0.12, 0.18, 0.03])
+        self.kind = rng.choice(["click", "box", "mask", "neighbour", "empty"], p=[0.5, 0.1, 0.17, 0.2, 0.03])
         if self.kind == "click":
             self.click(np.zeros_like(truth))
         elif self.kind == "box":

@@ -102,7 +102,7 @@ def _muted_levels(levels: np.ndarray, anatomy: Anatomy, rng: np.random.Generator
     tissue = np.isin(anatomy.materials, (MUSCLE, ORGAN, BLOOD, FAT))
     tissue[[0, *parts, *wholes]] = False
     centre = rng.uniform(0.2, 0.65)
-    levels[tissue] = centre + rng.uniform(0.03, 0.4) * (levels[tissue] - levels[tissue].mean())
+    levels[tissue] = centre + rng.uniform(0.03, 0.4) * (levels[tissue] - 0.5)
     sign = rng.choice([1, 1, -1])
     for label in wholes:
         levels[label] = centre + sign * rng.uniform(0.06, 0.5)

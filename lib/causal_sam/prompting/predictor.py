@@ -16,6 +16,7 @@ from causal_sam.imaging import Volume
 from causal_sam.prompting.ahead import AheadWorker
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.implied import with_implied_foreground
 from causal_sam.prompting.named import NamedLabels, NamedPrediction, segment_named
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.prompts import Prompts, checked_previous
@@ -217,6 +218,8 @@ class Predictor:
     def _predict_slice(
         self, slices: VolumeSlices, index: int, prompts: Prompts, previous: NDArray[np.float32] | None
     ) -> SlicePrediction:
+        if previous is not None and prompts.background and not prompts.foreground and prompts.box is None:
+            prompts = with_implied_foreground(slices, index, prompts, slices.logits(torch.from_numpy(previous)) > 0)
         whole = self._decode(slices, index, prompts, previous)
         if not self._zoom:
             return whole

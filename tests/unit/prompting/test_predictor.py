@@ -78,7 +78,7 @@ def test_previous_mask_is_refined(predictor, model):
     asked = model.decoded[-1]
     assert asked["multimask"] is False
     assert np.array_equal(asked["mask_logits"][0, 0], first.low_res_logits)
-    assert asked["point_labels"].tolist() == [[0]]
+    assert asked["point_labels"].tolist() == [[1, 0]]  # the click takes a part away, and implies that the rest is right
     assert not np.array_equal(refined.logits, first.logits)
 
 

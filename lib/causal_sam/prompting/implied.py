@@ -1,0 +1,41 @@
+"""What a user means without saying it: a correction of one part says that the rest is right."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from causal_sam.prompting.prompts import Prompts
+from causal_sam.prompting.slices import VolumeSlices
+
+# A background click deeper in a mask than this share of its depth means that all of it is wrong. Rather high: what is
+# kept by mistake costs a click more, what is lost is lost on all slices that follow.
+MIDDLE = 0.9
+
+
+def with_implied_foreground(slices: VolumeSlices, index: int, prompts: Prompts, mask: NDArray[np.bool_]) -> Prompts:
+    """Add what background clicks alone leave unsaid: that the rest of the mask is right.
+
+    A click near the border takes a part away; without a word about the rest the model may take the whole for wrong. A
+    click in the middle of the mask means just that, and nothing is added.
+
+    Args:
+        slices: of the volume.
+        index: of the slice.
+        prompts: background clicks alone.
+        mask: bool (rows, columns), canonical, that they correct.
+    """
+    if not mask.any():
+        return prompts
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    clicked = np.ones(mask.shape, bool)
+    for voxel in prompts.background:
+        _, row, column = slices.frame.to_slice(voxel)
+        if depth[row, column] > MIDDLE * depth.max():
+            return prompts
+        clicked[row, column] = False
+    safe = np.minimum(depth, ndimage.distance_transform_edt(clicked))
+    row, column = np.unravel_index(int(safe.argmax()), safe.shape)
+    implied = slices.frame.to_voxel(index, int(row), int(column))
+    return Prompts((implied,), prompts.background, None)
