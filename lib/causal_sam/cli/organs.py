@@ -1,0 +1,82 @@
+"""`causal-sam organs`: label names in, a label map out, no clicks and no server."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from causal_sam.errors import InputError
+
+
+def organs(
+    image: Annotated[
+        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label map to write: .nii.gz, .nii or .nrrd.")],
+    taught: Annotated[Path, typer.Option(help="File of the labels that the model was taught.")],
+    names: Annotated[
+        str | None, typer.Option(help="Labels to find, with commas between them.", show_default="all that were taught")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The model that they were taught to.")] = "compact",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
+    ] = None,
+    plane: Annotated[
+        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
+    ] = "auto",
+    frame: Annotated[
+        int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Segment structures by their names, those that the model was taught (training/train_labels.py).
+
+    The values of the label map are the positions of the names, counted from 1.
+    """
+    begin = time.perf_counter()
+    if output.resolve() == image.resolve():
+        raise InputError(f"The label map would replace its image {image}: give another file with -o.")
+
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from causal_sam.imaging import read_volume, write_mask
+    from causal_sam.prompting import NamedLabels, Predictor
+    from causal_sam.sam import load_model
+
+    volume = read_volume(image, frame)
+    loaded = load_model(model, checkpoint)
+    labels = NamedLabels.load(taught, loaded)
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(labels.taught.names)
+    wanted = list(dict.fromkeys(labels.find(name) or name for name in wanted))
+    predictor = Predictor(loaded, ahead=0)
+    predictor.set_volume(volume, plane)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("slices", total=predictor.slices.frame.count)
+        found = predictor.predict_named(wanted, labels, lambda done: progress.update(bar, completed=done))
+    write_mask(found.label_map, volume, output)
+    counts = np.bincount(found.label_map.ravel(order="K"), minlength=len(wanted) + 1)
+    report = {
+        "image": str(image),
+        "output": str(output),
+        "labels": {
+            name: {
+                "value": value,
+                "volume_ml": round(int(counts[value]) * volume.voxel_ml, 3),
+                "predicted_iou": round(found.predicted_iou[name], 4) if name in found.predicted_iou else None,
+            }
+            for value, name in enumerate(wanted, start=1)
+        },
+        "seconds": round(time.perf_counter() - begin, 3),
+    }
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    for name, label in report["labels"].items():
+        typer.echo(f"{label['value']} {name}: {label['volume_ml']} ml" if label["volume_ml"] else f"{name}: not found")
+    typer.echo(f"written to {output} in {report['seconds']} s")
