@@ -1,15 +1,18 @@
-"""Words for the model: text encoders, and what people call the structures of the body."""
+"""Words: text encoders, what people call the structures of the body, and which of a site's labels they mean."""
 
-from causal_sam.text.encoders import DEFAULT_TEXT_ENCODER, TextEncoder, load_text_encoder
-from causal_sam.text.names import LabelNames, Lexicon, Name, Resolved, canonical
+from causal_sam.text.encoders import TextEncoder
+from causal_sam.text.lexicon import Lexicon, Reading, canonical, load_lexicon
+from causal_sam.text.loading import DEFAULT_TEXT_ENCODER, load_text_encoder
+from causal_sam.text.names import LabelNames, Resolved
 
 __all__ = [
     "DEFAULT_TEXT_ENCODER",
     "LabelNames",
     "Lexicon",
-    "Name",
+    "Reading",
     "Resolved",
     "TextEncoder",
     "canonical",
+    "load_lexicon",
     "load_text_encoder",
 ]

@@ -1,36 +1,24 @@
-"""What people call a structure: synonyms, abbreviations and misspellings of label names, with the side kept apart."""
+"""From what a person writes to one of a site's labels, or to none."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import yaml
 from rapidfuzz.distance import OSA
 
-from causal_sam.errors import InputError
 from causal_sam.text.encoders import TextEncoder
+from causal_sam.text.lexicon import Lexicon, Reading, load_lexicon, singular, split_words
+from causal_sam.text.spelling import correct
 
-# Shorter words differ from each other by too little to be told from misspellings of one another.
-LEAST_MISSPELT = 4
-LONG_WORD = 8
-# Cosine of the vectors of two names that mean the same, and how much farther any other label must be.
-LEAST_MEANING = 0.72
-LEAST_MARGIN = 0.12
-
-
-class Name(NamedTuple):
-    """What a name says: which side, "" for none, and the common name of the structure."""
-
-    side: str
-    structure: str
-
-    def __str__(self) -> str:
-        return f"{self.side} {self.structure}".strip()
+How = Literal["exact", "synonym", "spelling", "meaning"]
+LONGEST_TEXT = 100  # characters; what is longer is no name, and takes long to look for
+# Cosine from which on two names mean the same, and how much less any other label may be like it.
+LEAST_MEANING, LEAST_MARGIN = 0.85, 0.1
+# Between the structures of a label that is for whichever is there, such as "prostate/uterus".
+_MEMBERS = re.compile(r"\s*[/&+]\s*|\s+(?:and|or)\s+|_and_|_or_")
 
 
 @dataclass(frozen=True)
@@ -39,190 +27,172 @@ class Resolved:
 
     Attributes:
         label: as the site calls it.
-        how: "exact", "synonym", "spelling" or "meaning".
-        score: 1 for the first three, the cosine of the vectors for the last.
+        how: "exact" if only case, punctuation, spaces or plural differ; "synonym" by the lexicon; "spelling" after a
+            correction; "meaning" by the text encoder.
+        score: 1 if it is certain; the similarity of the spellings, or the cosine of the meanings.
     """
 
     label: str
-    how: str
-    score: float = 1.0
-
-
-class Lexicon:
-    """The words of `structures.yaml`, and more that a site adds.
-
-    Args:
-        more: common name -> other names.
-
-    Raises:
-        InputError: ``more`` is not of this form.
-    """
-
-    def __init__(self, more: Mapping[str, Iterable[str]] | None = None) -> None:
-        data = yaml.safe_load((files("causal_sam.text") / "structures.yaml").read_text(encoding="utf-8"))
-        self._sides = {word: side for side, words in data["sides"].items() for word in words}
-        self._fillers = frozenset(data["fillers"])
-        self._phrases: dict[tuple[str, ...], str] = {}
-        for structures in (data["structures"], more or {}):
-            for common, others in structures.items():
-                if (
-                    not isinstance(common, str)
-                    or isinstance(others, str)
-                    or not all(isinstance(o, str) for o in others)
-                ):
-                    raise InputError("More names must be given as a common name with a list of its other names.")
-                for phrase in (common, *others):
-                    self._phrases[tuple(_words(phrase))] = " ".join(_words(common))
-        self._abbreviations = {key: tuple(values) for key, values in data["abbreviations"].items()}
-        self._longest = max(map(len, self._phrases))
-        self.words = frozenset(word for phrase in self._phrases for word in phrase) | self._sides.keys()
-
-    def readings(self, text: str) -> list[Name]:
-        """All that a text may mean, the most likely first; one reading unless it is an abbreviation of several."""
-        words = _words(text)
-        whole = self._abbreviations.get("".join(words)) if len(words) == 1 else None
-        if whole is not None:
-            return [self._read(_words(meaning)) for meaning in whole]
-        return [self._read(words)]
-
-    def _read(self, words: Sequence[str]) -> Name:
-        words = [self.singular(word) for word in words]
-        # "left ventricle" is the name of a structure, and so is told before its side is.
-        if tuple(words) in self._phrases and words[0] in self._sides:
-            return Name("", self._phrases[tuple(words)])
-        sides = {self._sides[word] for word in words if word in self._sides}
-        rest = [word for word in words if word not in self._sides]
-        rest = self._common(rest)
-        side = sides.pop() if len(sides) == 1 else " and ".join(sorted(sides))
-        return Name(side, " ".join(rest))
-
-    def _common(self, words: list[str]) -> list[str]:
-        """Replace the longest known phrases by their common names, leaving out words that say nothing."""
-        said, n = [], 0
-        while n < len(words):
-            for length in range(min(self._longest, len(words) - n), 0, -1):
-                common = self._phrases.get(tuple(words[n : n + length]))
-                if common is not None:
-                    said += common.split()
-                    n += length
-                    break
-            else:
-                if words[n] not in self._fillers:
-                    said.append(words[n])
-                n += 1
-        # Common names side by side may be a longer name, such as "liver" and "tumor", or one inside fillers.
-        joined = self._phrases.get(tuple(said))
-        return joined.split() if joined else said or words
-
-    def singular(self, word: str) -> str:
-        """The singular of a word that the lexicon knows; other words as they are."""
-        for ending, instead in (("ies", "y"), ("es", ""), ("s", "")):
-            stem = word[: -len(ending)] + instead if word.endswith(ending) else word
-            if word not in self.words and stem in self.words:
-                return stem
-        return word
-
-
-@lru_cache(maxsize=1)
-def _lexicon() -> Lexicon:
-    return Lexicon()
-
-
-def canonical(name: str) -> str:
-    """The common name of a structure, so that all its names are one to a text encoder.
-
-    >>> canonical("Lt. renal"), canonical("LK"), canonical("kidney_left"), canonical("Widget")
-    ('left kidney', 'left kidney', 'left kidney', 'widget')
-    """
-    return str(_lexicon().readings(name)[0])
+    how: How
+    score: float
 
 
 class LabelNames:
-    """Finds out which label of a site a text means; never guesses, and never confuses left and right.
+    """Finds the label that a text means, among the labels of a site.
+
+    It does not guess: a text that fits several labels, or none, gives none. Left is never taken for right.
 
     Args:
-        names: the labels, as the site calls them.
-        encoder: for names that the lexicon does not know; None to do without.
-        more: names of the site's own: common name -> other names.
+        names: the labels, whatever they are called.
+        encoder: finds names that mean the same without a word in common; None to do without.
+        lexicon: that of the package if not given.
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        encoder: TextEncoder | None = None,
-        more: Mapping[str, Iterable[str]] | None = None,
+        self, names: Sequence[str], encoder: TextEncoder | None = None, lexicon: Lexicon | None = None
     ) -> None:
         self.names = tuple(names)
-        self._lexicon = Lexicon(more) if more else _lexicon()
         self._encoder = encoder
-        self._spelt = {" ".join(_words(name)): name for name in reversed(self.names)}
-        self._meant = {name: self._lexicon.readings(name)[0] for name in self.names}
-        self._vocabulary = self._lexicon.words | {word for name in self.names for word in _words(name)}
+        self._lexicon = lexicon or load_lexicon()
+        self._readings = {name: self._lexicon.readings(name) for name in self.names}
+        self._equals: dict[str, list[str]] = {}
+        for name in self.names:
+            self._equals.setdefault(_as_one_word(name), []).append(name)
+        self._members = {
+            name: [reading for part in _MEMBERS.split(name) for reading in self._lexicon.readings(part)]
+            for name in self.names
+            if _MEMBERS.search(name)
+        }
+        findings = {part for own in self._readings.values() for reading in own for part in reading.parts}
+        self._special_findings = (findings & self._lexicon.findings) - self._lexicon.broad
+        self._vocabulary = self._lexicon.words.union(*map(split_words, self.names))
 
     def resolve(self, text: str) -> Resolved | None:
-        """Return the label that ``text`` means; None if it means none of them, or could mean several."""
-        words = _words(text)
-        if not words:
+        """Return the label that ``text`` means; None if there is none, or it is not certain which."""
+        label = self._equal(text)
+        if label is not None:
+            return Resolved(label, "exact", 1.0)
+        if len(text) > LONGEST_TEXT:
             return None
-        known = self._by_words(words)
-        if known is not None:
-            return known
-        corrected = [self._corrected(word) for word in words]
-        known = self._by_words(corrected)
-        if known is not None:
-            return Resolved(known.label, "spelling")
-        return self._by_meaning(self._lexicon.readings(" ".join(corrected))[0])
+        readings = self._lexicon.readings(text)
+        fitting = self._fitting(readings)
+        if fitting:
+            return Resolved(fitting[0], "synonym", 1.0) if len(fitting) == 1 else None
+        corrected = correct(text, self._lexicon, self._vocabulary)
+        if corrected is not None:
+            label = self._equal(corrected)
+            fitting = self._fitting(self._lexicon.readings(corrected)) if label is None else [label]
+            if fitting:
+                similarity = OSA.normalized_similarity(" ".join(split_words(text)), corrected)
+                return Resolved(fitting[0], "spelling", similarity) if len(fitting) == 1 else None
+        return self._by_meaning(readings[0]) if len(readings) == 1 else None
 
     def candidates(self, text: str) -> tuple[str, ...]:
-        """The labels that ``text`` could mean, to ask which one: all sides of its structure where it names none."""
-        found = self.resolve(text)
-        if found is not None:
-            return (found.label,)
-        words = " ".join(self._corrected(word) for word in _words(text))
-        structures = {reading.structure for reading in self._lexicon.readings(words)} if words else set()
-        return tuple(name for name, meant in self._meant.items() if meant.structure in structures)
+        """Return the labels that ``text`` could mean, to ask which one; none if it has nothing to do with any."""
+        resolved = self.resolve(text)
+        if resolved is not None:
+            return (resolved.label,)
+        if len(text) > LONGEST_TEXT:
+            return ()
+        readings = self._lexicon.readings(correct(text, self._lexicon, self._vocabulary) or text)
+        fitting = self._fitting(readings) or self._fitting(
+            [replace(reading, sides=frozenset()) for reading in readings]
+        )
+        if fitting:
+            return tuple(fitting)
+        structures = {part for reading in readings for part in reading.known & self._lexicon.structures}
+        return tuple(
+            name
+            for name, own in self._readings.items()
+            if any(structures & reading.known for reading in (*own, *self._members.get(name, ())))
+        )
 
-    def _by_words(self, words: list[str]) -> Resolved | None:
-        text = " ".join(words)
-        exact = self._spelt.get(text)
-        if exact is not None:
-            return Resolved(exact, "exact")
-        for reading in self._lexicon.readings(text):
-            same = [name for name, meant in self._meant.items() if meant == reading]
-            if len(same) == 1:
-                return Resolved(same[0], "synonym")
-        return None
+    def _equal(self, text: str) -> str | None:
+        """The label that differs in case, punctuation, plural and spaces only."""
+        if text in self._readings:
+            return text
+        equal = self._equals.get(_as_one_word(text), [])
+        return equal[0] if len(equal) == 1 else None
 
-    def _corrected(self, word: str) -> str:
-        """The one known word that this is a misspelling of; the word itself if there is none or several."""
-        if len(word) < LEAST_MISSPELT or word in self._vocabulary or self._lexicon.singular(word) != word:
-            return word
-        most = 2 if len(word) >= LONG_WORD else 1
-        near: dict[int, set[str]] = {}
-        for known in self._vocabulary:
-            if len(known) >= LEAST_MISSPELT and abs(len(known) - len(word)) <= most:
-                distance = OSA.distance(word, known, score_cutoff=most)
-                if distance <= most:
-                    near.setdefault(distance, set()).add(known)
-        nearest = near[min(near)] if near else set()
-        # Words of the same common name are as good as one word.
-        meanings = {canonical(known): known for known in sorted(nearest)}
-        return next(iter(meanings.values())) if len(meanings) == 1 else word
+    def _fitting(self, readings: Sequence[Reading]) -> list[str]:
+        """The labels that fit one of the readings, and none fits better."""
+        levels: dict[int, list[str]] = {}
+        for name in self.names:
+            found = [self._level(reading, own) for reading in readings for own in self._readings[name]]
+            if all(level is None for level in found):
+                members = [self._level(reading, own) for reading in readings for own in self._members.get(name, ())]
+                found = [3 for level in members if level in (0, 1)]
+            level = min((level for level in found if level is not None), default=None)
+            if level is not None:
+                levels.setdefault(level, []).append(name)
+        return levels[min(levels)] if levels else []
 
-    def _by_meaning(self, reading: Name) -> Resolved | None:
-        same_side = [name for name, meant in self._meant.items() if meant.side == reading.side]
-        if self._encoder is None or not same_side:
+    def _level(self, text: Reading, label: Reading) -> int | None:
+        """How well a label fits, by the lexicon; None for not at all.
+
+        0 is the same, 1 the same but for the side, which the text leaves open, 2 a wider term for a finding at the same
+        place, 3 a finding whose kind or place only one of both says.
+        """
+        if not text.parts:
             return None
-        vectors = self._encoder.encode([str(reading), *(str(self._meant[name]) for name in same_side)])
-        cosines = (vectors[1:] @ vectors[0]).tolist()
-        best = max(range(len(cosines)), key=cosines.__getitem__)
-        others = [cosine for n, cosine in enumerate(cosines) if n != best]
-        if cosines[best] < LEAST_MEANING or cosines[best] - max(others, default=-1.0) < LEAST_MARGIN:
+        (place, finding), (own_place, own_finding) = self._divided(text), self._divided(label)
+        is_same_place = self._lexicon.is_same(place, own_place)
+        is_side_open = not text.sides and len(label.sides) == 1
+        if is_same_place and finding == own_finding and (text.sides == label.sides or is_side_open):
+            return 0 if text.sides == label.sides else 1
+        if finding is None or own_finding is None:
             return None
-        return Resolved(same_side[best], "meaning", cosines[best])
+        is_wider = own_finding in self._lexicon.wider(finding)
+        # "Lesion" is said for a tumor too, but not for a cyst, and not where there are cysts beside tumors.
+        is_narrower = finding in self._lexicon.wider(own_finding) and own_finding in self._lexicon.broad
+        is_narrower = is_narrower and not any(finding in self._lexicon.wider(kind) for kind in self._special_findings)
+        if not (is_wider or is_narrower or finding == own_finding):
+            return None
+        if is_same_place and (text.sides == label.sides or is_side_open):
+            return 2 if place and is_wider else 3
+        is_placed_by_one = (not own_place and not label.sides) or (not place and not text.sides)
+        return 3 if is_placed_by_one and self._lexicon.structures.issuperset((*place, *own_place)) else None
+
+    def _divided(self, reading: Reading) -> tuple[tuple[str, ...], str | None]:
+        """Where and what: the place, and the finding if there is one."""
+        findings = [part for part in reading.parts if part in self._lexicon.findings]
+        if len(findings) != 1:
+            return reading.parts, None
+        return tuple(part for part in reading.parts if part not in findings), findings[0]
+
+    def _by_meaning(self, text: Reading) -> Resolved | None:
+        # Sides are compared by themselves: to an encoder, left and right are nearly the same.
+        labels: dict[str, list[str]] = {}
+        comparable = set()
+        for name, readings in self._readings.items():
+            phrase = " ".join(readings[0].parts)
+            labels.setdefault(phrase, []).append(name)
+            if len(readings) == 1 and _may_mean_the_same(text, readings[0]):
+                comparable.add(phrase)
+        if self._encoder is None or not text.parts or not comparable:
+            return None
+        phrases = list(filter(None, labels))
+        vectors = self._encoder.encode([" ".join(text.parts), *phrases])
+        (best, cosine), *others = sorted(
+            zip(phrases, (vectors[1:] @ vectors[0]).tolist(), strict=True), key=lambda pair: pair[1], reverse=True
+        )
+        if best not in comparable or cosine < LEAST_MEANING or (others and cosine - others[0][1] < LEAST_MARGIN):
+            return None
+        same_side = [name for name in labels[best] if self._readings[name][0].sides == text.sides]
+        fitting = same_side or ([] if text.sides else labels[best])
+        return Resolved(fitting[0], "meaning", cosine) if len(fitting) == 1 else None
 
 
-def _words(text: str) -> list[str]:
-    """Words in lower case, of names in any way of writing: "Left-Lateral_Ventricle", "leftKidney", "Lt. kidney"."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
-    return re.findall(r"[^\W_]+", spaced.lower())
+def _may_mean_the_same(text: Reading, label: Reading) -> bool:
+    """Whether the lexicon leaves open that two readings mean the same.
+
+    It says what the names of its own structures are. To an encoder, "gallstones" are as near to the gallbladder as any
+    other name of it, so what the lexicon knows has to be the same in both.
+    """
+    return bool(label.unknown) and (
+        (bool(text.unknown) and text.known == label.known) or not (label.known or text.unknown)
+    )
+
+
+def _as_one_word(text: str) -> str:
+    return "".join(map(singular, split_words(text)))
