@@ -63,8 +63,6 @@ class LabelNames:
             for name in self.names
             if _MEMBERS.search(name)
         }
-        findings = {part for own in self._readings.values() for reading in own for part in reading.parts}
-        self._special_findings = (findings & self._lexicon.findings) - self._lexicon.broad
         self._vocabulary = self._lexicon.words.union(*map(split_words, self.names))
 
     def resolve(self, text: str) -> Resolved | None:
@@ -77,14 +75,16 @@ class LabelNames:
         readings = self._lexicon.readings(text)
         fitting = self._fitting(readings)
         if fitting:
-            return Resolved(fitting[0], "synonym", 1.0) if len(fitting) == 1 else None
+            return Resolved(fitting[0], "synonym", 1.0) if self._is_certain(fitting, readings) else None
         corrected = correct(text, self._lexicon, self._vocabulary)
         if corrected is not None:
             label = self._equal(corrected)
-            fitting = self._fitting(self._lexicon.readings(corrected)) if label is None else [label]
+            readings_of_it = self._lexicon.readings(corrected)
+            fitting = self._fitting(readings_of_it) if label is None else [label]
             if fitting:
                 similarity = OSA.normalized_similarity(" ".join(split_words(text)), corrected)
-                return Resolved(fitting[0], "spelling", similarity) if len(fitting) == 1 else None
+                certain = self._is_certain(fitting, readings_of_it)
+                return Resolved(fitting[0], "spelling", similarity) if certain else None
         return self._by_meaning(readings[0]) if len(readings) == 1 else None
 
     def candidates(self, text: str) -> tuple[str, ...]:
@@ -127,6 +127,18 @@ class LabelNames:
                 levels.setdefault(level, []).append(name)
         return levels[min(levels)] if levels else []
 
+    def _is_certain(self, fitting: Sequence[str], readings: Sequence[Reading]) -> bool:
+        """Whether one label fits, and by more than being a kind: "lesion" is said for a tumor, but not for a cyst."""
+        special = {
+            part
+            for name in fitting
+            for own in self._readings[name]
+            for part in own.parts
+            if part not in self._lexicon.broad
+        }
+        findings = {self._divided(reading)[1] for reading in readings}
+        return len(fitting) == 1 and not any(findings.intersection(self._lexicon.wider(part)) for part in special)
+
     def _level(self, text: Reading, label: Reading) -> int | None:
         """How well a label fits, by the lexicon; None for not at all.
 
@@ -143,9 +155,7 @@ class LabelNames:
         if finding is None or own_finding is None:
             return None
         is_wider = own_finding in self._lexicon.wider(finding)
-        # "Lesion" is said for a tumor too, but not for a cyst, and not where there are cysts beside tumors.
-        is_narrower = finding in self._lexicon.wider(own_finding) and own_finding in self._lexicon.broad
-        is_narrower = is_narrower and not any(finding in self._lexicon.wider(kind) for kind in self._special_findings)
+        is_narrower = finding in self._lexicon.wider(own_finding)
         if not (is_wider or is_narrower or finding == own_finding):
             return None
         if is_same_place and (text.sides == label.sides or is_side_open):

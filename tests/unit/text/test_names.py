@@ -144,6 +144,8 @@ def test_findings_have_wider_terms():
     assert found(LabelNames(["tumor", "lesion"]), "metastasis") is None
     assert found(LabelNames(["lesion", "kidney tumor"]), "tumor") is None
     assert found(LabelNames(["cyst"]), "lesion") is None
+    assert found(LabelNames(["tumor", "cyst"]), "lesion") is None
+    assert found(LabelNames(["lesion", "kidney tumor", "kidney cyst"]), "renal mass") is None
     assert found(LabelNames(["liver tumor"]), "lung tumor") is None
 
 
