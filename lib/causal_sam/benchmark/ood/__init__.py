@@ -1,0 +1,1 @@
+"""Benchmark across domains: train on some styles, test on others."""
