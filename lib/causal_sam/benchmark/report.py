@@ -8,7 +8,8 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from causal_sam.benchmark.interactive import DISTANCES_AFTER, Trial
 from causal_sam.benchmark.metrics import number_of_clicks
 from causal_sam.errors import InputError
 
+SUMMARY = "summary.json"
 TARGETS = (0.80, 0.85, 0.90)
 RESAMPLES = 1000
 VERSIONS = ("causal-sam", "torch", "monai", "numpy", "scikit-image", "opencv-python-headless", "SimpleITK")
@@ -100,16 +102,13 @@ def write_report(
         raise InputError(
             "Nothing was measured: no structure of the chosen cases is large enough, or none has its name."
         )
-    check_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with replace_folder(folder, SUMMARY) as part:
         groups = summarise(trials, lambda trial: (trial.target.group,))
         structures = summarise(trials, lambda trial: (trial.target.group, trial.target.structure))
         _write_trials(part / "trials.csv", trials)
         _write_summary(part / "summary.csv", groups + structures)
-        about = settings | {"machine": machine(), "versions": {name: metadata.version(name) for name in VERSIONS}}
-        (part / "summary.json").write_text(
+        about = settings | environment()
+        (part / SUMMARY).write_text(
             json.dumps({"settings": about, "groups": groups, "structures": structures}, indent=1) + "\n"
         )
         _plot_curves(part / "dice.png", groups)
@@ -119,6 +118,24 @@ def write_report(
             imsave(part / f"{name}.png", image)
             shown.append(name)
         (part / "report.md").write_text(_markdown(groups, structures, about, shown))
+
+
+@contextmanager
+def replace_folder(folder: Path, mark: str) -> Iterator[Path]:
+    """Give a folder to write a report into, which takes the place of the other one when all is written.
+
+    Args:
+        folder: to write; with its content it is replaced.
+        mark: file that tells such a report from other folders.
+
+    Raises:
+        InputError: the folder holds something else than such a report.
+    """
+    check_folder(folder, mark)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield part
         part.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -127,16 +144,25 @@ def write_report(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, mark: str = SUMMARY) -> None:
     """Make sure that a report may be written there, before hours are spent on it.
+
+    Args:
+        folder: of the report.
+        mark: file that tells such a report from other folders.
 
     Raises:
         InputError: it is a file, or a folder with something else in it.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder for the report.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "summary.json").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
         raise InputError(f"{folder} holds something else than a report: give a new folder.")
+
+
+def environment() -> dict[str, Any]:
+    """Return the machine and the versions of the libraries that a benchmark ran with."""
+    return {"machine": machine(), "versions": {name: metadata.version(name) for name in VERSIONS}}
 
 
 def machine() -> str:
@@ -192,17 +218,17 @@ def _write_summary(path: Path, records: Sequence[dict[str, Any]]) -> None:
         writer.writerow([*header, "largest_drop", "first_seconds", "next_seconds"])
         for record in records:
             group, structure = [*record["key"], "all"][:2]
-            row = [group, structure, record["method"], record["count"]]
+            cells = [group, structure, record["method"], record["count"]]
             for n in clicks:
-                row += [record["dice"][n - 1], *record["interval"][n - 1], record["hd95"][n]]
-            row += [*record["noc"].values(), *record["failed"].values()]
-            writer.writerow([*row, record["largest_drop"], record["first_seconds"], record["next_seconds"]])
+                cells += [record["dice"][n - 1], *record["interval"][n - 1], record["hd95"][n]]
+            cells += [*record["noc"].values(), *record["failed"].values()]
+            writer.writerow([*cells, record["largest_drop"], record["first_seconds"], record["next_seconds"]])
 
 
 def _markdown(groups, structures, about: dict[str, Any], pictures: Sequence[str]) -> str:
     clicks = [n for n in DISTANCES_AFTER if n <= len(groups[0]["dice"])]
     lines = ["# Interactive segmentation by a simulated annotator", ""]
-    lines += [f"* {key}: {_words(value)}" for key, value in about.items()]
+    lines += [f"* {key}: {words(value)}" for key, value in about.items()]
     lines += [
         "",
         "All methods get the same first click. Each next click is in the largest error region of the method's own "
@@ -214,7 +240,7 @@ def _markdown(groups, structures, about: dict[str, Any], pictures: Sequence[str]
         "",
     ]
     for title, records in (("All structures", groups), ("Each structure", structures)):
-        lines += [f"## {title}", "", _row(_header(clicks)), _row(["---"] * len(_header(clicks)))]
+        lines += [f"## {title}", "", row(_header(clicks)), row(["---"] * len(_header(clicks)))]
         for record in records:
             cells = [", ".join(record["key"]), record["method"], str(record["count"])]
             for n in clicks:
@@ -223,7 +249,7 @@ def _markdown(groups, structures, about: dict[str, Any], pictures: Sequence[str]
             cells += [f"{record['noc'][t]:.2f}" for t in TARGETS] + [f"{100 * record['failed'][0.85]:.0f} %"]
             cells += [_number(record["hd95"][n], 1) for n in clicks if n in (1, 5)]
             cells += [f"{record['largest_drop']:.3f}", _number(record["first_seconds"], 3)]
-            lines.append(_row([*cells, _number(record["next_seconds"], 3)]))
+            lines.append(row([*cells, _number(record["next_seconds"], 3)]))
         lines.append("")
     lines += ["## Plots", "", "![Dice against clicks](dice.png)", "", "![Clicks needed](clicks.png)", ""]
     if pictures:
@@ -240,7 +266,8 @@ def _header(clicks: Sequence[int]) -> list[str]:
     return ["what", "method", "n", *dice, *noc, "failed@85", *hd95, "drop", "first s", "next s"]
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
@@ -248,11 +275,12 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
+    """Return a setting as text; lists and mappings without brackets."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {words(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_words, value))
+        return ", ".join(map(words, value))
     return str(value)
 
 

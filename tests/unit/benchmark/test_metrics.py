@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from monai.metrics import compute_hausdorff_distance
+import torch
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from scipy import ndimage
 
-from causal_sam.benchmark.metrics import dice, hd95, number_of_clicks
+from causal_sam.benchmark.metrics import dice, hd95, number_of_clicks, surface_dice
 
 
 def test_dice_of_overlapping_squares():
@@ -59,6 +61,40 @@ def test_hd95_of_empty_masks():
     assert hd95(empty, empty, (1, 1)) == 0
     assert hd95(empty, full, (1, 1)) == np.inf
     assert hd95(full, empty, (1, 1)) == np.inf
+
+
+def test_surface_dice_of_shifted_cubes():
+    """Faces that moved along the shift are wrong, those that slide along themselves are not."""
+    a, b = np.zeros((2, 20, 20, 20), bool)
+    a[4:14, 4:14, 4:14] = True
+    b[7:17, 4:14, 4:14] = True
+    spacing = (2.0, 1.0, 1.0)
+    # Each cube has 10 layers along the shift: two whole ends, and rings between them. In 7 layers the rings of both
+    # lie on each other, one of them the rim of an end; what sticks out and the middles of the ends are too far.
+    ring, end = 36, 100
+    total = 2 * (8 * ring + 2 * end)
+    near = 2 * 7 * ring
+    assert surface_dice(a, b, spacing, 0.5) == pytest.approx(near / total)
+    assert surface_dice(a, b, spacing, 6.0) == 1
+    assert surface_dice(a, a, spacing, 0.0) == 1
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (30, 24, 12)])
+def test_surface_dice_agrees_with_monai(shape):
+    rng = np.random.default_rng(0)
+    spacing = [0.7, 1.3, 3.0][: len(shape)]
+    for tolerance in (0.5, 1.5):
+        masks = ndimage.gaussian_filter(rng.normal(size=(2, *shape)), (0, *[2] * len(shape))) > 0
+        a, b = torch.from_numpy(masks[:, None, None])
+        expected = compute_surface_dice(a, b, [tolerance], include_background=True, spacing=spacing)
+        assert surface_dice(*masks, spacing, tolerance) == pytest.approx(float(expected))
+
+
+def test_surface_dice_of_empty_masks():
+    empty, full = np.zeros((4, 4)), np.ones((4, 4))
+    assert surface_dice(empty, empty, (1, 1), 1) == 1
+    assert surface_dice(empty, full, (1, 1), 1) == 0
+    assert surface_dice(full, empty, (1, 1), 100) == 0
 
 
 def test_number_of_clicks():
