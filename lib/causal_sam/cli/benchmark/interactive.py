@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from causal_sam.benchmark.layouts import Kind
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,15 +26,9 @@ class Mode(StrEnum):
 
 
 def interactive(
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder with images and label maps: cases.json; or images/ and labels/ with equal file names; or "
-            "imagesTr/ and labelsTr/ with dataset.json; or pairs NAME.nii.gz and NAME_label.nii.gz (also _seg; .nrrd, "
-            ".mha). cases.json is a list of {set, case, image, label, modality, sequence, labels: {value: name}}."
-        ),
-    ],
+    data: Annotated[Path, typer.Option(help="Folder with labelled images; see below for those that are understood.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report; an older report is replaced.")],
+    kind: Annotated[Kind, typer.Option(help="Data set that the folder is.")] = Kind.AUTO,
     model: Annotated[list[str] | None, typer.Option(help="A model; may be repeated. Default: compact.")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights instead of the model's own; for one model.", show_default=False)
@@ -87,7 +82,7 @@ def interactive(
     check_folder(output)
     cases = [
         entry
-        for entry in read_cases(data)
+        for entry in read_cases(data, kind)
         if not case or any(fnmatch.fnmatch(f"{entry.group}/{entry.name}/{entry.sequence}", wish) for wish in case)
     ]
     if not cases:

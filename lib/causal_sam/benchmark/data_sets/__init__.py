@@ -1,0 +1,1 @@
+"""Public data sets as they are downloaded, one file each, and a site's own folders."""

@@ -1,0 +1,146 @@
+"""One image with its label map, and how the two are read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume, read_volume
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
+# Largest difference of two affines, in millimetre, of what still is one grid.
+SAME_GRID_MM = 1e-2
+MOST_NAMED = 5  # of a list in a sentence
+# What data sets call MR sequences -> one name for each.
+SEQUENCES = {
+    **dict.fromkeys(("t1", "t1w", "t1n"), "T1"),
+    **dict.fromkeys(("t1ce", "t1gd", "t1c"), "T1 post-contrast"),
+    **dict.fromkeys(("t2", "t2w"), "T2"),
+    **dict.fromkeys(("flair", "t2f"), "FLAIR"),
+    "adc": "ADC",
+}
+
+
+class OtherLayout(InputError):
+    """A folder is not laid out as a data set is; the message says what is missing."""
+
+
+def read_label_map(path: Path, volume: Volume) -> NDArray[np.int64]:
+    """Read the label map of an image from a file on the same grid.
+
+    Returns:
+        (I, J, K) the value of each voxel, in the image's voxel order.
+
+    Raises:
+        InputError: the file cannot be read, has several frames, or is not on the grid of the image.
+    """
+    label = read_volume(path)
+    if label.frames > 1:
+        raise InputError(f"{path} has {label.frames} frames: a label map has one number for each voxel.")
+    if label.shape != volume.shape or np.abs(label.affine - volume.affine).max() > SAME_GRID_MM:
+        raise InputError(
+            f"{path} is not on the grid of {volume.source} (shapes {label.shape} and {volume.shape}): "
+            "resample the label map to its image."
+        )
+    return np.rint(np.nan_to_num(label.array)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its label map.
+
+    Attributes:
+        group: data set that it belongs to.
+        name: of the case within its data set; its sequences have the same name.
+        image: file of the image, or folder of a DICOM series.
+        label: file or folder of the label map, on the same grid.
+        modality: DICOM code; "" when unknown.
+        sequence: MR sequence or contrast phase; "" when unknown.
+        labels: name of each value of the label map, or of several together, and then they may overlap; None takes all
+            values but 0 and calls them "label 1" and so on.
+        frame: which one of the image, counted from 0.
+        frames: how many the image must have; None for any number.
+        is_complete: whether ``labels`` has all values but 0 that there may be.
+        label_reader: gives the values of the label map, as `read_label_map` does.
+    """
+
+    group: str
+    name: str
+    image: Path
+    label: Path
+    modality: str = ""
+    sequence: str = ""
+    labels: Mapping[int | tuple[int, ...], str] | None = None
+    frame: int = 0
+    frames: int | None = None
+    is_complete: bool = False
+    label_reader: Callable[[Path, Volume], NDArray[np.int64]] = read_label_map
+
+    def read(self) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
+        """Return the image and for each structure its mask, both in the image's voxel order.
+
+        The sequence of an MR image is its tag SequenceName, unless the file has that tag.
+
+        Raises:
+            InputError: a file cannot be read, the image has another number of frames, the label map has several frames
+                or a value that is not in its list, or the two are not on the same grid.
+        """
+        volume = read_volume(self.image, self.frame)
+        if self.frames is not None and volume.frames != self.frames:
+            raise InputError(
+                f"{self.image} has {volume.frames} frames, and its data set names {self.frames} channels: they must be "
+                "as many."
+            )
+        volume = replace(volume, modality=self.modality or volume.modality)
+        if self.sequence and volume.modality == "MR":
+            volume = replace(volume, tags={"SequenceName": self.sequence, **volume.tags})
+        values = self.label_reader(self.label, volume)
+        labels = self.labels
+        if labels is None or self.is_complete:
+            there = set(np.unique(values[values != 0]).tolist())
+            if labels is None:
+                labels = {value: f"label {value}" for value in sorted(there)}
+            known = {value for key in labels for value in np.atleast_1d(key).tolist()}
+            if unknown := there - known:
+                raise InputError(
+                    f"{self.label} has {listed(sorted(unknown))}, and the values of {self.group} are 0 and "
+                    f"{listed(sorted(known), len(known))}: it is damaged, or of another data set."
+                )
+        return volume, {name: np.isin(values, value) for value, name in labels.items()}
+
+
+def say_left_out(group: str, names: Sequence[str]) -> None:
+    """Log which cases of a data set have no label map, or no image."""
+    if names:
+        logger.warning("Left out of %s, for want of an image or a label map: %s.", group, listed(names))
+
+
+def listed(items: Sequence[object], most: int = MOST_NAMED) -> str:
+    """Items for a sentence.
+
+    >>> listed(["a", "b"]), listed([1, 2, 3, 4], most=2)
+    ('a, b', '1, 2 and 2 more')
+    """
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
+
+
+def image_files(directory: Path) -> dict[str, Path]:
+    """Files of images in a folder by their names without the ending; none if there is no such folder."""
+    if not directory.is_dir():
+        return {}
+    files = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    return {
+        path.name.removesuffix(extension): path
+        for path in files
+        for extension in EXTENSIONS
+        if path.name.endswith(extension)
+    }

@@ -1,0 +1,30 @@
+"""The folders of labelled images that are understood. Quick to import, for help texts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Of a data set; "auto" looks at the folder."""
+
+    AUTO = "auto"
+    CHAOS = "chaos"
+    BRATS = "brats"
+    BTCV = "btcv"
+    AMOS = "amos"
+    FOLDER = "folder"
+
+
+LAYOUTS = {
+    Kind.CHAOS: "Train_Sets/CT/N/DICOM_anon and Ground; Train_Sets/MR/N/T1DUAL/DICOM_anon/InPhase, …/OutPhase and "
+    "T1DUAL/Ground; T2SPIR/DICOM_anon and Ground",
+    Kind.BRATS: "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz, …_t1, …_t1ce, …_t2 and …_seg, or "
+    "BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz, …-t1c, …-t2w, …-t2f and …-seg, up to two folders down",
+    Kind.BTCV: "RawData/Training/img/img0001.nii.gz and …/label/label0001.nii.gz, or the same files in imagesTr and "
+    "labelsTr",
+    Kind.AMOS: "imagesTr/amos_0001.nii.gz and labelsTr/amos_0001.nii.gz, imagesVa and labelsVa",
+    Kind.FOLDER: "cases.json with a list of {set, case, image, label, modality, sequence, labels: {value: name}}, "
+    "paths relative to it; or images/ and labels/ with equal file names; or imagesTr/ and labelsTr/ with dataset.json "
+    "(Decathlon, nnU-Net); or pairs NAME.nii.gz and NAME_label.nii.gz (also _seg, -label, -seg; .nii, .nrrd, .mha)",
+}
