@@ -74,7 +74,7 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
 def _cases(arguments: argparse.Namespace, rng: np.random.Generator) -> tuple[list[str], list[Case], list[Case]]:
     """Names of the labels, cases to learn from and cases held out."""
     cases = read_cases(arguments.data)
-    present = dict.fromkeys(name for case in cases for name in case.read()[1])
+    present = dict.fromkeys(name for case in cases for name in case.names())
     names = [name for name in present if not arguments.label or name in arguments.label]
     if missing := set(arguments.label or ()) - present.keys():
         raise InputError(f"No case has the label {', '.join(sorted(missing))}; there are {', '.join(present)}.")

@@ -292,6 +292,17 @@ def test_values_that_the_data_set_does_not_have(tmp_path):
         read_cases(tmp_path)[0].read()
 
 
+def test_names_without_reading(tmp_path):
+    write(tmp_path / "img" / "img0001.nii.gz", draw())
+    write(tmp_path / "label" / "label0001.nii.gz", draw_labels([1]))
+    (case,) = read_cases(tmp_path)
+    case.label.unlink()
+    assert case.names() == list(btcv.ORGANS.values())
+    write(tmp_path / "pairs" / "p.nii.gz", draw())
+    write(tmp_path / "pairs" / "p_seg.nii.gz", draw_labels([5, 2]))
+    assert read_cases(tmp_path / "pairs")[0].names() == ["label 2", "label 5"]
+
+
 def test_labels_on_another_grid(tmp_path):
     write(tmp_path / "img" / "img0001.nii.gz", draw())
     write(tmp_path / "label" / "label0001.nii.gz", draw_labels([1])[:, :5])

@@ -84,6 +84,14 @@ class Case:
     is_complete: bool = False
     label_reader: Callable[[Path, Volume], NDArray[np.int64]] = read_label_map
 
+    def names(self) -> list[str]:
+        """Return the names of the structures that `read` gives; no file is read where `labels` has them.
+
+        Raises:
+            InputError: as `read`.
+        """
+        return list(self.read()[1] if self.labels is None else self.labels.values())
+
     def read(self) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
         """Return the image and for each structure its mask, both in the image's voxel order.
 
