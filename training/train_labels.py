@@ -22,6 +22,7 @@ import torch
 from rich.progress import Progress
 
 from causal_sam.benchmark.cases import Case, read_cases
+from causal_sam.benchmark.layouts import Kind
 from causal_sam.benchmark.metrics import dice
 from causal_sam.errors import InputError
 from causal_sam.learning.teaching import LabelTeacher, Lesson, lessons_of
@@ -73,14 +74,17 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
 
 def _cases(arguments: argparse.Namespace, rng: np.random.Generator) -> tuple[list[str], list[Case], list[Case]]:
     """Names of the labels, cases to learn from and cases held out."""
-    cases = read_cases(arguments.data)
+    cases = read_cases(arguments.data, arguments.kind)
     present = dict.fromkeys(name for case in cases for name in case.names())
     names = [name for name in present if not arguments.label or name in arguments.label]
     if missing := set(arguments.label or ()) - present.keys():
         raise InputError(f"No case has the label {', '.join(sorted(missing))}; there are {', '.join(present)}.")
-    order = rng.permutation(len(cases)).tolist()
-    count = min(round(arguments.validation * len(cases)), len(cases) - 1)
-    return names, [cases[n] for n in order[count:]], [cases[n] for n in order[:count]]
+    # Another sequence of the same patient would give the answer away.
+    patients = list(dict.fromkeys((case.group, case.name) for case in cases))
+    count = min(round(arguments.validation * len(patients)), len(patients) - 1)
+    chosen = {patients[n] for n in rng.permutation(len(patients))[:count].tolist()}
+    held_out = [case for case in cases if (case.group, case.name) in chosen]
+    return names, [case for case in cases if case not in held_out], held_out
 
 
 def _teach(
@@ -117,6 +121,7 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of images with label maps")
+    parser.add_argument("--kind", choices=list(Kind), default=Kind.AUTO, help="data set that the folder is")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--init", type=Path, help="file of labels taught earlier, to go on from")
     parser.add_argument("--label", action="append", help="teach only labels of this name; may be repeated")
