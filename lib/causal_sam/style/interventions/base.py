@@ -46,7 +46,7 @@ class StyleIntervention(ABC):
         """Return the slices in their other style, on the same grid.
 
         Args:
-            slices: are left as they are. Without tissue there is no style, and they are returned as they came.
+            slices: are left as they are. Empty ones have no style, and are returned as they came.
             rng: source of what differs from voxel to voxel, such as noise.
 
         Raises:
@@ -57,7 +57,7 @@ class StyleIntervention(ABC):
                 f"The style intervention {self.name!r} does not fit {slices.array.shape[0]} slice(s) of modality "
                 f"{slices.acquisition.modality or 'unknown'!r}."
             )
-        if not slices.tissue.any():
+        if not (slices.array > slices.background).any():
             return slices
         styled = self._styled(slices, rng)
         cut_away = slices.array == slices.background
@@ -68,12 +68,15 @@ class StyleIntervention(ABC):
 
     @abstractmethod
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        """Do what `apply` says for slices that it fits and that show some tissue."""
+        """Do what `apply` says for slices that it fits and that are not empty."""
 
 
 def brightness_range(slices: StyledSlices) -> float:
-    """Return how far the bright tissue lies above the background, in the units of the image; above zero."""
-    return max(float(np.percentile(slices.array[slices.tissue], 99.5)) - slices.background, 1e-6)
+    """Return how far the brightest tissue lies above the background, in the units of the image; above zero."""
+    # The middle slice is enough, and takes a third of the time.
+    middle = slices.array[len(slices.array) // 2]
+    tissue = middle[middle > slices.background]
+    return max(float(np.percentile(tissue, 99.5)) - slices.background, 1e-6) if tissue.size else 1.0
 
 
 def monai_seed(rng: np.random.Generator) -> int:

@@ -15,6 +15,8 @@ from causal_sam.style.slices import StyledSlices
 
 CT = frozenset({"CT"})
 KERNELS = ("soft", "standard", "sharp")
+# HU by which a sharper kernel may change a voxel: more than noise does, less than would draw rims around air.
+OVERSHOOT = 60.0
 
 
 def _blurred(array: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -45,12 +47,15 @@ class Kernel(StyleIntervention):
         kernel = str(rng.choice([name for name in KERNELS if name != current]))
         steps = KERNELS.index(kernel) - KERNELS.index(current)
         if steps > 0:
-            return cls(kernel, float(1 + steps * rng.uniform(1.0, 1.6)))
+            return cls(kernel, float(1 + steps * rng.uniform(0.6, 1.2)))
         return cls(kernel, float(rng.uniform(0.1, 0.4) if steps == -1 else rng.uniform(0.0, 0.1)))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        coarse = _blurred(slices.array, 0.9)
-        return slices.with_array(clipped_hu(coarse + self.gain * (slices.array - coarse)), kernel=self.kernel)
+        change = (self.gain - 1) * (slices.array - _blurred(slices.array, 0.9))
+        if self.gain > 1:
+            # Kernels overshoot at the skin too, but within the width of their own fine pixels.
+            change = np.clip(change, -OVERSHOOT, OVERSHOOT)
+        return slices.with_array(clipped_hu(slices.array + change), kernel=self.kernel)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Dose(StyleIntervention):
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
-        return cls(float(np.exp(rng.uniform(np.log(18), np.log(50)))))
+        return cls(float(np.exp(rng.uniform(np.log(15), np.log(40)))))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
         grain = rng.standard_normal(slices.array.shape, dtype=np.float32)
@@ -115,7 +120,7 @@ class Streaks(StyleIntervention):
         if not len(places):
             places = np.argwhere(np.ones_like(middle))
         row, column = (rng.choice(places) + 0.5) / middle.shape
-        return cls(float(row), float(column), float(rng.uniform(60, 180)), float(rng.uniform(0.15, 0.4)))
+        return cls(float(row), float(column), float(rng.uniform(40, 130)), float(rng.uniform(0.15, 0.4)))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
         _, height, width = slices.array.shape

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import cv2
 import numpy as np
 
+from causal_sam.errors import InputError
 from causal_sam.style.interventions.base import StyleIntervention
 from causal_sam.style.slices import StyledSlices
 
@@ -31,7 +32,7 @@ class InPlaneResolution(StyleIntervention):
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
-        rows = columns = float(rng.uniform(1.5, 2.6))
+        rows = columns = float(rng.uniform(1.5, 2.4))
         if slices.acquisition.modality != "CT" and rng.random() < 0.5:
             # MR saves time along one direction, the one of phase encoding.
             rows, columns = (rows, 1.0) if rng.random() < 0.5 else (1.0, columns)
@@ -72,17 +73,25 @@ class SliceThickness(StyleIntervention):
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
         distance = slices.spacing[0]
-        thinnest = max(slices.acquisition.slice_thickness or distance, distance)
-        # Up to 6 mm as far as the neighbours reach; beyond that, slices twice as thick as they are apart would no
-        # longer show what the label map of the slice says.
-        thickest = max(1.9 * distance, min(len(slices.array) * distance, 6.0))
-        return cls(round(float(rng.uniform(1.4, 1.0 + max(thickest / thinnest - 1, 0.5)) * thinnest), 1))
+        # Blurred more than this, a slice no longer shows what its label map says.
+        widest = max(1.7 * distance, min(len(slices.array) * distance, 5.0))
+        return cls(round(float(np.hypot(_thickness(slices), rng.uniform(0.8, 1.0) * widest)), 1))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        distance = slices.spacing[0]
+        distance, now = slices.spacing[0], _thickness(slices)
+        if self.thickness <= now:
+            raise InputError(
+                f"Slices of {now:g} mm cannot be shown as slices of {self.thickness:g} mm, only thicker ones."
+            )
+        # Widths of profiles that act one after the other add like standard deviations.
+        width = np.sqrt(self.thickness**2 - now**2)
         place = distance * np.arange(len(slices.array))
         apart = np.abs(place[:, None] - place[None])
-        # How much of the thick slice around one place lies in the thin slice around another.
-        shared = np.clip((self.thickness + distance) / 2 - apart, 0, min(distance, self.thickness))
+        # How much of the profile around one place lies in the slice around another.
+        shared = np.clip((width + distance) / 2 - apart, 0, min(distance, width))
         weights = (shared / shared.sum(axis=1, keepdims=True)).astype(np.float32)
         return slices.with_array(np.tensordot(weights, slices.array, axes=1), slice_thickness=self.thickness)
+
+
+def _thickness(slices: StyledSlices) -> float:
+    return slices.acquisition.slice_thickness or slices.spacing[0]

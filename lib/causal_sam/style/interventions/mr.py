@@ -9,13 +9,22 @@ import numpy as np
 import torch
 import torchio
 from monai.transforms import GibbsNoise, RandBiasField, RandRicianNoise
+from numpy.typing import NDArray
 
 from causal_sam.style.interventions.base import StyleIntervention, brightness_range, monai_seed
 from causal_sam.style.slices import StyledSlices
 
 MR = frozenset({"MR"})
-# Noise as a share of the brightest tissue, by field strength in tesla; signal grows about linearly with the field.
-NOISE = {1.5: (0.03, 0.05), 1.0: (0.045, 0.07), 0.55: (0.07, 0.1), 0.35: (0.09, 0.13)}
+# Noise as a share of what tissue has in the middle, by field strength in tesla; signal grows about linearly with it.
+NOISE = {1.5: (0.05, 0.08), 1.0: (0.07, 0.1), 0.55: (0.09, 0.13), 0.35: (0.12, 0.17)}
+# Share of the brightest tissue above which no voxel is air with noise.
+SURELY_TISSUE = 0.12
+
+
+def _surely_tissue(slices: StyledSlices) -> NDArray[np.bool_]:
+    """Return the tissue of the middle slice, HxW."""
+    middle = slices.array[len(slices.array) // 2] - slices.background
+    return middle > SURELY_TISSUE * brightness_range(slices)
 
 
 @dataclass(frozen=True)
@@ -34,15 +43,19 @@ class BiasField(StyleIntervention):
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
-        return cls(float(rng.uniform(0.5, 1.3)))
+        return cls(float(rng.uniform(0.7, 1.5)))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
         transform = RandBiasField(degree=3, coeff_range=(-1.0, 1.0), prob=1.0)
         transform.set_random_state(seed=monai_seed(rng))
-        field = np.log(np.asarray(transform(np.ones((1, *slices.array.shape[1:]), np.float32))))
-        seen = field[0][slices.tissue.any(axis=0)]
-        # The same range for every draw, and on average nothing brighter or darker.
-        field = (field - seen.mean()) * self.strength / max(float(np.ptp(seen)), 1e-6)
+        field = np.log(np.asarray(transform(np.ones((1, *slices.array.shape[1:]), np.float32)))[0])
+        tissue = _surely_tissue(slices)
+        seen = field[tissue] if tissue.any() else field
+        low, high = np.percentile(seen, (2, 98))
+        # The same range for every draw, and on average nothing brighter or darker. Tissue may be a point.
+        field = (field - seen.mean()) * self.strength / max(high - low, 0.1 * float(np.ptp(field)))
+        # Polynomials run away in the corners.
+        field = np.clip(field, -self.strength, self.strength)
         return slices.with_array((slices.array - slices.background) * np.exp(field) + slices.background)
 
 
@@ -52,7 +65,7 @@ class FieldStrength(StyleIntervention):
 
     Attributes:
         tesla: of the weaker magnet.
-        noise: standard deviation, as a share of the brightest tissue.
+        noise: standard deviation, as a share of the median of tissue.
     """
 
     name: ClassVar[str] = "field strength"
@@ -69,7 +82,8 @@ class FieldStrength(StyleIntervention):
         return cls(tesla, float(rng.uniform(*NOISE[tesla])))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        noise = self.noise * brightness_range(slices)
+        tissue = slices.array[len(slices.array) // 2][_surely_tissue(slices)]
+        noise = self.noise * float(np.median(tissue) - slices.background if tissue.size else brightness_range(slices))
         transform = RandRicianNoise(prob=1.0, std=noise, sample_std=False)
         transform.set_random_state(seed=monai_seed(rng))
         noisy = np.asarray(transform(slices.array - slices.background))
@@ -92,7 +106,7 @@ class Gibbs(StyleIntervention):
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
-        return cls(float(rng.uniform(0.5, 0.68)))
+        return cls(float(rng.uniform(0.55, 0.72)))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
         return slices.with_array(np.asarray(GibbsNoise(self.share)(slices.array)))
@@ -100,12 +114,14 @@ class Gibbs(StyleIntervention):
 
 @dataclass(frozen=True)
 class Motion(StyleIntervention):
-    """The patient moves in the plane while k-space is filled; its centre shows them where the slices show them.
+    """The patient moves in the plane, to one side before the centre of k-space is measured and to the other after it.
+
+    Edges double, and on average lie where they were.
 
     Attributes:
-        times: of the movements, as shares of the scan.
-        degrees: rotations.
-        shifts: along rows and columns, in pixels.
+        still: share of the scan without movement, in its middle.
+        degrees: rotation to either side.
+        shift: along rows and columns to either side, in pixels.
         along_rows: whether k-space is filled along the rows.
     """
 
@@ -114,28 +130,33 @@ class Motion(StyleIntervention):
     stage: ClassVar[int] = 5
     weight: ClassVar[float] = 0.3
 
-    times: tuple[float, ...]
-    degrees: tuple[float, ...]
-    shifts: tuple[tuple[float, float], ...]
+    still: float
+    degrees: float
+    shift: tuple[float, float]
     along_rows: bool
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
-        # Never close to the middle of the scan, when k-space has its centre: that would move the anatomy.
-        times = rng.uniform(0.1, 0.4), rng.uniform(0.6, 0.9)
-        reach = 0.025 * max(slices.array.shape[1:])
-        shifts = tuple(tuple(pair) for pair in rng.uniform(-reach, reach, (2, 2)).tolist())
-        return cls(times, tuple(rng.uniform(-4, 4, 2).tolist()), shifts, bool(rng.random() < 0.5))
+        reach = 0.016 * max(slices.array.shape[1:])
+        rows, columns = rng.choice([-1, 1], 2) * rng.uniform(0.3, 1, 2) * reach
+        return cls(
+            still=float(rng.uniform(0.1, 0.3)),
+            degrees=float(rng.uniform(-3, 3)),
+            shift=(float(rows), float(columns)),
+            along_rows=bool(rng.random() < 0.5),
+        )
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        transform = torchio.Motion(
-            degrees=np.array([(angle, 0, 0) for angle in self.degrees]),
-            translation=np.array([(0, *pair) for pair in self.shifts]),
-            times=np.array(self.times),
-            image_interpolation="linear",
-        )
+        sides = np.array([[1.0], [-1.0]])
         # TorchIO fills k-space along the last axis.
         axes = (0, 1, 2) if self.along_rows else (0, 2, 1)
+        shift = self.shift if self.along_rows else self.shift[::-1]
+        transform = torchio.Motion(
+            degrees=sides * (self.degrees, 0, 0),
+            translation=sides * (0, *shift),
+            times=np.array([0.5 - self.still / 2, 0.5 + self.still / 2]),
+            image_interpolation="linear",
+        )
         moved = transform(torch.from_numpy(np.ascontiguousarray(slices.array.transpose(axes))[None]))
         return slices.with_array(moved[0].numpy().transpose(axes))
 
