@@ -80,9 +80,7 @@ class SliceThickness(StyleIntervention):
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
         distance, now = slices.spacing[0], _thickness(slices)
         if self.thickness <= now:
-            raise InputError(
-                f"Slices of {now:g} mm cannot be shown as slices of {self.thickness:g} mm, only thicker ones."
-            )
+            raise InputError(f"Slices of {now:g} mm cannot be shown as ones of {self.thickness:g} mm, only as thicker.")
         # Widths of profiles that act one after the other add like standard deviations.
         width = np.sqrt(self.thickness**2 - now**2)
         place = distance * np.arange(len(slices.array))
