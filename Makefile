@@ -11,6 +11,8 @@ STUDIES ?=
 CONF    ?=
 # Arguments for pytest, such as PYTEST="tests/unit -k imaging".
 PYTEST  ?=
+# Processes that share the tests. Each takes about 2 GB, and starts servers of its own.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test lint format clean
@@ -42,7 +44,7 @@ serve: $(STAMP)
 	  $$(set -- $(CONF); while [ $$# -gt 1 ]; do printf -- '--conf %s=%s ' "$$1" "$$2"; shift 2; done)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

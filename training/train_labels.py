@@ -28,7 +28,13 @@ from causal_sam.errors import InputError
 from causal_sam.learning.teaching import LabelTeacher, Lesson, lessons_of
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.named import NamedLabels, name_vectors
-from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt, save_label_prompt, trainable_share
+from causal_sam.sam.label_prompt import (
+    TaughtLabels,
+    load_label_prompt,
+    new_label_prompt,
+    save_label_prompt,
+    trainable_share,
+)
 from causal_sam.sam.registry import MODELS, load_model
 from causal_sam.text import load_text_encoder
 
@@ -43,13 +49,20 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
     encoder = load_text_encoder(arguments.text_encoder)
     names, learnt, held_out = _cases(arguments, rng)
     if arguments.init is None:
-        prompt = LabelPrompt(encoder.dimension, model.sam.prompt_encoder.embed_dim).to(model.device)
+        prompt = new_label_prompt(model, encoder.dimension)
         taught = TaughtLabels(
-            (), encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, {}
+            (),
+            encoder.name,
+            encoder.fingerprint,
+            model.encoder_hash(),
+            prompt.text_dim,
+            prompt.embed_dim,
+            {},
+            prompt.skip_channels,
         )
     else:
-        prompt, taught = load_label_prompt(arguments.init, model)
-        NamedLabels(prompt, taught, encoder)  # refuses another text encoder
+        prompt, taught, model = load_label_prompt(arguments.init, model)
+        NamedLabels(prompt, taught, encoder, model)  # refuses another text encoder
     share = trainable_share(model, [prompt])
     if share >= MOST_TRAINABLE:
         raise InputError(f"{share:.1%} of the parameters would be trained, and it must be under {MOST_TRAINABLE:.0%}.")
@@ -68,8 +81,10 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
     }
     taught = taught.with_more({name: count for name, count in counts.items() if count})
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    save_label_prompt(arguments.out, prompt, taught)
-    return _validate(held_out, names, NamedLabels(prompt.eval(), taught, encoder), Predictor(model, ahead=0), arguments)
+    save_label_prompt(arguments.out, prompt, taught, model)
+    return _validate(
+        held_out, names, NamedLabels(prompt.eval(), taught, encoder, model), Predictor(model, ahead=0), arguments
+    )
 
 
 def _cases(arguments: argparse.Namespace, rng: np.random.Generator) -> tuple[list[str], list[Case], list[Case]]:

@@ -269,6 +269,7 @@ def test_the_newest_label_of_another_workstation_counts(
     older = written_by_another(series, {"old": label_map > 0})
     older.ContentDate = "20200202"
     overlapping = written_by_another(series, {"a": label_map > 0, "b": label_map > 1})
+    overlapping.ContentDate = "20990101"
     for segmentation in (newer, older, overlapping):
         segmentations.store(segmentation)
 

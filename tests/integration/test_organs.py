@@ -50,7 +50,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
         TAUGHT, encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, {}
     )
     path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
-    save_label_prompt(path, prompt, said)
+    save_label_prompt(path, prompt, said, model)
     return path
 
 
@@ -174,13 +174,13 @@ def test_batch_inference_fills_all_images_that_nobody_accepted(
 
 
 def test_what_is_taught_later_counts_without_a_restart(teaching_server: Server, taught: Path) -> None:
-    prompt, said = load_label_prompt(taught, load_model("compact", device="cpu"))
-    save_label_prompt(taught, prompt, replace(said, names=("liver",)))
+    prompt, said, model = load_label_prompt(taught, load_model("compact", device="cpu"))
+    save_label_prompt(taught, prompt, replace(said, names=("liver",)), model)
     try:
         _, answer = teaching_server.slicer({}, model=MODEL, image="one", client_id="s6")
         assert answer["untaught"] == ["spleen", "right kidney"]
     finally:
-        save_label_prompt(taught, prompt, said)
+        save_label_prompt(taught, prompt, said, model)
 
 
 def test_where_nothing_was_taught_it_says_so(server: Server) -> None:

@@ -26,7 +26,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
     names = ("liver", "left kidney")
     said = TaughtLabels(names, encoder.name, encoder.fingerprint, model.encoder_hash(), encoder.dimension, 128, {})
-    save_label_prompt(path, prompt, said)
+    save_label_prompt(path, prompt, said, model)
     return path
 
 

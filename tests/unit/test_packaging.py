@@ -29,10 +29,11 @@ ARROWS = {
     "sam": {"imaging"},
     "text": set(),
     "prompting": {"imaging", "sam", "text"},
-    "learning": {"imaging", "sam", "prompting"},
+    "style": {"imaging", "text"},
+    "learning": {"imaging", "sam", "prompting", "style"},
     "phantom": {"imaging"},
-    "benchmark": {"imaging", "sam", "prompting", "phantom"},
-    "cli": {"imaging", "sam", "prompting", "phantom", "benchmark"},
+    "benchmark": {"imaging", "sam", "text", "prompting", "style", "learning", "phantom"},
+    "cli": {"imaging", "sam", "text", "prompting", "style", "learning", "phantom", "benchmark"},
 }
 # Part -> packages that it must do without.
 STRANGERS = {

@@ -1,4 +1,4 @@
-"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… benchmark`, `… doctor`.
+"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… style`, `… benchmark`, `… doctor`.
 
 Each command is one module. Whatever is slow to import (torch, image readers) is imported when a command runs, so
 that help comes at once.
@@ -17,6 +17,7 @@ from causal_sam.cli.doctor import doctor
 from causal_sam.cli.organs import organs
 from causal_sam.cli.segment import segment
 from causal_sam.cli.serve import ServeCommand, serve
+from causal_sam.cli.style import style
 from causal_sam.errors import CausalSamError
 
 BAD_INPUT = 2
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.command(cls=ServeCommand)(serve)
 app.command()(segment)
 app.command()(organs)
+app.command()(style)
 app.add_typer(benchmark)
 app.command()(doctor)
 

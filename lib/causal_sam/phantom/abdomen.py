@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 ORGANS = (
     "fat",
@@ -37,15 +36,6 @@ SEGMENTED = (
     "liver", "spleen", "right kidney", "left kidney", "stomach", "gallbladder", "pancreas", "aorta",
     "inferior vena cava", "liver lesion",
 )  # fmt: skip
-
-
-def smooth_noise(
-    shape: tuple[int, int, int], cells: tuple[int, int, int], rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Smooth noise in about -1..1 with ``cells`` bumps along each axis."""
-    coarse = rng.uniform(-1, 1, tuple(n + 3 for n in cells)).astype(np.float32)
-    grids = np.meshgrid(*(np.linspace(1, n + 1, size) for n, size in zip(cells, shape, strict=True)), indexing="ij")
-    return ndimage.map_coordinates(coarse, grids, order=3, prefilter=False).astype(np.float32)
 
 
 def abdomen(shape: tuple[int, int, int], affine: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:

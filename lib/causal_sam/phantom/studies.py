@@ -13,12 +13,12 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
-from scipy import ndimage
 
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume
 from causal_sam.imaging.writing import write_mask
-from causal_sam.phantom.abdomen import LABELS, SEGMENTED, abdomen, smooth_noise
+from causal_sam.phantom.abdomen import LABELS, SEGMENTED, abdomen
+from causal_sam.phantom.scans import Style, render_scan
 
 MANIFEST = "demo.json"
 # Raised when the studies change, so that folders written earlier are written again.
@@ -26,31 +26,6 @@ EDITION = 1
 ANATOMY_SEED = 7
 EXTENT_MM = (384.0, 288.0, 192.0)
 UID_ROOT = "1.2.826.0.1.3680043.8.498."
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one examination was made.
-
-    Attributes:
-        modality: "CT" or "MR".
-        title: for people.
-        levels: brightness of each organ, HU for CT and arbitrary units for MR.
-        spacing: voxel size in mm along left, posterior and superior.
-        noise: standard deviation of the noise, in the units of ``levels``.
-        texture: strength of the tissues' own texture, in the same units.
-        bias: strength of the coil's bias field, as a share.
-        tags: acquisition tags of the DICOM header.
-    """
-
-    modality: str
-    title: str
-    levels: dict[str, float]
-    spacing: tuple[float, float, float]
-    noise: float
-    texture: float
-    bias: float
-    tags: dict[str, str | float]
 
 
 _HU = {
@@ -154,12 +129,13 @@ def write_demo_studies(folder: Path) -> list[DemoStudy]:
     return studies
 
 
-def render_study(style: Style, seed: int) -> tuple[Volume, NDArray[np.uint8]]:
+def render_study(style: Style, seed: int, anatomy: int = ANATOMY_SEED) -> tuple[Volume, NDArray[np.uint8]]:
     """Draw the abdomen in a style.
 
     Args:
         style: how to make the image.
-        seed: of noise and texture; the anatomy is always the same.
+        seed: of noise and texture.
+        anatomy: seed of the patient; the default is that of the demo studies.
 
     Returns:
         The image as int16, and its label map with the values of `LABELS`.
@@ -168,21 +144,11 @@ def render_study(style: Style, seed: int) -> tuple[Volume, NDArray[np.uint8]]:
     # DICOM's usual axial order: columns to the left, rows to posterior, slices to superior; the middle is the origin.
     affine = np.diag([-style.spacing[0], -style.spacing[1], style.spacing[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2) + (0, 0, -6)
-    labels = abdomen(shape, affine, np.random.default_rng(ANATOMY_SEED))
+    labels = abdomen(shape, affine, np.random.default_rng(anatomy))
     rng = np.random.default_rng(seed)
     air = -1000.0 if style.modality == "CT" else 0.0
     levels = np.array([air, *(style.levels[name] for name in LABELS)], np.float32)
-    image = levels[labels]
-    grain = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (1.2, 1.2, 0.4))
-    image += np.where(labels > 0, grain / grain.std() * style.texture, 0)
-    # Partial volume: about half a voxel in the plane, less across the slices.
-    image = ndimage.gaussian_filter(image, (0.6, 0.6, 0.3))
-    if style.bias:
-        image *= np.exp(style.bias * smooth_noise(shape, (2, 2, 2), rng))
-    noise = ndimage.gaussian_filter(rng.standard_normal((2, *shape), dtype=np.float32), (0, 0.5, 0.5, 0))
-    noise *= style.noise / noise.std()
-    image = np.hypot(image + noise[0], noise[1]) if style.modality == "MR" else image + noise[0]
-    return Volume(np.round(image).clip(-1024, 3071).astype(np.int16), affine, style.modality), labels
+    return render_scan(labels, affine, levels, style, rng), labels
 
 
 def _describe(folder: Path, name: str, style: Style) -> DemoStudy:

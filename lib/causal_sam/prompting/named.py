@@ -35,18 +35,20 @@ class NamedLabels:
         prompt: trained.
         taught: what it was trained on.
         encoder: the text encoder that it was trained with.
+        model: that it was trained with, with its adapters.
 
     Raises:
         CheckpointError: the text encoder is another one.
     """
 
-    def __init__(self, prompt: LabelPrompt, taught: TaughtLabels, encoder: TextEncoder) -> None:
+    def __init__(self, prompt: LabelPrompt, taught: TaughtLabels, encoder: TextEncoder, model: CausalSam) -> None:
         if encoder.fingerprint != taught.text_fingerprint:
             raise CheckpointError(
                 f"The labels were taught with the text encoder {taught.text_encoder}, whose weights are not those of "
                 f"{encoder.name}: train them again with this one."
             )
         self.taught = taught
+        self.model = model
         self._prompt = prompt
         self._encoder = encoder
         self._by_meaning = {canonical(name): name for name in taught.names}
@@ -58,8 +60,8 @@ class NamedLabels:
         Raises:
             CheckpointError: it cannot be used with this model, or its text encoder is not there.
         """
-        prompt, taught = load_label_prompt(path, model)
-        return cls(prompt, taught, load_text_encoder(taught.text_encoder))
+        prompt, taught, model = load_label_prompt(path, model)
+        return cls(prompt, taught, load_text_encoder(taught.text_encoder), model)
 
     def find(self, name: str) -> str | None:
         """The taught label that a name means, whatever its spelling; None if it was never taught."""
@@ -70,8 +72,9 @@ class NamedLabels:
         return name_vectors(names, self._encoder)
 
     @torch.inference_mode()
-    def prompts(self, model: CausalSam, embedding: Embedding, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def prompts(self, embedding: Embedding, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens Nx1xC and drafts Nx1xLxL of names on one slice; see `LabelPrompt`."""
+        model = self.model
         position = model.sam.prompt_encoder.get_dense_pe()
         tokens, drafts = self._prompt(embedding, position, self.vectors(names).to(model.device), model.mask_size)
         return tokens, drafts[0, :, None]
@@ -105,7 +108,7 @@ def segment_named(
     """Segment all slices of a volume by label names; where two labels claim a voxel, the more probable one has it.
 
     Args:
-        encoder: of the slices.
+        encoder: of the slices, with the model of the labels.
         slices: whole.
         names: taught labels, each once.
         labels: what was taught.
@@ -147,7 +150,7 @@ def _segment_slice(
     """Label map of one slice (rows, columns), canonical, and the estimated IoU of each label on it."""
     model = encoder.model
     embedding = encoder.embedding(slices, index).to(model.device)
-    tokens, drafts = labels.prompts(model, embedding, names)
+    tokens, drafts = labels.prompts(embedding, names)
     likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > LEAST_LIKELY).flatten()
     if not len(likely):
         return None

@@ -197,8 +197,11 @@ class Predictor:
             InputError: no volume is set, or a label was never taught.
         """
         slices = self._current().slices
+        encoder = self._encoder
+        if labels.model is not self.model:  # what was taught came with adapters
+            encoder = SliceEncoder(labels.model, encoder.cache)
         with self._worker.foreground():
-            return segment_named(self._encoder, slices, names, labels, check)
+            return segment_named(encoder, slices, names, labels, check)
 
     def wait_ahead(self, timeout: float | None = None) -> bool:
         """Wait for the work ahead; return False if it is not done after ``timeout`` seconds."""

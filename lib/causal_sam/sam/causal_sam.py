@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -164,10 +165,18 @@ class CausalSam(nn.Module):
         return F.interpolate(logits, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
 
     def encoder_hash(self) -> str:
-        """SHA-256 of all weights of the image encoder, by name, shape, type and bytes."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.sam.image_encoder.state_dict().items()):
-            digest.update(f"{key}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-            # Flat first: the layout in memory, such as channels-last, is not part of what the weights are.
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 of the frozen weights of the image encoder; adapters do not count."""
+        weights = self.sam.image_encoder.state_dict()
+        # An adapted layer keeps its frozen part under a name of its own.
+        frozen = {key.replace(".base_layer.", "."): weights[key] for key in weights if ".lora_" not in key}
+        return weights_hash(frozen)
+
+
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights, by name, shape, type and bytes."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(weights.items()):
+        digest.update(f"{key}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
+        # Flat first: the layout in memory, such as channels-last, is not part of what the weights are.
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

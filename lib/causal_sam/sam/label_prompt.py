@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causal_sam.errors import CheckpointError
+from causal_sam.errors import CheckpointError, InputError
+from causal_sam.sam.adapters import AdapterConfig, adapted_copy, adapter_weights
 from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.compact import CompactImageEncoder
 from causal_sam.sam.embedding import Embedding
 
 # Kept small, beside what adapters may add: fewer than 9 % of a model's parameters are trained at a site.
@@ -23,6 +25,7 @@ HIDDEN = 64
 # Mask prompts are no surer than this.
 DRAFT_CLAMP = 12.0
 _METADATA_KEY = "causal_sam"
+_ADAPTER_PREFIX = "adapters/"
 
 
 class LabelPrompt(nn.Module):
@@ -32,21 +35,33 @@ class LabelPrompt(nn.Module):
     So a name gives two prompts: a token beside the tokens of clicks, and a draft of the mask, found by comparing the
     name with every position of the embedding, which the decoder takes as it takes the mask of an earlier answer.
 
+    Where the embedding has finer skip features the draft is drawn with them, since a small organ covers but a few
+    positions of the embedding.
+
     Args:
         text_dim: length D of the names' vectors.
         embed_dim: channels C of the embedding.
+        skip_channels: of the embedding's skips, finest first; () if it has none.
     """
 
-    def __init__(self, text_dim: int, embed_dim: int) -> None:
+    def __init__(self, text_dim: int, embed_dim: int, skip_channels: Sequence[int] = ()) -> None:
         super().__init__()
-        self.text_dim, self.embed_dim = text_dim, embed_dim
+        self.text_dim, self.embed_dim, self.skip_channels = text_dim, embed_dim, tuple(skip_channels)
         self.reduce = nn.Conv2d(2 * embed_dim, HIDDEN, 1)
         self.norm1 = nn.GroupNorm(8, HIDDEN)
         self.wide = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=2, dilation=2)
         self.norm2 = nn.GroupNorm(8, HIDDEN)
         self.fine = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1)
         self.from_text = nn.Sequential(nn.Linear(text_dim, 2 * HIDDEN), nn.LayerNorm(2 * HIDDEN), nn.GELU())
-        self.to_filter = nn.Linear(2 * HIDDEN, HIDDEN + 1)
+        # Coarsest first, as they are met on the way up.
+        self.joins = nn.ModuleList()
+        channels = HIDDEN
+        for skip in reversed(self.skip_channels):
+            narrower = 3 * channels // 4
+            join = nn.Conv2d(channels + skip, narrower, 3, padding=1)
+            self.joins.append(nn.Sequential(join, nn.GroupNorm(4, narrower), nn.ReLU()))
+            channels = narrower
+        self.to_filter = nn.Linear(2 * HIDDEN, channels + 1)
         self.to_token = nn.Linear(2 * HIDDEN, embed_dim)
         # At first no name is anywhere, and its token says nothing.
         nn.init.zeros_(self.to_token.weight)
@@ -69,10 +84,14 @@ class LabelPrompt(nn.Module):
         x = F.relu(self.norm1(x))
         x = x + F.relu(self.norm2(self.wide(x)))
         x = self.fine(x)
+        skips = reversed(embedding.skips) if self.skip_channels else ()
+        for join, skip in zip(self.joins, skips, strict=True):
+            x = F.interpolate(F.relu(x), skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = join(torch.cat([x, skip], 1))
         # Components of a unit vector are tiny, and differ by less still between similar names.
         text = self.from_text(names * self.text_dim**0.5)
         filters = self.to_filter(text)
-        draft = torch.einsum("nc,bchw->bnhw", filters[:, :-1], x) / HIDDEN**0.5 + filters[:, -1, None, None]
+        draft = torch.einsum("nc,bchw->bnhw", filters[:, :-1], x) / x.shape[1] ** 0.5 + filters[:, -1, None, None]
         draft = F.interpolate(draft, (mask_size, mask_size), mode="bilinear", align_corners=False)
         return self.to_token(text)[:, None], draft.clamp(-DRAFT_CLAMP, DRAFT_CLAMP)
 
@@ -89,6 +108,8 @@ class TaughtLabels:
         text_dim: length of the names' vectors.
         embed_dim: channels of the embedding.
         slices: how many slices each label was trained on.
+        skip_channels: of the embedding's skips that drafts are drawn with.
+        adapters: size of the adapters that were trained with it; None if the model was left as it is.
     """
 
     names: tuple[str, ...]
@@ -98,6 +119,8 @@ class TaughtLabels:
     text_dim: int
     embed_dim: int
     slices: dict[str, int]
+    skip_channels: tuple[int, ...] = ()
+    adapters: AdapterConfig | None = None
 
     def with_more(self, slices: dict[str, int]) -> TaughtLabels:
         """What it says after further training on ``slices`` slices of each label."""
@@ -106,23 +129,41 @@ class TaughtLabels:
         return replace(self, names=tuple(names), slices=total)
 
 
-def save_label_prompt(path: Path, prompt: LabelPrompt, taught: TaughtLabels) -> None:
-    """Write a trained `LabelPrompt`; the file appears whole or not at all."""
+def new_label_prompt(model: CausalSam, text_dim: int) -> LabelPrompt:
+    """Make an untrained prompt for the embeddings of a model, on its device."""
+    encoder = model.sam.image_encoder
+    skips = encoder.skip_channels if isinstance(encoder, CompactImageEncoder) else ()
+    return LabelPrompt(text_dim, model.sam.prompt_encoder.embed_dim, skips).to(model.device)
+
+
+def save_label_prompt(path: Path, prompt: LabelPrompt, taught: TaughtLabels, model: CausalSam) -> None:
+    """Write a trained `LabelPrompt`, and the adapters of its model if it has any; the file appears whole or not at all.
+
+    Args:
+        path: of the file.
+        prompt: trained.
+        taught: what it says about itself.
+        model: that it was trained with.
+    """
     part = path.with_name(f".{path.name}.part")
-    weights = {key: value.detach().cpu().contiguous() for key, value in prompt.state_dict().items()}
+    weights = prompt.state_dict()
+    if taught.adapters is not None:
+        weights |= {_ADAPTER_PREFIX + key: value for key, value in adapter_weights(model).items()}
+    weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     save_file(weights, part, metadata={_METADATA_KEY: json.dumps(asdict(taught))})
     os.replace(part, path)
 
 
-def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, TaughtLabels]:
+def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, TaughtLabels, CausalSam]:
     """Read a trained `LabelPrompt` for a model.
 
     Args:
         path: from `save_label_prompt`.
-        model: on whose device it is put.
+        model: without adapters; the prompt is put on its device.
 
     Returns:
-        The prompt in evaluation mode, and what it was taught.
+        The prompt in evaluation mode, what it was taught, and the model that it belongs to: ``model`` itself, or one
+        with adapters that shares its frozen weights.
 
     Raises:
         CheckpointError: there is no such file, it is damaged or something else, or it belongs to another model.
@@ -131,11 +172,13 @@ def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, Taught
         with safe_open(path, "pt") as file:
             taught = TaughtLabels(**json.loads((file.metadata() or {})[_METADATA_KEY]))
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
-        prompt = LabelPrompt(taught.text_dim, taught.embed_dim)
+        adapters = None if taught.adapters is None else AdapterConfig(**taught.adapters)
+        ours = {key: weights.pop(key) for key in list(weights) if key.startswith(_ADAPTER_PREFIX)}
+        prompt = LabelPrompt(taught.text_dim, taught.embed_dim, taught.skip_channels)
         prompt.load_state_dict(weights)
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path} of taught labels.") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, InputError) as error:
         raise CheckpointError(
             f"{path.name} does not hold taught labels, or is damaged: give a file that training wrote."
         ) from error
@@ -144,8 +187,10 @@ def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, Taught
             f"The labels of {path.name} were taught to other weights than those of {model.name}: train them again, or "
             "start with the checkpoint that they were taught to."
         )
-    taught = replace(taught, names=tuple(taught.names))
-    return prompt.to(model.device).eval(), taught
+    taught = replace(taught, names=tuple(taught.names), skip_channels=prompt.skip_channels, adapters=adapters)
+    if adapters is not None:
+        model = adapted_copy(model, adapters, {key.removeprefix(_ADAPTER_PREFIX): ours[key] for key in ours})
+    return prompt.to(model.device).eval(), taught, model
 
 
 def trainable_share(model: CausalSam, trained: Iterable[nn.Module]) -> float:

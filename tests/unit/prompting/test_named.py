@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -36,10 +38,14 @@ def model() -> CausalSam:
     return CausalSam(build_compact(SIZE), "compact").eval()
 
 
-def labels(*names: str, fingerprint: str = "1f") -> NamedLabels:
-    torch.manual_seed(1)
-    said = TaughtLabels(names, "words", fingerprint, "any", TEXT, 128, {})
-    return NamedLabels(LabelPrompt(TEXT, 128).eval(), said, Words())
+@pytest.fixture
+def labels(model: CausalSam) -> Callable[..., NamedLabels]:
+    def make(*names: str, fingerprint: str = "1f") -> NamedLabels:
+        torch.manual_seed(1)
+        said = TaughtLabels(names, "words", fingerprint, "any", TEXT, 128, {})
+        return NamedLabels(LabelPrompt(TEXT, 128).eval(), said, Words(), model)
+
+    return make
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def predictor(model: CausalSam) -> Predictor:
 def answers(monkeypatch: pytest.MonkeyPatch, model: CausalSam, masks: list[NDArray[np.bool_]]) -> None:
     """Let the model find everything likely, and answer each name with a mask of its own, the later the surer."""
 
-    def prompts(self, model_, embedding, names):
+    def prompts(self, embedding, names):
         size = model.mask_size
         return torch.zeros(len(names), 1, 128), torch.ones(len(names), 1, size, size)
 
@@ -71,7 +77,7 @@ def half(size: int, first: int, last: int) -> NDArray[np.bool_]:
     return mask
 
 
-def test_all_names_of_a_structure_are_one() -> None:
+def test_all_names_of_a_structure_are_one(labels) -> None:
     taught = labels("left kidney", "widget")
     assert taught.find("LK") == taught.find("renal, left") == "left kidney"
     assert taught.find("Widget") == "widget"
@@ -79,19 +85,19 @@ def test_all_names_of_a_structure_are_one() -> None:
     torch.testing.assert_close(taught.vectors(["LK"]), taught.vectors(["Kidney (left)"]))
 
 
-def test_what_was_taught_with_another_text_encoder_is_refused() -> None:
+def test_what_was_taught_with_another_text_encoder_is_refused(labels) -> None:
     with pytest.raises(CheckpointError, match="taught with the text encoder words"):
         labels("liver", fingerprint="other")
 
 
-def test_names_never_taught_are_refused(predictor: Predictor) -> None:
+def test_names_never_taught_are_refused(predictor: Predictor, labels) -> None:
     with pytest.raises(InputError, match="spleen was never taught; taught are liver"):
         predictor.predict_named(["liver", "spleen"], labels("liver"))
     with pytest.raises(InputError, match="1 to 254 labels"):
         predictor.predict_named([], labels("liver"))
 
 
-def test_the_more_probable_label_has_the_voxel(monkeypatch, model: CausalSam, predictor: Predictor) -> None:
+def test_the_more_probable_label_has_the_voxel(monkeypatch, model: CausalSam, predictor: Predictor, labels) -> None:
     size = model.mask_size
     answers(monkeypatch, model, [half(size, 0, 20), half(size, 10, size)])
     done: list[int] = []
@@ -105,10 +111,10 @@ def test_the_more_probable_label_has_the_voxel(monkeypatch, model: CausalSam, pr
     assert found.predicted_iou == pytest.approx({"liver": 0.7, "spleen": 0.7})
 
 
-def test_the_decoder_is_not_asked_for_what_is_nowhere_likely(monkeypatch, model, predictor: Predictor) -> None:
+def test_the_decoder_is_not_asked_for_what_is_nowhere_likely(monkeypatch, model, predictor: Predictor, labels) -> None:
     answers(monkeypatch, model, [half(model.mask_size, 0, 20)])
 
-    def prompts(self, model_, embedding, names):
+    def prompts(self, embedding, names):
         drafts = torch.full((len(names), 1, model.mask_size, model.mask_size), -5.0)
         drafts[1, 0, 3, 3] = 1
         return torch.zeros(len(names), 1, 128), drafts

@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from causal_sam.errors import CheckpointError
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
+from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import (
     LabelPrompt,
     TaughtLabels,
     load_label_prompt,
+    new_label_prompt,
     save_label_prompt,
     trainable_share,
 )
@@ -72,13 +74,35 @@ def test_untrained_it_finds_nothing(model, prompt):
 
 def test_it_is_small_beside_the_model():
     model = CausalSam(build_compact(), "compact")
-    assert trainable_share(model, [LabelPrompt(384, 128)]) < 0.05
+    assert trainable_share(model, [new_label_prompt(model, 384)]) < 0.06
+
+
+def test_drafts_are_drawn_with_the_skips_where_there_are_any(model, tmp_path: Path):
+    prompt = new_label_prompt(model, TEXT)
+    torch.nn.init.normal_(prompt.to_filter.weight, generator=torch.Generator().manual_seed(1))
+    image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        embedding = model.encode(image)
+        position = model.sam.prompt_encoder.get_dense_pe()
+        names = torch.nn.functional.normalize(torch.ones(1, TEXT), dim=1)
+        _, draft = prompt(embedding, position, names, model.mask_size)
+        blank = Embedding(embedding.features, tuple(torch.zeros_like(skip) for skip in embedding.skips))
+        _, without = prompt(blank, position, names, model.mask_size)
+    assert draft.shape == (1, 1, model.mask_size, model.mask_size)
+    assert not torch.allclose(draft, without)
+    path = tmp_path / "labels.safetensors"
+    said = replace(taught(model), skip_channels=prompt.skip_channels)
+    save_label_prompt(path, prompt, said, model)
+    again, read, _ = load_label_prompt(path, model)
+    assert read == said
+    assert again.skip_channels == prompt.skip_channels == model.sam.image_encoder.skip_channels
 
 
 def test_files_come_back_as_they_were(model, prompt, tmp_path: Path):
     path = tmp_path / "labels.safetensors"
-    save_label_prompt(path, prompt, taught(model))
-    again, said = load_label_prompt(path, model)
+    save_label_prompt(path, prompt, taught(model), model)
+    again, said, same = load_label_prompt(path, model)
+    assert same is model
     assert said == taught(model)
     assert all(
         torch.equal(a, b) for a, b in zip(prompt.state_dict().values(), again.state_dict().values(), strict=True)
@@ -102,6 +126,6 @@ def test_what_cannot_be_used_is_said(model, prompt, tmp_path: Path):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="does not hold taught labels"):
         load_label_prompt(path, model)
-    save_label_prompt(path, prompt, replace(taught(model), encoder_hash="other"))
+    save_label_prompt(path, prompt, replace(taught(model), encoder_hash="other"), model)
     with pytest.raises(CheckpointError, match="taught to other weights"):
         load_label_prompt(path, model)

@@ -61,7 +61,7 @@ def interactive(
 
     The first click is at the deepest point of the structure, each next one at the deepest point of the largest error.
     """
-    joins = _joins(join or [])
+    joins = parse_joins(join or [])
     if checkpoint is not None and len(model or ["compact"]) != 1:
         raise InputError("A checkpoint belongs to one model: give one --model with it.")
     if repeats > 1 and not jitter:
@@ -144,7 +144,12 @@ def interactive(
     typer.echo(f"{output / 'report.md'}: {len(trials)} trials on {len(jobs)} targets.")
 
 
-def _joins(texts: list[str]) -> dict[str, list[str]]:
+def parse_joins(texts: list[str]) -> dict[str, list[str]]:
+    """Read unions of structures from texts NAME=A+B.
+
+    Raises:
+        InputError: a text is of another form.
+    """
     joins = {}
     for text in texts:
         name, _, parts = text.partition("=")

@@ -68,6 +68,7 @@ class CompactImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.img_size = img_size
+        self.skip_channels = skip_channels
         self.stage1 = Stage(3, widths[0], 1)
         self.stage2 = Stage(widths[0], widths[1], 2)
         self.stage3 = Stage(widths[1], widths[2], 2)

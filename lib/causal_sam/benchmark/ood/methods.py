@@ -1,0 +1,246 @@
+"""The methods compared: a U-Net, and our model with adapters, without LAD, with its parts, and with all of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from causal_sam.benchmark.interactive import ModelMethod
+from causal_sam.benchmark.ood.clock import StepClock
+from causal_sam.benchmark.ood.unet import UNetMethod
+from causal_sam.errors import InputError
+from causal_sam.imaging import SliceFrame, Volume
+from causal_sam.learning.lad_training import Learner, TrainingConfig, make_trainer
+from causal_sam.learning.views import LabelledSlices, Views
+from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.prompting.named import name_vectors
+from causal_sam.sam import load_model
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.compact import set_image_size
+from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt
+from causal_sam.style.lad import LadConfig, pool_inside
+from causal_sam.text import TextEncoder
+
+NO_LAD = LadConfig(adversary=0, spread=0, anatomy=0, consistency=0)
+# Slices that are encoded together where nothing is learnt.
+ENCODED = 16
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a model makes of the slices of a scan.
+
+    Attributes:
+        slices: NxC, means over the slices that show a structure.
+        structures: MxC, means inside structures.
+        names: M names of these structures.
+    """
+
+    slices: NDArray[np.float32]
+    structures: NDArray[np.float32]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all methods of a comparison share.
+
+    Attributes:
+        model: name of the model, with its own weights.
+        image_size: side S of its input in pixels; None for the model's own. Only "compact" takes others.
+        encoder: text encoder.
+        config: of training; each method has its own terms of LAD.
+        prompt: "name", or "click" where the targets show other structures.
+        progress: called with the share of the training that is done.
+
+    Raises:
+        InputError: the model does not take images of this size.
+    """
+
+    model: str
+    image_size: int | None
+    encoder: TextEncoder
+    config: TrainingConfig
+    prompt: str = "name"
+    progress: Callable[[float], object] = lambda done: None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and (self.model != "compact" or self.image_size % 16 or self.image_size < 64):
+            raise InputError("Only compact takes images of another size, a multiple of 16 from 64 on.")
+
+    def load(self) -> CausalSam:
+        """Load the model anew, without adapters."""
+        model = load_model(self.model)
+        if self.image_size is not None:
+            set_image_size(model.sam, self.image_size)
+        return model
+
+
+class Trained(Protocol):
+    """What training leaves.
+
+    Attributes:
+        step_seconds: median time of a step, with making its images.
+        trainable_share: parameters that were trained, as a share of all.
+    """
+
+    step_seconds: float
+    trainable_share: float
+
+    def segment(self, volume: Volume, names: Sequence[str]) -> NDArray[np.uint8]:
+        """Label map in the volume's voxel order, without any click: positions of the names, counted from 1."""
+
+    def segment_clicked(self, volume: Volume, frame: SliceFrame, index: int, voxel: tuple) -> NDArray[np.bool_]:
+        """Mask of a structure that was clicked once on slice ``index``; rows x columns, canonical."""
+
+    def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
+        """Features of the slices of a scan."""
+
+
+class Method(Protocol):
+    """A way to train.
+
+    Attributes:
+        name: as the report has it.
+    """
+
+    name: str
+
+    def train(self, setup: Setup, cases: list[LabelledSlices], names: Sequence[str], seed: int) -> Trained:
+        """Train on labelled slices."""
+
+
+@dataclass(frozen=True)
+class SamMethod:
+    """Our model with adapters.
+
+    Attributes:
+        name: as the report has it.
+        styled: whether each anatomy is seen under a second style.
+        lad: which terms of LAD count.
+        language: whether styles have the vectors of their descriptions, or random ones.
+    """
+
+    name: str
+    styled: bool = False
+    lad: LadConfig = field(default=NO_LAD)
+    language: bool = True
+
+    def train(self, setup: Setup, cases: list[LabelledSlices], names: Sequence[str], seed: int) -> TrainedSam:
+        """See `Method`."""
+        torch.manual_seed(seed)
+        model = setup.load()
+        clicked = 1.0 if setup.prompt == "click" else setup.config.clicked
+        config = replace(setup.config, lad=self.lad, seed=seed, clicked=clicked)
+        prompt = new_label_prompt(model, setup.encoder.dimension)
+        learner = Learner(model, prompt, name_vectors(names, setup.encoder), config)
+        encode = setup.encoder.encode if self.language else RandomVectors(setup.encoder.dimension, seed)
+        views = Views(cases, model.image_size, encode, styled=self.styled, seed=seed)
+        # Without a second style, as many images are seen in each step.
+        loader = DataLoader(views, batch_size=config.batch if self.styled else 2 * config.batch)
+        clock = StepClock(setup.progress)
+        trainer, _ = make_trainer(learner, loader)
+        clock.attach(trainer)
+        trainer.run()
+        model.requires_grad_(False).eval()
+        # Embeddings of other adapters are not these.
+        model.adapter_version = f"{self.name} {seed}"
+        taught = TaughtLabels(
+            tuple(names), setup.encoder.name, setup.encoder.fingerprint, "", prompt.text_dim, prompt.embed_dim, {}
+        )
+        labels = NamedLabels(prompt.eval(), taught, setup.encoder, model)
+        return TrainedSam(model, labels, clock.step_seconds, learner.trainable_share)
+
+
+class TrainedSam:
+    """Our model after training; see `Trained`."""
+
+    def __init__(self, model: CausalSam, labels: NamedLabels, step_seconds: float, trainable_share: float) -> None:
+        self.step_seconds, self.trainable_share = step_seconds, trainable_share
+        self._model, self._labels = model, labels
+        self._predictor = Predictor(model, ahead=0)
+
+    def segment(self, volume: Volume, names: Sequence[str]) -> NDArray[np.uint8]:
+        """See `Trained`."""
+        return self._predictor.for_volume(volume, "auto").predict_named(names, self._labels).label_map
+
+    def segment_clicked(self, volume: Volume, frame: SliceFrame, index: int, voxel: tuple) -> NDArray[np.bool_]:
+        """See `Trained`."""
+        return ModelMethod(self._model.name, self._predictor).on_slice(volume, frame, index)([voxel], [])
+
+    @torch.inference_mode()
+    def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
+        """See `Trained`."""
+        return pooled_features(labelled, names, self._model.image_size, lambda x: self._model.encode(x).features)
+
+
+class RandomVectors:
+    """A random unit vector for each text, the same for the same text: style without language.
+
+    Args:
+        dimension: length of the vectors.
+        seed: other vectors for another one.
+    """
+
+    def __init__(self, dimension: int, seed: int) -> None:
+        self._dimension, self._seed = dimension, seed
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return NxD vectors."""
+        vectors = []
+        for text in texts:
+            digest = hashlib.sha256(f"{self._seed}:{text}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+            vectors.append(torch.randn(self._dimension, generator=generator))
+        return F.normalize(torch.stack(vectors), dim=1)
+
+
+def pooled_features(
+    labelled: LabelledSlices, names: Sequence[str], image_size: int, encode: Callable[[Tensor], Tensor]
+) -> Features:
+    """Average features over slices and inside structures.
+
+    Args:
+        labelled: of a scan.
+        names: of the values of its label map.
+        image_size: side S of the model's input.
+        encode: Bx3xSxS -> BxCxhxw.
+    """
+    shown = np.flatnonzero(labelled.label_map.any(axis=(1, 2)))
+    image, last = labelled.image, len(labelled.label_map) - 1
+    slices, structures, found = [], [], []
+    for first in range(0, len(shown), ENCODED):
+        indices = shown[first : first + ENCODED]
+        stacks = np.stack([image[[max(n - 1, 0), n, min(n + 1, last)]] for n in indices])
+        padded = torch.zeros(len(indices), 3, image_size, image_size)
+        padded[:, :, : image.shape[1], : image.shape[2]] = torch.from_numpy(stacks)
+        features = encode(padded).float()
+        values = torch.arange(1, len(names) + 1)[:, None, None]
+        masks = torch.zeros(len(indices), len(names), image_size, image_size)
+        masks[:, :, : image.shape[1], : image.shape[2]] = (
+            torch.from_numpy(labelled.label_map[indices])[:, None] == values
+        ).float()
+        inside, present = pool_inside(features, F.adaptive_avg_pool2d(masks, features.shape[-2:]))
+        slices.append(features.mean((-2, -1)).numpy())
+        structures.append(inside[present].numpy())
+        found += [names[n] for n in present.nonzero()[:, 1].tolist()]
+    return Features(np.concatenate(slices), np.concatenate(structures), found)
+
+
+BASE = "SAM + adapters"
+METHODS: dict[str, Method] = {
+    "unet": UNetMethod("U-Net"),
+    "adapters": SamMethod(BASE),
+    "augmented": SamMethod("+ style augmentation", styled=True),
+    "random": SamMethod("+ LAD, random vectors", styled=True, lad=LadConfig(), language=False),
+    "lad": SamMethod("+ LAD", styled=True, lad=LadConfig()),
+}

@@ -1,0 +1,248 @@
+"""What is trained on and what is tested on: source domains, and targets that differ in style or anatomy."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
+
+from causal_sam.benchmark.cases import Case, read_cases
+from causal_sam.benchmark.interactive import join_structures
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume, read_volume
+from causal_sam.phantom import brain, studies
+from causal_sam.style import Acquisition
+from causal_sam.style.headers import acquisition_of
+
+# What the targets may differ in from the sources.
+SHIFTS = ("scanner", "modality", "anatomy", "data set")
+# Share of the cases of a source domain that are held out.
+HELD_OUT = 1 / 3
+# Brains are scanned in slices as far apart as this, in millimetre, as in clinical routine.
+BRAIN_SLICE_MM = 8
+BRAIN_SOURCES = ("T1 3 T A", "T1 1.5 T B", "T1 3 T C")
+BRAIN_TARGETS = {
+    "T1 0.5 T": "scanner", "T1 7 T": "scanner", "T2 3 T": "modality", "PD 1.5 T": "modality", "FLAIR 1.5 T": "modality",
+}  # fmt: skip
+PHANTOM_SOURCES = ("ct-portal-venous", "ct-low-dose")
+PHANTOM_TARGETS = {"mr-t1": "modality", "mr-t2": "modality"}
+PHANTOM_PATIENTS = 9
+PHANTOM_LABELS = (
+    "liver", "spleen", "right kidney", "left kidney", "stomach", "gallbladder", "pancreas", "aorta",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A labelled image of one patient in one style.
+
+    Attributes:
+        domain: its style or data set, as the report names it.
+        patient: the same for all images of one patient.
+        volume: the image.
+        structures: name -> mask in the volume's voxel order.
+        acquisition: how it was made.
+    """
+
+    domain: str
+    patient: str
+    volume: Volume
+    structures: dict[str, NDArray[np.bool_]]
+    acquisition: Acquisition
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The scans of one repetition.
+
+    Attributes:
+        labels: the structures to be found.
+        train: of source domains alone.
+        test: of patients that were not trained on; in source domains and in others.
+        shifts: domain -> what differs from the sources: "none", "scanner", "modality", "anatomy" or "data set".
+        probe_train: scans of the training patients in all styles that the probe tells apart; for the probe alone.
+    """
+
+    labels: tuple[str, ...]
+    train: list[Scan]
+    test: list[Scan]
+    shifts: dict[str, str]
+    probe_train: list[Scan]
+
+
+class BrainProtocol:
+    """Real brain anatomies scanned in generated styles: T1 of three scanners, then other scanners and contrasts.
+
+    Every training patient is scanned once, by one of the sources.
+
+    Args:
+        directory: folder of label maps with FreeSurfer's numbers.
+
+    Raises:
+        InputError: there are fewer than three, or they are no such maps.
+    """
+
+    name = "brain"
+    prompt = "name"
+
+    def __init__(self, directory: Path) -> None:
+        paths = sorted(directory.glob("*.nii.gz"))
+        if len(paths) < 3:
+            raise InputError(f"{directory} must hold at least three label maps of brains (.nii.gz), not {len(paths)}.")
+        self._maps = {path.name.removesuffix(".nii.gz"): _thick_slices(read_volume(path)) for path in paths}
+
+    def split(self, seed: int) -> Split:
+        """Draw who is trained on and who is tested on."""
+        train, held_out = _divide(list(self._maps), seed)
+        styles = (*BRAIN_SOURCES, *BRAIN_TARGETS)
+        return Split(
+            brain.SEGMENTED,
+            [self._scan(name, BRAIN_SOURCES[n % len(BRAIN_SOURCES)]) for n, name in enumerate(train)],
+            [self._scan(name, style) for name in held_out for style in styles],
+            dict.fromkeys(BRAIN_SOURCES, "none") | BRAIN_TARGETS,
+            [self._scan(name, style) for name in train for style in styles],
+        )
+
+    def _scan(self, name: str, style: str) -> Scan:
+        values, affine = self._maps[name]
+        seed = 1000 * list(self._maps).index(name) + list(brain.STYLES).index(style)
+        volume, structures = brain.render_brain(values, affine, brain.STYLES[style], seed)
+        return Scan(style, name, volume, structures, acquisition_of(volume))
+
+
+class PhantomProtocol:
+    """Generated abdomens: CT of two kinds, then MR."""
+
+    name = "phantom"
+    prompt = "name"
+
+    def split(self, seed: int) -> Split:
+        """Draw who is trained on and who is tested on."""
+        train, held_out = _divide([str(n) for n in range(PHANTOM_PATIENTS)], seed)
+        styles = (*PHANTOM_SOURCES, *PHANTOM_TARGETS)
+        return Split(
+            PHANTOM_LABELS,
+            [_phantom(name, PHANTOM_SOURCES[n % len(PHANTOM_SOURCES)]) for n, name in enumerate(train)],
+            [_phantom(name, style) for name in held_out for style in styles],
+            dict.fromkeys(PHANTOM_SOURCES, "none") | PHANTOM_TARGETS,
+            [_phantom(name, style) for name in train for style in styles],
+        )
+
+
+class DataProtocol:
+    """Labelled images of people: some sequences, modalities or data sets to learn from, others to test on.
+
+    Args:
+        directory: folder of labelled images.
+        kind: data set that it is, or "auto".
+        sources: patterns SET/CASE/SEQUENCE of what is trained on.
+        targets: patterns of what else is tested on.
+        shift: what the targets differ in.
+        labels: structures to be found; empty for those that sources and targets share.
+        joins: name of a union of structures -> the structures.
+        prompt: "name", or "click" where the targets show other structures than the sources.
+
+    Raises:
+        InputError: no case is like a pattern, or there is nothing to be found in both.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        kind: str,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        shift: str,
+        labels: Sequence[str] = (),
+        joins: dict[str, list[str]] | None = None,
+        prompt: str = "name",
+    ) -> None:
+        cases = read_cases(directory, kind)
+        self.name = f"{' + '.join(sources)} → {' + '.join(targets)}"
+        self.prompt = prompt
+        self._shift = shift
+        read = {
+            "source": [_read(case, joins or {}) for case in _like(cases, sources)],
+            "target": [_read(case, joins or {}) for case in _like(cases, targets)],
+        }
+        self._sources, self._targets = read["source"], read["target"]
+        there = [dict.fromkeys(name for scan in scans for name in scan.structures) for scans in read.values()]
+        shared = [name for name in there[0] if prompt == "click" or name in there[1]]
+        self._labels = tuple(name for name in shared if not labels or name in labels)
+        if not self._labels:
+            raise InputError(
+                f"Sources and targets share no structure: sources have {', '.join(there[0])}, targets "
+                f"{', '.join(there[1])}. Structures of other names can be tested with a click as prompt."
+            )
+
+    def split(self, seed: int) -> Split:
+        """Draw who is trained on and who is tested on; a patient with images in both counts to one of them."""
+        patients = list(dict.fromkeys(scan.patient for scan in self._sources))
+        train, held_out = _divide(patients, seed) if len(patients) > 1 else (patients, [])
+        trained = set(train)
+        targets = [scan for scan in self._targets if scan.patient not in trained]
+        test = [scan for scan in self._sources if scan.patient in set(held_out)] + targets
+        shifts = {scan.domain: "none" for scan in self._sources}
+        shifts |= {scan.domain: self._shift for scan in self._targets if scan.domain not in shifts}
+        probe = [scan for scan in self._sources + self._targets if scan.patient in trained]
+        return Split(self._labels, [s for s in self._sources if s.patient in trained], test, shifts, probe)
+
+
+def _divide(names: list[str], seed: int) -> tuple[list[str], list[str]]:
+    """Names to train on, and names that are held out: at least one of each."""
+    order = np.random.default_rng(seed).permutation(len(names)).tolist()
+    count = min(max(1, round(HELD_OUT * len(names))), len(names) - 1)
+    return [names[n] for n in order[count:]], [names[n] for n in order[:count]]
+
+
+def _thick_slices(volume: Volume) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """A label map in the order left, posterior, superior, cut to what is not empty, with some of its axial slices."""
+    image = nibabel.Nifti1Image(np.rint(volume.array).astype(np.int32), volume.affine)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(volume.affine), nibabel.orientations.axcodes2ornt("LPS")
+    )
+    image = image.as_reoriented(turn)
+    values = np.asarray(image.dataobj)
+    structures = brain.structure_map(values)
+    inside = np.nonzero((structures > 0) & (structures < brain.EXTRACEREBRAL))
+    step = max(1, round(BRAIN_SLICE_MM / float(voxel_sizes(image.affine)[2])))
+    # The brain with a margin: what the scanner sees of the neck is left out.
+    window = [slice(max(0, int(axis.min()) - 8), int(axis.max()) + 9) for axis in inside]
+    window[2] = slice(int(inside[2].min()), int(inside[2].max()) + 1, step)
+    part = image.slicer[tuple(window)]
+    return np.asarray(part.dataobj), part.affine
+
+
+def _phantom(patient: str, style: str) -> Scan:
+    number = int(patient)
+    volume, labels = studies.render_study(studies.STYLES[style], number, anatomy=100 + number)
+    structures = {name: labels == studies.LABELS[name] for name in PHANTOM_LABELS}
+    return Scan(style, patient, volume, structures, acquisition_of(volume))
+
+
+def _like(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
+    chosen = []
+    for pattern in patterns:
+        found = [case for case in cases if fnmatch.fnmatch(f"{case.group}/{case.name}/{case.sequence}", pattern)]
+        if not found:
+            there = ", ".join(dict.fromkeys(f"{case.group}/{case.name}/{case.sequence}" for case in cases[:6]))
+            raise InputError(f"No case is like {pattern}: patterns are SET/CASE/SEQUENCE, and there are {there}, ….")
+        chosen += [case for case in found if case not in chosen]
+    return chosen
+
+
+def _read(case: Case, joins: dict[str, list[str]]) -> Scan:
+    volume, structures = case.read()
+    join_structures(structures, joins)
+    acquisition = acquisition_of(volume)
+    if case.sequence and case.sequence != "unknown":
+        told = {"phase" if volume.modality == "CT" else "sequence": case.sequence}
+        acquisition = replace(acquisition, **told)
+    domain = " ".join(dict.fromkeys(filter(None, (case.group, volume.modality, case.sequence))))
+    return Scan(domain, f"{case.group}/{case.name}", volume, structures, acquisition)

@@ -1,0 +1,218 @@
+"""Train methods on source domains and test them in and out of these, over several seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.benchmark.interactive import slice_targets
+from causal_sam.benchmark.metrics import dice, hd95, surface_dice
+from causal_sam.benchmark.ood.methods import METHODS, Features, Setup, Trained
+from causal_sam.benchmark.ood.protocols import Scan, Split
+from causal_sam.benchmark.ood.report import Example, FeatureSet
+from causal_sam.benchmark.ood.results import Probe, Run, Score, append_run, read_runs
+from causal_sam.imaging import SliceFrame, slice_axis
+from causal_sam.imaging.intensity import intensity_window
+from causal_sam.learning.views import LabelledSlices, labelled_slices
+from causal_sam.prompting.annotator import deepest_point
+from causal_sam.style.probe import probe_style
+
+RUNS = "runs.jsonl"
+SHOWN = "shown"
+# Two borders closer than this count as one, in millimetre.
+TOLERANCE_MM = 2.0
+CLICKED_SLICES = 6
+CLICKED_VOXELS = 50
+
+
+class DomainProtocol(Protocol):
+    """What is trained on and tested on.
+
+    Attributes:
+        name: as the report has it.
+        prompt: "name" or "click".
+    """
+
+    name: str
+    prompt: str
+
+    def split(self, seed: int) -> Split:
+        """Draw who is trained on and who is tested on."""
+
+
+def compare(
+    protocol: DomainProtocol,
+    setup: Setup,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    folder: Path,
+    announce: Callable[[str], object] = lambda text: None,
+) -> None:
+    """Run what a folder does not hold yet, and add it there: `RUNS`, and what is shown of the first seed.
+
+    Args:
+        protocol: the domains.
+        setup: what all methods share.
+        methods: keys of `METHODS`.
+        seeds: of the divisions of patients, and of the training.
+        folder: of the report.
+        announce: told what is done now.
+    """
+    done = {(run.protocol, run.seed, run.method) for run in read_runs(folder / RUNS)}
+    size = setup.load().image_size
+    for seed in seeds:
+        wanted = [key for key in methods if (protocol.name, seed, METHODS[key].name) not in done]
+        if not wanted:
+            continue
+        announce(f"seed {seed}: images")
+        split = protocol.split(seed)
+        cases = [_labelled(scan, split.labels, size) for scan in split.train]
+        fitted, held_out = (
+            [(scan.domain, _labelled(scan, split.labels, size)) for scan in scans]
+            for scans in (split.probe_train, split.test)
+        )
+        for key in wanted:
+            method = METHODS[key]
+            announce(f"seed {seed}: {method.name}")
+            trained = method.train(setup, cases, split.labels, seed)
+            if protocol.prompt == "click":
+                scores, examples = list(_test_clicked(trained, split)), []
+            else:
+                scores, examples = _test_named(trained, split, method.name)
+            features = [
+                [(domain, trained.features(one, split.labels)) for domain, one in part] for part in (fitted, held_out)
+            ]
+            if seed == seeds[0]:
+                _keep(folder / SHOWN / f"{key}.npz", _feature_set(features[1]), examples)
+            probes = tuple(_probes(*features, split.shifts))
+            figures = (tuple(scores), probes, trained.step_seconds, trained.trainable_share)
+            append_run(folder / RUNS, Run(protocol.name, seed, method.name, *figures))
+
+
+def shown(folder: Path) -> tuple[dict[str, FeatureSet], list[Example]]:
+    """Read what the report shows of the first seed: features by method, and a slice of each domain."""
+    features: dict[str, FeatureSet] = {}
+    examples: dict[str, Example] = {}
+    for key, method in METHODS.items():
+        path = folder / SHOWN / f"{key}.npz"
+        if not path.is_file():
+            continue
+        with np.load(path) as file:
+            features[method.name] = FeatureSet(file["features"], file["styles"].tolist(), file["structures"].tolist())
+            for domain, case in zip(file["domains"].tolist(), file["cases"].tolist(), strict=True):
+                image, truth, answer = (file[f"{domain}/{part}"] for part in ("image", "truth", "answer"))
+                example = examples.setdefault(domain, Example(domain, case, image, truth, {}))
+                example.predictions[method.name] = answer
+    return features, list(examples.values())
+
+
+def _keep(path: Path, features: FeatureSet, examples: list[Example]) -> None:
+    """Write what is shown of one method; the file appears whole or not at all."""
+    arrays: dict[str, NDArray] = {
+        "features": features.features,
+        "styles": np.array(features.styles),
+        "structures": np.array(features.structures),
+        "domains": np.array([example.domain for example in examples], dtype=str),
+        "cases": np.array([example.case for example in examples], dtype=str),
+    }
+    for example in examples:
+        (answer,) = example.predictions.values()
+        arrays |= {
+            f"{example.domain}/{k}": v
+            for k, v in (("image", example.image), ("truth", example.truth), ("answer", answer))
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(part, path)
+
+
+def _labelled(scan: Scan, labels: Sequence[str], image_size: int) -> LabelledSlices:
+    return labelled_slices(scan.volume, scan.structures, labels, image_size, "auto", scan.acquisition, scan.patient)
+
+
+def _test_named(trained: Trained, split: Split, method: str) -> tuple[list[Score], list[Example]]:
+    """Segment whole scans by the names of their structures; keep one slice of each domain to be looked at."""
+    scores: list[Score] = []
+    examples: dict[str, Example] = {}
+    for scan in split.test:
+        label_map = trained.segment(scan.volume, split.labels)
+        for value, name in enumerate(split.labels, start=1):
+            truth = scan.structures.get(name)
+            if truth is not None and truth.any():
+                scores.append(_score(label_map == value, truth, scan, split, scan.patient, name, scan.volume.spacing))
+        if scan.domain not in examples:
+            examples[scan.domain] = _example(scan, split, label_map, method)
+    return scores, list(examples.values())
+
+
+def _test_clicked(trained: Trained, split: Split) -> Iterator[Score]:
+    """Segment each structure on a few slices from one click in its middle."""
+    for scan in split.test:
+        frame = SliceFrame(scan.volume.affine, scan.volume.shape, slice_axis(scan.volume, "auto"))
+        targets = slice_targets(scan.domain, scan.patient, scan.volume, scan.structures, CLICKED_SLICES, CLICKED_VOXELS)
+        for target in targets:
+            row, column = deepest_point(target.truth)
+            mask = trained.segment_clicked(scan.volume, frame, target.index, frame.to_voxel(target.index, row, column))
+            yield _score(mask, target.truth, scan, split, scan.patient, target.structure, frame.spacing_rc)
+
+
+def _score(
+    mask: NDArray, truth: NDArray, scan: Scan, split: Split, case: str, structure: str, spacing: Sequence[float]
+) -> Score:
+    return Score(
+        scan.domain,
+        split.shifts[scan.domain],
+        case,
+        structure,
+        dice(mask, truth),
+        hd95(mask, truth, spacing),
+        surface_dice(mask, truth, spacing, TOLERANCE_MM),
+    )
+
+
+def _example(scan: Scan, split: Split, label_map: NDArray[np.uint8], method: str) -> Example:
+    """The slice that shows most structures, and of such slices the one that shows most of them."""
+    frame = SliceFrame(scan.volume.affine, scan.volume.shape, slice_axis(scan.volume, "auto"))
+    truth = np.zeros(scan.volume.shape, np.uint8)
+    for value, name in enumerate(split.labels, start=1):
+        if name in scan.structures:
+            truth[scan.structures[name]] = value
+    others = tuple(axis for axis in range(3) if axis != frame.axis)
+    structures = sum((truth == value).any(axis=others).astype(int) for value in range(1, len(split.labels) + 1))
+    index = int(np.argmax(structures * truth.size + (truth > 0).sum(axis=others)))
+    image, truth, answer = (
+        np.ascontiguousarray(frame.extract(array, index)) for array in (scan.volume.array, truth, label_map)
+    )
+    return Example(scan.domain, scan.patient, intensity_window(scan.volume).apply(image), truth, {method: answer})
+
+
+def _probes(
+    fitted: list[tuple[str, Features]], held_out: list[tuple[str, Features]], shifts: dict[str, str]
+) -> Iterator[Probe]:
+    """Ask how well styles are told, of source domains and of all others."""
+    for name, seen in (("seen styles", True), ("unseen styles", False)):
+        styles = {domain for domain, shift in shifts.items() if (shift == "none") == seen}
+        rows = []
+        for part in (fitted, held_out):
+            chosen = [(domain, features.slices) for domain, features in part if domain in styles]
+            rows.append(([d for d, f in chosen for _ in f], [f for _, f in chosen]))
+        (styles_fitted, fit), (styles_tested, test) = rows
+        if len(set(styles_fitted)) < 2 or not test or not set(styles_tested) <= set(styles_fitted):
+            continue
+        probed = probe_style(np.concatenate(fit), styles_fitted, np.concatenate(test), styles_tested)
+        yield Probe(name, probed.accuracy, probed.chance, len(styles_tested), len(set(styles_fitted)))
+
+
+def _feature_set(held_out: list[tuple[str, Features]]) -> FeatureSet:
+    return FeatureSet(
+        np.concatenate([features.structures for _, features in held_out]),
+        [domain for domain, features in held_out for _ in features.names],
+        [name for _, features in held_out for name in features.names],
+    )

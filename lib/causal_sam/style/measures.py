@@ -1,0 +1,339 @@
+"""Style in numbers: noise, sharpness, bias field, contrast, brightness and artefacts, measured on a few slices.
+
+Anatomy must not count as style, so each number is taken where anatomy has little say: noise in the calmest places, the
+bias field from slow slopes within tissues, sharpness at the clearest edges, ghosts in the air.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.style.slices import StyledSlices
+
+# More slices than this say hardly more.
+MOST_SLICES = 5
+# Pixels of tissue below which there is nothing to measure.
+LEAST_TISSUE = 64
+# Calm places are the tenth of all windows with the least variation; with this many pixels the spread in them is on
+# average this share of the noise's.
+NOISE_WINDOW = 7
+CALM = 0.1
+CALM_BIAS = 0.92
+# Scales of the two derivatives whose ratio tells how wide an edge is, in pixels.
+FINE, COARSE = 0.8, 1.6
+# An edge counts if it is so many times as steep as noise makes the image, and steeper than this share of it.
+EDGE_OVER_NOISE = 6.0
+EDGE_QUANTILE = 0.9
+WIDEST = 6.0
+# The bias field is a polynomial of this degree, fitted to blocks of this many along the longer side.
+BIAS_DEGREE = 3
+BIAS_BLOCKS = 56
+BIAS_ROUNDS = 8
+# Soft tissue of CT in HU, as it is looked at.
+SOFT_TISSUE = (-160.0, 240.0)
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+# Longer side in pixels at which artefacts are looked for.
+ARTEFACT_SIZE = 128
+# Score from which an artefact counts as visible.
+VISIBLE = 0.5
+# Lines along which streaks are looked for: pixels, directions, and ratios at which they are just and fully seen.
+LINE_LENGTH, LINE_DIRECTIONS = 15, 12
+STREAK_QUANTILE = 0.9
+STREAK_RATIO = (2.6, 3.6)
+# Signal in the air beside the body, as a share of the body's, at which ghosts are visible.
+GHOST_SHARE = 0.03
+# The body is what has more than this share of the brightest tissue's signal.
+BODY_SHARE = 0.25
+# Share of a side over which tissue must reach both borders.
+WRAP_SHARE = 0.15
+# Signal of tissue there, as a share of the usual one.
+WRAP_SIGNAL = 0.35
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One kind of fault of an image.
+
+    Attributes:
+        name: "streaks", "ghosts" or "wrap-around".
+        score: 0..1; from `VISIBLE` on, people see it.
+        evidence: one sentence with the number that the score comes from.
+    """
+
+    name: str
+    score: float
+    evidence: str
+
+    @property
+    def is_visible(self) -> bool:
+        return self.score >= VISIBLE
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Style in numbers.
+
+    Attributes:
+        noise: standard deviation of the noise as a share of the median signal of tissue.
+        noise_hu: the same in Hounsfield units; of CT only.
+        blur: standard deviation of the Gaussian that edges look blurred by, in pixels; None without a clear edge.
+        blur_mm: the same in millimetre.
+        bias_field: standard deviation of the smooth factor on the signal of tissue, as a share; None for CT.
+        contrast: 0..1, how far bright and dark tissue (90th and 10th percentile) lie apart: their difference divided by
+            their sum; of CT, by the width of the soft tissue window.
+        brightness: 10th, 25th, 50th, 75th and 90th percentile of tissue as the image is shown, in [0, 1].
+        artefacts: those that can be judged on these slices, with their scores.
+    """
+
+    noise: float
+    noise_hu: float | None
+    blur: float | None
+    blur_mm: float | None
+    bias_field: float | None
+    contrast: float
+    brightness: tuple[float, ...]
+    artefacts: tuple[Artefact, ...]
+
+
+def measure(slices: StyledSlices) -> Measured:
+    """Measure the style of slices; the same voxels give the same numbers.
+
+    Args:
+        slices: any number; a few spread evenly over them are looked at.
+    """
+    chosen = np.unique(np.linspace(0, len(slices.array) - 1, min(len(slices.array), MOST_SLICES)).round().astype(int))
+    slices = replace(slices, array=slices.array[chosen])
+    is_ct = slices.acquisition.modality == "CT"
+    tissue = slices.tissue
+    if np.count_nonzero(tissue) < LEAST_TISSUE:
+        return Measured(0.0, 0.0 if is_ct else None, None, None, None, 0.0, (0.0,) * len(QUANTILES), ())
+    signal = slices.array - np.float32(slices.background)
+    typical = max(float(np.median(signal[tissue])), 1e-6)
+    noise = _noise(slices.array, tissue)
+    blur = _blur(np.clip(slices.array, -1000, 1000) if is_ct else slices.array, slices, noise)
+    smooth = np.stack([cv2.GaussianBlur(slice_, (0, 0), 1.0) for slice_ in slices.array])[tissue]
+    if is_ct:
+        shown = (np.clip(smooth, *SOFT_TISSUE) - SOFT_TISSUE[0]) / (SOFT_TISSUE[1] - SOFT_TISSUE[0])
+        artefacts = [_streaks(slices)]
+    else:
+        low, high = np.percentile(smooth, (0.5, 99.5))
+        shown = (np.clip(smooth, low, high) - low) / max(float(high - low), 1e-6)
+        artefacts = [_ghosts(slices), _wrap(slices, tissue)]
+    brightness = np.quantile(shown, QUANTILES)
+    dark, bright = np.quantile(smooth, (0.1, 0.9)) - slices.background
+    contrast = brightness[-1] - brightness[0] if is_ct else (bright - dark) / max(float(bright + dark), 1e-6)
+    return Measured(
+        noise=noise / typical,
+        noise_hu=noise if is_ct else None,
+        blur=blur,
+        blur_mm=None if blur is None else blur * float(np.sqrt(slices.spacing[1] * slices.spacing[2])),
+        bias_field=None if is_ct else _bias_field(signal, tissue),
+        contrast=float(np.clip(contrast, 0, 1)),
+        brightness=tuple(float(value) for value in brightness),
+        artefacts=tuple(artefact for artefact in artefacts if artefact is not None),
+    )
+
+
+def _noise(array: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:
+    """Standard deviation in the calmest windows, in the units of the image.
+
+    Differences of neighbouring pixels would miss the coarse grain that reconstruction gives to noise.
+    """
+    spreads = []
+    size = (NOISE_WINDOW, NOISE_WINDOW)
+    for slice_, inside in zip(array, tissue, strict=True):
+        mean = cv2.boxFilter(slice_, cv2.CV_64F, size)
+        variance = cv2.sqrBoxFilter(slice_, cv2.CV_64F, size) - mean**2
+        whole = cv2.erode(inside.astype(np.uint8), np.ones(size, np.uint8)) > 0
+        spreads.append(variance[whole])
+    found = np.concatenate(spreads)
+    if not found.size:
+        return 0.0
+    unbiased = NOISE_WINDOW**2 / (NOISE_WINDOW**2 - 1)
+    return float(np.sqrt(max(np.quantile(found, CALM), 0.0) * unbiased)) / CALM_BIAS
+
+
+def _steepness(array: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    smooth = cv2.GaussianBlur(array, (0, 0), scale)
+    # Half of the difference of both neighbours.
+    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
+    right = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
+    return cv2.magnitude(down, right)
+
+
+def _blur(array: NDArray[np.float32], slices: StyledSlices, noise: float) -> float | None:
+    """How much the clearest edges are blurred, as a Gaussian's standard deviation in pixels.
+
+    The steepness of a step that is blurred by s, seen through a Gaussian of scale a, goes with 1 / sqrt(s² + a²): two
+    scales give s, whatever the height of the step.
+    """
+    kept = ~_near_cut_away(slices)
+    fine, coarse, places = [], [], []
+    for slice_, inside in zip(array, kept, strict=True):
+        a, b = _steepness(slice_, FINE), _steepness(slice_, COARSE)
+        inside[[0, -1]] = inside[:, [0, -1]] = False
+        # The middle of an edge.
+        places.append(inside & (b >= cv2.dilate(b, np.ones((3, 3), np.uint8))))
+        fine.append(a)
+        coarse.append(b)
+    at = np.stack(places)
+    fine, coarse = np.stack(fine)[at], np.stack(coarse)[at]
+    # White noise of spread 1 has this steepness at the fine scale.
+    grain = noise * np.sqrt(2.0) / (FINE**2 * np.sqrt(8 * np.pi))
+    if not coarse.size:
+        return None
+    clear = (fine > EDGE_OVER_NOISE * grain) & (coarse >= np.quantile(coarse, EDGE_QUANTILE)) & (coarse > 0)
+    if np.count_nonzero(clear) < 10:
+        return None
+    ratio = max(float(np.median(fine[clear] / coarse[clear])) ** 2, 1.0)
+    widest = (WIDEST**2 + COARSE**2) / (WIDEST**2 + FINE**2)
+    return WIDEST if ratio <= widest else float(np.sqrt(max((COARSE**2 - ratio * FINE**2) / (ratio - 1), 0.0)))
+
+
+def _near_cut_away(slices: StyledSlices) -> NDArray[np.bool_]:
+    """Where a brain mask or the like made an edge that the scanner did not: background to the bit, and 3 pixels on."""
+    cut = slices.array == np.float32(slices.background)
+    if slices.acquisition.modality == "CT" or cut.mean() < 0.05:
+        return np.zeros(cut.shape, bool)
+    return np.stack([cv2.dilate(slice_.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0 for slice_ in cut])
+
+
+def _bias_field(signal: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float | None:
+    """Spread of a smooth factor on the signal, whose slopes are those that most neighbouring blocks of tissue have.
+
+    Tissues differ at their borders, which are few, while a coil's field slopes everywhere: borders are outliers.
+    """
+    height, width = signal.shape[1:]
+    block = max(1.0, max(height, width) / BIAS_BLOCKS)
+    size = max(4, round(width / block)), max(4, round(height / block))
+    spreads = [_field_spread(slice_, inside, size) for slice_, inside in zip(signal, tissue, strict=True)]
+    found = [spread for spread in spreads if spread is not None]
+    return float(np.median(found)) if found else None
+
+
+def _field_spread(signal: NDArray[np.float32], tissue: NDArray[np.bool_], size: tuple[int, int]) -> float | None:
+    means = cv2.resize(signal, size, interpolation=cv2.INTER_AREA)
+    whole = (cv2.resize(tissue.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999) & (means > 0)
+    basis = _polynomials(size)
+    if np.count_nonzero(whole) < 4 * len(basis):
+        return None
+    logs = np.log(np.where(whole, means, 1.0))
+    down, right = whole[1:] & whole[:-1], whole[:, 1:] & whole[:, :-1]
+    steps = np.concatenate([np.diff(logs, axis=0)[down], np.diff(logs, axis=1)[right]])
+    slopes = np.concatenate([np.diff(basis, axis=1)[:, down], np.diff(basis, axis=2)[:, right]], axis=1).T
+    ridge = 1e-4 * len(steps) * np.diag((slopes**2).mean(axis=0))
+    weights = np.ones(len(steps))
+    for _ in range(BIAS_ROUNDS):
+        weighted = slopes * weights[:, None]
+        fitted = np.linalg.solve(weighted.T @ slopes + ridge, weighted.T @ steps)
+        rest = steps - slopes @ fitted
+        scale = max(1.4826 * float(np.median(np.abs(rest))), 1e-6)
+        # Tukey's biweight: what is far off does not count at all.
+        weights = np.clip(1 - (rest / (4.7 * scale)) ** 2, 0, None) ** 2
+    return float(np.tensordot(fitted, basis, axes=1)[whole].std())
+
+
+@cache
+def _polynomials(size: tuple[int, int]) -> NDArray[np.float64]:
+    width, height = size
+    half = max(width, height) / 2
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    y, x = (y - (height - 1) / 2) / half, (x - (width - 1) / 2) / half
+    powers = [(a, d - a) for d in range(1, BIAS_DEGREE + 1) for a in range(d + 1)]
+    return np.stack([y**a * x**b for a, b in powers])
+
+
+def _small(slice_: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The slice with a longer side of `ARTEFACT_SIZE` pixels at most."""
+    scale = ARTEFACT_SIZE / max(slice_.shape)
+    if scale >= 1:
+        return slice_
+    size = max(1, round(slice_.shape[1] * scale)), max(1, round(slice_.shape[0] * scale))
+    return cv2.resize(slice_, size, interpolation=cv2.INTER_AREA)
+
+
+def _streaks(slices: StyledSlices) -> Artefact | None:
+    """Long straight lines of alternating brightness, which no soft tissue has.
+
+    What is left of the soft tissue without its slow changes is averaged along short lines in all directions: noise
+    averages out in all of them alike, a streak stays in the direction in which it runs.
+    """
+    found = []
+    for slice_ in slices.array:
+        small = _small(slice_)
+        inside = cv2.erode(((small > -200) & (small < 250)).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        if np.count_nonzero(inside) < LEAST_TISSUE:
+            continue
+        rest = np.where(inside, small - cv2.GaussianBlur(small, (0, 0), 3.0), 0).astype(np.float32)
+        limit = 2.5 * 1.4826 * float(np.median(np.abs(rest[inside]))) + 1e-3
+        rest = np.clip(rest, -limit, limit)
+        energy = np.stack(
+            [
+                cv2.boxFilter(np.square(cv2.filter2D(rest, -1, line)), -1, (LINE_LENGTH, LINE_LENGTH))
+                for line in _lines()
+            ]
+        )
+        ratio = energy.max(axis=0) / np.maximum(energy.mean(axis=0), 1e-6)
+        found.append(float(np.quantile(ratio[inside], STREAK_QUANTILE)))
+    if not found:
+        return None
+    ratio = float(np.max(found))
+    sentence = f"In the most striped places, averages along lines vary {ratio:.1f} times as much in one direction."
+    return Artefact("streaks", float(np.clip((ratio - STREAK_RATIO[0]) / np.diff(STREAK_RATIO)[0], 0, 1)), sentence)
+
+
+@cache
+def _lines() -> tuple[NDArray[np.float32], ...]:
+    """Lines of `LINE_LENGTH` pixels through the middle of a square, in `LINE_DIRECTIONS` directions, of sum 1."""
+    lines = []
+    for n in range(LINE_DIRECTIONS):
+        line, angle = np.zeros((LINE_LENGTH, LINE_LENGTH), np.float32), np.pi * n / LINE_DIRECTIONS
+        reach = LINE_LENGTH // 2
+        for step in range(-reach, reach + 1):
+            line[reach + round(step * np.sin(angle)), reach + round(step * np.cos(angle))] = 1
+        lines.append(line / line.sum())
+    return tuple(lines)
+
+
+def _ghosts(slices: StyledSlices) -> Artefact | None:
+    """Copies of the body in the air beside it, along rows or columns, as motion between the echoes makes them.
+
+    Air that shares its rows with the body is compared with air that does not; of columns likewise.
+    """
+    ratios = []
+    for slice_ in slices.array:
+        signal = _small(np.abs(slice_ - np.float32(slices.background)))
+        # Ghosts are fainter than what they are copies of.
+        body = signal > BODY_SHARE * np.quantile(signal, 0.95)
+        body = cv2.dilate(body.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        rows, columns = body.any(axis=1)[:, None], body.any(axis=0)[None]
+        parts = [~body & rows & ~columns, ~body & ~rows & columns]
+        found = [float(signal[part].mean()) for part in parts if np.count_nonzero(part) >= LEAST_TISSUE]
+        typical = float(np.median(signal[body])) if body.any() else 0.0
+        if len(found) == 2 and typical > 0:
+            ratios.append(abs(found[0] - found[1]) / typical)
+    if not ratios:
+        return None
+    ratio = float(np.median(ratios))
+    sentence = f"Air in line with the body differs by {100 * ratio:.1f} % of the signal between both directions."
+    return Artefact("ghosts", float(np.clip(ratio / (2 * GHOST_SHARE), 0, 1)), sentence)
+
+
+def _wrap(slices: StyledSlices, tissue: NDArray[np.bool_]) -> Artefact | None:
+    """Tissue that leaves the picture at one side and goes on at the opposite one."""
+    share = 0.0
+    for slice_, inside in zip(slices.array, tissue, strict=True):
+        signal = cv2.GaussianBlur(slice_, (0, 0), 1.5) - np.float32(slices.background)
+        typical = float(np.median(signal[inside])) if inside.any() else 0.0
+        for image in (signal, signal.T):
+            # Noise in the air counts as tissue elsewhere; here it must not.
+            both = (image[0] > WRAP_SIGNAL * typical) & (image[-1] > WRAP_SIGNAL * typical)
+            alike = np.abs(image[0] - image[-1]) < 0.25 * (image[0] + image[-1])
+            share = max(share, float((both & alike).mean()))
+    sentence = f"Tissue goes on across opposite borders over {100 * share:.0f} % of a side."
+    return Artefact("wrap-around", float(np.clip(share / (2 * WRAP_SHARE), 0, 1)), sentence)

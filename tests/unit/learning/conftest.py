@@ -1,0 +1,39 @@
+"""A small model and a labelled case that training tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from causal_sam.imaging import Volume
+from causal_sam.learning.views import LabelledSlices, labelled_slices
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.compact import build_compact
+from causal_sam.style import Acquisition
+
+SIZE = 64
+NAMES = ("left block", "right block", "other")
+
+
+@pytest.fixture
+def small_model() -> CausalSam:
+    torch.manual_seed(0)
+    return CausalSam(build_compact(SIZE), "compact").eval()
+
+
+@pytest.fixture(scope="session")
+def blocks() -> tuple[Volume, dict[str, np.ndarray]]:
+    """Two blocks in a body; only their place tells them apart. The third name was not annotated."""
+    structures = {name: np.zeros((48, 40, 20), bool) for name in NAMES[:2]}
+    structures["left block"][30:40, 12:28] = True
+    structures["right block"][8:18, 12:28] = True
+    array = np.random.default_rng(0).normal(0, 6, (48, 40, 20)).astype(np.float32)
+    array[4:44, 4:36] += 300
+    array[structures["left block"] | structures["right block"]] += 250
+    return Volume(np.abs(array), np.diag([-3.0, -3.0, 6.0, 1.0]), "MR"), structures
+
+
+@pytest.fixture(scope="session")
+def labelled(blocks: tuple[Volume, dict[str, np.ndarray]]) -> LabelledSlices:
+    return labelled_slices(*blocks, NAMES, SIZE, acquisition=Acquisition("MR", sequence="T1"), name="one")

@@ -1,0 +1,109 @@
+"""Training of adapters: what changes, what stays, and what a step is made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from causal_sam.errors import InputError
+from causal_sam.learning.lad_training import Learner, TrainingConfig, make_trainer
+from causal_sam.learning.views import LabelledSlices, Views
+from causal_sam.sam.adapters import AdapterConfig
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.label_prompt import new_label_prompt
+from causal_sam.style.lad import LadConfig
+
+from .conftest import SIZE
+
+TEXT = 8
+OFF = LadConfig(adversary=0, spread=0, anatomy=0, consistency=0)
+
+
+def encode(texts: list[str]) -> torch.Tensor:
+    vectors = [torch.randn(TEXT, generator=torch.Generator().manual_seed(sum(map(ord, text)))) for text in texts]
+    return torch.nn.functional.normalize(torch.stack(vectors), dim=1)
+
+
+def learner_of(model: CausalSam, config: TrainingConfig) -> Learner:
+    torch.manual_seed(config.seed)
+    return Learner(model, new_label_prompt(model, TEXT), torch.eye(3, TEXT), config)
+
+
+def train(learner: Learner, case: LabelledSlices, styled: bool = True) -> list[dict[str, float]]:
+    from ignite.engine import Events
+
+    views = Views([case], SIZE, encode, styled=styled, seed=0)
+    trainer, _ = make_trainer(learner, DataLoader(views, batch_size=learner.config.batch))
+    seen: list[dict[str, float]] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.state.output))
+    trainer.run()
+    return seen
+
+
+def test_it_learns_with_all_terms_and_leaves_the_encoder_alone(
+    small_model: CausalSam, labelled: LabelledSlices
+) -> None:
+    fingerprint = small_model.encoder_hash()
+    learner = learner_of(small_model, TrainingConfig(steps=40, batch=3, adapters=AdapterConfig(rank=2)))
+    before = {k: v.clone() for k, v in learner.state_dict().items()}
+    seen = train(learner, labelled)
+    assert {"loss", "drafts", "decoded", "adversary", "spread", "anatomy", "consistency"} == seen[0].keys()
+    drafts = [s["drafts"] for s in seen]
+    assert sum(drafts[-5:]) < 0.75 * sum(drafts[:5])
+    assert small_model.encoder_hash() == fingerprint
+    changed = {k for k, v in learner.state_dict().items() if k in before and not torch.equal(v, before[k])}
+    trained = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
+    assert all(name in trained or name.startswith("lad.") for name in changed)
+    assert {name.split(".")[0] for name in changed} == {"model", "prompt", "lad"}
+
+
+def test_what_trains_is_under_nine_percent_and_told(small_model: CausalSam) -> None:
+    learner = learner_of(small_model, TrainingConfig())
+    kept = [*learner.model.parameters(), *learner.prompt.parameters()]
+    share = sum(p.numel() for p in kept if p.requires_grad) / sum(p.numel() for p in kept)
+    assert learner.trainable_share == share < 0.09
+
+
+def test_too_many_trainable_parameters_are_refused(small_model: CausalSam) -> None:
+    with pytest.raises(InputError, match="must be under 9%"):
+        learner_of(small_model, TrainingConfig(adapters=AdapterConfig(rank=64)))
+
+
+def test_what_was_not_annotated_is_not_learnt(small_model: CausalSam, labelled: LabelledSlices) -> None:
+    learner = learner_of(small_model, TrainingConfig(lad=OFF))
+    batch = next(iter(DataLoader(Views([labelled], SIZE, encode, styled=True, seed=0), batch_size=4)))
+    torch.manual_seed(0)
+    before = learner(batch, 0.0)
+    other = {**batch, "label": torch.where(batch["label"] == 0, 3, batch["label"])}  # 3 is the name nobody annotated
+    torch.manual_seed(0)
+    after = learner(other, 0.0)
+    torch.testing.assert_close(before["drafts"], after["drafts"])
+
+
+def test_without_lad_there_are_no_heads_and_no_terms(small_model: CausalSam, labelled: LabelledSlices) -> None:
+    learner = learner_of(small_model, TrainingConfig(steps=2, batch=2, lad=OFF))
+    assert list(learner.lad.parameters()) == []
+    assert train(learner, labelled, styled=False)[0].keys() == {"loss", "drafts", "decoded"}
+
+
+def test_the_loss_is_the_sum_of_its_parts(small_model: CausalSam, labelled: LabelledSlices) -> None:
+    config = TrainingConfig(lad=LadConfig(spread=0.5, anatomy=0.2, consistency=0.7))
+    learner = learner_of(small_model, config)
+    batch = next(iter(DataLoader(Views([labelled], SIZE, encode, styled=True, seed=0), batch_size=4)))
+    with torch.no_grad():
+        found = learner(batch, 1.0)
+    expected = found["drafts"] + found["decoded"] + found["adversary"] + 0.2 * found["anatomy"]
+    expected = expected + 0.7 * found["consistency"]  # the spread is that of the frozen features still: nothing lost
+    assert found["spread"] == 0
+    torch.testing.assert_close(found["loss"], expected)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"batch": 1}, {"decoded": 5}, {"clicked": 1.5}, {"learning_rate": 0.0}]
+)
+def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        replace(TrainingConfig(), **wrong)
