@@ -236,6 +236,8 @@ def _run(config: RunConfig, learner: Learner, cases: list[LabelledSlices], encod
             handler = OutputHandler("training", output_transform=lambda output: output, global_step_transform=_step)
             board.attach(trainer, handler, Events.ITERATION_COMPLETED(every=LOGGED_EVERY))
             trainer.run()
+        for path in latest:  # the handler removes only those that it has written itself
+            path.unlink()
     else:
         trainer.run()
 

@@ -18,16 +18,18 @@ from infers.organs import OrgansInferTask
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
 from infers.scribbles import ScribblesInferTask
 from serving.batch import CausalSamBatchInferTask
+from serving.clicks import requested_frame
 from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.errors import explain_failed_start, install_error_handlers
-from serving.images import ImageFinder, VolumeCache
+from serving.images import ImageFinder, VolumeCache, volume_key
 from serving.infer_route import install_infer_route
 from serving.labels import LabelSet
 from serving.models import PredictorPool
 from serving.save_route import install_save_route
 from serving.saved_labels import SavedLabels
 from serving.segment_store import SegmentStore
+from serving.styles import StyleBook
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
 
@@ -52,6 +54,8 @@ class CausalSamApp(MONAILabelApp):
         try:
             self._conf = AppConf.from_conf(conf or {})
             self._predictors = PredictorPool(self._conf)
+            self._volumes = VolumeCache(self._conf.volume_mb * MIB)
+            self._styles = StyleBook(self._conf.style_describer())
             super().__init__(
                 app_dir=app_dir,
                 studies=studies,
@@ -83,7 +87,7 @@ class CausalSamApp(MONAILabelApp):
             labels=labels,
             plane=self._conf.plane,
             extent=self._conf.extent,
-            volumes=VolumeCache(self._conf.volume_mb * MIB),
+            volumes=self._volumes,
             predictors=self._predictors,
             saved=SavedLabels(self._datastore, labels.indices),
             working=WorkingMasks(self._conf.working_mask_mb * MIB),
@@ -132,6 +136,9 @@ class CausalSamApp(MONAILabelApp):
             },
             datastore,
         )
+        volume = self._volumes.kept(volume_key(image.path, requested_frame(request)))
+        if volume is not None and (style := self._styles.look_up(volume)) is not None:
+            result["params"]["style"] = style
         if request.get("save_label") and image.image_id is not None and result["file"]:
             result["label"] = (datastore or self._datastore).save_label(
                 image.image_id,

@@ -81,7 +81,7 @@ class Options:
             reset_state=_flag(request, "reset_state"),
             plane=plane,
             follow=extent == VOLUME and only_slice is None,
-            frame=_frame(request.get("frame")),
+            frame=requested_frame(request),
             only_slice=only_slice,
             extension=extension,
             compress=_flag(request, "result_compress", default=True),
@@ -286,8 +286,13 @@ def _slice(value: Any) -> int | None:
     return index if index >= 0 else None
 
 
-def _frame(value: Any) -> int:
-    """A number, or its text: clients show it in a text field, which a user may leave empty."""
+def requested_frame(request: Mapping[str, Any]) -> int:
+    """The frame that a request asks for, from 0: a number, or its text as clients send it, who may leave it empty.
+
+    Raises:
+        InputError: it is no whole number.
+    """
+    value = request.get("frame")
     if value is None or value == "":
         return 0
     try:

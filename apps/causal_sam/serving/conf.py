@@ -6,7 +6,7 @@ All keys are documented in ``sample_configs/server.yaml``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import torch
 import yaml
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import PLANES
+from causal_sam.imaging import PLANES, Volume
+from causal_sam.sam.checkpoints import checkpoint_dir
 from causal_sam.sam.registry import MODELS
+from causal_sam.style import StyleDescription, describe
 from serving.clicks import EXTENTS, VOLUME
 from serving.labels import LabelSet
 
@@ -44,6 +46,8 @@ class AppConf:
         working_mask_mb: limit of the working masks of all clients, in MiB.
         encode_ahead: how many slices on each side of a clicked one are encoded in the background; 0 for none.
         parallel: how many requests may compute with the model at a time.
+        vlm: vision-language model that describes the style of images, as LangChain names it; None to measure it only.
+        vlm_consent: "remote" if slices may be sent to a remote one, else "none".
     """
 
     labels: LabelSet | None = None
@@ -59,6 +63,8 @@ class AppConf:
     working_mask_mb: int = 256
     encode_ahead: int = 1
     parallel: int = min(4, max(2, (os.cpu_count() or 2) // 2))
+    vlm: str | None = None
+    vlm_consent: str = "none"
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> AppConf:
@@ -76,6 +82,20 @@ class AppConf:
                 raise InputError(f"There is no configuration {key!r}; known are {', '.join([CONFIG_KEY, *known])}.")
         checked = {key: _check(key, value) for key, value in values.items() if value is not None and value != ""}
         return cls(**checked)
+
+    def style_describer(self) -> Callable[[Volume], StyleDescription]:
+        """Make what describes the style of images.
+
+        Raises:
+            InputError: the vision model cannot be used.
+        """
+        if self.vlm is None:
+            return describe
+        # LangChain takes a second to import, which nobody else should wait for.
+        from causal_sam.style.vision import VisionDescriber, load_vision_model
+
+        model = load_vision_model(self.vlm, consent=self.vlm_consent == "remote")
+        return VisionDescriber(model, self.vlm, checkpoint_dir().parent / "styles").describe
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -107,6 +127,10 @@ def _check(key: str, value: Any) -> Any:
         return _one_of(key, value, tuple(MODELS))
     if key == "plane":
         return _one_of(key, value, tuple(PLANES))
+    if key == "vlm":
+        return str(value)
+    if key == "vlm_consent":
+        return _one_of(key, value, ("none", "remote"))
     if key == "extent":
         return _one_of(key, value, EXTENTS)
     if key in _PATHS:

@@ -164,3 +164,8 @@ class VolumeCache:
                 if volume.array.nbytes <= self._volumes.maxsize:
                     self._volumes[key] = volume
             return volume
+
+    def kept(self, key: VolumeKey) -> Volume | None:
+        """Return the volume of `volume_key` if it is kept."""
+        with self._lock:
+            return self._volumes.get(key)

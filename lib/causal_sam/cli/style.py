@@ -16,13 +16,34 @@ def style(
     frame: Annotated[
         int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
     ] = 0,
+    vlm: Annotated[
+        str | None,
+        typer.Option(metavar="PROVIDER:MODEL", help="A vision-language model that describes it.", show_default=False),
+    ] = None,
+    vlm_consent: Annotated[
+        bool, typer.Option("--vlm-consent", help="Slices may be sent to a remote vision model.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the structured form as JSON.")] = False,
 ) -> None:
-    """Describe the imaging style: what the header says, and what is measured. Nothing of the patient is in it."""
+    """Describe the imaging style: what the header says, and what is measured. Nothing of the patient is in it.
+
+    A vision-language model, named as LangChain names it (ollama:llava), is shown a few slices without their header. Its
+    description is checked and kept by the image's hash; the measured one stands in if it cannot be used.
+    """
     from causal_sam.imaging import read_volume
     from causal_sam.style import describe
 
-    described = describe(read_volume(image, frame))
+    volume = read_volume(image, frame)
+    if vlm is None:
+        described = describe(volume)
+    else:
+        from causal_sam.sam.checkpoints import checkpoint_dir
+        from causal_sam.style.vision import VisionDescriber, load_vision_model
+
+        loaded = load_vision_model(vlm, vlm_consent)
+        described = VisionDescriber(loaded, vlm, checkpoint_dir().parent / "styles").describe(volume)
+        if described.failure is not None:
+            typer.secho(f"causal-sam: measured only; {described.failure}", err=True, fg="yellow")
     if as_json:
         typer.echo(json.dumps(described.to_dict(), indent=1))
         return
