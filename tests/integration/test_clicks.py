@@ -67,7 +67,6 @@ def test_a_click_from_slicer_gives_the_mask_of_its_slice(server: Server, phantom
     assert params["latencies"]["total"] >= params["latencies"]["infer"]
 
 
-@pytest.mark.parametrize("image", ["ct", "mr"])
 def test_answers_say_in_words_how_the_image_looks_once_that_is_known(server: Server) -> None:
     for _ in range(50):  # the description is made behind the requests
         _, params = server.slicer(deepgrow("liver", [LIVER]), client_id="style")
@@ -78,6 +77,7 @@ def test_answers_say_in_words_how_the_image_looks_once_that_is_known(server: Ser
     assert params["style"]["sentence"].startswith("A CT image, with ")
 
 
+@pytest.mark.parametrize("image", ["ct", "mr"])
 def test_a_click_and_a_box_find_a_bright_organ(server: Server, phantom: Phantom, image: str) -> None:
     for name, (i, j, k) in phantom.centres.items():
         organ = phantom.organs[name][..., k]

@@ -286,7 +286,7 @@ def make_trainer(
         loss = losses["loss"]
         (loss if engine.scaler is None else engine.scaler.scale(loss)).backward()
         optimizers.step(engine.scaler)
-        return {name: float(value) for name, value in losses.items()}
+        return {name: value.item() for name, value in losses.items()}
 
     trainer = SupervisedTrainer(
         device=device,

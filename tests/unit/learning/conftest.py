@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from causal_sam.imaging import Volume
 from causal_sam.learning.views import LabelledSlices, labelled_slices
@@ -20,6 +21,16 @@ NAMES = ("left block", "right block", "other")
 def small_model() -> CausalSam:
     torch.manual_seed(0)
     return CausalSam(build_compact(SIZE), "compact").eval()
+
+
+@pytest.fixture
+def small_vit() -> CausalSam:
+    """ViT-B's layers in ViT-B's places, but few and narrow."""
+    torch.manual_seed(0)
+    encoder = ImageEncoderViT(img_size=SIZE, embed_dim=96, depth=2, num_heads=2, use_rel_pos=True, window_size=2)
+    prompts = PromptEncoder(256, (SIZE // 16, SIZE // 16), (SIZE, SIZE), 16)
+    decoder = MaskDecoder(transformer_dim=256, transformer=TwoWayTransformer(2, 256, 8, 2048))
+    return CausalSam(Sam(encoder, prompts, decoder), "vit_b").eval()
 
 
 @pytest.fixture(scope="session")

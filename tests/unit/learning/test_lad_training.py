@@ -60,6 +60,17 @@ def test_it_learns_with_all_terms_and_leaves_the_encoder_alone(
     assert {name.split(".")[0] for name in changed} == {"model", "prompt", "lad"}
 
 
+def test_models_of_the_kind_of_vit_b_are_trained_too(small_vit: CausalSam, labelled: LabelledSlices) -> None:
+    fingerprint = small_vit.encoder_hash()
+    learner = learner_of(small_vit, TrainingConfig(steps=3, batch=2, decoded=2, adapters=AdapterConfig(rank=2)))
+    before = {k: v.clone() for k, v in learner.model.state_dict().items() if "lora_" in k}
+    seen = train(learner, labelled)
+    assert all(torch.isfinite(torch.tensor(list(step.values()))).all() for step in seen)
+    after = learner.model.state_dict()
+    assert any(not torch.equal(after[k], before[k]) for k in before)
+    assert small_vit.encoder_hash() == fingerprint
+
+
 def test_what_trains_is_under_nine_percent_and_told(small_model: CausalSam) -> None:
     learner = learner_of(small_model, TrainingConfig())
     kept = [*learner.model.parameters(), *learner.prompt.parameters()]
