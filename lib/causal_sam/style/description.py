@@ -98,7 +98,7 @@ class StyleDescription:
         if facts.slice_thickness:
             more.append(_word(facts.slice_thickness, _THICK_MM) + f" of {facts.slice_thickness:.2g} mm")
         if facts.pixel_spacing:
-            more.append(f"pixels of {max(facts.pixel_spacing):.1g} mm")
+            more.append(f"pixels of {max(round(max(facts.pixel_spacing), 1), 0.1):g} mm")
         return f"{text}{', with ' + _listed(more) if more else ''}."
 
     def _words(self) -> list[str]:

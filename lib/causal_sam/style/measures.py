@@ -49,10 +49,15 @@ STREAK_RATIO = (2.6, 3.6)
 GHOST_SHARE = 0.03
 # The body is what has more than this share of the brightest tissue's signal.
 BODY_SHARE = 0.25
-# Share of a side over which tissue must reach both borders.
-WRAP_SHARE = 0.15
-# Signal of tissue there, as a share of the usual one.
+# Share of a side over which tissue must reach both borders, its signal there as a share of the usual one, and how much
+# of what reaches either border must be at the same place of both.
+WRAP_SHARE = 0.1
 WRAP_SIGNAL = 0.35
+WRAP_SAME_PLACE = 0.85
+# Differences along the border, in standard deviations of the noise, below which nothing can be said.
+WRAP_OVER_NOISE = 5.0
+# Change across the borders, in changes from row to row, at which tissue surely goes on, and at which it does not.
+WRAP_JUMP = (1.1, 2.0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def measure(slices: StyledSlices) -> Measured:
     else:
         low, high = np.percentile(smooth, (0.5, 99.5))
         shown = (np.clip(smooth, low, high) - low) / max(float(high - low), 1e-6)
-        artefacts = [_ghosts(slices), _wrap(slices, tissue)]
+        artefacts = [_ghosts(slices), _wrap(slices, noise)]
     brightness = np.quantile(shown, QUANTILES)
     dark, bright = np.quantile(smooth, (0.1, 0.9)) - slices.background
     contrast = brightness[-1] - brightness[0] if is_ct else (bright - dark) / max(float(bright + dark), 1e-6)
@@ -324,16 +329,35 @@ def _ghosts(slices: StyledSlices) -> Artefact | None:
     return Artefact("ghosts", float(np.clip(ratio / (2 * GHOST_SHARE), 0, 1)), sentence)
 
 
-def _wrap(slices: StyledSlices, tissue: NDArray[np.bool_]) -> Artefact | None:
-    """Tissue that leaves the picture at one side and goes on at the opposite one."""
-    share = 0.0
-    for slice_, inside in zip(slices.array, tissue, strict=True):
-        signal = cv2.GaussianBlur(slice_, (0, 0), 1.5) - np.float32(slices.background)
-        typical = float(np.median(signal[inside])) if inside.any() else 0.0
-        for image in (signal, signal.T):
-            # Noise in the air counts as tissue elsewhere; here it must not.
-            both = (image[0] > WRAP_SIGNAL * typical) & (image[-1] > WRAP_SIGNAL * typical)
-            alike = np.abs(image[0] - image[-1]) < 0.25 * (image[0] + image[-1])
-            share = max(share, float((both & alike).mean()))
-    sentence = f"Tissue goes on across opposite borders over {100 * share:.0f} % of a side."
-    return Artefact("wrap-around", float(np.clip(share / (2 * WRAP_SHARE), 0, 1)), sentence)
+def _wrap(slices: StyledSlices, noise: float) -> Artefact:
+    """Tissue that leaves the picture at one side and goes on at the opposite one.
+
+    A body that is cut off reaches both borders too, and looks alike there. Where it is folded over, it begins and ends
+    at the same places on both, and from one to the other brightness changes no more than between neighbouring rows.
+    """
+    jumps = [jump for axis in (1, 2) if (jump := _jump(np.moveaxis(slices.array, axis, 1), slices, noise)) is not None]
+    if not jumps:
+        return Artefact("wrap-around", 0.0, "No tissue goes on across opposite borders.")
+    jump = min(jumps)
+    sentence = f"Across opposite borders, tissue changes {jump:.1f} times as much as from one row to the next."
+    joined, apart = WRAP_JUMP
+    return Artefact("wrap-around", float(np.clip((apart - jump) / (apart - joined), 0, 1)), sentence)
+
+
+def _jump(array: NDArray[np.float32], slices: StyledSlices, noise: float) -> float | None:
+    """Change of tissue from the last row to the first one, in changes from row to row; None if few of it is there."""
+    found = []
+    for slice_ in array:
+        # Along the rows only: what is compared are rows.
+        signal = cv2.GaussianBlur(slice_ - np.float32(slices.background), (0, 0), sigmaX=2.0, sigmaY=0.01)
+        least = WRAP_SIGNAL * float(np.median(signal[signal > 0])) if (signal > 0).any() else 0.0
+        first, last = signal[0], signal[-1]
+        both, either = (first > least) & (last > least), (first > least) | (last > least)
+        if both.mean() < WRAP_SHARE or both.sum() < WRAP_SAME_PLACE * either.sum():
+            continue
+        # Without the ends, which are dark in any case. Even tissue goes on everywhere.
+        if any(np.diff(np.quantile(row[both], (0.2, 0.8)))[0] < WRAP_OVER_NOISE * noise for row in (first, last)):
+            continue
+        steps = (np.abs(first - signal[1]) + np.abs(last - signal[-2]))[both].mean() / 2
+        found.append(float(np.abs(first - last)[both].mean() / max(float(steps), 1e-6)))
+    return float(np.median(found)) if found else None

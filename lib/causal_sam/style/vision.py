@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import hashlib
+import logging
+import os
 import re
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import cv2
 import diskcache
@@ -22,8 +26,15 @@ from causal_sam.style.slices import sample_slices
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-# Providers that compute on this machine, unless an address says otherwise.
+logger = logging.getLogger(__name__)
+
+DISK_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout, ValueError)
+# Providers that compute on this machine, unless an address or the model says otherwise.
 LOCAL_PROVIDERS = frozenset({"ollama", "huggingface"})
+OLLAMA_ADDRESS = "OLLAMA_HOST"
+# Ollama passes models with this ending on to its own servers.
+OLLAMA_REMOTE = "cloud"
+THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
 SHOWN_SLICES = 4
 # Longer side of each slice in the picture, in pixels.
 PICTURE_SIDE = 256
@@ -56,25 +67,42 @@ def load_vision_model(name: str, consent: bool) -> BaseChatModel:
         consent: whether pixels may leave this machine.
 
     Raises:
-        InputError: the name is of another form, the provider is remote and there is no consent, or its package is
-            missing.
+        InputError: the name is of another form, the model is not on this machine and there is no consent, its package
+            is missing, or it cannot be set up.
     """
     from langchain.chat_models import init_chat_model
 
     provider, colon, model = name.partition(":")
     if not (provider and colon and model):
         raise InputError(f"A vision model is named PROVIDER:MODEL, such as ollama:llava, not {name!r}.")
-    if provider not in LOCAL_PROVIDERS and not consent:
+    if not consent and not _is_local(provider, model):
         raise InputError(
-            f"{provider} is a remote provider, and pixels leave this machine only with consent: give --vlm-consent "
+            f"{name} is not on this machine, and pixels leave it only with consent: give --vlm-consent "
             f"(of a server: --conf vlm_consent remote), or choose a local one ({', '.join(sorted(LOCAL_PROVIDERS))})."
         )
     try:
         return init_chat_model(name)
     except ImportError as error:
         raise InputError(f"The vision model {name} needs a package that is not installed: {error}") from error
-    except ValueError as error:
+    except Exception as error:  # such as a key that is missing: every provider has errors of its own
         raise InputError(f"The vision model {name} cannot be used: {' '.join(str(error).split())}") from error
+
+
+def _is_local(provider: str, model: str) -> bool:
+    if provider == "ollama":
+        address = os.environ.get(OLLAMA_ADDRESS, "").strip()
+        host = urlsplit(address if "://" in address else f"//{address}").hostname
+        return (host is None or host in THIS_MACHINE) and not model.endswith(OLLAMA_REMOTE)
+    return provider in LOCAL_PROVIDERS
+
+
+class _PlainDisk(diskcache.Disk):
+    """Disk format that never unpickles, so that a manipulated cache folder cannot run code."""
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        if mode == diskcache.core.MODE_PICKLE:
+            raise ValueError("pickled value in the cache of descriptions")
+        return super().fetch(mode, filename, value, read)
 
 
 class VisionDescriber:
@@ -85,28 +113,52 @@ class VisionDescriber:
         name: under which its answers are kept.
         cache_dir: where answers are kept; None keeps none. Only answers and hashes are written, no pixels.
         seconds: the longest wait for an answer.
+
+    Raises:
+        InputError: ``cache_dir`` cannot be used.
     """
 
     def __init__(
         self, model: BaseChatModel, name: str, cache_dir: Path | None = None, seconds: float = SECONDS
     ) -> None:
         self._model, self._name, self._seconds = model, name, seconds
-        self._kept = None if cache_dir is None else diskcache.Cache(str(cache_dir), size_limit=CACHE_BYTES)
+        self._kept: diskcache.Cache | None = None
+        if cache_dir is not None:
+            try:
+                self._kept = diskcache.Cache(str(cache_dir), disk=_PlainDisk, size_limit=CACHE_BYTES)
+            except (OSError, sqlite3.Error) as error:
+                raise InputError(
+                    f"The cache of descriptions cannot use the folder {cache_dir} ({error}); give a writable folder."
+                ) from error
 
     def describe(self, volume: Volume) -> StyleDescription:
         """Describe a volume; the measured description is beside the model's, and takes its place if that fails."""
         measured = describe(volume)
         key = hashlib.sha256(f"{self._name}:{INSTRUCTION}:{volume.content_hash}".encode()).hexdigest()
-        seen = None if self._kept is None else self._kept.get(key)
+        seen = self._look_up(key)
         if seen is None:
             try:
                 seen = self._ask(picture(volume))
             except Exception as error:  # providers fail in their own ways, and none may stop the work
                 reason = " ".join(str(error).split()) or type(error).__name__
                 return replace(measured, failure=f"{self._name}: {reason}")
+            self._keep(key, seen)
+        return replace(measured, seen=seen, source=self._name)
+
+    def _look_up(self, key: str) -> str | None:
+        """A kept answer; a disk that fails has none, since the model can be asked again."""
+        try:
+            return None if self._kept is None else self._kept.get(key)
+        except DISK_ERRORS as error:
+            logger.warning("A description on disk could not be read: %s", error)
+            return None
+
+    def _keep(self, key: str, seen: str) -> None:
+        try:
             if self._kept is not None:
                 self._kept.set(key, seen)
-        return replace(measured, seen=seen, source=self._name)
+        except DISK_ERRORS as error:
+            logger.warning("A description could not be kept on disk: %s", error)
 
     def _ask(self, png: bytes) -> str:
         from langchain_core.messages import AIMessage, HumanMessage

@@ -35,7 +35,7 @@ def test_demo_studies_are_told_apart_and_described_truly() -> None:
     assert "sharp kernel" in low_dose
     assert "visible noise" in low_dose
     assert t1.startswith("A T1-weighted MR image from a 1.5 T scanner")
-    assert t2.startswith("A T2-weighted MR image from a 3 T scanner")
+    assert t2.startswith("A T2-weighted MR image from a 3 T scanner, with thick slices of 6 mm and pixels of 1.6 mm.")
 
 
 def test_the_same_scanner_gives_the_same_words() -> None:

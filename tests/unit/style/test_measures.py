@@ -100,11 +100,19 @@ def test_ghosts_in_the_air_are_seen() -> None:
     assert "%" in found.evidence
 
 
-def test_tissue_wrapped_around_is_seen() -> None:
-    given = disks(0.02)
-    wrapped = replace(given, array=np.roll(given.array, 80, axis=2))
-    names = [a.name for a in measure(wrapped).artefacts if a.is_visible]
-    assert "wrap-around" in names
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_body_folded_over_is_seen_and_one_that_is_cut_off_is_not(axis: int) -> None:
+    given = sample_slices(render_study(STYLES["mr-t2"], 0)[0])
+    array = np.moveaxis(given.array, axis, 0)
+    inside = np.flatnonzero((array > 100).mean(axis=(1, 2)) > 0.05)
+    cut = int(inside[0] + 0.15 * np.ptp(inside))
+    kept = array[cut:-cut].copy()
+    cut_off = replace(given, array=np.moveaxis(kept, 0, axis).copy())
+    kept[:cut] += array[-cut:]
+    kept[-cut:] += array[:cut]
+    folded = replace(given, array=np.moveaxis(kept, 0, axis).copy())
+    seen = [[a.name for a in measure(slices).artefacts if a.is_visible] for slices in (given, cut_off, folded)]
+    assert ["wrap-around" in names for names in seen] == [False, False, True]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 40, 20)])

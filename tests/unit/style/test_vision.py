@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import diskcache
 import numpy as np
 import pytest
 from langchain_core.language_models import BaseChatModel
@@ -116,10 +117,60 @@ def test_failures_are_not_kept_and_the_measured_description_stands_in(tmp_path: 
     ("name", "consent", "sentence"),
     [
         ("llava", False, "is named PROVIDER:MODEL"),
-        ("openai:gpt", False, "pixels leave this machine only with consent"),
+        ("openai:gpt", False, "pixels leave it only with consent"),
         ("nobody:model", True, "cannot be used"),
     ],
 )
 def test_models_that_cannot_be_used_are_refused(name: str, consent: bool, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         load_vision_model(name, consent)
+
+
+@pytest.mark.parametrize(
+    ("address", "model", "is_refused"),
+    [
+        ("", "llava", False),
+        ("127.0.0.1:11434", "llava", False),
+        ("http://localhost:11434", "llava", False),
+        ("gpu.clinic.example:11434", "llava", True),
+        ("https://gpu.clinic.example", "llava", True),
+        ("", "qwen3-vl:235b-cloud", True),
+    ],
+)
+def test_a_local_provider_that_computes_elsewhere_needs_consent(
+    monkeypatch: pytest.MonkeyPatch, address: str, model: str, is_refused: bool
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", address)
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda name: Fake(answers=[GOOD]))
+    if is_refused:
+        with pytest.raises(InputError, match="only with consent"):
+            load_vision_model(f"ollama:{model}", False)
+    else:
+        load_vision_model(f"ollama:{model}", False)
+    load_vision_model(f"ollama:{model}", True)
+
+
+def test_what_a_provider_misses_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_key(name: str) -> None:
+        raise RuntimeError("no API key\nwas given")
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", without_key)
+    with pytest.raises(InputError, match="The vision model some:model cannot be used: no API key was given"):
+        load_vision_model("some:model", True)
+
+
+def test_a_kept_answer_that_is_a_python_object_is_never_opened(tmp_path: Path) -> None:
+    describer = VisionDescriber(Fake(answers=[GOOD]), "fake:one", tmp_path)
+    describer.describe(volume())
+    with diskcache.Cache(str(tmp_path)) as cache:
+        for key in list(cache):
+            cache[key] = {"not": "a text"}
+    model = Fake(answers=[GOOD])
+    assert VisionDescriber(model, "fake:one", tmp_path).describe(volume()).sentence == GOOD
+    assert len(model.sent) == 1
+
+
+def test_a_cache_folder_that_cannot_be_used_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="give a writable folder"):
+        VisionDescriber(Fake(answers=[GOOD]), "fake:one", tmp_path / "file")
