@@ -28,6 +28,7 @@ from causal_sam.errors import InputError
 from causal_sam.learning.teaching import LabelTeacher, Lesson, lessons_of
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.named import NamedLabels, name_vectors
+from causal_sam.sam.adapters import LARGEST_SHARE
 from causal_sam.sam.label_prompt import (
     TaughtLabels,
     load_label_prompt,
@@ -37,8 +38,6 @@ from causal_sam.sam.label_prompt import (
 )
 from causal_sam.sam.registry import MODELS, load_model
 from causal_sam.text import load_text_encoder
-
-MOST_TRAINABLE = 0.09
 
 
 def train(arguments: argparse.Namespace) -> dict[str, float]:
@@ -64,8 +63,8 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
         prompt, taught, model = load_label_prompt(arguments.init, model)
         NamedLabels(prompt, taught, encoder, model)  # refuses another text encoder
     share = trainable_share(model, [prompt])
-    if share >= MOST_TRAINABLE:
-        raise InputError(f"{share:.1%} of the parameters would be trained, and it must be under {MOST_TRAINABLE:.0%}.")
+    if share >= LARGEST_SHARE:
+        raise InputError(f"{share:.1%} of the parameters would be trained, and it must be under {LARGEST_SHARE:.0%}.")
     print(f"{len(learnt)} cases to learn from, {len(held_out)} held out; {share:.1%} of the parameters train.")
 
     lessons: list[Lesson] = []

@@ -35,7 +35,7 @@ from causal_sam.benchmark.metrics import dice
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.learning.lad_training import Learner, TrainingConfig, make_trainer
-from causal_sam.learning.views import LabelledSlices, Views, labelled_slices
+from causal_sam.learning.views import LabelledSlices, Views, labelled_slices, with_neighbours
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
@@ -158,7 +158,7 @@ def train(local_rank: int, config: RunConfig) -> None:
     fingerprint = model.encoder_hash()
     encoder = load_text_encoder(config.text_encoder)
     names, learnt, held_out = _cases(config)
-    cases = [labelled_slices(v, s, names, model.image_size, config.plane, name=n) for n, v, s in learnt]
+    cases = [labelled_slices(v, s, names, model.image_size, config.plane) for _, v, s in learnt]
     prompt = new_label_prompt(model, encoder.dimension)
     learner = Learner(model, prompt, name_vectors(names, encoder), config.training)
     _tell(
@@ -275,10 +275,11 @@ def _tell(text: str) -> None:
 def _picture(config: RunConfig, learner: Learner, cases: list[LabelledSlices], step: int) -> None:
     """Draw slices of the first case: the image, the truth, and where the names are found."""
     case, model = cases[0], learner.model
+    image = case.image
     shown = np.flatnonzero(case.label_map.any(axis=(1, 2)))
     rows = []
     for index in shown[np.linspace(0, len(shown) - 1, min(PICTURED, len(shown))).astype(int)]:
-        around = case.image[[max(index - 1, 0), index, min(index + 1, len(case.label_map) - 1)]]
+        around = with_neighbours(image, int(index))
         embedding = model.encode(torch.from_numpy(around)[None])
         position = model.sam.prompt_encoder.get_dense_pe()
         _, drafts = learner.prompt(embedding, position, learner.vectors, model.mask_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,9 +156,8 @@ class Learner(nn.Module):
             logits = []
             # One after the other: SAM's decoder takes several prompts of one slice, not several slices.
             for v in here:
-                slice_ = Embedding(embedding.features[v : v + 1], tuple(skip[v : v + 1] for skip in embedding.skips))
                 prompts = click or {"tokens": tokens[n : n + 1], "mask_logits": drafts[v, n][None, None]}
-                logits.append(self.model.decode(slice_, **prompts).logits)
+                logits.append(self.model.decode(embedding.only(v), **prompts).logits)
             losses.append(self.mask_loss(torch.cat(logits), target.expand(views, -1, -1, -1)))
         return torch.stack(losses).mean()
 
@@ -199,6 +198,7 @@ class Optimizers:
         self.adversary = (
             torch.optim.AdamW(self._opponents, lr=learner.config.learning_rate) if self._opponents else None
         )
+        self._all = [optimizer for optimizer in (self.main, self.adversary) if optimizer is not None]
         self._highest = [group["lr"] for group in self.main.param_groups]
 
     def set_progress(self, progress: float) -> None:
@@ -207,32 +207,22 @@ class Optimizers:
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     def zero_grad(self) -> None:
-        self.main.zero_grad(set_to_none=True)
-        if self.adversary is not None:
-            self.adversary.zero_grad(set_to_none=True)
+        for optimizer in self._all:
+            optimizer.zero_grad(set_to_none=True)
 
     def step(self, scaler: torch.amp.GradScaler | None) -> None:
         """Change all parameters by their gradients, unscaled and limited; then let the adversary catch up."""
-        if scaler is None:
-            self._limit()
-            self.main.step()
-            if self.adversary is not None:
-                self.adversary.step()
-        else:
-            scaler.unscale_(self.main)
-            if self.adversary is not None:
-                scaler.unscale_(self.adversary)
-            self._limit()
-            scaler.step(self.main)
-            if self.adversary is not None:
-                scaler.step(self.adversary)
+        if scaler is not None:
+            for optimizer in self._all:
+                scaler.unscale_(optimizer)
+        parameters = [p for group in self.main.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
+        for optimizer in self._all:
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+        if scaler is not None:
             scaler.update()
         if self.adversary is not None:
             self._catch_up()
-
-    def _limit(self) -> None:
-        parameters = [p for group in self.main.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
 
     def _catch_up(self) -> None:
         config = self._learner.config
@@ -256,19 +246,16 @@ class Optimizers:
             self.adversary.load_state_dict(state["adversary"])
 
 
-def make_trainer(
-    learner: Learner, samples: Iterable[dict[str, Any]], handlers: Sequence[Any] = ()
-) -> tuple[SupervisedTrainer, Optimizers]:
+def make_trainer(learner: Learner, samples: Iterable[dict[str, Any]]) -> tuple[SupervisedTrainer, Optimizers]:
     """Make the engine that trains a learner for the steps of its configuration.
 
     Args:
         learner: on its device.
         samples: batches, for ever.
-        handlers: further handlers of MONAI or ignite, such as checkpoints and logs; ``engine.state.output`` has the
-            loss and its parts as numbers.
 
     Returns:
-        The engine, with one epoch of all steps, and the optimisers, whose state belongs into checkpoints.
+        The engine, with one epoch of all steps, whose ``state.output`` has the loss and its parts as numbers, and the
+        optimisers, whose state belongs into checkpoints.
     """
     config = learner.config
     optimizers = Optimizers(learner)
@@ -297,7 +284,6 @@ def make_trainer(
         optimizer=optimizers.main,
         loss_function=learner.mask_loss,
         iteration_update=update,
-        train_handlers=list(handlers),
         # Scales the loss where float16 needs it; bfloat16, on processors, does not.
         amp=config.amp and device.type == "cuda",
         decollate=False,

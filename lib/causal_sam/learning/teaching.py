@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from causal_sam.imaging import Volume
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt
 
 # Share of the masks learnt from the decoder whose label is on the slice.
@@ -38,6 +37,20 @@ class Lesson:
     known: NDArray[np.bool_]
 
 
+def label_map_of(
+    structures: dict[str, NDArray[np.bool_]], names: Sequence[str], shape: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Draw masks of one shape into a label map whose values are the positions of their names, counted from 1.
+
+    Of masks that overlap, the one with the later name is on top; names without a mask are left out.
+    """
+    label_map = np.zeros(shape, np.uint8)
+    for value, name in enumerate(names, start=1):
+        if name in structures:
+            label_map[structures[name]] = value
+    return label_map
+
+
 def lessons_of(
     volume: Volume, structures: dict[str, NDArray[np.bool_]], names: Sequence[str], image_size: int, plane: str = "auto"
 ) -> list[Lesson]:
@@ -52,10 +65,7 @@ def lessons_of(
     """
     slices = VolumeSlices(volume, plane, image_size)
     known = np.array([name in structures for name in names])
-    label_map = np.zeros(volume.shape, np.uint8)
-    for value, name in enumerate(names, start=1):
-        if name in structures:
-            label_map[structures[name]] = value
+    label_map = label_map_of(structures, names, volume.shape)
     lessons = []
     for index in range(slices.frame.count):
         image = np.zeros((3, image_size, image_size), np.float32)
@@ -149,8 +159,7 @@ class LabelTeacher:
         asked = known.to(model.device)[..., None, None]
         total = self._loss(drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked)
         b, n = self._choose(target.flatten(2).any(2).cpu().numpy(), known.numpy())
-        here = Embedding(embedding.features[b : b + 1], tuple(skip[b : b + 1] for skip in embedding.skips))
-        decoded = model.decode(here, tokens=tokens[n : n + 1], mask_logits=drafts[b, n][None, None])
+        decoded = model.decode(embedding.only(b), tokens=tokens[n : n + 1], mask_logits=drafts[b, n][None, None])
         return total + self._loss(decoded.logits.float(), target[b, n][None, None])
 
     def _choose(self, present: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[int, int]:

@@ -16,16 +16,17 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from causal_sam.imaging import Volume
 from causal_sam.imaging.intensity import IntensityWindow
+from causal_sam.learning.teaching import label_map_of
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.style import Acquisition, StyledSlices, describe_slices
 from causal_sam.style.headers import acquisition_of
 from causal_sam.style.interventions import intervene
+from causal_sam.style.slices import CT_AIR
 
 # Neighbouring slices that are changed together: enough for changes across slices, few enough to be quick.
 RUN = 16
 # Samples waiting to be drawn at random, so that a batch is not all of one case.
 WAITING = 96
-CT_AIR = -1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +38,12 @@ class LabelledSlices:
         window: how the volume's intensities are shown to the model.
         label_map: uint8 Nxhxw, the position of each label's name among those to be taught, counted from 1.
         known: bool L, which of these labels were annotated in the case.
-        name: of the case.
     """
 
     slices: StyledSlices
     window: IntensityWindow
     label_map: NDArray[np.uint8]
     known: NDArray[np.bool_]
-    name: str = ""
 
     @property
     def image(self) -> NDArray[np.float32]:
@@ -59,7 +58,6 @@ def labelled_slices(
     image_size: int,
     plane: str = "auto",
     acquisition: Acquisition | None = None,
-    name: str = "",
 ) -> LabelledSlices:
     """Bring a labelled volume to the grid of a model's input.
 
@@ -70,15 +68,11 @@ def labelled_slices(
         image_size: side S of the model's input in pixels.
         plane: of the slices.
         acquisition: how the volume was made; by default what its header says.
-        name: of the case.
     """
     shown = VolumeSlices(volume, plane, image_size)
     frame, size = shown.frame, (shown.height, shown.width)
     background = CT_AIR if volume.modality == "CT" else float(volume.array[np.isfinite(volume.array)].min())
-    label_map = np.zeros(volume.shape, np.uint8)
-    for value, label in enumerate(names, start=1):
-        if label in structures:
-            label_map[structures[label]] = value
+    label_map = label_map_of(structures, names, volume.shape)
     images, labels = [], []
     for index in range(frame.count):
         raw = np.nan_to_num(frame.extract(volume.array, index).astype(np.float32), nan=background)
@@ -96,7 +90,12 @@ def labelled_slices(
     )
     slices = StyledSlices(np.stack(images), spacing, acquisition or acquisition_of(volume), background)
     known = np.array([label in structures for label in names])
-    return LabelledSlices(slices, shown.window, np.stack(labels), known, name)
+    return LabelledSlices(slices, shown.window, np.stack(labels), known)
+
+
+def with_neighbours(slices: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    """Of slices Nxhxw, the previous, this and the next one: 3xhxw. At the ends the slice stands in for a neighbour."""
+    return slices[[max(index - 1, 0), index, min(index + 1, len(slices) - 1)]]
 
 
 class Views(IterableDataset):
@@ -153,17 +152,14 @@ class Views(IterableDataset):
             views.append(other.normalised())
             described.append(describe_slices(other).sentence)
         style = self.encode(described)
-        last = len(views[0]) - 1
         return [
             {
-                "image": _padded(
-                    np.stack([view[[max(n - 1, 0), n, min(n + 1, last)]] for view in views]), self.image_size
-                ),
+                "image": _padded(np.stack([with_neighbours(view, n) for view in views]), self.image_size),
                 "label": _padded(case.label_map[part][n][None], self.image_size),
                 "known": torch.from_numpy(case.known),
                 "style": style,
             }
-            for n in range(last + 1)
+            for n in range(len(own.array))
         ]
 
 

@@ -24,6 +24,10 @@ class Embedding(NamedTuple):
         """Memory held by all tensors, in bytes."""
         return sum(t.numel() * t.element_size() for t in (self.features, *self.skips))
 
+    def only(self, index: int) -> Embedding:
+        """Return the embedding of one of the slices, as a batch of one."""
+        return Embedding(self.features[index : index + 1], tuple(skip[index : index + 1] for skip in self.skips))
+
     def to(self, device: torch.device | str) -> Embedding:
         """Return the embedding on another device; tensors that are there already are shared, not copied."""
         return Embedding(self.features.to(device), tuple(skip.to(device) for skip in self.skips))

@@ -26,7 +26,8 @@ _BIAS = (
 _CONTRAST = ((0.15, "low contrast"), (0.35, "medium contrast"), (None, "high contrast"))
 _BRIGHTNESS = ((0.35, "mostly dark tissue"), (0.6, "tissue of medium brightness"), (None, "mostly bright tissue"))
 _THICK_MM = ((1.5, "thin slices"), (4.0, "slices of medium thickness"), (None, "thick slices"))
-_MODALITIES = {"CT": "CT", "MR": "MR"}
+_MODALITIES = ("CT", "MR")
+_WEIGHTINGS = ("T1", "T2", "PD", "T2*")
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,15 @@ class StyleDescription:
 
     def _acquired(self) -> str:
         facts = self.acquisition
-        kind = _MODALITIES.get(facts.modality, "medical")
+        kind = facts.modality if facts.modality in _MODALITIES else "medical"
         if facts.sequence:
-            kind = (
-                f"{facts.sequence}-weighted {kind}"
-                if facts.sequence in ("T1", "T2", "PD", "T2*")
-                else (f"{facts.sequence} {kind}")
-            )
+            kind = f"{facts.sequence}{'-weighted' if facts.sequence in _WEIGHTINGS else ''} {kind}"
         of = [f"{facts.field_strength:g} T"] if facts.field_strength else []
         of += [f"{facts.kvp:.0f} kV"] if facts.kvp else []
         of += [name for name in (facts.vendor, facts.model_family) if name]
-        text = f"A {kind} image" if kind[0] not in "AEFM" else f"An {kind} image"
-        text = text.replace("An medical", "A medical").replace("An FLAIR", "A FLAIR").replace("A MR", "An MR")
+        # Letters that are spelled, as in MR, begin with a vowel; FLAIR is spoken as a word.
+        article = "An" if kind[0] in "AEFM" and not kind.startswith("FLAIR") else "A"
+        text = f"{article} {kind} image"
         if of:
             text += f" from a {' '.join(of)} scanner"
         more = [f"{facts.kernel} kernel"] if facts.kernel else []

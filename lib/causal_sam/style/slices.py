@@ -41,6 +41,11 @@ class StyledSlices:
         return replace(self, array=array.astype(np.float32), acquisition=replace(self.acquisition, **acquired))
 
     @property
+    def middle(self) -> NDArray[np.float32]:
+        """HxW: the slice in the middle."""
+        return self.array[len(self.array) // 2]
+
+    @property
     def tissue(self) -> NDArray[np.bool_]:
         """NxHxW: what is not background, by a threshold of 3 % of the range above it."""
         if self.acquisition.modality == "CT":

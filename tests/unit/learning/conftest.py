@@ -47,4 +47,4 @@ def blocks() -> tuple[Volume, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def labelled(blocks: tuple[Volume, dict[str, np.ndarray]]) -> LabelledSlices:
-    return labelled_slices(*blocks, NAMES, SIZE, acquisition=Acquisition("MR", sequence="T1"), name="one")
+    return labelled_slices(*blocks, NAMES, SIZE, acquisition=Acquisition("MR", sequence="T1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader
 
 from causal_sam.benchmark.interactive import ModelMethod
 from causal_sam.benchmark.ood.clock import StepClock
+from causal_sam.benchmark.ood.features import Features, pooled_features
+from causal_sam.benchmark.ood.report import OURS, REFERENCE
 from causal_sam.benchmark.ood.unet import UNetMethod
 from causal_sam.errors import InputError
 from causal_sam.imaging import SliceFrame, Volume
@@ -27,27 +30,10 @@ from causal_sam.sam import load_model
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import set_image_size
 from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt
-from causal_sam.style.lad import LadConfig, pool_inside
+from causal_sam.style.lad import LadConfig
 from causal_sam.text import TextEncoder
 
 NO_LAD = LadConfig(adversary=0, spread=0, anatomy=0, consistency=0)
-# Slices that are encoded together where nothing is learnt.
-ENCODED = 16
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a model makes of the slices of a scan.
-
-    Attributes:
-        slices: NxC, means over the slices that show a structure.
-        structures: MxC, means inside structures.
-        names: M names of these structures.
-    """
-
-    slices: NDArray[np.float32]
-    structures: NDArray[np.float32]
-    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,6 +62,12 @@ class Setup:
     def __post_init__(self) -> None:
         if self.image_size is not None and (self.model != "compact" or self.image_size % 16 or self.image_size < 64):
             raise InputError("Only compact takes images of another size, a multiple of 16 from 64 on.")
+
+    @cached_property
+    def size_and_device(self) -> tuple[int, torch.device]:
+        """Side of the model's input in pixels, and the device that it runs on; the model is loaded once to tell."""
+        model = self.load()
+        return model.image_size, model.device
 
     def load(self) -> CausalSam:
         """Load the model anew, without adapters."""
@@ -204,43 +196,10 @@ class RandomVectors:
         return F.normalize(torch.stack(vectors), dim=1)
 
 
-def pooled_features(
-    labelled: LabelledSlices, names: Sequence[str], image_size: int, encode: Callable[[Tensor], Tensor]
-) -> Features:
-    """Average features over slices and inside structures.
-
-    Args:
-        labelled: of a scan.
-        names: of the values of its label map.
-        image_size: side S of the model's input.
-        encode: Bx3xSxS -> BxCxhxw.
-    """
-    shown = np.flatnonzero(labelled.label_map.any(axis=(1, 2)))
-    image, last = labelled.image, len(labelled.label_map) - 1
-    slices, structures, found = [], [], []
-    for first in range(0, len(shown), ENCODED):
-        indices = shown[first : first + ENCODED]
-        stacks = np.stack([image[[max(n - 1, 0), n, min(n + 1, last)]] for n in indices])
-        padded = torch.zeros(len(indices), 3, image_size, image_size)
-        padded[:, :, : image.shape[1], : image.shape[2]] = torch.from_numpy(stacks)
-        features = encode(padded).float()
-        values = torch.arange(1, len(names) + 1)[:, None, None]
-        masks = torch.zeros(len(indices), len(names), image_size, image_size)
-        masks[:, :, : image.shape[1], : image.shape[2]] = (
-            torch.from_numpy(labelled.label_map[indices])[:, None] == values
-        ).float()
-        inside, present = pool_inside(features, F.adaptive_avg_pool2d(masks, features.shape[-2:]))
-        slices.append(features.mean((-2, -1)).numpy())
-        structures.append(inside[present].numpy())
-        found += [names[n] for n in present.nonzero()[:, 1].tolist()]
-    return Features(np.concatenate(slices), np.concatenate(structures), found)
-
-
-BASE = "SAM + adapters"
 METHODS: dict[str, Method] = {
     "unet": UNetMethod("U-Net"),
-    "adapters": SamMethod(BASE),
+    "adapters": SamMethod(REFERENCE),
     "augmented": SamMethod("+ style augmentation", styled=True),
     "random": SamMethod("+ LAD, random vectors", styled=True, lad=LadConfig(), language=False),
-    "lad": SamMethod("+ LAD", styled=True, lad=LadConfig()),
+    "lad": SamMethod(OURS, styled=True, lad=LadConfig()),
 }

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from causal_sam.benchmark.interactive import slice_targets
 from causal_sam.benchmark.metrics import dice, hd95, surface_dice
-from causal_sam.benchmark.ood.methods import METHODS, Features, Setup, Trained
+from causal_sam.benchmark.ood.features import Features
+from causal_sam.benchmark.ood.methods import METHODS, Setup, Trained
 from causal_sam.benchmark.ood.protocols import Scan, Split
 from causal_sam.benchmark.ood.report import Example, FeatureSet
 from causal_sam.benchmark.ood.results import Probe, Run, Score, append_run, read_runs
 from causal_sam.imaging import SliceFrame, slice_axis
 from causal_sam.imaging.intensity import intensity_window
+from causal_sam.learning.teaching import label_map_of
 from causal_sam.learning.views import LabelledSlices, labelled_slices
 from causal_sam.prompting.annotator import deepest_point
 from causal_sam.style.probe import probe_style
@@ -64,12 +66,12 @@ def compare(
         announce: told what is done now.
     """
     done = {(run.protocol, run.seed, run.method) for run in read_runs(folder / RUNS)}
-    size = setup.load().image_size
     for seed in seeds:
         wanted = [key for key in methods if (protocol.name, seed, METHODS[key].name) not in done]
         if not wanted:
             continue
         announce(f"seed {seed}: images")
+        size, _ = setup.size_and_device
         split = protocol.split(seed)
         cases = [_labelled(scan, split.labels, size) for scan in split.train]
         fitted, held_out = (
@@ -134,7 +136,7 @@ def _keep(path: Path, features: FeatureSet, examples: list[Example]) -> None:
 
 
 def _labelled(scan: Scan, labels: Sequence[str], image_size: int) -> LabelledSlices:
-    return labelled_slices(scan.volume, scan.structures, labels, image_size, "auto", scan.acquisition, scan.patient)
+    return labelled_slices(scan.volume, scan.structures, labels, image_size, "auto", scan.acquisition)
 
 
 def _test_named(trained: Trained, split: Split, method: str) -> tuple[list[Score], list[Example]]:
@@ -146,7 +148,7 @@ def _test_named(trained: Trained, split: Split, method: str) -> tuple[list[Score
         for value, name in enumerate(split.labels, start=1):
             truth = scan.structures.get(name)
             if truth is not None and truth.any():
-                scores.append(_score(label_map == value, truth, scan, split, scan.patient, name, scan.volume.spacing))
+                scores.append(_score(label_map == value, truth, scan, split, name, scan.volume.spacing))
         if scan.domain not in examples:
             examples[scan.domain] = _example(scan, split, label_map, method)
     return scores, list(examples.values())
@@ -160,16 +162,14 @@ def _test_clicked(trained: Trained, split: Split) -> Iterator[Score]:
         for target in targets:
             row, column = deepest_point(target.truth)
             mask = trained.segment_clicked(scan.volume, frame, target.index, frame.to_voxel(target.index, row, column))
-            yield _score(mask, target.truth, scan, split, scan.patient, target.structure, frame.spacing_rc)
+            yield _score(mask, target.truth, scan, split, target.structure, frame.spacing_rc)
 
 
-def _score(
-    mask: NDArray, truth: NDArray, scan: Scan, split: Split, case: str, structure: str, spacing: Sequence[float]
-) -> Score:
+def _score(mask: NDArray, truth: NDArray, scan: Scan, split: Split, structure: str, spacing: Sequence[float]) -> Score:
     return Score(
         scan.domain,
         split.shifts[scan.domain],
-        case,
+        scan.patient,
         structure,
         dice(mask, truth),
         hd95(mask, truth, spacing),
@@ -180,10 +180,7 @@ def _score(
 def _example(scan: Scan, split: Split, label_map: NDArray[np.uint8], method: str) -> Example:
     """The slice that shows most structures, and of such slices the one that shows most of them."""
     frame = SliceFrame(scan.volume.affine, scan.volume.shape, slice_axis(scan.volume, "auto"))
-    truth = np.zeros(scan.volume.shape, np.uint8)
-    for value, name in enumerate(split.labels, start=1):
-        if name in scan.structures:
-            truth[scan.structures[name]] = value
+    truth = label_map_of(scan.structures, split.labels, scan.volume.shape)
     others = tuple(axis for axis in range(3) if axis != frame.axis)
     structures = sum((truth == value).any(axis=others).astype(int) for value in range(1, len(split.labels) + 1))
     index = int(np.argmax(structures * truth.size + (truth > 0).sum(axis=others)))

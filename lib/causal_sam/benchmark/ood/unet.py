@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from causal_sam.benchmark.ood.clock import StepClock
+from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.imaging import FILE_ORDER, SliceFrame, Volume
 from causal_sam.learning.views import LabelledSlices, Views
 from causal_sam.prompting.annotator import deepest_point
 from causal_sam.prompting.slices import VolumeSlices
 
 if TYPE_CHECKING:
-    from causal_sam.benchmark.ood.methods import Features, Setup
+    from causal_sam.benchmark.ood.methods import Setup
 
 CHANNELS = (16, 32, 64, 128, 256)
 LEARNING_RATE = 2e-3
@@ -44,8 +45,7 @@ class UNetMethod:
         """See `Method`."""
         torch.manual_seed(seed)
         clicked = setup.prompt == "click"
-        model = setup.load()
-        size, device = model.image_size, model.device
+        size, device = setup.size_and_device
         network = UNet(
             2, 4 if clicked else 3, 1 if clicked else len(names) + 1, CHANNELS, (2, 2, 2, 2), num_res_units=2
         )
@@ -116,11 +116,8 @@ class TrainedUNet:
 
     @torch.inference_mode()
     def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
-        """See `Trained`: those of the decoder's last but one level, which are as fine as the other methods'."""
-        from causal_sam.benchmark.ood.methods import pooled_features
-
+        """See `Trained`: those of the third level on the way down, at a stride of 8 as compact's embedding is."""
         kept: list[Tensor] = []
-        # Third level on the way down: a stride of 8, as the compact model's embedding has.
         level = self._network.model[1].submodule[1].submodule[1].submodule[0]
         handle = level.register_forward_hook(lambda module, given, output: kept.append(output))
 

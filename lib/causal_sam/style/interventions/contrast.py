@@ -144,7 +144,7 @@ class ContrastPhase(StyleIntervention):
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
         facts = slices.acquisition
-        middle = cv2.GaussianBlur(slices.array[len(slices.array) // 2], (0, 0), 1.5)
+        middle = cv2.GaussianBlur(slices.middle, (0, 0), 1.5)
         # Where nobody wrote it down: without agent, next to no soft tissue is above 80 HU.
         calm = middle[(middle > 0) & (middle < 250)]
         enhanced = facts.contrast_agent

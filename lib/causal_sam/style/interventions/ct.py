@@ -114,7 +114,7 @@ class Streaks(StyleIntervention):
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
-        middle = slices.array[len(slices.array) // 2]
+        middle = slices.middle
         # Implants sit in or at bone; without bone, anywhere.
         places = np.argwhere(middle > 250)
         if not len(places):

@@ -23,7 +23,7 @@ SURELY_TISSUE = 0.12
 
 def _surely_tissue(slices: StyledSlices) -> NDArray[np.bool_]:
     """Return the tissue of the middle slice, HxW."""
-    middle = slices.array[len(slices.array) // 2] - slices.background
+    middle = slices.middle - slices.background
     return middle > SURELY_TISSUE * brightness_range(slices)
 
 
@@ -82,7 +82,7 @@ class FieldStrength(StyleIntervention):
         return cls(tesla, float(rng.uniform(*NOISE[tesla])))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        tissue = slices.array[len(slices.array) // 2][_surely_tissue(slices)]
+        tissue = slices.middle[_surely_tissue(slices)]
         noise = self.noise * float(np.median(tissue) - slices.background if tissue.size else brightness_range(slices))
         transform = RandRicianNoise(prob=1.0, std=noise, sample_std=False)
         transform.set_random_state(seed=monai_seed(rng))

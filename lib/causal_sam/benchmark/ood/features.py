@@ -1,0 +1,64 @@
+"""Features of scans, pooled: what the style probe and the plots look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from causal_sam.learning.views import LabelledSlices, with_neighbours
+from causal_sam.style.lad import pool_inside
+
+# Slices that are encoded together.
+ENCODED = 16
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a model makes of the slices of a scan.
+
+    Attributes:
+        slices: NxC, means over the slices that show a structure.
+        structures: MxC, means inside structures.
+        names: M names of these structures.
+    """
+
+    slices: NDArray[np.float32]
+    structures: NDArray[np.float32]
+    names: list[str]
+
+
+def pooled_features(
+    labelled: LabelledSlices, names: Sequence[str], image_size: int, encode: Callable[[Tensor], Tensor]
+) -> Features:
+    """Average features over slices and inside structures.
+
+    Args:
+        labelled: of a scan.
+        names: of the values of its label map.
+        image_size: side S of the model's input.
+        encode: Bx3xSxS -> BxCxhxw.
+    """
+    shown = np.flatnonzero(labelled.label_map.any(axis=(1, 2)))
+    image = labelled.image
+    values = torch.arange(1, len(names) + 1)[:, None, None]
+    slices, structures, found = [], [], []
+    for first in range(0, len(shown), ENCODED):
+        indices = shown[first : first + ENCODED]
+        padded = torch.zeros(len(indices), 3, image_size, image_size)
+        stacks = torch.from_numpy(np.stack([with_neighbours(image, n) for n in indices]))
+        padded[:, :, : image.shape[1], : image.shape[2]] = stacks
+        features = encode(padded).float()
+        masks = torch.zeros(len(indices), len(names), image_size, image_size)
+        label_maps = torch.from_numpy(labelled.label_map[indices])[:, None]
+        masks[:, :, : image.shape[1], : image.shape[2]] = (label_maps == values).float()
+        inside, present = pool_inside(features, F.adaptive_avg_pool2d(masks, features.shape[-2:]))
+        slices.append(features.mean((-2, -1)).numpy())
+        structures.append(inside[present].numpy())
+        found += [names[n] for n in present.nonzero()[:, 1].tolist()]
+    return Features(np.concatenate(slices), np.concatenate(structures), found)
