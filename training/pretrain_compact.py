@@ -7,9 +7,12 @@ of them, because no core waits for another within a step.
 
     torchrun --nproc-per-node 2 training/pretrain_compact.py --minutes 90 --out runs/compact
 
-The images are drawn on the fly (`causal_sam.phantom`), the clicks and boxes by `causal_sam.prompting.annotator`: a
-first prompt, then corrections of the model's own errors. Small images come first, the final size last. The run can be
-stopped at any time and started again with the same command; it goes on from its last checkpoint.
+The images are drawn on the fly (`causal_sam.phantom`). At first the encoder learns alone, to give places in one
+structure like embeddings and places in different ones other embeddings. It goes on with that to the end: a decoder that
+reads the fine skips beside the embedding would else learn to do without the latter. Then the clicks and boxes come,
+drawn by `causal_sam.prompting.annotator`: a first prompt, and corrections of the model's own errors. Small images come
+first, the final size last. The run can be stopped at any time and started again with the same command; it goes on from
+its last checkpoint.
 
 In the output folder: `checkpoint.pt`, `log.jsonl`, `examples-*.png`, TensorBoard events, and with each checkpoint
 `compact.safetensors`, the averaged weights to ship.
@@ -50,14 +53,22 @@ VALIDATION_CLICKS = (1, 3, 5)
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run: image size in pixels, share of the time, images per step."""
+    """A part of the run: image size in pixels, share of the time, images per step, whether masks are decoded."""
 
     size: int
     share: float
     batch: int
+    decoded: bool = True
 
 
-STAGES = (Stage(128, 0.4, 8), Stage(192, 0.5, 6), Stage(256, 0.1, 4))
+STAGES = (Stage(128, 0.2, 32, decoded=False), Stage(128, 0.3, 8), Stage(192, 0.38, 6), Stage(256, 0.12, 4))
+# Share of the steps in which the decoder does not see the skips, so that it learns to read the embedding.
+WITHOUT_SKIPS = 0.2
+# Of the comparison of places: temperature, weight beside the masks' losses, and the share of a place's pixels that must
+# be of one structure.
+TEMPERATURE = 0.1
+REGION_WEIGHT = 0.3
+PURE = 0.7
 # Share of the structures followed from a neighbouring slice that end there, where the sample has such.
 ENDED = 0.5
 # Share of the steps with one to five clicks.
@@ -198,22 +209,57 @@ def true_iou(logits: Tensor, target: Tensor) -> Tensor:
     return (inside & truth).sum((-2, -1)) / (inside | truth).sum((-2, -1)).clamp(min=1)
 
 
+def region_loss(features: Tensor, regions: Tensor) -> Tensor:
+    """Places of one image in the same structure must have more similar embeddings than places in different ones.
+
+    Supervised contrastive loss (Khosla et al. 2020, arXiv 2004.11362, equation 2) between the places of each image;
+    every structure weighs the same, however large it is. Places on borders are left out.
+
+    Args:
+        features: BxCxhxw.
+        regions: BxSxS uint8, numbers of the structures.
+
+    Returns:
+        The mean over all structures with at least two places; 0 if there is none.
+    """
+    side = regions.shape[-1] // features.shape[-1]
+    middles = regions[:, side // 2 :: side, side // 2 :: side]
+    same = (middles.repeat_interleave(side, 1).repeat_interleave(side, 2) == regions).float()
+    pure = (F.avg_pool2d(same[:, None], side)[:, 0] > PURE).flatten(1)
+    numbers = middles.flatten(1)
+    places = F.normalize(features.float().flatten(2), dim=1)
+    logits = places.transpose(1, 2) @ places / TEMPERATURE
+    itself = torch.eye(logits.shape[-1], dtype=torch.bool)
+    counted = pure[:, None] & pure[:, :, None] & ~itself
+    alike = counted & (numbers[:, None] == numbers[:, :, None])
+    found = logits - logits.masked_fill(~counted, -torch.inf).logsumexp(-1, keepdim=True)
+    partners = alike.sum(-1)
+    losses = -found.where(alike, 0).sum(-1) / partners.clamp(min=1)
+    weights = (partners > 0) / (partners + 1)
+    return (weights * losses.where(partners > 0, 0)).sum() / weights.sum().clamp(min=1)
+
+
 def training_loss(model: CausalSam, batch: Sample, rounds: int, rng: np.random.Generator) -> Tensor:
-    """Loss of one batch over a first prompt and ``rounds - 1`` corrections of the model's own masks.
+    """Loss of a batch: of its places, and over a first prompt and ``rounds - 1`` corrections of the model's own masks.
 
     The first and the last answer are learnt from; those between only lead to the last.
 
     Args:
         model: in training.
-        batch: B samples as tensors: images Bx3xSxS in [0, 1], masks and neighbours BxKxSxS, ended BxSxS uint8.
-        rounds: at least 1.
+        batch: B samples as tensors: images Bx3xSxS in [0, 1], masks and neighbours BxKxSxS, ended and regions BxSxS
+            uint8.
+        rounds: 0 for the places alone.
         rng: source of the prompts' randomness.
     """
     structures = batch.masks.shape[1]
     embedding = model.encode(batch.image.contiguous(memory_format=torch.channels_last))
+    comparison = region_loss(embedding.features, batch.regions)
+    if rounds == 0:
+        return comparison
+    seen = rng.random() >= WITHOUT_SKIPS
     embedding = Embedding(
         embedding.features.repeat_interleave(structures, 0),
-        tuple(skip.repeat_interleave(structures, 0) for skip in embedding.skips),
+        tuple((skip * seen).repeat_interleave(structures, 0) for skip in embedding.skips),
     )
     truth, neighbours = (masks.flatten(0, 1).numpy() for masks in (batch.masks, batch.neighbours))
     prompts = Prompts(truth, neighbours, batch.ended.repeat_interleave(structures, 0).numpy(), rng)
@@ -246,7 +292,7 @@ def training_loss(model: CausalSam, batch: Sample, rounds: int, rng: np.random.G
             shown = shown.detach()
             prompts.mask_logits = shown
             prompts.click((model.upscale(shown)[:, 0] > 0).numpy().astype(np.uint8))
-    return total / len(learning)
+    return total / len(learning) + REGION_WEIGHT * comparison
 
 
 @torch.inference_mode()
@@ -313,8 +359,10 @@ class Run:
         torch.manual_seed(0)
         self.model = CausalSam(build_compact(), "compact").to(memory_format=torch.channels_last)
         self.model.sam.image_encoder.requires_grad_(True)  # frozen everywhere but here
-        if init is not None:
-            self._take_over(load_file(init))
+        # What learns while no masks are decoded: what is new in the encoder, or else all of it.
+        encoder = {f"image_encoder.{name}" for name, _ in self.model.sam.image_encoder.named_parameters()}
+        taken = set() if init is None else self._take_over(load_file(init))
+        self._first = encoder - taken or encoder
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -329,8 +377,12 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds, self.restarts = state["step"], state["seconds"], state["restarts"] + 1
 
-    def _take_over(self, weights: dict[str, Tensor]) -> None:
-        """Start from weights of a model with other parts; parts that it lacks, or has otherwise, begin at random."""
+    def _take_over(self, weights: dict[str, Tensor]) -> set[str]:
+        """Start from weights of a model with other parts; parts that it lacks, or has otherwise, begin at random.
+
+        Returns:
+            The names of what was taken over.
+        """
         own = self.model.sam.state_dict()
         fitting = {}
         for key, value in weights.items():
@@ -342,13 +394,20 @@ class Run:
                 fitting[key][:, : value.shape[1]] = value
         self.model.sam.load_state_dict(fitting, strict=False)
         print(f"{len(fitting)} of {len(own)} tensors taken over")
+        return set(fitting)
+
+    def learn(self, decoded: bool) -> None:
+        """Let all of the model learn, or only what learns while no masks are decoded."""
+        for name, parameter in self.model.sam.named_parameters():
+            parameter.requires_grad_(decoded or name in self._first)
 
     def share_gradients(self) -> None:
         """Average the gradients, and the time used, over all processes of the run."""
-        for parameter in self.model.parameters():  # what one process did not use another may have
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in learning:  # what one process did not use another may have
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.model.parameters()]
+        gradients = [parameter.grad for parameter in learning]
         flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor([self.seconds])])
         distributed.all_reduce(flat)
         flat /= distributed.get_world_size()
@@ -405,6 +464,7 @@ def train(arguments: argparse.Namespace) -> None:
         if run.seconds >= end:
             continue
         run.set_image_size(stage.size)
+        run.learn(stage.decoded)
         batch_size = stage.batch // processes
         stream = PhantomStream(stage.size, arguments.structures, (1 + run.restarts) * processes + rank)
         # Not forked: this process has threads by now, whose locks a forked one would wait for without end.
@@ -422,9 +482,11 @@ def train(arguments: argparse.Namespace) -> None:
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
             # The same number in all processes, or some would wait for the others.
-            rounds = int(np.random.default_rng([run.restarts, run.step]).choice(5, p=ROUNDS)) + 1
+            rounds = (
+                int(np.random.default_rng([run.restarts, run.step]).choice(5, p=ROUNDS)) + 1 if stage.decoded else 0
+            )
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                loss = training_loss(run.model, batch, rounds, rng)
+                loss = training_loss(run.model, batch, rounds if stage.decoded else 0, rng)
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             now = time.monotonic()

@@ -40,7 +40,6 @@ from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.compact import set_image_size
 from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_label_prompt
 from causal_sam.sam.registry import load_model
 from causal_sam.style.lad import LadConfig
@@ -150,11 +149,7 @@ def train(local_rank: int, config: RunConfig) -> None:
     """Train in this process, together with all others."""
     torch.manual_seed(config.training.seed + idist.get_rank())
     device = idist.device() if config.device == "auto" else torch.device(config.device)
-    model = load_model(config.model, config.checkpoint, device=device)
-    if config.image_size is not None:
-        if config.model != "compact" or config.image_size % 16:
-            raise InputError("image_size can be changed for compact only, to a multiple of 16.")
-        set_image_size(model.sam, config.image_size)
+    model = load_model(config.model, config.checkpoint, image_size=config.image_size, device=device)
     fingerprint = model.encoder_hash()
     encoder = load_text_encoder(config.text_encoder)
     names, learnt, held_out = _cases(config)

@@ -129,17 +129,21 @@ class Learner(nn.Module):
         known = batch["known"].to(device)
         embedding = model.encode(images)
         tokens, drafts = self.prompt(embedding, model.sam.prompt_encoder.get_dense_pe(), self.vectors, model.mask_size)
+        # Overlaps are sums over many pixels, which half precision does not hold.
+        drafts = drafts.float()
         values = torch.arange(1, len(self.vectors) + 1, device=device)[:, None, None]
         truth = F.adaptive_avg_pool2d((batch["label"].to(device) == values).float(), model.mask_size)
         target, asked = (x.repeat(views, *[1] * (x.ndim - 1)) for x in (truth, known[..., None, None]))
         # Nothing is found where nothing is known, and so nothing is learnt there.
-        parts = {"drafts": self.mask_loss(drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked)}
+        asked_drafts, target = drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked
+        parts = {"drafts": self.mask_loss(asked_drafts, target)}
         parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, known, views)
         total = parts["drafts"] + parts["decoded"]
         if views == 2 and self.config.lad.is_on:
             ramp = reversal_ramp(progress)
-            masks = F.adaptive_avg_pool2d(target, embedding.features.shape[-2:])
-            terms = self.lad(embedding.features, styles, masks, self.vectors, drafts, ramp)
+            here = target[: len(truth)]
+            with torch.autocast(device.type, enabled=False):
+                terms = self.lad(embedding.features.float(), styles, here, self.vectors, asked_drafts, ramp)
             total = total + self.lad.weighted(terms, ramp)
             parts |= terms._asdict()
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
@@ -158,7 +162,7 @@ class Learner(nn.Module):
             for v in here:
                 prompts = click or {"tokens": tokens[n : n + 1], "mask_logits": drafts[v, n][None, None]}
                 logits.append(self.model.decode(embedding.only(v), **prompts).logits)
-            losses.append(self.mask_loss(torch.cat(logits), target.expand(views, -1, -1, -1)))
+            losses.append(self.mask_loss(torch.cat(logits).float(), target.expand(views, -1, -1, -1)))
         return torch.stack(losses).mean()
 
     def _choose(self, truth: Tensor, known: Tensor) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.style import Acquisition, StyledSlices, describe_slices
 from causal_sam.style.headers import acquisition_of
 from causal_sam.style.interventions import intervene
-from causal_sam.style.slices import CT_AIR
+from causal_sam.style.slices import air_value
 
 # Neighbouring slices that are changed together: enough for changes across slices, few enough to be quick.
 RUN = 16
@@ -71,11 +71,12 @@ def labelled_slices(
     """
     shown = VolumeSlices(volume, plane, image_size)
     frame, size = shown.frame, (shown.height, shown.width)
-    background = CT_AIR if volume.modality == "CT" else float(volume.array[np.isfinite(volume.array)].min())
+    background = air_value(volume)
     label_map = label_map_of(structures, names, volume.shape)
     images, labels = [], []
     for index in range(frame.count):
-        raw = np.nan_to_num(frame.extract(volume.array, index).astype(np.float32), nan=background)
+        raw = frame.extract(volume.array, index).astype(np.float32)
+        raw = np.nan_to_num(raw, nan=background, posinf=background, neginf=background)
         raw = torch.from_numpy(np.ascontiguousarray(raw))[None, None]
         images.append(F.interpolate(raw, size, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy())
         here = torch.from_numpy(np.ascontiguousarray(frame.extract(label_map, index)))[None, None]

@@ -33,12 +33,14 @@ class Sample(NamedTuple):
         neighbours: KxSxS uint8, the same structures on the previous or on the next slice; may be empty.
         ended: SxS uint8, a structure of a neighbouring slice that the middle one no longer shows; empty if there is
             none.
+        regions: SxS uint8, another number for everything that the middle slice shows; 0 is the outside.
     """
 
     image: np.ndarray
     masks: np.ndarray
     neighbours: np.ndarray
     ended: np.ndarray
+    regions: np.ndarray
 
 
 def samples(size: int, structures: int, seed: int) -> Iterator[Sample]:
@@ -50,7 +52,9 @@ def samples(size: int, structures: int, seed: int) -> Iterator[Sample]:
     for scan in scans(size, structures, seed):
         labels = np.concatenate((scan.masks, scan.neighbours, scan.ended[None])).astype(np.float32)
         fitted = (_fit(labels, size, 0.0) > 0.5).astype(np.uint8)
-        yield Sample(_fit(scan.image, size, PADDING), fitted[:structures], fitted[structures:-1], fitted[-1])
+        image = _fit(scan.image, size, PADDING)
+        regions = _fit(scan.regions[None].astype(np.float32), size, 0.0, cv2.INTER_NEAREST_EXACT)[0].astype(np.uint8)
+        yield Sample(image, fitted[:structures], fitted[structures:-1], fitted[-1], regions)
 
 
 def scans(size: int, structures: int, seed: int) -> Iterator[Sample]:
@@ -67,7 +71,7 @@ def scans(size: int, structures: int, seed: int) -> Iterator[Sample]:
         side = int(rng.choice([0, 2]))
         chosen = _choose_structures(anatomy, image[1], structures, side, rng)
         if chosen is not None:
-            yield Sample(image, *chosen, _choose_ended(anatomy, side, rng))
+            yield Sample(image, *chosen, _choose_ended(anatomy, side, rng), anatomy.labels[1])
 
 
 def _view(side: int, rng: np.random.Generator) -> AnatomySampler:
@@ -105,11 +109,11 @@ def _crop_to_rectangle(
     return image, labels
 
 
-def _fit(channels: np.ndarray, size: int, padding: float) -> np.ndarray:
+def _fit(channels: np.ndarray, size: int, padding: float, interpolation: int | None = None) -> np.ndarray:
     """Interpolate CxHxW so that the longer side has ``size`` pixels, and pad the other on the right or below."""
     scale = size / max(channels.shape[1:])
     height, width = (max(1, round(side * scale)) for side in channels.shape[1:])
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    way = (cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR) if interpolation is None else interpolation
     fitted = np.full((len(channels), size, size), padding, np.float32)
     for n, channel in enumerate(channels):
         fitted[n, :height, :width] = cv2.resize(np.ascontiguousarray(channel), (width, height), interpolation=way)

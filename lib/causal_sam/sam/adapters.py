@@ -14,7 +14,7 @@ from causal_sam.sam.causal_sam import CausalSam, weights_hash
 # Attention and neck of the image encoder, in both kinds of model, and attention of the mask decoder.
 TARGETS = (
     r"image_encoder\.blocks\.\d+\.attn\.(qkv|proj)"
-    r"|image_encoder\.(neck\.(0|2|conv1|conv2)|lateral8|lateral16)"
+    r"|image_encoder\.(neck\.(0|2)|lateral8|lateral16)"
     r"|mask_decoder\.transformer\..*\.(q_proj|k_proj|v_proj|out_proj)"
 )
 # No more of a model than this share may be trained at a site.

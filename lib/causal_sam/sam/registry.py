@@ -14,7 +14,7 @@ from segment_anything.modeling import Sam
 from causal_sam.errors import InputError
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.checkpoints import CheckpointFile, fetch_checkpoint, fit_state_dict, load_state_dict
-from causal_sam.sam.compact import build_compact
+from causal_sam.sam.compact import build_compact, set_image_size
 
 COMPACT_WEIGHTS = Path(__file__).parent / "weights" / "compact.safetensors"
 
@@ -100,6 +100,7 @@ def load_model(
     name: str,
     checkpoint: Path | str | None = None,
     *,
+    image_size: int | None = None,
     device: torch.device | str | None = None,
     cache_dir: Path | None = None,
     download: bool = True,
@@ -110,6 +111,7 @@ def load_model(
     Args:
         name: one of `MODELS`.
         checkpoint: weights to use instead of the published ones; same names and shapes.
+        image_size: side of the input in pixels; by default that of the weights.
         device: default the first GPU if there is one, else the CPU.
         cache_dir: folder of downloaded checkpoints; default `causal_sam.sam.checkpoints.checkpoint_dir`.
         download: whether weights that are not there may be downloaded.
@@ -119,12 +121,14 @@ def load_model(
         The model in evaluation mode, its encoder frozen.
 
     Raises:
-        InputError: there is no model of this name.
+        InputError: there is no model of this name, or it does not take images of this size.
         CheckpointError: the weights cannot be had, are damaged, or are another model's.
     """
     spec = MODELS.get(name)
     if spec is None:
         raise InputError(f"There is no model '{name}': choose one of {', '.join(MODELS)}.")
+    if image_size is not None and (name != "compact" or image_size % 16 or image_size < 64):
+        raise InputError(f"Only compact takes images of another size, a multiple of 16 from 64 on, not {image_size}.")
     if checkpoint is not None:
         path = Path(checkpoint)
     elif isinstance(spec.checkpoint, Path):
@@ -134,6 +138,8 @@ def load_model(
     weights = load_state_dict(path)
     sam = spec.build()
     fit_state_dict(sam, weights, name, path)
+    if image_size is not None:
+        set_image_size(sam, image_size)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = CausalSam(sam, name).to(device).eval()

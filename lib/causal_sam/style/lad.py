@@ -1,13 +1,16 @@
 """Linguistic Adversarial Disentanglement: features that say where organs are, and no longer how the image was made.
 
 After Causal-SAM-LLM (arXiv 2507.03585). Each batch holds anatomies under two styles, and for each image the text vector
-of its style description. Three terms act on the features, and each of them contrasts images or structures with others,
-because what is the same for every image would otherwise satisfy all three:
+of its style description. The terms that act on the features contrast images or structures with others, because what is
+the same for every image would otherwise satisfy them all:
 
 * the adversary looks for an image's own description among others, and the adapters hide it (gradient reversal after
   Ganin and Lempitsky, 2015), without letting the features of different images become alike;
+* of the variance of the features, no share may come from the style: this is the invariance that the adversary is to
+  bring about, asked of each pair of views directly, and it holds from the first step on, before there is an adversary
+  that has learnt anything;
 * features inside a structure point to its name, and not to the names of other structures or to any style;
-* masks of one anatomy under its two styles agree with each other, more than with masks of other anatomies.
+* masks of one anatomy under its two styles agree with each other, in what is true.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def reverse_gradient(x: Tensor, weight: float) -> Tensor:
 
 
 def reversal_ramp(progress: float) -> float:
-    """Weight of the reversed gradient, from 0 at the beginning of training to nearly 1 at its end.
+    """Share of the weights, from 0 at the beginning of training to nearly 1 at its end.
 
     2 / (1 + exp(-10 p)) - 1, as in Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation" (2015).
 
@@ -98,43 +101,50 @@ def anatomical_loss(projected: Tensor, names: Tensor, own: Tensor, styles: Tenso
     return info_nce(projected, torch.cat([names, styles]), own, temperature)
 
 
-def soft_dice(a: Tensor, b: Tensor) -> Tensor:
-    """Overlap of every mask of one set with every mask of another: 2<a, b> / (<a, a> + <b, b>).
+def consistency_loss(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
+    """Masks of one anatomy under its two styles must agree: what both hold, and what either holds, must be the truth.
 
-    Args:
-        a: BxP probabilities of P pixels.
-        b: CxP.
-
-    Returns:
-        BxC in [0, 1]; 1 for equal masks, also for equal unsure ones.
-    """
-    squares = a.square().sum(-1)[:, None] + b.square().sum(-1)[None]
-    return 2 * (a @ b.T) / squares.clamp(min=1e-6)
-
-
-def consistency_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Masks of one anatomy under two styles must agree, and more so than masks of different anatomies do.
+    The mean of 1 - Dice of p q and of 1 - Dice of p + q - p q, for probabilities p and q, so that it falls only where
+    both styles are decided alike and rightly. Agreement alone, 1 - Dice of p and q, would have its best value for masks
+    that do not depend on the image.
 
     Args:
         first: BxNxhxw logits of N labels under the first style.
         second: the same anatomies under the second.
-        temperature: of the contrast between anatomies; their similarity is the masks' overlap.
+        truth: BxNxhxw in [0, 1].
 
     Returns:
-        B losses: 1 - overlap of the two masks, plus the cross-entropy of finding the second among all of the batch,
-        in both directions. The latter is log B for masks that do not depend on the image.
+        N losses; the overlap of a label is taken over the whole batch.
     """
-    a, b = first.sigmoid().flatten(1), second.sigmoid().flatten(1)
-    overlap = soft_dice(a, b)
-    own = torch.arange(len(a), device=a.device)
-    contrast = F.cross_entropy(overlap / temperature, own, reduction="none")
-    contrast = contrast + F.cross_entropy(overlap.T / temperature, own, reduction="none")
-    return 1 - overlap.diagonal() + contrast / 2
+    p, q = first.sigmoid(), second.sigmoid()
+    return 1 - (_overlap(p * q, truth) + _overlap(p + q - p * q, truth)) / 2
+
+
+def _overlap(masks: Tensor, truth: Tensor) -> Tensor:
+    """Dice of each label over the batch, BxNxhxw -> N; what is absent in both overlaps fully."""
+    both = (masks * truth).sum((0, 2, 3))
+    return (2 * both + 1) / (masks.square().sum((0, 2, 3)) + truth.square().sum((0, 2, 3)) + 1)
 
 
 def spread(features: Tensor) -> Tensor:
     """Standard deviation of features BxC over the batch, all channels together; 0 for a constant feature."""
     return features.var(0, unbiased=False).sum().clamp(min=1e-12).sqrt()
+
+
+def style_share(first: Tensor, second: Tensor) -> Tensor:
+    """Share of the variance of features that the style makes: 0 if the same anatomy has the same feature under both.
+
+    Var_style / (Var_style + Var_anatomy) of each channel, averaged: Var_style is the variance about the mean of an
+    anatomy's two styles, Var_anatomy that of these means. A constant feature has 1/2.
+
+    Args:
+        first: NxC features of N anatomies, or places of these, under the first style.
+        second: the same under the second.
+    """
+    by_style = (first - second).square().mean(0) / 4
+    by_anatomy = ((first + second) / 2).var(0, unbiased=False)
+    least = 1e-6
+    return ((by_style + least) / (by_style + by_anatomy + 2 * least)).mean()
 
 
 def pool_inside(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,15 +164,15 @@ def pool_inside(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class LadConfig:
-    """Weights of the terms; 0 switches a term off.
+    """Highest weights of the terms, which are ramped up; 0 switches a term off.
 
     Attributes:
-        adversary: highest weight of the reversed gradient; it is ramped up.
+        adversary: weight of the reversed gradient.
         spread: weight of what keeps the adversary from being defeated by features that are all alike.
+        invariance: weight of the share of the features' variance that the style makes.
         anatomy: weight of the anatomical term.
         consistency: weight of the agreement of the two masks.
-        temperature: of all contrasts in text space.
-        overlap_temperature: of the contrast between masks.
+        temperature: of the contrasts in text space.
         adversary_steps: updates of the adversary alone in each step, on remembered features.
 
     Raises:
@@ -171,24 +181,23 @@ class LadConfig:
 
     adversary: float = 1.0
     spread: float = 1.0
+    invariance: float = 1.0
     anatomy: float = 0.3
     consistency: float = 0.3
     temperature: float = 0.1
-    overlap_temperature: float = 0.2
     adversary_steps: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("adversary", "spread", "anatomy", "consistency", "adversary_steps"):
+        for name in ("adversary", "spread", "invariance", "anatomy", "consistency", "adversary_steps"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} of the LAD loss must not be negative, and {getattr(self, name)} is.")
-        for name in ("temperature", "overlap_temperature"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} of the LAD loss must be above 0, not {getattr(self, name)}.")
+        if not self.temperature > 0:
+            raise InputError(f"temperature of the LAD loss must be above 0, not {self.temperature}.")
 
     @property
     def is_on(self) -> bool:
         """Whether any term counts."""
-        return self.adversary > 0 or self.anatomy > 0 or self.consistency > 0
+        return self.adversary > 0 or self.invariance > 0 or self.anatomy > 0 or self.consistency > 0
 
 
 class LadTerms(NamedTuple):
@@ -197,12 +206,14 @@ class LadTerms(NamedTuple):
     Attributes:
         adversary: of the adversary: its cross-entropy, the lower the better it finds the style.
         spread: by how much the features of different anatomies have come closer to each other than they may; 0..1.
+        invariance: see `style_share`; mean of that of whole slices and that of all places.
         anatomy: see `anatomical_loss`.
         consistency: see `consistency_loss`.
     """
 
     adversary: Tensor
     spread: Tensor
+    invariance: Tensor
     anatomy: Tensor
     consistency: Tensor
 
@@ -240,7 +251,7 @@ class LadLoss(nn.Module):
         self,
         features: Tensor,
         styles: Tensor,
-        masks: Tensor,
+        truth: Tensor,
         names: Tensor,
         drafts: Tensor,
         ramp: float,
@@ -250,21 +261,26 @@ class LadLoss(nn.Module):
         Args:
             features: 2BxCxhxw adapted features, all first styles, then all second ones in the same order.
             styles: 2BxD vectors of the style descriptions.
-            masks: 2BxNxhxw truth of N labels at the features' resolution, in [0, 1].
+            truth: BxNxLxL of N labels, in [0, 1]; both styles show the same.
             names: NxD vectors of the labels' names.
             drafts: 2BxNxLxL logits of the N labels.
-            ramp: 0..1, share of the adversary's weight.
+            ramp: 0..1, share of the weights.
         """
         config, zero = self.config, features.new_zeros(())
         bank, own = self._look_up(styles)
         pooled = features.mean((-2, -1))
-        adversary = spread = anatomy = consistency = zero
+        adversary = spread = invariance = anatomy = consistency = zero
         if config.adversary:
             found = self.adversary(reverse_gradient(pooled, config.adversary * ramp))
             adversary = info_nce(found, bank, own, config.temperature).mean()
             spread = self._lost_spread(pooled.unflatten(0, (2, -1)).mean(0))
             self._remember(pooled.detach(), styles)
+        if config.invariance:
+            # Of the slices, which is what tells scanners apart, and of every place, which is what masks are made of.
+            dense = features.movedim(1, -1).flatten(1, 2).unflatten(0, (2, -1)).flatten(1, 2)
+            invariance = (style_share(*pooled.chunk(2)) + style_share(*dense)) / 2
         if config.anatomy:
+            masks = F.adaptive_avg_pool2d(truth, features.shape[-2:]).repeat(2, 1, 1, 1)
             inside, present = pool_inside(features, masks)
             which = present.nonzero()[:, 1]
             if len(which):
@@ -272,17 +288,18 @@ class LadLoss(nn.Module):
                 anatomy = anatomical_loss(projected, names, which, bank, config.temperature).mean()
         if config.consistency:
             first, second = drafts.chunk(2)
-            consistency = consistency_loss(first, second, config.overlap_temperature).mean()
-        return LadTerms(adversary, spread, anatomy, consistency)
+            consistency = consistency_loss(first, second, truth).mean()
+        return LadTerms(adversary, spread, invariance, anatomy, consistency)
 
     def weighted(self, terms: LadTerms, ramp: float) -> Tensor:
-        """Return the sum to minimise; the adversary's own term is never ramped, only what the features get of it."""
+        """Return the sum to minimise; the adversary's own loss is never ramped, only what the features get of it."""
         config = self.config
         return (
             terms.adversary
-            + config.spread * ramp * terms.spread
-            + config.anatomy * terms.anatomy
-            + config.consistency * terms.consistency
+            + ramp * config.spread * terms.spread
+            + ramp * config.invariance * terms.invariance
+            + ramp * config.anatomy * terms.anatomy
+            + ramp * config.consistency * terms.consistency
         )
 
     def adversary_loss(self, count: int) -> Tensor | None:

@@ -74,15 +74,15 @@ def sample_slices(volume: Volume, count: int = 9) -> StyledSlices:
     margin = int(MARGIN * frame.count)
     last = frame.count - 1 - margin
     indices = np.unique(np.linspace(margin, last, min(count, last - margin + 1)).round().astype(int))
-    background = _background(volume)
+    background = air_value(volume)
     array = np.stack([np.asarray(frame.extract(volume.array, index), np.float32) for index in indices])
     array[~np.isfinite(array)] = background
     rows, columns = frame.spacing_rc
     return StyledSlices(array, (volume.spacing[axis], rows, columns), acquisition_of(volume), background)
 
 
-def _background(volume: Volume) -> float:
-    """The value of air: of CT by definition, otherwise zero, unless the image reaches below it."""
+def air_value(volume: Volume) -> float:
+    """Return the value of air: of CT by definition, otherwise zero, unless the image reaches below it."""
     if volume.modality == "CT":
         return CT_AIR
     steps = (max(1, size // BACKGROUND_GRID) for size in volume.shape)

@@ -14,12 +14,12 @@ from causal_sam.learning.views import LabelledSlices, Views
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
-from causal_sam.style.lad import LadConfig
+from causal_sam.style.lad import LadConfig, reversal_ramp
 
 from .conftest import SIZE
 
 TEXT = 8
-OFF = LadConfig(adversary=0, spread=0, anatomy=0, consistency=0)
+OFF = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
 
 
 def encode(texts: list[str]) -> torch.Tensor:
@@ -50,7 +50,8 @@ def test_it_learns_with_all_terms_and_leaves_the_encoder_alone(
     learner = learner_of(small_model, TrainingConfig(steps=40, batch=3, adapters=AdapterConfig(rank=2)))
     before = {k: v.clone() for k, v in learner.state_dict().items()}
     seen = train(learner, labelled)
-    assert {"loss", "drafts", "decoded", "adversary", "spread", "anatomy", "consistency"} == seen[0].keys()
+    terms = {"adversary", "spread", "invariance", "anatomy", "consistency"}
+    assert seen[0].keys() == {"loss", "drafts", "decoded"} | terms
     drafts = [s["drafts"] for s in seen]
     assert sum(drafts[-5:]) < 0.75 * sum(drafts[:5])
     assert small_model.encoder_hash() == fingerprint
@@ -101,15 +102,26 @@ def test_without_lad_there_are_no_heads_and_no_terms(small_model: CausalSam, lab
 
 
 def test_the_loss_is_the_sum_of_its_parts(small_model: CausalSam, labelled: LabelledSlices) -> None:
-    config = TrainingConfig(lad=LadConfig(spread=0.5, anatomy=0.2, consistency=0.7))
+    config = TrainingConfig(lad=LadConfig(spread=0.5, invariance=0.4, anatomy=0.2, consistency=0.7))
     learner = learner_of(small_model, config)
     batch = next(iter(DataLoader(Views([labelled], SIZE, encode, styled=True, seed=0), batch_size=4)))
     with torch.no_grad():
-        found = learner(batch, 1.0)
-    expected = found["drafts"] + found["decoded"] + found["adversary"] + 0.2 * found["anatomy"]
-    expected = expected + 0.7 * found["consistency"]  # the spread is that of the frozen features still: nothing lost
+        found = learner(batch, 0.3)
+    ramp = reversal_ramp(0.3)
+    expected = found["drafts"] + found["decoded"] + found["adversary"] + ramp * 0.4 * found["invariance"]
+    # The spread is that of the frozen features still: nothing lost.
+    expected = expected + ramp * (0.2 * found["anatomy"] + 0.7 * found["consistency"])
     assert found["spread"] == 0
     torch.testing.assert_close(found["loss"], expected)
+
+
+def test_losses_are_float32_in_mixed_precision(small_model: CausalSam, labelled: LabelledSlices) -> None:
+    """Overlaps of masks in bfloat16 teach next to nothing: they are sums over many pixels."""
+    learner = learner_of(small_model, TrainingConfig())
+    batch = next(iter(DataLoader(Views([labelled], SIZE, encode, styled=True, seed=0), batch_size=4)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = learner(batch, 0.5)
+    assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(found, torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from causal_sam.phantom.anatomy import AnatomySampler
-from causal_sam.phantom.samples import SMALLEST, samples
+from causal_sam.phantom.samples import SMALLEST, samples, scans
 
 
 def test_same_seed_same_samples_other_seed_others():
@@ -66,6 +66,18 @@ def test_structures_go_on_or_end_on_the_neighbouring_slice():
         assert sample.neighbours.shape == sample.masks.shape
         assert sample.ended.shape == sample.image.shape[1:]
         assert set(np.unique(sample.ended)) <= {0, 1}
+
+
+def test_where_a_structure_ends_another_region_begins():
+    for scan in islice(scans(96, 2, 12), 10):
+        assert scan.regions.shape == scan.image.shape[1:]
+        for mask in scan.masks:
+            ends = np.diff(mask.astype(int), axis=1) != 0
+            assert ends.any()
+            assert (np.diff(scan.regions.astype(int), axis=1)[ends] != 0).all()
+    for scan, sample in islice(zip(scans(96, 2, 13), samples(96, 2, 13), strict=True), 5):
+        assert sample.regions.shape == (96, 96)
+        assert set(np.unique(sample.regions)) <= {0, *np.unique(scan.regions)}
 
 
 def test_tapering_shapes_have_other_sizes_on_each_slice():

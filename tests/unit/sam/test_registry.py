@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from causal_sam.errors import CheckpointError, InputError
+from causal_sam.phantom.samples import samples
 from causal_sam.sam import MODELS, CausalSam, CheckpointFile, load_model
 from causal_sam.sam.compact import build_compact
 
@@ -54,6 +57,39 @@ def test_official_layout_round_trips_exactly(official, vit_b):
     loaded = vit_b.sam.state_dict()
     assert loaded.keys() == weights.keys()
     assert all(torch.equal(loaded[key], weights[key]) for key in weights)
+
+
+def test_compact_takes_images_of_another_size():
+    model = load_model("compact", image_size=96)
+    assert model.image_size == 96
+    assert model.encode(torch.rand(1, 3, 96, 96)).features.shape[-2:] == (12, 12)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_b", 512), ("compact", 100), ("compact", 32)])
+def test_other_sizes_are_refused(name, size):
+    with pytest.raises(InputError, match=f"not {size}"):
+        load_model(name, image_size=size, download=False)
+
+
+def test_the_shipped_embedding_tells_places_and_structures_apart():
+    """A decoder that reads the skips beside the embedding can learn to do without it: then it says nothing any more."""
+    model = load_model("compact", image_size=128)
+    drawn = list(islice(samples(128, 1, 0), 12))
+    with torch.inference_mode():
+        features = model.encode(torch.from_numpy(np.stack([sample.image for sample in drawn]))).features
+    variance = features.var((0, 2, 3))
+    assert (variance > 0.01 * variance.mean()).sum() > 0.9 * len(variance)
+    by_place = features.mean(0).var((1, 2)).sum()
+    assert by_place < 0.5 * variance.sum()  # more than half of it is what the image shows
+    # Places in one structure have more similar embeddings than places in different ones.
+    alike, different = [], []
+    for place, sample in zip(features.movedim(1, -1).flatten(1, 2), drawn, strict=True):
+        cosine = torch.corrcoef(place)
+        numbers = torch.from_numpy(sample.regions[4::8, 4::8].ravel().astype(np.int64))
+        same = numbers[:, None] == numbers
+        alike.append(cosine[same & ~torch.eye(len(numbers), dtype=torch.bool)].mean())
+        different.append(cosine[~same].mean())
+    assert np.mean(alike) > np.mean(different) + 0.2
 
 
 def test_ready_for_inference_with_frozen_encoder(vit_b):

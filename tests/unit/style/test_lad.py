@@ -20,8 +20,8 @@ from causal_sam.style.lad import (
     pool_inside,
     reversal_ramp,
     reverse_gradient,
-    soft_dice,
     spread,
+    style_share,
 )
 
 CHANNELS, TEXT, LABELS, BATCH = 6, 8, 2, 4
@@ -75,27 +75,53 @@ def test_the_anatomical_term_is_the_papers_with_other_names_among_the_negatives(
     torch.testing.assert_close(anatomical_loss(feature, names, torch.tensor([0]), styles, tau), expected)
 
 
-def test_overlap_of_every_pair() -> None:
-    a = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 1]])
-    torch.testing.assert_close(soft_dice(a, a), torch.eye(2))
-    half = torch.tensor([[1.0, 0, 0, 0]])
-    torch.testing.assert_close(soft_dice(a[:1], half), torch.tensor([[2 / 3]]))
+def test_consistency_is_the_dice_of_intersection_and_union_with_the_truth() -> None:
+    p, q, y = torch.tensor([0.5, 0.2]), torch.tensor([1.0, 0.4]), torch.tensor([1.0, 0.0])
+    logits = [x.view(1, 1, 1, 2).logit(eps=1e-6) for x in (p, q)]
+    both, either = torch.tensor([0.5, 0.08]), torch.tensor([1.0, 0.52])
+    dice = [(2 * (m @ y) + 1) / (m @ m + y @ y + 1) for m in (both, either)]
+    found = consistency_loss(*logits, y.view(1, 1, 1, 2))
+    torch.testing.assert_close(found, (1 - sum(dice) / 2)[None], atol=1e-4, rtol=0)
 
 
 def test_consistency_has_the_gradient_of_its_closed_form() -> None:
-    """One anatomy: the contrast is log 1 = 0, and the rest is 1 - 2<a,b>/(<a,a>+<b,b>)."""
-    x, y = randn(1, 1, 1, 3).requires_grad_(), randn(1, 1, 1, 3, seed=1)
-    consistency_loss(x, y, 0.2).sum().backward()
-    a, b = (t.detach().sigmoid().flatten() for t in (x, y))
-    s = a @ a + b @ b
-    closed = -(2 * b / s - 2 * (a @ b) * 2 * a / s**2) * a * (1 - a)
-    torch.testing.assert_close(x.grad.flatten(), closed)
+    """D = (2 m y + 1) / (m^2 + y^2 + 1) for one pixel, of m = p q and of m = p + q - p q."""
+    x, z = randn(1, 1, 1, 1).requires_grad_(), randn(1, 1, 1, 1, seed=1)
+    y = 0.7
+    consistency_loss(x, z, torch.full((1, 1, 1, 1), y, dtype=torch.float64)).sum().backward()
+    p, q = (float(t.detach().sigmoid()) for t in (x, z))
+    slope = lambda m: 2 * y / (m * m + y * y + 1) - (2 * m * y + 1) * 2 * m / (m * m + y * y + 1) ** 2  # noqa: E731
+    closed = -(slope(p * q) * q + slope(p + q - p * q) * (1 - q)) / 2 * p * (1 - p)
+    assert float(x.grad) == pytest.approx(closed)
 
 
 def test_spread_is_the_standard_deviation_over_the_batch() -> None:
     x = randn(5, 3)
     torch.testing.assert_close(spread(x), x.sub(x.mean(0)).square().mean(0).sum().sqrt())
     assert spread(torch.ones(4, 3)) < 1e-5
+
+
+def test_the_share_of_the_style_is_that_of_an_analysis_of_variance() -> None:
+    first, second = randn(5, 3), randn(5, 3, seed=1)
+    both = torch.stack([first, second])
+    by_anatomy = both.mean(0).var(0, unbiased=False)
+    by_style = both.var(0, unbiased=False).mean(0)
+    torch.testing.assert_close(by_style + by_anatomy, both.flatten(0, 1).var(0, unbiased=False))
+    torch.testing.assert_close(
+        style_share(first, second), (by_style / (by_style + by_anatomy)).mean(), atol=1e-5, rtol=0
+    )
+
+
+def test_the_share_of_the_style_has_the_gradient_of_its_closed_form() -> None:
+    """Of two anatomies and one channel, a and b under the first style: S / (S + A), with both variances as written."""
+    first = torch.tensor([[1.0], [3.0]], dtype=torch.float64, requires_grad=True)
+    second = torch.tensor([[1.5], [2.0]], dtype=torch.float64)
+    style_share(first, second).backward()
+    (a, b), (c, d) = first.detach()[:, 0].tolist(), second[:, 0].tolist()
+    s, m = ((a - c) ** 2 + (b - d) ** 2) / 8, ((a + c) - (b + d)) ** 2 / 16
+    by_a = ((a - c) / 4 * m - s * ((a + c) - (b + d)) / 8) / (s + m) ** 2
+    by_b = ((b - d) / 4 * m + s * ((a + c) - (b + d)) / 8) / (s + m) ** 2
+    torch.testing.assert_close(first.grad[:, 0], torch.tensor([by_a, by_b], dtype=torch.float64), atol=1e-4, rtol=0)
 
 
 def test_pooling_averages_inside_and_leaves_out_what_is_not_there() -> None:
@@ -111,11 +137,11 @@ def test_pooling_averages_inside_and_leaves_out_what_is_not_there() -> None:
 def batch(seed: int = 0) -> dict[str, Tensor]:
     """B anatomies under two styles; each image has a description of its own."""
     rng = torch.Generator().manual_seed(seed)
-    masks = torch.zeros(BATCH, LABELS, 8, 8)
-    masks[:, 0, :4], masks[:, 1, 5:] = 1, 1
+    truth = torch.zeros(BATCH, LABELS, 16, 16)
+    truth[:, 0, :8], truth[:, 1, 10:] = 1, 1
     return {
         "styles": F.normalize(torch.randn(2 * BATCH, TEXT, generator=rng), dim=1),
-        "masks": masks.repeat(2, 1, 1, 1),
+        "truth": truth,
         "names": F.normalize(torch.randn(LABELS, TEXT, generator=rng), dim=1),
         "drafts": torch.randn(BATCH, LABELS, 16, 16, generator=rng).mul(4).repeat(2, 1, 1, 1),
     }
@@ -172,18 +198,27 @@ def test_a_constant_feature_does_not_win_against_the_adversary() -> None:
     assert scores["constant"] > 0.99
 
 
+def test_a_constant_feature_does_not_win_the_invariance() -> None:
+    loss = calibrated(LadConfig())
+    share = lambda features: float(loss(features, **batch(), ramp=1.0).invariance)  # noqa: E731
+    assert share(style_free()) < 1e-3
+    assert share(torch.ones(2 * BATCH, CHANNELS, 8, 8)) == pytest.approx(0.5)
+
+
 def test_a_constant_mask_does_not_win_the_consistency() -> None:
-    told = torch.randn(BATCH, LABELS, 16, 16, generator=torch.Generator().manual_seed(0)).mul(6)
-    agreeing = consistency_loss(told, told, 0.2).mean()
-    for logit in (-8.0, 0.0, 8.0):
-        constant = torch.full_like(told, logit)
-        assert consistency_loss(constant, constant, 0.2).mean() > math.log(BATCH) - 1e-3
-    assert agreeing < 0.5
+    truth = (torch.rand(BATCH, LABELS, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    right = 12 * (truth - 0.5)
+    assert consistency_loss(right, right, truth).mean() < 0.01
+    for logit in (-8.0, -1.0, 0.0, 8.0):
+        constant = torch.full_like(truth, logit)
+        assert consistency_loss(constant, constant, truth).mean() > 0.4
+    # Nor do masks that are right under one style alone.
+    assert consistency_loss(right, -right, truth).mean() > 0.4
 
 
 def test_the_adversary_learns_and_the_features_unlearn() -> None:
     """Features that carry the style are found; the reversed gradient points to where they are not."""
-    config = LadConfig(anatomy=0, consistency=0, spread=0)
+    config = LadConfig(invariance=0, anatomy=0, consistency=0, spread=0)
     given = batch()
     carried = given["styles"][:, :CHANNELS][..., None, None].expand(-1, -1, 8, 8).clone()
     loss = LadLoss(CHANNELS, TEXT, config)
@@ -201,29 +236,33 @@ def test_the_adversary_learns_and_the_features_unlearn() -> None:
     assert float(loss(moved, **given, ramp=0.0).adversary) > found
 
 
-def test_the_ramp_scales_what_the_features_get() -> None:
+OFF = {"adversary": 0.0, "spread": 0.0, "invariance": 0.0, "anatomy": 0.0, "consistency": 0.0}
+
+
+@pytest.mark.parametrize("term", ["adversary", "invariance", "anatomy"])
+def test_the_ramp_scales_what_the_features_get(term: str) -> None:
     gradients = []
     for ramp in (0.0, 0.5, 1.0):
-        loss = calibrated(LadConfig(anatomy=0, consistency=0, spread=0))
-        features = style_free(1).requires_grad_()
+        loss = calibrated(LadConfig(**(OFF | {term: 1.0})))
+        features = (style_free(1) + randn(2 * BATCH, CHANNELS, 8, 8).float()).requires_grad_()
         loss.weighted(loss(features, **batch(), ramp=ramp), ramp).backward()
         gradients.append(features.grad.clone())
     assert not gradients[0].any()
     torch.testing.assert_close(2 * gradients[1], gradients[2])
 
 
-@pytest.mark.parametrize("term", ["adversary", "anatomy", "consistency"])
+@pytest.mark.parametrize("term", ["adversary", "invariance", "anatomy", "consistency"])
 def test_each_term_can_be_switched_off_alone(term: str) -> None:
     loss = LadLoss(CHANNELS, TEXT, LadConfig(**{term: 0.0}))
-    terms = loss(style_free(), **batch(), ramp=1.0)
+    terms = loss(style_free() + randn(2 * BATCH, CHANNELS, 8, 8).float(), **batch(), ramp=1.0)
     assert getattr(terms, term) == 0
-    others = {"adversary", "anatomy", "consistency"} - {term}
+    others = {"adversary", "invariance", "anatomy", "consistency"} - {term}
     assert all(getattr(terms, other) > 0 for other in others)
     assert loss.config.is_on
 
 
 def test_with_all_terms_off_there_is_nothing() -> None:
-    loss = LadLoss(CHANNELS, TEXT, LadConfig(adversary=0, anatomy=0, consistency=0, spread=0))
+    loss = LadLoss(CHANNELS, TEXT, LadConfig(adversary=0, invariance=0, anatomy=0, consistency=0, spread=0))
     assert not loss.config.is_on
     assert list(loss.parameters()) == []
     assert loss.weighted(loss(style_free(), **batch(), ramp=1.0), 1.0) == 0

@@ -47,6 +47,37 @@ def test_loss_falls_on_one_batch(script):
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_places_are_compared_with_a_closed_form(script):
+    """Four places in two structures: log(1 + 2 e^(-1/t)) each if they are at right angles, log 3 if all are alike."""
+    regions = torch.tensor([[1, 1], [2, 2]], dtype=torch.uint8).repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
+    apart = torch.zeros(1, 2, 2, 2)
+    apart[0, 0, 0], apart[0, 1, 1] = 3.0, 0.5  # length does not count
+    told = np.log(1 + 2 * np.exp(-1 / script.TEMPERATURE))
+    assert script.region_loss(apart, regions).item() == pytest.approx(told, abs=1e-5)
+    assert script.region_loss(torch.ones(1, 2, 2, 2), regions).item() == pytest.approx(np.log(3), abs=1e-5)
+
+
+def test_places_on_borders_and_alone_do_not_count(script):
+    regions = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    regions[0, :, 2:] = 1  # half of the left places' pixels are of another structure
+    features = torch.randn(1, 3, 2, 2, requires_grad=True)
+    script.region_loss(features, regions).backward()
+    assert not features.grad[..., 0].any()
+    alone = torch.arange(4, dtype=torch.uint8).view(1, 2, 2).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert script.region_loss(features, alone).item() == 0
+
+
+def test_while_no_masks_are_decoded_only_what_is_new_in_the_encoder_learns(script, tmp_path):
+    old = {k: v.contiguous() for k, v in build_compact().state_dict().items() if not k.startswith("image_encoder.neck")}
+    save_file(old, tmp_path / "old.safetensors")
+    run = script.Run(tmp_path / "run", 1e-3, tmp_path / "old.safetensors")
+    run.learn(decoded=False)
+    learning = {name for name, p in run.model.sam.named_parameters() if p.requires_grad}
+    assert learning == {name for name, _ in run.model.sam.named_parameters() if name.startswith("image_encoder.neck")}
+    run.learn(decoded=True)
+    assert all(p.requires_grad for p in run.model.sam.parameters())
+
+
 def first_prompts(script, kind, truth, neighbours=None, ended=None):
     empty = np.zeros_like(truth)
     neighbours, ended = (empty if masks is None else masks for masks in (neighbours, ended))

@@ -20,7 +20,6 @@ from causal_sam.benchmark.ood.clock import StepClock
 from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.benchmark.ood.report import OURS, REFERENCE
 from causal_sam.benchmark.ood.unet import UNetMethod
-from causal_sam.errors import InputError
 from causal_sam.imaging import SliceFrame, Volume
 from causal_sam.learning.lad_training import Learner, TrainingConfig, make_trainer
 from causal_sam.learning.views import LabelledSlices, Views
@@ -28,12 +27,11 @@ from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.compact import set_image_size
 from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt
 from causal_sam.style.lad import LadConfig
 from causal_sam.text import TextEncoder
 
-NO_LAD = LadConfig(adversary=0, spread=0, anatomy=0, consistency=0)
+NO_LAD = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,6 @@ class Setup:
         config: of training; each method has its own terms of LAD.
         prompt: "name", or "click" where the targets show other structures.
         progress: called with the share of the training that is done.
-
-    Raises:
-        InputError: the model does not take images of this size.
     """
 
     model: str
@@ -59,10 +54,6 @@ class Setup:
     prompt: str = "name"
     progress: Callable[[float], object] = lambda done: None
 
-    def __post_init__(self) -> None:
-        if self.image_size is not None and (self.model != "compact" or self.image_size % 16 or self.image_size < 64):
-            raise InputError("Only compact takes images of another size, a multiple of 16 from 64 on.")
-
     @cached_property
     def size_and_device(self) -> tuple[int, torch.device]:
         """Side of the model's input in pixels, and the device that it runs on; the model is loaded once to tell."""
@@ -70,11 +61,12 @@ class Setup:
         return model.image_size, model.device
 
     def load(self) -> CausalSam:
-        """Load the model anew, without adapters."""
-        model = load_model(self.model)
-        if self.image_size is not None:
-            set_image_size(model.sam, self.image_size)
-        return model
+        """Load the model anew, without adapters.
+
+        Raises:
+            InputError: it does not take images of this size.
+        """
+        return load_model(self.model, image_size=self.image_size)
 
 
 class Trained(Protocol):

@@ -61,10 +61,17 @@ class UNetMethod:
             images, labels = batch["image"][:, 0], batch["label"]
             if clicked:
                 images, labels = _clicked(images, labels, rng)
-            value = loss(network(images.to(device)), labels.to(device))
+            with torch.autocast(device.type, enabled=setup.config.amp):
+                logits = network(images.to(device))
+            value = loss(logits.float(), labels.to(device))
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
+            if engine.scaler is None:
+                value.backward()
+                optimizer.step()
+            else:
+                engine.scaler.scale(value).backward()
+                engine.scaler.step(optimizer)
+                engine.scaler.update()
             schedule.step()
             return {"loss": float(value)}
 
@@ -79,6 +86,7 @@ class UNetMethod:
             optimizer=optimizer,
             loss_function=loss,
             iteration_update=update,
+            amp=setup.config.amp and device.type == "cuda",
             decollate=False,
         )
         clock.attach(trainer)

@@ -90,6 +90,7 @@ def ood(
     vectors in the place of style descriptions, and with LAD. A linear probe says how much of the style is left in the
     features of held-out images.
     """
+    import torch
     from rich.console import Console
     from rich.progress import Progress
 
@@ -98,12 +99,14 @@ def ood(
     from causal_sam.benchmark.ood.results import read_runs
     from causal_sam.benchmark.ood.run import RUNS, TOLERANCE_MM, compare, shown
     from causal_sam.learning.lad_training import TrainingConfig
+    from causal_sam.sam.registry import has_bfloat16_units
     from causal_sam.text import load_text_encoder
 
     wanted = method or list(METHODS)
     if unknown := [name for name in wanted if name not in METHODS]:
         raise InputError(f"There is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
     domains = _domains(protocol, data, kind, source, target, shift, label, parse_joins(join or []), prompt)
+    amp = torch.cuda.is_available() or has_bfloat16_units()
     settings = {
         "protocol": protocol.value,
         "data": "none" if data is None else data.resolve().name,
@@ -114,6 +117,7 @@ def ood(
         "image size": str(image_size or "the model's own"),
         "steps": str(steps),
         "batch": f"{batch} anatomies, each under two styles, or {2 * batch} under one",
+        "mixed precision": "yes" if amp else "no",
         "surface Dice": f"borders closer than {TOLERANCE_MM:g} mm agree",
     }
     _check_settings(output, settings)
@@ -123,7 +127,7 @@ def ood(
             model,
             image_size,
             load_text_encoder(),
-            TrainingConfig(steps=steps, batch=batch),
+            TrainingConfig(steps=steps, batch=batch, amp=amp),
             domains.prompt,
             lambda done: progress.update(bar, completed=done),
         )

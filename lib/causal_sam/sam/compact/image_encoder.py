@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,7 +48,8 @@ class CompactImageEncoder(nn.Module):
     """Slice -> embedding at stride 8 with two finer skip features.
 
     The attention blocks are `segment_anything`'s own, so that adapters find the same ``attn.qkv`` and ``attn.proj``
-    layers here as in ViT-B, ViT-L and ViT-H.
+    layers here as in ViT-B, ViT-L and ViT-H. The neck is SAM's too, and like there the embedding ends with a
+    normalisation of each position: with a rectifier in its place, channels that fall silent in training stay so.
 
     Args:
         img_size: side S of the square input in pixels; a multiple of 16.
@@ -80,7 +82,12 @@ class CompactImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(widths[3])
         self.lateral16 = nn.Conv2d(widths[3], embed_dim, 1)
         self.lateral8 = nn.Conv2d(widths[2], embed_dim, 1)
-        self.neck = ResidualBlock(embed_dim, hidden=embed_dim // 2)
+        self.neck = nn.Sequential(
+            nn.Conv2d(embed_dim, embed_dim, 1, bias=False),
+            LayerNorm2d(embed_dim),
+            nn.Conv2d(embed_dim, embed_dim, 3, padding=1, bias=False),
+            LayerNorm2d(embed_dim),
+        )
         self.skip4 = nn.Conv2d(widths[1], skip_channels[1], 1)
         self.skip2 = nn.Conv2d(widths[0], skip_channels[0] - 1, 1)
 
