@@ -30,10 +30,11 @@ ARROWS = {
     "text": set(),
     "prompting": {"imaging", "sam", "text"},
     "style": {"imaging", "text"},
+    "intervention": {"imaging", "text"},
     "learning": {"imaging", "sam", "prompting", "style"},
     "phantom": {"imaging"},
-    "benchmark": {"imaging", "sam", "text", "prompting", "style", "learning", "phantom"},
-    "cli": {"imaging", "sam", "text", "prompting", "style", "learning", "phantom", "benchmark"},
+    "benchmark": {"imaging", "sam", "text", "prompting", "style", "intervention", "learning", "phantom"},
+    "cli": {"imaging", "sam", "text", "prompting", "style", "intervention", "learning", "phantom", "benchmark"},
 }
 # Part -> packages that it must do without.
 STRANGERS = {

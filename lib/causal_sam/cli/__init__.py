@@ -1,4 +1,4 @@
-"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… style`, `… benchmark`, `… doctor`.
+"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… style`, `… interpret`, `… benchmark`, `… doctor`.
 
 Each command is one module. Whatever is slow to import (torch, image readers) is imported when a command runs, so
 that help comes at once.
@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from causal_sam import __version__
 from causal_sam.cli.benchmark import app as benchmark
 from causal_sam.cli.doctor import doctor
+from causal_sam.cli.interpret import interpret
 from causal_sam.cli.organs import organs
 from causal_sam.cli.segment import segment
 from causal_sam.cli.serve import ServeCommand, serve
@@ -46,6 +47,7 @@ app.command(cls=ServeCommand)(serve)
 app.command()(segment)
 app.command()(organs)
 app.command()(style)
+app.command()(interpret)
 app.add_typer(benchmark)
 app.command()(doctor)
 

@@ -55,7 +55,7 @@ class TrainingConfig:
     batch: int = 4
     learning_rate: float = 3e-3
     adapter_rate: float = 1e-3
-    decoded: int = 1
+    decoded: int = 2
     clicked: float = 0.4
     amp: bool = False
     seed: int = 0

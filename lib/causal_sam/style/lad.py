@@ -179,10 +179,10 @@ class LadConfig:
         InputError: a number is out of range.
     """
 
-    adversary: float = 1.0
+    adversary: float = 0.05
     spread: float = 1.0
     invariance: float = 1.0
-    anatomy: float = 0.3
+    anatomy: float = 0.05
     consistency: float = 0.3
     temperature: float = 0.1
     adversary_steps: int = 2

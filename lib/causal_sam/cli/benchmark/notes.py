@@ -1,0 +1,42 @@
+"""`causal-sam benchmark notes`: how well notes are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def notes(
+    file: Annotated[
+        Path,
+        typer.Argument(help='One JSON object a line: note, labels, expect (interventions or "question").'),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print scores and misses as JSON.")] = False,
+) -> None:
+    """Read notes whose meaning is known, and compare.
+
+    A note is exact if all its interventions are found with all their fields, and no other; a question counts where
+    one is expected.
+    """
+    from causal_sam.benchmark.notes import read_notes, score
+    from causal_sam.intervention import load_interpreter
+
+    cases = read_notes(file)
+    report = score(load_interpreter().invoke, cases).to_dict()
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False, indent=1))
+        return
+    typer.echo(f"exact: {report['exact']} of {report['notes']} notes, {report['exact_share']:.1%}")
+    for name, share in report["fields"].items():
+        typer.echo(f"  {name}: {share:.1%}")
+    for miss in report["misses"]:
+        typer.echo(f"missed: {miss['note']} [{', '.join(miss['labels'])}]")
+        typer.echo(f"  expected: {_listed(miss['expected'])}")
+        typer.echo(f"  found: {_listed(miss['found'])}")
+
+
+def _listed(said: object) -> str:
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)

@@ -1,0 +1,47 @@
+"""`causal-sam interpret`: what a note asks for."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from causal_sam.errors import InputError
+
+
+def interpret(
+    note: Annotated[str, typer.Argument(help="What is wrong, in your words: spleen leaks into the stomach.")],
+    labels: Annotated[str, typer.Option(help="Labels that are present, with commas between them.")],
+    current: Annotated[
+        str | None, typer.Option(help="The label that a note without a name is about.", show_default=False)
+    ] = None,
+    side: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=SIDE", help="Side of the body of a label, left or right; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Read a note about masks: what is to be done to which label, where and how much, or a question back.
+
+    No language model and no network is needed. Nothing is changed.
+    """
+    from causal_sam.intervention import NoteRequest, load_interpreter
+
+    present = tuple(filter(None, (name.strip() for name in labels.split(","))))
+    request = NoteRequest(note, present, current, dict(map(_side, side or ())))
+    plan = load_interpreter().invoke(request)
+    if as_json:
+        typer.echo(json.dumps(plan.model_dump(mode="json"), ensure_ascii=False))
+    elif plan.question is not None:
+        typer.echo(f"question: {plan.question}")
+    else:
+        for intervention in plan.interventions:
+            typer.echo(intervention.sentence)
+
+
+def _side(text: str) -> tuple[str, str]:
+    label, equals, side = (part.strip() for part in text.rpartition("="))
+    if not equals:
+        raise InputError(f"A side is given as LABEL=left or LABEL=right, not {text!r}.")
+    return label, side

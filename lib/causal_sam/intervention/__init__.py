@@ -1,0 +1,30 @@
+"""From a clinician's note to validated interventions: schema, laterality, and the interpreter without a chat model."""
+
+from causal_sam.intervention.interpreter import EmbeddedInterpreter, NoteRequest, load_interpreter
+from causal_sam.intervention.laterality import direction_of, side_of
+from causal_sam.intervention.schema import (
+    ACTIONS,
+    Action,
+    Direction,
+    Intervention,
+    Plan,
+    Strength,
+    parse_plan,
+    plan_schema,
+)
+
+__all__ = [
+    "ACTIONS",
+    "Action",
+    "Direction",
+    "EmbeddedInterpreter",
+    "Intervention",
+    "NoteRequest",
+    "Plan",
+    "Strength",
+    "direction_of",
+    "load_interpreter",
+    "parse_plan",
+    "plan_schema",
+    "side_of",
+]

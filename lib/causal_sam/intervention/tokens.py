@@ -1,0 +1,133 @@
+"""A note in pieces: words, punctuation, millimetres and slice ranges."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["word", "stop", "comma", "mm", "slices", "open slices"]
+Ranges = tuple[tuple[int, int], ...]
+
+_NUMBER = r"\d+(?:[.,]\d+)?"
+_SPELT = {"a": 1.0, "an": 1.0, "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0, "six": 6.0, "seven": 7.0}
+_SPELT |= {"eight": 8.0, "nine": 9.0, "ten": 10.0, "half a": 0.5, "half an": 0.5, "1/2": 0.5}
+_UNIT = r"(?:mms?|cms?|millimet(?:er|re)s?|centimet(?:er|re)s?)\b"
+_MM = rf"(?P<low>{_NUMBER})(?:\s*(?:-|to)\s*(?P<high>{_NUMBER}))?\s*-?\s*{_UNIT}"
+_SPELT_MM = rf"\b(?P<spelt>{'|'.join(sorted(_SPELT, key=len, reverse=True))})[\s-]+{_UNIT}"
+_KEYS = "slices?|slcs?|sl|images?|imgs?|cuts?|frames?|sections?|z"
+_SLICE = rf"\b(?:(?:axial|coronal|sagittal)\s+)?(?:{_KEYS})(?:\b|(?=\d))"
+_JOIN = r"(?:-|/|,|&|\+|\.\.+|\b(?:to|till|til|until|through|thru|and|up to|bis)\b)"
+_LIST = rf"(?:{_SLICE}[.:#=]*\s*)?\d+"
+_FROM = r"(?:(?:above|below|beyond|after|before|past|up to|until|till|starting (?:at|from|with|in)|from|between)\s+)"
+_ONWARD = r"\s*(?:onwards?|on\b(?!\s+the)|ff\b|and (?:up|above|higher|below|lower|down)\b|upwards?|downwards?|\+(?!\d))"
+_SLICES = (
+    rf"(?P<before>{_FROM}(?:the\s+)?)?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
+    rf"(?P<list>\d+(?:\s*{_JOIN}\s*{_LIST})*)(?![\d.]*\d|\s*-?\s*(?:mm|cm)\b)(?P<after>{_ONWARD})?"
+)
+_TOKENS = re.compile(
+    rf"(?P<slices>{_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_SPELT_MM})|(?P<word>[^\W_]+)"
+    r"|(?P<stop>[.;!?\n]+)|(?P<comma>[,:()\[\]/]+|[-=]+>|(?<=\s)-+(?=\s))",
+    re.IGNORECASE,
+)
+# A full stop after these ends no sentence.
+_SHORT = re.compile(
+    r"\b((?i:sup|inf|ant|post|lat|med|ca|approx|sl|slc|no|nos|fig|resp|incl|excl|max|min|seg|segm|dr|vs|esp))\."
+    r"(?!\s+[A-Z][a-z])"
+)
+_DASHES = str.maketrans({dash: "-" for dash in "‐‑‒–—−"} | {"’": "'", "`": "'", "→": "->", "\r": "\n"})  # noqa: RUF001
+_NOT = re.compile(r"\b(do|does|did|is|are|was|were|should|could|would|wo|ca|has|have|had|must|need)n'?t\b", re.I)
+_IS = re.compile(r"\b(that|it|there|what|here|this|who|how|where)'s\b", re.I)
+# "+5 mm", "-3 mm"
+_SIGNS = (
+    (re.compile(rf"(?<!\S)\+\s*(?={_NUMBER}\s*[mc]m\b)"), "expand "),
+    (re.compile(rf"(?<!\S)-(?={_NUMBER}\s*[mc]m\b)"), "shrink "),
+)
+_GLUED = re.compile(
+    r"\b(over|under|mis|un)[\s-]+(?=(?:segm|call|draw|contour|estimat|exten|includ|inclus|fill|shoot|label|outlin|reach|"
+    r"done|seg|size|cover|classif|connect|smooth))",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of a note.
+
+    Attributes:
+        kind: "stop" ends a sentence, "comma" any smaller part of it; "open slices" begin or end nowhere.
+        text: in lower case, without accents.
+        is_capital: whether it was written in capital letters.
+        mm: of a length.
+        slices: ranges of slices, first and last included.
+    """
+
+    kind: Kind
+    text: str
+    is_capital: bool = False
+    mm: float = 0.0
+    slices: Ranges = ()
+
+
+def tokenise(note: str) -> list[Token]:
+    """Divide a note.
+
+    >>> [token.text for token in tokenise("LK isn't over-segmented: 5mm")]
+    ['lk', 'is', 'not', 'oversegmented', ':', '5mm']
+    >>> [token.slices for token in tokenise("slices 30-36, slice 40")]
+    [((30, 36), (40, 40))]
+    """
+    return [_token(match) for match in _TOKENS.finditer(_plain(note))]
+
+
+def _plain(note: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", note.translate(_DASHES))
+    text = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_DASHES)
+    text = re.sub(r"\be\.g\.|\bi\.e\.", " ", text)
+    text = _IS.sub(r"\1 is", _NOT.sub(r"\1 not", text))
+    text = re.sub(r"'s?\b|'", "", text).replace("~", " ")
+    for sign, word in _SIGNS:
+        text = sign.sub(word, text)
+    return _GLUED.sub(r"\1", _SHORT.sub(r"\1 ", text))
+
+
+def _token(match: re.Match[str]) -> Token:
+    text = match.group().casefold()
+    if match["slices"]:
+        ranges = _ranges(match)
+        return Token("slices", text, slices=ranges) if ranges else Token("open slices", text)
+    if match["mm"] or match["spelt_mm"]:
+        return Token("mm", text, mm=_millimetres(match))
+    if match["word"]:
+        return Token("word", text, is_capital=match.group().isupper())
+    return Token("stop" if match["stop"] else "comma", text)
+
+
+def _millimetres(match: re.Match[str]) -> float:
+    """The length; the middle of "2-3 mm"."""
+    if match["spelt"]:
+        value = _SPELT[match["spelt"].casefold()]
+    else:
+        numbers = [float(number.replace(",", ".")) for number in (match["low"], match["high"]) if number]
+        value = sum(numbers) / len(numbers)
+    is_cm = re.search(r"c(?:m|enti)", match.group().casefold()) is not None
+    return round(value * (10.0 if is_cm else 1.0), 3)
+
+
+def _ranges(match: re.Match[str]) -> Ranges:
+    """The ranges of a list such as "12, 13 and 20-24"; none if it is open at one end."""
+    before = (match["before"] or match["before2"] or "").split()
+    parts = re.split(rf"\s*({_JOIN})\s*(?:{_SLICE}[.:#=]*\s*)?", match["list"].casefold())
+    numbers, joins = [int(part) for part in parts[::2]], parts[1::2]
+    if match["after"] or (before and len(numbers) == 1):
+        return ()
+    ranges: list[tuple[int, int]] = [(numbers[0], numbers[0])]
+    for join, number in zip(joins, numbers[1:], strict=True):
+        first, last = ranges[-1]
+        # Neighbours in a list are a range too, and so is "between slices 10 and 20".
+        if join not in (",", "and", "&", "+", "/") or "between" in before or number == last + 1:
+            ranges[-1] = (min(first, number), max(last, number))
+        else:
+            ranges.append((number, number))
+    return tuple(ranges)
