@@ -359,10 +359,10 @@ class Run:
         torch.manual_seed(0)
         self.model = CausalSam(build_compact(), "compact").to(memory_format=torch.channels_last)
         self.model.sam.image_encoder.requires_grad_(True)  # frozen everywhere but here
-        # What learns while no masks are decoded: what is new in the encoder, or else all of it.
-        encoder = {f"image_encoder.{name}" for name, _ in self.model.sam.image_encoder.named_parameters()}
         taken = set() if init is None else self._take_over(load_file(init))
-        self._first = encoder - taken or encoder
+        encoder = {f"image_encoder.{name}" for name, _ in self.model.sam.image_encoder.named_parameters()}
+        # What learns while no masks are decoded: what is new in the encoder.
+        self.new = encoder - taken
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -399,7 +399,7 @@ class Run:
     def learn(self, decoded: bool) -> None:
         """Let all of the model learn, or only what learns while no masks are decoded."""
         for name, parameter in self.model.sam.named_parameters():
-            parameter.requires_grad_(decoded or name in self._first)
+            parameter.requires_grad_(decoded or name in self.new)
 
     def share_gradients(self) -> None:
         """Average the gradients, and the time used, over all processes of the run."""
@@ -461,7 +461,7 @@ def train(arguments: argparse.Namespace) -> None:
         print(f"{sum(p.numel() for p in run.model.parameters()):,} parameters, bfloat16 {half}, from step {run.step}")
     ends = np.cumsum([stage.share for stage in STAGES]) * total
     for stage, end in zip(STAGES, ends, strict=True):
-        if run.seconds >= end:
+        if run.seconds >= end or not (stage.decoded or run.new):
             continue
         run.set_image_size(stage.size)
         run.learn(stage.decoded)

@@ -152,18 +152,34 @@ class Learner(nn.Module):
         self, embedding: Embedding, tokens: Tensor, drafts: Tensor, truth: Tensor, known: Tensor, views: int
     ) -> Tensor:
         """Loss of the decoder's masks of a few labels, under every view, from their names or from a click."""
-        losses = []
+        named, clicked = [], []
         for b, n in self._choose(truth, known):
-            here = [view * len(truth) + b for view in range(views)]
-            target = truth[b, n][None, None]
-            click = self._click(target[0, 0]) if torch.rand(()) < self.config.clicked else None
-            logits = []
-            # One after the other: SAM's decoder takes several prompts of one slice, not several slices.
-            for v in here:
-                prompts = click or {"tokens": tokens[n : n + 1], "mask_logits": drafts[v, n][None, None]}
-                logits.append(self.model.decode(embedding.only(v), **prompts).logits)
-            losses.append(self.mask_loss(torch.cat(logits).float(), target.expand(views, -1, -1, -1)))
+            click = self._click(truth[b, n]) if torch.rand(()) < self.config.clicked else None
+            (named if click is None else clicked).append((b, n, click))
+        losses = []
+        for group in filter(None, (named, clicked)):
+            rows = torch.tensor([view * len(truth) + b for b, _, _ in group for view in range(views)])
+            labels = torch.tensor([n for _, n, _ in group]).repeat_interleave(views)
+            if group is named:
+                prompts = {"tokens": tokens[labels], "mask_logits": drafts[rows, labels][:, None]}
+            else:
+                points = torch.cat([click for _, _, click in group]).repeat_interleave(views, 0)
+                prompts = {"points": points, "point_labels": points.new_ones(len(points), 1)}
+            logits = self._decode(embedding, rows, prompts).float().split(views)
+            for (b, n, _), under_views in zip(group, logits, strict=True):
+                losses.append(self.mask_loss(under_views, truth[b, n].expand_as(under_views)))
         return torch.stack(losses).mean()
+
+    def _decode(self, embedding: Embedding, rows: Tensor, prompts: dict[str, Tensor]) -> Tensor:
+        """Logits Kx1xLxL of K prompts, each on the slice of its row."""
+        if embedding.skips:
+            return self.model.decode(embedding.at(rows), **prompts).logits
+        # One after the other: SAM's decoder takes several prompts of one slice, not several slices.
+        logits = []
+        for k in range(len(rows)):
+            one = {key: value[k : k + 1] for key, value in prompts.items()}
+            logits.append(self.model.decode(embedding.at(rows[k : k + 1]), **one).logits)
+        return torch.cat(logits)
 
     def _choose(self, truth: Tensor, known: Tensor) -> list[tuple[int, int]]:
         """Slices and labels to decode, mostly such that are there."""
@@ -176,15 +192,14 @@ class Learner(nn.Module):
             chosen.append((b, n))
         return chosen
 
-    def _click(self, target: Tensor) -> dict[str, Tensor] | None:
-        """The click that a person would make on a structure; None if it is not there."""
+    def _click(self, target: Tensor) -> Tensor | None:
+        """The click 1x1x2 that a person would make on a structure; None if it is not there."""
         inside = (target > 0.5).to("cpu", torch.uint8).numpy()
         if not inside.any():
             return None
         row, column = deepest_point(inside, np.random.default_rng(int(torch.randint(2**31, ()))))
         scale = self.model.image_size / len(inside)
-        point = torch.tensor([[[(column + 0.5) * scale - 0.5, (row + 0.5) * scale - 0.5]]], device=target.device)
-        return {"points": point, "point_labels": torch.ones(1, 1, device=target.device)}
+        return torch.tensor([[[(column + 0.5) * scale - 0.5, (row + 0.5) * scale - 0.5]]], device=target.device)
 
 
 class Optimizers:

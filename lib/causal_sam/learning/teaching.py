@@ -159,7 +159,9 @@ class LabelTeacher:
         asked = known.to(model.device)[..., None, None]
         total = self._loss(drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked)
         b, n = self._choose(target.flatten(2).any(2).cpu().numpy(), known.numpy())
-        decoded = model.decode(embedding.only(b), tokens=tokens[n : n + 1], mask_logits=drafts[b, n][None, None])
+        decoded = model.decode(
+            embedding.at(torch.tensor([b])), tokens=tokens[n : n + 1], mask_logits=drafts[b, n][None, None]
+        )
         return total + self._loss(decoded.logits.float(), target[b, n][None, None])
 
     def _choose(self, present: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[int, int]:

@@ -24,9 +24,9 @@ class Embedding(NamedTuple):
         """Memory held by all tensors, in bytes."""
         return sum(t.numel() * t.element_size() for t in (self.features, *self.skips))
 
-    def only(self, index: int) -> Embedding:
-        """Return the embedding of one of the slices, as a batch of one."""
-        return Embedding(self.features[index : index + 1], tuple(skip[index : index + 1] for skip in self.skips))
+    def at(self, rows: Tensor) -> Embedding:
+        """Return the embedding of some of the slices, of K indices in any order, also repeatedly."""
+        return Embedding(self.features[rows], tuple(skip[rows] for skip in self.skips))
 
     def to(self, device: torch.device | str) -> Embedding:
         """Return the embedding on another device; tensors that are there already are shared, not copied."""

@@ -76,6 +76,8 @@ def test_while_no_masks_are_decoded_only_what_is_new_in_the_encoder_learns(scrip
     assert learning == {name for name, _ in run.model.sam.named_parameters() if name.startswith("image_encoder.neck")}
     run.learn(decoded=True)
     assert all(p.requires_grad for p in run.model.sam.parameters())
+    save_file({k: v.contiguous() for k, v in build_compact().state_dict().items()}, tmp_path / "all.safetensors")
+    assert not script.Run(tmp_path / "run", 1e-3, tmp_path / "all.safetensors").new
 
 
 def first_prompts(script, kind, truth, neighbours=None, ended=None):
