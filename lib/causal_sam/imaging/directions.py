@@ -72,3 +72,28 @@ def axis_towards(affine: NDArray[np.float64], direction: str) -> tuple[int, int]
         if patient_axis == wanted:
             return voxel_axis, sign * int(vector[wanted])
     raise AssertionError("io_orientation assigns each patient axis once")
+
+
+def distances_along(
+    affine: NDArray[np.float64], direction: str, shape: tuple[int, int, int], start: tuple[int, int, int] = (0, 0, 0)
+) -> NDArray[np.float32]:
+    """Return how far each voxel lies in a patient direction, in millimetre from voxel (0, 0, 0).
+
+    Args:
+        affine: 4x4, voxel index -> RAS+ millimetre.
+        direction: one of `DIRECTIONS`.
+        shape: (I, J, K) of the part of the volume that is asked for.
+        start: the part's first voxel.
+
+    Raises:
+        InputError: it is none of the directions.
+
+    >>> distances_along(np.diag([-2.0, -1.0, 1.0, 1.0]), "left", (3, 1, 1), (1, 0, 0)).ravel().tolist()
+    [2.0, 4.0, 6.0]
+    """
+    steps = direction_vector(direction) @ affine[:3, :3]
+    i, j, k = (
+        step * (first + np.arange(size, dtype=np.float32))
+        for step, first, size in zip(steps, start, shape, strict=True)
+    )
+    return (i[:, None, None] + j[:, None] + k).astype(np.float32)

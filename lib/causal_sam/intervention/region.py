@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window, slice_axis
-from causal_sam.imaging.directions import direction_vector
+from causal_sam.imaging.directions import distances_along
 from causal_sam.intervention.schema import Intervention
 
 # How far an act reaches where the note gives no number: shares of the structure's extent in the direction that the note
@@ -78,7 +78,7 @@ def region_gate(
     reach = _reach(intervention, volume, mask)
     box = _box(volume, mask, reach)
     inside = mask[box]
-    weight = _around(intervention, inside, volume.spacing, reach)
+    weight = _around(intervention, inside, volume, reach)
     if intervention.direction is not None:
         weight *= _towards(intervention.direction, volume, inside, box)
     if intervention.near is not None:
@@ -98,8 +98,8 @@ def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) 
         return intervention.extent_mm
     least = max(LEAST_REACH_MM[intervention.strength], 1.5 * max(volume.spacing))
     if intervention.direction is not None:
-        heights = _heights(intervention.direction, volume, mask)
-        return max(least, REACH_ALONG[intervention.strength] * (heights[mask].max() - heights[mask].min()))
+        heights = distances_along(volume.affine, intervention.direction, mask.shape)[mask]
+        return max(least, REACH_ALONG[intervention.strength] * (heights.max() - heights.min()))
     radius = (3 * mask.sum() * math.prod(volume.spacing) / (4 * math.pi)) ** (1 / 3)
     return max(least, REACH_AROUND[intervention.strength] * radius)
 
@@ -115,15 +115,13 @@ def _box(volume: Volume, mask: NDArray[np.bool_], reach: float) -> tuple[slice, 
     return tuple(sides)
 
 
-def _around(
-    intervention: Intervention, inside: NDArray[np.bool_], spacing: tuple[float, float, float], reach: float
-) -> NDArray[np.float32]:
+def _around(intervention: Intervention, inside: NDArray[np.bool_], volume: Volume, reach: float) -> NDArray[np.float32]:
     """What the action alone allows: bands along the border, holes, or separate parts."""
-    action = intervention.action
+    action, spacing = intervention.action, volume.spacing
     if action == "keep":
         return np.zeros(inside.shape, np.float32)
     if action == "fill":
-        return (ndimage.binary_fill_holes(inside) & ~inside).astype(np.float32)
+        return _holes(inside, slice_axis(volume)).astype(np.float32)
     if action in ("remove", "keep_largest"):
         parts, _ = ndimage.label(inside, np.ones((3, 3, 3)))
         sizes = np.bincount(parts.ravel())[1:]
@@ -141,27 +139,26 @@ def _around(
     return band
 
 
+def _holes(inside: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Closed holes; where there are none, what is closed on the slices that the image was acquired in."""
+    closed = ndimage.binary_fill_holes(inside) & ~inside
+    if closed.any():
+        return closed
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    ends = [slice(1, 2)] * 3
+    ends[axis] = slice(None, None, 2)
+    in_plane[tuple(ends)] = False
+    return ndimage.binary_fill_holes(inside, in_plane) & ~inside
+
+
 def _fading(distance: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
     """1 close by, 0 beyond the reach, and in between at the end of it."""
     return np.clip((reach - distance) / (FADE * reach), 0, 1).astype(np.float32)
 
 
-def _heights(
-    direction: str, volume: Volume, mask: NDArray[np.bool_], box: tuple[slice, ...] | None = None
-) -> NDArray[np.float32]:
-    """How far each voxel lies in a patient direction, in millimetre."""
-    steps = direction_vector(direction) @ volume.affine[:3, :3]
-    starts = (0, 0, 0) if box is None else tuple(side.start for side in box)
-    i, j, k = (
-        step * (start + np.arange(size, dtype=np.float32))
-        for step, start, size in zip(steps, starts, mask.shape, strict=True)
-    )
-    return (i[:, None, None] + j[:, None] + k).astype(np.float32)
-
-
 def _towards(direction: str, volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
     """Rises from 0 to 1 about the middle of the structure, in a patient direction."""
-    heights = _heights(direction, volume, inside, box)
+    heights = distances_along(volume.affine, direction, inside.shape, tuple(side.start for side in box))
     low, high = heights[inside].min(), heights[inside].max()
     share = (heights - low) / max(high - low, 1e-6)
     ramp = np.clip((share - DIRECTED_FROM) / (DIRECTED_TO - DIRECTED_FROM), 0, 1)

@@ -133,6 +133,15 @@ def test_acts_on_parts_have_exactly_these() -> None:
     assert ndimage.distance_transform_edt(~mask, SPACING)[rough].max() <= 5
 
 
+def test_a_tunnel_through_all_slices_is_filled_where_it_is_closed_on_them() -> None:
+    tunnel = np.zeros(SHAPE, bool)
+    tunnel[18:22, 15:18] = True
+    region = gate(act("fill"), MASK & ~tunnel) > 0
+    assert region.any()
+    assert np.array_equal(region, MASK & tunnel & region)
+    assert region[20, 16, 12]
+
+
 def test_what_has_no_region_is_said() -> None:
     with pytest.raises(InputError, match="mask of liver is empty"):
         gate(act("expand"), np.zeros(SHAPE, bool))

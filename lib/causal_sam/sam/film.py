@@ -1,0 +1,118 @@
+"""Modulation of the mask decoder by text (FiLM), inside a region: the same frozen decoder decides again, told what for.
+
+After Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer" (2018), and Causal-SAM-LLM (arXiv
+2507.03585). Features F of some levels of the decoder become F (1 + s r gamma) + s r beta: gamma and beta come from the
+sentence, s is the strength and r the region, so that nothing is modulated where r is 0, and nothing at all changes, to
+the bit, where s is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from segment_anything.modeling import MaskDecoder
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.compact import CompactMaskDecoder
+
+HIDDEN = 128
+# Outputs that are modulated, coarsest first, and their channels: of the compact model at strides 8, 4 and 2 of its
+# input, of SAM's at strides 8 and 4.
+COMPACT_LEVELS = ("refine8", "refine4", "polish2")
+SAM_LEVELS = ("output_upscaling.1", "output_upscaling.4")
+
+
+class Modulation(NamedTuple):
+    """What is done to the features of B prompts.
+
+    Attributes:
+        gammas: of each level, BxC.
+        betas: the same.
+        region: Bx1xLxL in [0, 1], on the model's mask grid, times the strength.
+    """
+
+    gammas: tuple[Tensor, ...]
+    betas: tuple[Tensor, ...]
+    region: Tensor
+
+    def apply(self, level: int, features: Tensor) -> Tensor:
+        """Modulate the features BxCxhxw of a level."""
+        region = F.adaptive_avg_pool2d(self.region, features.shape[-2:]).to(features.dtype)
+        gamma, beta = (each[level][..., None, None].to(features.dtype) for each in (self.gammas, self.betas))
+        return features * (1 + region * gamma) + region * beta
+
+
+# Of the decoding that goes on in this thread: a model is shared by many.
+_current: ContextVar[Modulation | None] = ContextVar("modulation", default=None)
+
+
+class Film(nn.Module):
+    """Makes modulations of sentences.
+
+    Args:
+        text_dim: length D of the sentences' vectors.
+        channels: of each level, from `film_channels`.
+    """
+
+    def __init__(self, text_dim: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.text_dim, self.channels = text_dim, tuple(channels)
+        self.from_text = nn.Sequential(nn.Linear(text_dim, HIDDEN), nn.LayerNorm(HIDDEN), nn.GELU())
+        self.to_levels = nn.Linear(HIDDEN, 2 * sum(channels))
+        # At first no sentence does anything.
+        nn.init.zeros_(self.to_levels.weight)
+        nn.init.zeros_(self.to_levels.bias)
+
+    def forward(self, sentences: Tensor, strength: Tensor, region: Tensor) -> Modulation:
+        """Return the modulation of B prompts.
+
+        Args:
+            sentences: BxD unit vectors of the interventions' canonical sentences.
+            strength: B, at least 0; 0 changes nothing.
+            region: Bx1xLxL in [0, 1] on the model's mask grid.
+        """
+        # Components of a unit vector are tiny.
+        parts = self.to_levels(self.from_text(sentences * self.text_dim**0.5)).split([2 * c for c in self.channels], 1)
+        gammas, betas = zip(*(part.chunk(2, 1) for part in parts), strict=True)
+        return Modulation(gammas, betas, region * strength[:, None, None, None])
+
+
+def film_channels(model: CausalSam) -> tuple[int, ...]:
+    """Return the channels of the levels of a model's mask decoder that are modulated."""
+    decoder = model.sam.mask_decoder
+    if isinstance(decoder, CompactMaskDecoder):
+        return tuple(decoder.get_submodule(level).conv2.out_channels for level in COMPACT_LEVELS)
+    upscaling = decoder.output_upscaling
+    return upscaling[0].out_channels, upscaling[3].out_channels
+
+
+def make_modulable(model: CausalSam) -> None:
+    """Let the mask decoder of a model be modulated, in place, once; without a modulation it decodes as it did.
+
+    Args:
+        model: any of the registry.
+    """
+    decoder: MaskDecoder = model.sam.mask_decoder
+    levels = COMPACT_LEVELS if isinstance(decoder, CompactMaskDecoder) else SAM_LEVELS
+    for number, level in enumerate(levels):
+
+        def modulate(module: nn.Module, given: tuple, features: Tensor, number: int = number) -> Tensor | None:
+            modulation = _current.get()
+            return None if modulation is None else modulation.apply(number, features)
+
+        decoder.get_submodule(level).register_forward_hook(modulate)
+
+
+@contextmanager
+def modulated(modulation: Modulation) -> Iterator[None]:
+    """Decode with a modulation, in this thread, as long as the block lasts."""
+    token = _current.set(modulation)
+    try:
+        yield
+    finally:
+        _current.reset(token)
