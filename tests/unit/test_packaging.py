@@ -30,7 +30,7 @@ ARROWS = {
     "text": set(),
     "prompting": {"imaging", "sam", "text"},
     "style": {"imaging", "text"},
-    "intervention": {"imaging", "text"},
+    "intervention": {"imaging", "sam", "text", "prompting"},
     "learning": {"imaging", "sam", "prompting", "style"},
     "phantom": {"imaging"},
     "benchmark": {"imaging", "sam", "text", "prompting", "style", "intervention", "learning", "phantom"},

@@ -8,16 +8,22 @@ the bit, where s is 0.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.errors import CheckpointError
+from causal_sam.sam.causal_sam import CausalSam, weights_hash
 from causal_sam.sam.compact import CompactMaskDecoder
 
 HIDDEN = 128
@@ -46,6 +52,8 @@ class Modulation(NamedTuple):
         gamma, beta = (each[level][..., None, None].to(features.dtype) for each in (self.gammas, self.betas))
         return features * (1 + region * gamma) + region * beta
 
+
+_METADATA_KEY = "causal_sam"
 
 # Of the decoding that goes on in this thread: a model is shared by many.
 _current: ContextVar[Modulation | None] = ContextVar("modulation", default=None)
@@ -116,3 +124,48 @@ def modulated(modulation: Modulation) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def save_film(path: Path, film: Film, model: CausalSam, text_fingerprint: str) -> None:
+    """Write a trained `Film`; the file appears whole or not at all.
+
+    Args:
+        path: of the file.
+        film: trained.
+        model: whose decoder it was trained with.
+        text_fingerprint: of the text encoder whose vectors it takes.
+    """
+    told = {
+        "text_dim": film.text_dim,
+        "channels": film.channels,
+        "text_fingerprint": text_fingerprint,
+        "decoder_hash": weights_hash(model.sam.mask_decoder.state_dict()),
+    }
+    part = path.with_name(f".{path.name}.part")
+    weights = {key: value.detach().cpu().contiguous() for key, value in film.state_dict().items()}
+    save_file(weights, part, metadata={_METADATA_KEY: json.dumps(told)})
+    os.replace(part, path)
+
+
+def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
+    """Read a trained `Film` for a model, in evaluation mode on its device.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged or something else, or it belongs to another decoder or
+            text encoder.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})[_METADATA_KEY])
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+        film = Film(told["text_dim"], tuple(told["channels"]))
+        film.load_state_dict(weights)
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no file {path} for corrections by notes.") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path.name} is not for corrections by notes, or is damaged: train it again.") from error
+    if told["decoder_hash"] != weights_hash(model.sam.mask_decoder.state_dict()):
+        raise CheckpointError(f"{path.name} was trained with another mask decoder than that of {model.name}.")
+    if told["text_fingerprint"] != text_fingerprint:
+        raise CheckpointError(f"{path.name} was trained with another text encoder: load that one.")
+    return film.to(model.device).eval()

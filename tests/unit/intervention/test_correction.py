@@ -1,0 +1,129 @@
+"""From an intervention to a mask, with the shipped model and a generator that modulates nothing yet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from segment_anything import build_sam_vit_b
+
+from causal_sam.imaging import Volume
+from causal_sam.intervention.correction import Corrector, compose, exactly
+from causal_sam.intervention.region import region_gate
+from causal_sam.intervention.schema import Intervention
+from causal_sam.prompting.cache import EmbeddingCache
+from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam import CausalSam, load_model
+from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.film import Film, film_channels, make_modulable
+from causal_sam.text import TextEncoder, load_text_encoder
+
+SHAPE = (72, 72, 16)
+AFFINE = np.diag([-2.0, -2.0, 5.0, 1.0])
+
+
+def ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> NDArray[np.bool_]:
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"))
+    return (((grid - np.reshape(centre, (3, 1, 1, 1))) / np.reshape(radii, (3, 1, 1, 1))) ** 2).sum(0) <= 1
+
+
+TRUTH = ellipsoid((30, 36, 8), (14, 12, 6))
+BODY = ellipsoid((36, 36, 8), (33, 30, 60))
+VOXELS = np.where(TRUTH, 120.0, np.where(BODY, 40.0, 0.0)) + np.random.default_rng(0).normal(0, 4, SHAPE)
+VOLUME = Volume(VOXELS.astype(np.float32), AFFINE, "MR")
+
+
+@pytest.fixture(scope="module")
+def text() -> TextEncoder:
+    return load_text_encoder()
+
+
+@pytest.fixture(scope="module")
+def corrector(text: TextEncoder) -> Corrector:
+    model = load_model("compact", image_size=128, device="cpu")
+    make_modulable(model)
+    return Corrector(SliceEncoder(model, EmbeddingCache(2**28)), Film(text.dimension, film_channels(model)), text)
+
+
+def correct(corrector: Corrector, mask: NDArray[np.bool_], act: Intervention, **others: NDArray[np.bool_]):
+    return corrector.correct(VolumeSlices(VOLUME, "auto", 128), mask, act, others)
+
+
+def dice(mask: NDArray[np.bool_]) -> float:
+    return 2 * (mask & TRUTH).sum() / (mask.sum() + TRUTH.sum())
+
+
+def test_a_missing_pole_is_found_again_slice_by_slice(corrector: Corrector) -> None:
+    mask = TRUTH.copy()
+    mask[:, :, 10:] = False
+    act = Intervention(label="liver", action="expand", direction="superior")
+    found = correct(corrector, mask, act)
+    assert found.objection is None
+    assert dice(found.mask) > dice(mask) + 0.05
+    assert found.mask[:, :, 11].any()  # a slice that had nothing of it, beside one that had nothing either
+    assert max(found.effect.gained_towards_ml, key=found.effect.gained_towards_ml.get) == "superior"
+    region = region_gate(act, VOLUME, mask, {}).in_volume(SHAPE)
+    assert not (found.mask ^ mask)[region == 0].any()
+
+
+def test_too_large_a_mask_shrinks_to_its_border(corrector: Corrector) -> None:
+    mask = ellipsoid((30, 36, 8), (18, 16, 6.5))
+    found = correct(corrector, mask, Intervention(label="liver", action="shrink", strength="strong"))
+    assert found.objection is None
+    assert dice(found.mask) > dice(mask) + 0.05
+    assert found.effect.gained_ml == 0
+
+
+def test_what_the_guard_refuses_leaves_the_mask(corrector: Corrector) -> None:
+    act = Intervention(label="liver", action="remove")
+    found = correct(corrector, TRUTH, act)
+    assert "nothing to change" in found.objection
+    assert found.mask is TRUTH
+    assert found.effect.lost_ml == 0
+
+
+def test_exact_acts(corrector: Corrector) -> None:
+    island, hole = ellipsoid((60, 36, 8), (4, 4, 2)), ellipsoid((30, 36, 8), (4, 4, 2))
+    assert np.array_equal(correct(corrector, TRUTH | island, Intervention(label="a", action="remove")).mask, TRUTH)
+    assert np.array_equal(
+        correct(corrector, TRUTH | island, Intervention(label="a", action="keep_largest")).mask, TRUTH
+    )
+    assert np.array_equal(correct(corrector, TRUTH & ~hole, Intervention(label="a", action="fill")).mask, TRUTH)
+    rough = TRUTH ^ (np.random.default_rng(1).random(SHAPE) < 0.3) & ellipsoid((30, 36, 8), (15, 13, 6.5)) & ~ellipsoid(
+        (30, 36, 8), (13, 11, 5.5)
+    )
+    act = Intervention(label="a", action="smooth")
+    smooth = exactly(act, region_gate(act, VOLUME, rough, {}), VOLUME, rough)
+    assert dice(smooth) > dice(rough)
+    kept = correct(corrector, TRUTH, Intervention(label="a", action="keep"))
+    assert kept.objection is None
+    assert np.array_equal(kept.mask, TRUTH)
+
+
+def test_composition_never_goes_the_wrong_way() -> None:
+    before, proposed = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
+    allowed = np.array([1, 1, 1, 1], bool)
+    results = {
+        action: compose(Intervention(label="a", action=action, near="b"), allowed, before, proposed).tolist()
+        for action in ("expand", "shrink", "exclude", "restyle")
+    }
+    assert results["expand"] == [1, 1, 1, 0]
+    assert results["shrink"] == results["exclude"] == [0, 1, 0, 0]
+    assert results["restyle"] == [0, 1, 1, 0]
+    nowhere = np.zeros(4, bool)
+    for action in ("expand", "shrink", "exclude", "restyle"):
+        act = Intervention(label="a", action=action, near="b")
+        assert np.array_equal(compose(act, nowhere, before, proposed), before)
+
+
+def test_models_whose_decoder_takes_one_slice_at_a_time(text: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CausalSam(build_sam_vit_b(), "vit_b").eval()
+    make_modulable(model)
+    # Encoding takes many seconds a slice, and is not what is looked at.
+    monkeypatch.setattr(model, "encode", lambda images: Embedding(torch.zeros(1, 256, 64, 64)))
+    corrector = Corrector(SliceEncoder(model, EmbeddingCache(2**28)), Film(text.dimension, film_channels(model)), text)
+    act = Intervention(label="liver", action="shrink", slices=(7, 10))
+    found = corrector.correct(VolumeSlices(VOLUME, "auto", 1024), TRUTH, act, {})
+    assert not (found.mask ^ TRUTH)[:, :, :6].any()

@@ -1,0 +1,103 @@
+"""The training of the modulation learns from lessons that make sense, stops, resumes and leaves what loads."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from causal_sam.sam import load_model
+from causal_sam.sam.film import load_film
+from causal_sam.text import load_lexicon, load_text_encoder
+
+SCRIPT = Path(__file__).parents[3] / "training" / "train_tci.py"
+NAMES = sorted(load_lexicon().structures)
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_tci", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_lessons_are_wrong_where_they_may_be_put_right(script):
+    drawn = list(islice(script.Lessons(96, 1, NAMES), 30))
+    covered = []
+    for lesson in drawn:
+        wrong = lesson.wrong != lesson.truth
+        assert wrong.any()
+        assert 0 <= lesson.region.min() <= lesson.region.max() <= 1
+        assert any(name in lesson.sentence for name in NAMES)
+        assert lesson.strength in (0.5, 1.0, 1.5)
+        covered.append((lesson.region[wrong] > 0).mean())
+    assert np.mean(covered) > 0.7
+    assert len({lesson.sentence.split()[0] for lesson in drawn}) >= 3
+
+
+def test_only_the_region_counts(script):
+    truth = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    truth[:, 8:24, 8:24] = 1
+    wrong = truth.clone()
+    wrong[:, :16] = 0
+    region = torch.zeros(1, 32, 32)
+    region[:, :16] = 1
+    batch = script.Lesson(None, wrong, truth, region, [""], torch.ones(1))
+    right = 20 * (torch.nn.functional.avg_pool2d(truth[:, None].float(), 2) - 0.5)
+    elsewhere = right.clone()
+    elsewhere[:, :, 8:] *= -1
+    assert script.correction_loss(right, batch) < 0.01
+    torch.testing.assert_close(script.correction_loss(elsewhere, batch), script.correction_loss(right, batch))
+    assert script.correction_loss(-right, batch) > 1
+
+
+def test_loss_falls_on_one_batch(script):
+    model = load_model("compact", image_size=64, device="cpu").requires_grad_(False)
+    script.make_modulable(model)
+    encoder = load_text_encoder()
+    film = script.Film(encoder.dimension, script.film_channels(model))
+    batch = default_collate(list(islice(script.Lessons(64, 1, NAMES), 4)))
+    vectors = script.Sentences(encoder)(batch.sentence)
+    optimizer = torch.optim.AdamW(film.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss = script.correction_loss(script.propose(model, film, batch, vectors), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
+    options = ["--image-size", "64", "--batch", "2", "--validation", "2", "--out", tmp_path]
+
+    def run(minutes: float) -> list[dict]:
+        command = [sys.executable, SCRIPT, *options, "--minutes", minutes]
+        subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=300)
+        return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+    first = run(0.001)
+    again = run(first[-1]["minutes"] + 0.01)
+    assert again[: len(first)] == first
+    assert again[-1]["step"] > first[-1]["step"]
+    assert 0 <= again[-1]["dice other text"] <= 1
+    model = load_model("compact", device="cpu")
+    load_film(tmp_path / "film.safetensors", model, load_text_encoder().fingerprint)
+
+
+def test_two_processes_train_one_generator(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
+    options = ["--image-size", "64", "--batch", "2", "--validation", "2", "--minutes", "0.001", "--out", tmp_path]
+    subprocess.run([*map(str, [*launch, *options])], check=True, capture_output=True, timeout=300)
+    assert (tmp_path / "film.safetensors").is_file()
