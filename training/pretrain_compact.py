@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import os
 import time
@@ -37,9 +36,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from torch.utils.tensorboard import SummaryWriter
 
 from causal_sam.benchmark.metrics import dice
+from causal_sam.learning.log import TrainingLog
 from causal_sam.phantom.samples import Sample, samples
 from causal_sam.prompting.annotator import deepest_point, next_click
 from causal_sam.sam.causal_sam import CausalSam
@@ -454,7 +453,7 @@ def train(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(max(1, os.cpu_count() // processes))
     arguments.out.mkdir(parents=True, exist_ok=True)
     run = Run(arguments.out, arguments.learning_rate, arguments.init)
-    journal = Journal(arguments.out) if rank == 0 else None
+    journal = TrainingLog(arguments.out) if rank == 0 else None
     half = has_bfloat16_units()
     total = arguments.minutes * 60
     if rank == 0:
@@ -517,23 +516,6 @@ def train(arguments: argparse.Namespace) -> None:
                 since = time.monotonic()  # validation does not count
     if processes > 1:
         distributed.destroy_process_group()
-
-
-class Journal:
-    """What a run reports: printed, appended to ``log.jsonl`` and sent to TensorBoard."""
-
-    def __init__(self, out: Path) -> None:
-        self._log = (out / "log.jsonl").open("a")
-        self._writer = SummaryWriter(out)
-
-    def write(self, record: dict[str, float]) -> None:
-        """Report the figures of one step."""
-        print("  ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
-        self._log.write(json.dumps({k: float(v) for k, v in record.items()}) + "\n")
-        self._log.flush()
-        for key, value in record.items():
-            if key != "step":
-                self._writer.add_scalar(key, value, record["step"])
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ In the output folder: `checkpoint.pt`, `log.jsonl`, TensorBoard events, and with
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import time
@@ -30,13 +29,13 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
-from torch.utils.tensorboard import SummaryWriter
 
 from causal_sam.benchmark.metrics import dice
 from causal_sam.imaging import Volume
 from causal_sam.intervention.correction import STRENGTH
 from causal_sam.intervention.region import region_gate
 from causal_sam.intervention.simulation import KINDS, simulate_error
+from causal_sam.learning.log import TrainingLog
 from causal_sam.phantom.samples import Sample, samples
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
 from causal_sam.sam import CausalSam, load_model
@@ -225,7 +224,7 @@ def train(arguments: argparse.Namespace) -> None:
     workers = {"num_workers": 1, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
     loader = iter(DataLoader(stream, batch_size=arguments.batch, **workers))
     half, total = has_bfloat16_units(), 60 * arguments.minutes
-    journal = Journal(arguments.out) if rank == 0 else None
+    journal = TrainingLog(arguments.out) if rank == 0 else None
     since, next_save, losses = time.monotonic(), seconds + 60 * arguments.save_minutes, []
     while seconds < total:
         batch = next(loader)
@@ -269,23 +268,6 @@ def _agreed(seconds: float, processes: int) -> float:
     shared = torch.tensor([seconds])
     distributed.all_reduce(shared)
     return float(shared) / processes
-
-
-class Journal:
-    """What a run reports: printed, appended to ``log.jsonl`` and sent to TensorBoard."""
-
-    def __init__(self, out: Path) -> None:
-        self._log = (out / "log.jsonl").open("a")
-        self._writer = SummaryWriter(out)
-
-    def write(self, record: dict[str, float]) -> None:
-        """Report the figures of one step."""
-        print("  ".join(f"{k} {v:.4g}" for k, v in record.items()), flush=True)
-        self._log.write(json.dumps(record) + "\n")
-        self._log.flush()
-        for key, value in record.items():
-            if key != "step":
-                self._writer.add_scalar(key, value, record["step"])
 
 
 def main() -> None:
