@@ -127,23 +127,6 @@ def _lesson(sample: Sample, mask: NDArray[np.uint8], names: list[str], rng: np.r
     )
 
 
-class Sentences:
-    """Vectors of sentences, each computed once.
-
-    Args:
-        encoder: of texts.
-    """
-
-    def __init__(self, encoder: TextEncoder) -> None:
-        self._encoder, self._known = encoder, {}
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        """Return BxD vectors."""
-        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
-            self._known.update(zip(new, self._encoder.encode(new), strict=True))
-        return torch.stack([self._known[text] for text in texts])
-
-
 def propose(model: CausalSam, film: torch.nn.Module, batch: Lesson, vectors: Tensor) -> Tensor:
     """Logits Bx1xLxL of the modulated decoder on the slices of a batch."""
     size = (model.mask_size, model.mask_size)
@@ -175,13 +158,13 @@ def correction_loss(logits: Tensor, batch: Lesson) -> Tensor:
 
 
 @torch.inference_mode()
-def validate(model: CausalSam, film: Film, sentences: Sentences, lessons: list[Lesson]) -> dict[str, float]:
+def validate(model: CausalSam, film: Film, encoder: TextEncoder, lessons: list[Lesson]) -> dict[str, float]:
     """Dice before and after, with the lessons' own sentences and, as a control, with each other's."""
     scores: dict[str, list[float]] = {"before": [], "after": [], "other text": []}
     for first in range(0, len(lessons), 8):
         part = lessons[first : first + 8]
         batch = default_collate(part)
-        vectors = sentences(batch.sentence)
+        vectors = encoder.encode(batch.sentence)
         for name, given in (("after", vectors), ("other text", vectors.roll(1, 0))):
             found = model.upscale(propose(model, film, batch, given))[:, 0] > 0
             for lesson, proposed in zip(part, found.numpy(), strict=True):
@@ -206,7 +189,6 @@ def train(arguments: argparse.Namespace) -> None:
     model.requires_grad_(False)
     make_modulable(model)
     encoder = load_text_encoder()
-    sentences = Sentences(encoder)
     film = Film(encoder.dimension, film_channels(model))
     optimizer = torch.optim.AdamW(film.parameters(), lr=arguments.learning_rate, weight_decay=0.01)
     step, seconds, restarts, checkpoint = 0, 0.0, 0, arguments.out / "checkpoint.pt"
@@ -232,7 +214,7 @@ def train(arguments: argparse.Namespace) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            logits = propose(model, network, batch, sentences(batch.sentence))
+            logits = propose(model, network, batch, encoder.encode(batch.sentence))
         loss = correction_loss(logits, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -253,7 +235,7 @@ def train(arguments: argparse.Namespace) -> None:
                 )
                 os.replace(checkpoint.with_suffix(".part"), checkpoint)
                 save_film(arguments.out / "film.safetensors", film, model, encoder.fingerprint)
-                journal.write({"step": step, "minutes": seconds / 60} | validate(model, film, sentences, lessons))
+                journal.write({"step": step, "minutes": seconds / 60} | validate(model, film, encoder, lessons))
             if processes > 1:
                 distributed.barrier()
             since = time.monotonic()  # validation does not count

@@ -94,8 +94,7 @@ def objection(
     """
     act, label = intervention.action, intervention.label
     gained, lost = after & ~before, before & ~after
-    allowed = np.zeros(before.shape, bool)
-    allowed[region.box] = region.weight > 0
+    allowed = region.in_volume(before.shape) > 0
     if act == "keep":
         return None if not (gained.any() or lost.any()) else f"{label} was to stay as it is, and would have changed."
     if ((gained | lost) & ~allowed).any():

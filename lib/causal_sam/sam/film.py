@@ -8,22 +8,20 @@ the bit, where s is 0.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causal_sam.errors import CheckpointError
 from causal_sam.sam.causal_sam import CausalSam, weights_hash
+from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.compact import CompactMaskDecoder
 
 HIDDEN = 128
@@ -52,8 +50,6 @@ class Modulation(NamedTuple):
         gamma, beta = (each[level][..., None, None].to(features.dtype) for each in (self.gammas, self.betas))
         return features * (1 + region * gamma) + region * beta
 
-
-_METADATA_KEY = "causal_sam"
 
 # Of the decoding that goes on in this thread: a model is shared by many.
 _current: ContextVar[Modulation | None] = ContextVar("modulation", default=None)
@@ -141,10 +137,7 @@ def save_film(path: Path, film: Film, model: CausalSam, text_fingerprint: str) -
         "text_fingerprint": text_fingerprint,
         "decoder_hash": weights_hash(model.sam.mask_decoder.state_dict()),
     }
-    part = path.with_name(f".{path.name}.part")
-    weights = {key: value.detach().cpu().contiguous() for key, value in film.state_dict().items()}
-    save_file(weights, part, metadata={_METADATA_KEY: json.dumps(told)})
-    os.replace(part, path)
+    save_weights(path, film.state_dict(), told)
 
 
 def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
@@ -155,9 +148,7 @@ def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
             text encoder.
     """
     try:
-        with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})[_METADATA_KEY])
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+        weights, told = read_weights(path)
         film = Film(told["text_dim"], tuple(told["channels"]))
         film.load_state_dict(weights)
     except FileNotFoundError:

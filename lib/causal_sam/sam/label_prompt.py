@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causal_sam.errors import CheckpointError, InputError
 from causal_sam.sam.adapters import AdapterConfig, adapted_copy, adapter_weights
 from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.compact import CompactImageEncoder
 from causal_sam.sam.embedding import Embedding
 
@@ -24,7 +22,6 @@ from causal_sam.sam.embedding import Embedding
 HIDDEN = 64
 # Mask prompts are no surer than this.
 DRAFT_CLAMP = 12.0
-_METADATA_KEY = "causal_sam"
 _ADAPTER_PREFIX = "adapters/"
 
 
@@ -145,13 +142,10 @@ def save_label_prompt(path: Path, prompt: LabelPrompt, taught: TaughtLabels, mod
         taught: what it says about itself.
         model: that it was trained with.
     """
-    part = path.with_name(f".{path.name}.part")
     weights = prompt.state_dict()
     if taught.adapters is not None:
         weights |= {_ADAPTER_PREFIX + key: value for key, value in adapter_weights(model).items()}
-    weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    save_file(weights, part, metadata={_METADATA_KEY: json.dumps(asdict(taught))})
-    os.replace(part, path)
+    save_weights(path, weights, asdict(taught))
 
 
 def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, TaughtLabels, CausalSam]:
@@ -169,9 +163,8 @@ def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, Taught
         CheckpointError: there is no such file, it is damaged or something else, or it belongs to another model.
     """
     try:
-        with safe_open(path, "pt") as file:
-            taught = TaughtLabels(**json.loads((file.metadata() or {})[_METADATA_KEY]))
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+        weights, told = read_weights(path)
+        taught = TaughtLabels(**told)
         adapters = None if taught.adapters is None else AdapterConfig(**taught.adapters)
         ours = {key: weights.pop(key) for key in list(weights) if key.startswith(_ADAPTER_PREFIX)}
         prompt = LabelPrompt(taught.text_dim, taught.embed_dim, taught.skip_channels)

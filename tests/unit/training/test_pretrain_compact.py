@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -19,15 +18,6 @@ from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
 
 SCRIPT = Path(__file__).parents[3] / "training" / "pretrain_compact.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("pretrain_compact", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_loss_falls_on_one_batch(script):

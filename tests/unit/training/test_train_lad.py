@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -21,15 +20,6 @@ from causal_sam.sam import load_model
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "sample_configs" / "training" / "lad.yaml"
 SCRIPT = ROOT / "training" / "train_lad.py"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_lad", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_lad"] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

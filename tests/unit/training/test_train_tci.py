@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from torch.utils.data import default_collate
 
@@ -20,15 +18,6 @@ from causal_sam.text import load_lexicon, load_text_encoder
 
 SCRIPT = Path(__file__).parents[3] / "training" / "train_tci.py"
 NAMES = sorted(load_lexicon().structures)
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("train_tci", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_lessons_are_wrong_where_they_may_be_put_right(script):
@@ -67,7 +56,7 @@ def test_loss_falls_on_one_batch(script):
     encoder = load_text_encoder()
     film = script.Film(encoder.dimension, script.film_channels(model))
     batch = default_collate(list(islice(script.Lessons(64, 1, NAMES), 4)))
-    vectors = script.Sentences(encoder)(batch.sentence)
+    vectors = encoder.encode(batch.sentence)
     optimizer = torch.optim.AdamW(film.parameters(), lr=3e-3)
     losses = []
     for _ in range(30):
