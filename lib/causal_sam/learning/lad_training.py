@@ -11,11 +11,11 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from monai.engines import SupervisedTrainer
-from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causal_sam.errors import InputError
+from causal_sam.learning.losses import MaskLoss
 from causal_sam.prompting.annotator import deepest_point
 from causal_sam.sam.adapters import LARGEST_SHARE, AdapterConfig, add_adapters
 from causal_sam.sam.causal_sam import CausalSam
@@ -26,6 +26,8 @@ from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 # Share of the decoded masks whose label is on the slice.
 DECODED_PRESENT = 0.8
 LARGEST_GRADIENT = 1.0
+# Power of the areas in the loss of masks when training begins; it rises to 1.
+SMALL_MATTER = 0.5
 # Remembered features in each of the adversary's own steps.
 REMEMBERED_BATCH = 64
 
@@ -97,9 +99,7 @@ class Learner(nn.Module):
         self.model, self.prompt, self.config = model, prompt, config
         self.lad = LadLoss(prompt.embed_dim, prompt.text_dim, config.lad)
         self.register_buffer("vectors", vectors, persistent=False)
-        # Overlap of each label over all slices of a step: slice by slice, those without a label would teach to find
-        # nothing before the others could teach to find it.
-        self.mask_loss = DiceCELoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+        self.mask_loss = MaskLoss()
         heads = [p for name, p in self.lad.named_parameters() if not name.startswith("adversary.")]
         self.groups = [
             {"params": adapters, "lr": config.adapter_rate},
@@ -136,8 +136,10 @@ class Learner(nn.Module):
         target, asked = (x.repeat(views, *[1] * (x.ndim - 1)) for x in (truth, known[..., None, None]))
         # Nothing is found where nothing is known, and so nothing is learnt there.
         asked_drafts, target = drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked
-        parts = {"drafts": self.mask_loss(asked_drafts, target)}
-        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, known, views)
+        # At first small structures must be found at all, at the end they must have the right size.
+        power = SMALL_MATTER + (1 - SMALL_MATTER) * progress
+        parts = {"drafts": self.mask_loss(asked_drafts, target, power)}
+        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, known, views, power)
         total = parts["drafts"] + parts["decoded"]
         if views == 2 and self.config.lad.is_on:
             ramp = reversal_ramp(progress)
@@ -149,7 +151,14 @@ class Learner(nn.Module):
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
 
     def _decoded(
-        self, embedding: Embedding, tokens: Tensor, drafts: Tensor, truth: Tensor, known: Tensor, views: int
+        self,
+        embedding: Embedding,
+        tokens: Tensor,
+        drafts: Tensor,
+        truth: Tensor,
+        known: Tensor,
+        views: int,
+        power: float,
     ) -> Tensor:
         """Loss of the decoder's masks of a few labels, under every view, from their names or from a click."""
         named, clicked = [], []
@@ -167,7 +176,7 @@ class Learner(nn.Module):
                 prompts = {"points": points, "point_labels": points.new_ones(len(points), 1)}
             logits = self._decode(embedding, rows, prompts).float().split(views)
             for (b, n, _), under_views in zip(group, logits, strict=True):
-                losses.append(self.mask_loss(under_views, truth[b, n].expand_as(under_views)))
+                losses.append(self.mask_loss(under_views, truth[b, n].expand_as(under_views), power))
         return torch.stack(losses).mean()
 
     def _decode(self, embedding: Embedding, rows: Tensor, prompts: dict[str, Tensor]) -> Tensor:
