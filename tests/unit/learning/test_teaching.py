@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from causal_sam.imaging import Volume
-from causal_sam.learning import LabelTeacher
-from causal_sam.learning.teaching import lessons_of
+from causal_sam.learning.teaching import LabelTeacher, lessons_of
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
 from causal_sam.sam.label_prompt import LabelPrompt
