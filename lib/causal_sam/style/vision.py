@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-import concurrent.futures
 import hashlib
 import logging
-import os
 import re
 import sqlite3
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import cv2
 import diskcache
 import numpy as np
 
+from causal_sam.chat import Use, load_chat_model, within
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window
 from causal_sam.style.description import StyleDescription, describe
@@ -28,13 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+VISION = Use("vision model", "ollama:llava", "pixels", "vlm", frozenset({"ollama", "huggingface"}))
 DISK_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout, ValueError)
-# Providers that compute on this machine, unless an address or the model says otherwise.
-LOCAL_PROVIDERS = frozenset({"ollama", "huggingface"})
-OLLAMA_ADDRESS = "OLLAMA_HOST"
-# Ollama passes models with this ending on to its own servers.
-OLLAMA_REMOTE = "cloud"
-THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
 SHOWN_SLICES = 4
 # Longer side of each slice in the picture, in pixels.
 PICTURE_SIDE = 256
@@ -70,30 +64,7 @@ def load_vision_model(name: str, consent: bool) -> BaseChatModel:
         InputError: the name is of another form, the model is not on this machine and there is no consent, its package
             is missing, or it cannot be set up.
     """
-    from langchain.chat_models import init_chat_model
-
-    provider, colon, model = name.partition(":")
-    if not (provider and colon and model):
-        raise InputError(f"A vision model is named PROVIDER:MODEL, such as ollama:llava, not {name!r}.")
-    if not consent and not _is_local(provider, model):
-        raise InputError(
-            f"{name} is not on this machine, and pixels leave it only with consent: give --vlm-consent "
-            f"(of a server: --conf vlm_consent remote), or choose a local one ({', '.join(sorted(LOCAL_PROVIDERS))})."
-        )
-    try:
-        return init_chat_model(name)
-    except ImportError as error:
-        raise InputError(f"The vision model {name} needs a package that is not installed: {error}") from error
-    except Exception as error:  # such as a key that is missing: every provider has errors of its own
-        raise InputError(f"The vision model {name} cannot be used: {' '.join(str(error).split())}") from error
-
-
-def _is_local(provider: str, model: str) -> bool:
-    if provider == "ollama":
-        address = os.environ.get(OLLAMA_ADDRESS, "").strip()
-        host = urlsplit(address if "://" in address else f"//{address}").hostname
-        return (host is None or host in THIS_MACHINE) and not model.endswith(OLLAMA_REMOTE)
-    return provider in LOCAL_PROVIDERS
+    return load_chat_model(name, consent, VISION)
 
 
 class _PlainDisk(diskcache.Disk):
@@ -167,23 +138,13 @@ class VisionDescriber:
         messages = [HumanMessage([{"type": "text", "text": INSTRUCTION}, image])]
         problem = ""
         for _ in range(ATTEMPTS):
-            answer = self._invoke(messages)
+            answer = within(self._seconds, partial(self._model.invoke, messages))
             text = " ".join(answer.text.split())
             problem = problem_with(text)
             if not problem:
                 return text
             messages += [AIMessage(text), HumanMessage(f"This cannot be used: {problem}. Answer again.")]
         raise InputError(f"its answer cannot be used: {problem}")
-
-    def _invoke(self, messages: list):
-        # Not every provider has a time limit of its own; a thread that hangs on is left behind.
-        pool = concurrent.futures.ThreadPoolExecutor(1)
-        try:
-            return pool.submit(self._model.invoke, messages).result(self._seconds)
-        except concurrent.futures.TimeoutError:
-            raise TimeoutError(f"no answer within {self._seconds:g} seconds") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def problem_with(text: str) -> str:

@@ -1,0 +1,105 @@
+"""Language models in this process: weights of Hugging Face, or of a GGUF file, as a chat model of LangChain."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import ConfigDict, PrivateAttr
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from causal_sam.errors import InputError
+
+# Longest answer, and the time after which it is cut off, so that one nobody waits for ends.
+MOST_TOKENS = 400
+SECONDS = 60.0
+
+
+class LocalChatModel(BaseChatModel):
+    """A causal language model. It answers one request at a time, always alike, and calls no tools.
+
+    Args:
+        model: to answer with.
+        tokenizer: of that model, with or without a chat template.
+        seconds: after which an answer is cut off.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    seconds: float = SECONDS
+    _turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    @property
+    def _llm_type(self) -> str:
+        return "transformers"
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        tokens = self.tokenizer(self._prompt(messages), return_tensors="pt", add_special_tokens=False)
+        tokens = tokens.to(self.model.device)
+        with self._turn, torch.inference_mode():
+            answer = self.model.generate(
+                **tokens, max_new_tokens=MOST_TOKENS, do_sample=False, max_time=self.seconds, stop_strings=stop
+            )
+        text = self.tokenizer.decode(answer[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+
+    def _prompt(self, messages: Sequence[BaseMessage]) -> str:
+        if self.tokenizer.chat_template is None:
+            return (self.tokenizer.bos_token or "") + "".join(f"{message.text}\n\n" for message in messages)
+        # Not every template knows system messages, and most want users and assistants to take turns.
+        instruction = "".join(f"{message.text}\n\n" for message in messages if isinstance(message, SystemMessage))
+        turns = []
+        for message in messages:
+            if not isinstance(message, SystemMessage):
+                role = "assistant" if isinstance(message, AIMessage) else "user"
+                turns.append({"role": role, "content": message.text if turns else instruction + message.text})
+        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+
+def load_hugging_face(name: str) -> LocalChatModel:
+    """Load a language model of Hugging Face into this process.
+
+    Args:
+        name: of the model, or the folder where it is.
+
+    Raises:
+        InputError: there is no such model, or it cannot be loaded.
+    """
+    folder = Path(name).expanduser()
+    return _load(name, str(folder) if folder.is_dir() else name)
+
+
+def load_gguf(file: str) -> LocalChatModel:
+    """Load a language model of a GGUF file into this process.
+
+    Args:
+        file: its path.
+
+    Raises:
+        InputError: there is no such file, the package gguf is missing, or the model cannot be loaded.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise InputError(f"gguf:FILE must name an existing file, and {path} is none.")
+    return _load(file, str(path.parent), gguf_file=path.name)
+
+
+def _load(name: str, place: str, **where: str) -> LocalChatModel:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, **where)
+        model = AutoModelForCausalLM.from_pretrained(place, dtype="auto", **where)
+    except ImportError as error:
+        raise InputError(f"The language model {name} needs a package: {' '.join(str(error).split())}") from error
+    except Exception as error:  # transformers raises many kinds, for what is not there and for what is damaged
+        raise InputError(f"The language model {name} cannot be loaded: {' '.join(str(error).split())}") from error
+    return LocalChatModel(model=model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer=tokenizer)
