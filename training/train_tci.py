@@ -5,8 +5,10 @@
 Images are drawn on the fly (`causal_sam.phantom`). A structure of each gets a wrong mask
 (`causal_sam.intervention.simulation`) and a name that some structure of the body has; the intervention that would put
 it right gives the sentence and the region. The decoder sees the wrong mask, is modulated inside the region, and must
-answer with the true mask there. Encoder and decoder stay as they are: only the generator of the modulation learns. The
-run can be stopped at any time and started again with the same command; it goes on from its last checkpoint.
+answer with the true mask there. Half of the masks are wrong in two ways, too small here and too large there: only one
+is complained of, the region holds both, and the other must stay, so that only the sentence tells which it is. Encoder
+and decoder stay as they are: only the generator of the modulation learns. The run can be stopped at any time and
+started again with the same command; it goes on from its last checkpoint.
 
 In the output folder: `checkpoint.pt`, `log.jsonl`, TensorBoard events, and with each checkpoint `film.safetensors`.
 """
@@ -25,6 +27,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -46,6 +49,8 @@ from causal_sam.text import TextEncoder, load_lexicon, load_text_encoder
 VALIDATION_SEED = 30_000_000
 # Errors of acts that modulate the decoder; the others have exact operators.
 LEARNT = tuple(kind for kind in KINDS if kind not in ("island", "hole", "rough"))
+# Share of the masks that are wrong in two ways, and the reach of the region around these as a share of the radius.
+TWOFOLD, TWOFOLD_REACH = 0.5, (0.3, 0.9)
 # Planes of the slices: the two patient directions along rows and columns, as columns of an affine.
 PLANES = {
     "axial": ((0.0, -1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
@@ -60,7 +65,7 @@ class Lesson(NamedTuple):
     Attributes:
         image: 3xSxS float32 in [0, 1].
         wrong: SxS uint8.
-        truth: SxS uint8.
+        truth: SxS uint8, what is wanted.
         region: SxS float32.
         sentence: of the intervention.
         strength: of the modulation.
@@ -81,10 +86,11 @@ class Lessons(IterableDataset):
         size: side S of the images in pixels.
         seed: of all that is drawn.
         names: that structures are given.
+        twofold: share of the masks that are wrong in two ways.
     """
 
-    def __init__(self, size: int, seed: int, names: list[str]) -> None:
-        self.size, self.seed, self.names = size, seed, names
+    def __init__(self, size: int, seed: int, names: list[str], twofold: float) -> None:
+        self.size, self.seed, self.names, self.twofold = size, seed, names, twofold
 
     def __iter__(self) -> Iterator[Lesson]:
         cv2.setNumThreads(1)
@@ -93,12 +99,14 @@ class Lessons(IterableDataset):
         rng = np.random.default_rng(seed)
         for sample in samples(self.size, 2, seed):
             for mask in sample.masks:
-                lesson = _lesson(sample, mask, self.names, rng)
+                lesson = _lesson(sample, mask, self.names, rng, self.twofold)
                 if lesson is not None:
                     yield lesson
 
 
-def _lesson(sample: Sample, mask: NDArray[np.uint8], names: list[str], rng: np.random.Generator) -> Lesson | None:
+def _lesson(
+    sample: Sample, mask: NDArray[np.uint8], names: list[str], rng: np.random.Generator, twofold: float
+) -> Lesson | None:
     """Give a structure of a slice a wrong mask; None if it is too small for one."""
     columns = np.array(PLANES[str(rng.choice(list(PLANES)))]).T
     affine = np.eye(4)
@@ -112,19 +120,41 @@ def _lesson(sample: Sample, mask: NDArray[np.uint8], names: list[str], rng: np.r
     if error is None:
         return None
     intervention = error.intervention
-    # Neighbours have masks of their own in some sites, and none in others.
-    known = others if rng.random() < 0.5 else {}
-    region = region_gate(intervention, volume, error.mask, known).in_volume(volume.shape)
+    wrong, wanted, region = error.mask, truth, None
+    if rng.random() < twofold:
+        other = simulate_error(label, truth, volume, others, rng, str(rng.choice(LEARNT)))
+        if other is not None and _is_opposite(error.mask, other.mask, truth):
+            wrong, wanted = error.mask ^ other.mask ^ truth, other.mask
+            region = _around(wrong, volume, rng.uniform(*TWOFOLD_REACH))
+    if region is None:
+        # Neighbours have masks of their own in some sites, and none in others.
+        known = others if rng.random() < 0.5 else {}
+        region = region_gate(intervention, volume, wrong, known).in_volume(volume.shape)
     if not region.any():
         return None
     return Lesson(
         sample.image,
-        error.mask[..., 0].astype(np.uint8),
-        mask,
+        wrong[..., 0].astype(np.uint8),
+        wanted[..., 0].astype(np.uint8),
         region[..., 0],
         intervention.sentence,
         STRENGTH[intervention.strength],
     )
+
+
+def _is_opposite(one: NDArray[np.bool_], other: NDArray[np.bool_], truth: NDArray[np.bool_]) -> bool:
+    """Whether one wrong mask is too small and the other too large."""
+    both_large = (one & ~truth).any() and (other & ~truth).any()
+    both_small = (truth & ~one).any() and (truth & ~other).any()
+    return not (both_large or both_small)
+
+
+def _around(mask: NDArray[np.bool_], volume: Volume, share: float) -> NDArray[np.float32]:
+    """1 within a share of the mask's radius of its border, on both sides."""
+    pixel = math.sqrt(volume.spacing[0] * volume.spacing[1])
+    reach = max(2 * pixel, share * math.sqrt(mask.sum() / math.pi) * pixel)
+    inside, outside = (ndimage.distance_transform_edt(part, volume.spacing) for part in (mask, ~mask))
+    return (inside + outside <= reach).astype(np.float32)
 
 
 def propose(model: CausalSam, film: torch.nn.Module, batch: Lesson, vectors: Tensor) -> Tensor:
@@ -199,9 +229,9 @@ def train(arguments: argparse.Namespace) -> None:
         step, seconds, restarts = state["step"], state["seconds"], state["restarts"] + 1
     network = DistributedDataParallel(film) if processes > 1 else film
     names = sorted(load_lexicon().structures)
-    held_out = Lessons(model.image_size, VALIDATION_SEED, names)
+    held_out = Lessons(model.image_size, VALIDATION_SEED, names, twofold=0)
     lessons = [lesson for lesson, _ in zip(held_out, range(arguments.validation), strict=False)] if rank == 0 else []
-    stream = Lessons(model.image_size, 1 + restarts * processes + rank, names)
+    stream = Lessons(model.image_size, 1 + restarts * processes + rank, names, TWOFOLD)
     # Not forked: this process has threads by now, whose locks a forked one would wait for without end.
     workers = {"num_workers": 1, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
     loader = iter(DataLoader(stream, batch_size=arguments.batch, **workers))

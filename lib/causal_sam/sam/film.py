@@ -29,6 +29,12 @@ HIDDEN = 128
 # input, of SAM's at strides 8 and 4.
 COMPACT_LEVELS = ("refine8", "refine4", "polish2")
 SAM_LEVELS = ("output_upscaling.1", "output_upscaling.4")
+# Marks a decoder that has been made so.
+_MODULABLE = "causal_sam_is_modulable"
+
+
+class OtherDecoderError(CheckpointError):
+    """The weights belong to another mask decoder."""
 
 
 class Modulation(NamedTuple):
@@ -96,12 +102,15 @@ def film_channels(model: CausalSam) -> tuple[int, ...]:
 
 
 def make_modulable(model: CausalSam) -> None:
-    """Let the mask decoder of a model be modulated, in place, once; without a modulation it decodes as it did.
+    """Let the mask decoder of a model be modulated, in place; without a modulation it decodes as it did.
 
     Args:
         model: any of the registry.
     """
     decoder: MaskDecoder = model.sam.mask_decoder
+    if getattr(decoder, _MODULABLE, False):
+        return
+    setattr(decoder, _MODULABLE, True)
     levels = COMPACT_LEVELS if isinstance(decoder, CompactMaskDecoder) else SAM_LEVELS
     for number, level in enumerate(levels):
 
@@ -144,8 +153,8 @@ def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
     """Read a trained `Film` for a model, in evaluation mode on its device.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged or something else, or it belongs to another decoder or
-            text encoder.
+        CheckpointError: there is no such file, it is damaged or something else, or it belongs to another text encoder.
+        OtherDecoderError: it belongs to another mask decoder.
     """
     try:
         weights, told = read_weights(path)
@@ -156,7 +165,7 @@ def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path.name} is not for corrections by notes, or is damaged: train it again.") from error
     if told["decoder_hash"] != weights_hash(model.sam.mask_decoder.state_dict()):
-        raise CheckpointError(f"{path.name} was trained with another mask decoder than that of {model.name}.")
+        raise OtherDecoderError(f"{path.name} was trained with another mask decoder than that of {model.name}.")
     if told["text_fingerprint"] != text_fingerprint:
         raise CheckpointError(f"{path.name} was trained with another text encoder: load that one.")
     return film.to(model.device).eval()

@@ -16,7 +16,9 @@ from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.checkpoints import CheckpointFile, fetch_checkpoint, fit_state_dict, load_state_dict
 from causal_sam.sam.compact import build_compact, set_image_size
 
-COMPACT_WEIGHTS = Path(__file__).parent / "weights" / "compact.safetensors"
+WEIGHTS = Path(__file__).parent / "weights"
+COMPACT_WEIGHTS = WEIGHTS / "compact.safetensors"
+COMPACT_FILM = WEIGHTS / "compact_film.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class ModelSpec:
         build: makes the network with random weights.
         checkpoint: its weights as a `CheckpointFile` to download, or as a file of this package.
         description: one sentence for people, with the licence of the weights.
+        film: weights of its modulation by text, as a file of this package; None if it has none.
     """
 
     name: str
     build: Callable[[], Sam]
     checkpoint: CheckpointFile | Path
     description: str
+    film: Path | None = None
 
 
 def _meta(filename: str, size: int, sha256: str) -> CheckpointFile:
@@ -50,6 +54,7 @@ MODELS: dict[str, ModelSpec] = {
             build_compact,
             COMPACT_WEIGHTS,
             "Small SAM trained on generated CT-like and MR-like images; comes with this package (Apache-2.0).",
+            COMPACT_FILM,
         ),
         ModelSpec(
             "vit_b",

@@ -21,7 +21,7 @@ NAMES = sorted(load_lexicon().structures)
 
 
 def test_lessons_are_wrong_where_they_may_be_put_right(script):
-    drawn = list(islice(script.Lessons(96, 1, NAMES), 30))
+    drawn = list(islice(script.Lessons(96, 1, NAMES, twofold=0), 30))
     covered = []
     for lesson in drawn:
         wrong = lesson.wrong != lesson.truth
@@ -55,7 +55,7 @@ def test_loss_falls_on_one_batch(script):
     script.make_modulable(model)
     encoder = load_text_encoder()
     film = script.Film(encoder.dimension, script.film_channels(model))
-    batch = default_collate(list(islice(script.Lessons(64, 1, NAMES), 4)))
+    batch = default_collate(list(islice(script.Lessons(64, 1, NAMES, twofold=0.5), 4)))
     vectors = encoder.encode(batch.sentence)
     optimizer = torch.optim.AdamW(film.parameters(), lr=3e-3)
     losses = []

@@ -70,8 +70,11 @@ class Guidance(nn.Module):
             far = _far(smooth, clicked, chosen)
             maps += [torch.exp(-((far / width) ** 2)) for width in BRIGHTNESS_WIDTHS]
             maps.append(self._grown(torch.exp(-_far(described, _at(described, positions), chosen))))
-            alike = (1 - _far(halved, clicked, chosen) / PATH_WIDTH).clamp(min=0)
-            paths.append(self._grown(_connected(alike, F.max_pool2d(spots, 2))))
+            if clicked.shape[-1]:
+                alike = (1 - _far(halved, clicked, chosen) / PATH_WIDTH).clamp(min=0)
+                paths.append(self._grown(_connected(alike, F.max_pool2d(spots, 2))))
+            else:  # nothing hangs together with no click, and to find that out takes a while
+                paths.append(torch.zeros_like(spots))
         # The mask's own look stands for the clicks that made it, and where there were none.
         weight = probability.flatten(2)
         total = weight.sum(-1, keepdim=True)
