@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from monailabel.app import app as server
 from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from causal_sam import __version__
 from causal_sam.errors import CausalSamError, NotFoundError
+from causal_sam.intervention.journal import Journal
+from causal_sam.sam.checkpoints import checkpoint_dir
+from causal_sam.style import describe
+from infers.note import NoteInferTask
 from infers.organs import OrgansInferTask
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
 from infers.scribbles import ScribblesInferTask
@@ -36,6 +42,7 @@ from serving.working_masks import WorkingMasks
 logger = logging.getLogger(__name__)
 
 MIB = 2**20
+JOURNAL_FOLDER = "causal_sam_journal"
 
 
 class CausalSamApp(MONAILabelApp):
@@ -56,6 +63,7 @@ class CausalSamApp(MONAILabelApp):
             self._predictors = PredictorPool(self._conf)
             self._volumes = VolumeCache(self._conf.volume_mb * MIB)
             self._styles = StyleBook(self._conf.style_describer())
+            self._interpreter = self._conf.interpreter()
             super().__init__(
                 app_dir=app_dir,
                 studies=studies,
@@ -97,7 +105,16 @@ class CausalSamApp(MONAILabelApp):
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),
             "causal_sam_scribbles": ScribblesInferTask(resources),
             "causal_sam_organs": OrgansInferTask(resources),
+            "causal_sam_note": NoteInferTask(
+                resources, self._interpreter, Journal(self._journal_folder()), lambda volume: describe(volume).sentence
+            ),
         }
+
+    def _journal_folder(self) -> Path:
+        """Beside what was segmented, in a folder of its own; other stores keep nothing on this machine."""
+        store = self._datastore
+        beside = Path(store._datastore_path) if isinstance(store, LocalDatastore) else checkpoint_dir().parent
+        return beside / JOURNAL_FOLDER
 
     def init_batch_infer(self) -> CausalSamBatchInferTask:
         """Register what runs a task on many images."""

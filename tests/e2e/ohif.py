@@ -26,6 +26,8 @@ LOAD_MS = 120_000  # software rendering on a machine that is busy with other wor
 ANSWER_MS = 120_000
 NOTICE_MS = 15_000  # the viewer shows a notice for up to 6 s
 
+_SLICE_NUMBER = re.compile(r"\((\d+)/(\d+)\)")  # as in "I: 21 (21/48)"
+
 # The axial viewport and the volume that it shows, for the expressions below.
 _AXIAL = """
   const view = window.services?.cornerstoneViewportService?.getCornerstoneViewport('mpr-axial');
@@ -137,20 +139,54 @@ class PointPrompts:
 
     def run(self) -> Inference:
         """Press "Run" and return once the viewer has dealt with the reply: mask on display, or failure reported."""
-        success = self._page.get_by_text("Running Inference for Point Prompts - Successful")
-        failure = self._page.get_by_text("Failed to Run Inference for Point Prompts")
-        expect(success.or_(failure)).to_have_count(0, timeout=NOTICE_MS)  # what an earlier run left has faded
-        with self._page.expect_response(lambda reply: "/infer/" in reply.url, timeout=ANSWER_MS) as reply:
-            self._run_button.click()
-        response = reply.value
-        (success if response.ok else failure).wait_for()
-        params = re.search(r'name="params"\r\n\r\n(.*)\r\n', response.request.post_data or "")
-        assert params, f"no params in the request {response.request.post_data!r}"
-        return Inference(json.loads(params.group(1)), response)
+        success, failure = (
+            "Running Inference for Point Prompts - Successful",
+            "Failed to Run Inference for Point Prompts",
+        )
+        return _run(self._page, self._run_button, success, failure)
 
     @property
     def _run_button(self) -> Locator:
         return self._tab.get_by_role("button", name="Run", exact=True)
+
+
+class AutoSegmentation:
+    """The "Auto-Segmentation" tab of the MONAI Label panel."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._tab: Locator = page.locator(
+            ".monaiLabelPanel .tab", has=page.get_by_text("Auto-Segmentation", exact=True)
+        )
+
+    def open(self) -> None:
+        """Unfold the tab; the mouse places no points any more."""
+        self._tab.locator(".tab-label").click()
+        self._run_button.wait_for()
+
+    def choose_model(self, name: str) -> None:
+        """Select the model `name`."""
+        self._tab.locator("select.selectBox").select_option(name)
+
+    def run(self) -> Inference:
+        """Press "Run" and return once the viewer has dealt with the reply: masks on display, or failure reported."""
+        return _run(self._page, self._run_button, "Running Segmentation - Successful", "Failed to Run Segmentation")
+
+    @property
+    def _run_button(self) -> Locator:
+        return self._tab.get_by_role("button", name="Run", exact=True)
+
+
+def _run(page: Page, button: Locator, succeeded: str, failed: str) -> Inference:
+    success, failure = page.get_by_text(succeeded), page.get_by_text(failed)
+    expect(success.or_(failure)).to_have_count(0, timeout=NOTICE_MS)  # what an earlier run left has faded
+    with page.expect_response(lambda reply: "/infer/" in reply.url, timeout=ANSWER_MS) as reply:
+        button.click()
+    response = reply.value
+    (success if response.ok else failure).wait_for()
+    params = re.search(r'name="params"\r\n\r\n(.*)\r\n', response.request.post_data or "")
+    assert params, f"no params in the request {response.request.post_data!r}"
+    return Inference(json.loads(params.group(1)), response)
 
 
 class Viewer:
@@ -159,6 +195,7 @@ class Viewer:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.points = PointPrompts(page)
+        self.automatic = AutoSegmentation(page)
 
     def open(self, server: str, study_uid: str) -> None:
         """Open a study from the MONAI Label server at the URL `server`; return when its axial plane fills the view.
@@ -181,6 +218,22 @@ class Viewer:
         self.page.locator(".monaiLabelPanel .settingsTable button").click()
         self.page.get_by_text("Point Prompts", exact=True).wait_for()
         self.page.wait_for_function(_SEGMENTATION_EXISTS)
+
+    def set_options(self, model: str, **values: str | bool) -> None:
+        """Set options of `model` in the dialog of the panel, as text or ticks, and confirm."""
+        self.page.locator(".monaiLabelPanel").get_by_text("Options / Configurations").click()
+        self.page.locator("select[name=selectName]").select_option(model)
+        for name, value in values.items():
+            field = self.page.locator(f"#infer{model}{name}")
+            field.set_checked(value) if isinstance(value, bool) else field.fill(value)
+        self.page.get_by_role("button", name="Confirm", exact=True).click()
+        expect(self.page.locator(".optionsForm")).to_have_count(0)
+
+    def slice_number(self) -> tuple[int, int]:
+        """Number of the slice on display as the viewport shows it to people, and how many there are."""
+        shown = self.page.get_by_text(_SLICE_NUMBER).first.inner_text()
+        number, count = _SLICE_NUMBER.search(shown).groups()
+        return int(number), int(count)
 
     def shown_slice(self) -> int:
         """Index k of the slice that the axial viewport shows."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_chat import ToolModel, plan
 from typer.testing import CliRunner
 
 from causal_sam.cli import app
@@ -84,3 +85,36 @@ def test_the_benchmark_prints_shares_and_misses(tmp_path: Path):
     assert "missed: too small [liver]" in rest
     report = json.loads(run("benchmark", "notes", str(path), "--json")[1])
     assert (report["exact"], report["notes"], len(report["misses"])) == (1, 2, 1)
+    assert (report["not_read"], report["notices"]) == (0, [])
+
+
+def test_a_chat_model_reads_the_note(monkeypatch: pytest.MonkeyPatch):
+    model = ToolModel(answers=[plan({"label": "liver", "action": "smooth"}), RuntimeError("no route")])
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda name: model)
+    arguments = ("interpret", "Smith: too big", "--labels", "liver", "--llm", "someone:model")
+    code, said = run(*arguments)
+    assert code == 2
+    assert "notes leave it only with consent: give --llm-consent" in " ".join(said.split())
+    result = CliRunner().invoke(app, [*arguments, "--llm-consent"])
+    assert (result.stdout, result.stderr) == ("smooth the boundary of the liver\n", "")
+    assert "Smith" not in model.everything
+    result = CliRunner().invoke(app, [*arguments, "--llm-consent", "--json"])
+    assert json.loads(result.stdout)["interventions"][0]["action"] == "shrink"
+    notice = "causal-sam: someone:model could not be used (no route), so the embedded interpreter read it."
+    assert result.stderr == f"{notice}\n"
+
+
+def test_the_benchmark_says_which_notes_a_chat_model_did_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "notes.jsonl"
+    note = {"note": "too big", "labels": ["liver"], "expect": [{"label": "liver", "action": "shrink"}]}
+    path.write_text(f"{json.dumps(note)}\n" * 3)
+    answers = [RuntimeError("no route"), plan({"label": "liver", "action": "smooth"}), RuntimeError("no route")]
+    model = ToolModel(answers=answers)
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda name: model)
+    code, said = run("benchmark", "notes", str(path), "--llm", "someone:model", "--llm-consent")
+    assert code == 0
+    lines = said.splitlines()
+    assert lines[0] == "exact: 2 of 3 notes, 66.7%"
+    place = lines.index("not read by someone:model, but by the embedded interpreter: 2")
+    assert lines[place + 1].startswith("  someone:model could not be used (no route)")
+    assert sum("no route" in line for line in lines) == 1

@@ -16,7 +16,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import FILE_ORDER, PLANES, Volume, write_mask
+from causal_sam.imaging import FILE_ORDER, PLANES, PackedMask, Volume, write_mask
 from causal_sam.prompting import NamedLabels, Predictor
 from serving.clicks import EXTENTS, Clicks, Lasso, Options
 from serving.clients import Connection
@@ -27,7 +27,7 @@ from serving.models import PredictorPool
 from serving.refinement import Refinement, Refiner
 from serving.saved_labels import SavedLabel, SavedLabels
 from serving.turns import taking_turns
-from serving.working_masks import UNNAMED, LabelState, PackedMask, WorkingMask, WorkingMasks
+from serving.working_masks import UNNAMED, LabelState, WorkingMask, WorkingMasks
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +236,7 @@ class Work:
         current: name of the current label in the working mask; None in a label map without one.
         prompts: of each label to refine, by its name in the working mask.
         states: of all labels.
+        notes: carried out and not undone.
     """
 
     def __init__(
@@ -248,6 +249,7 @@ class Work:
             self.current = working.unnamed_label(clicks.prompts[None].foreground)
         self.prompts = {self.current if name is None else name: prompts for name, prompts in clicks.prompts.items()}
         self.states = dict(working.labels)
+        self.notes = list(working.notes)
         self._working = working
         self._options = options
         self._saved = saved
@@ -265,7 +267,9 @@ class Work:
         if is_new or forgotten:
             for name, mask in labels.masks(self._saved, self.volume).items():
                 if is_new or name == forgotten:
-                    self.states[name] = self.state(name).edited(mask)
+                    before, self.states[name] = self.state(name), self.state(name).edited(mask)
+                    if not before.mask.same_as(self.states[name].mask):
+                        self.notes = []  # to undo them would undo what was drawn since, too
 
     def reset(self) -> None:
         """Start the prompted labels again from nothing, if the client asks for it."""
@@ -288,6 +292,7 @@ class Work:
         self.states.update({name: refinement.state for name, refinement in refinements.items()})
         self._working.labels.clear()
         self._working.labels.update(self.states)
+        self._working.notes = self.notes
         self._working.current = self.current
         if self._saved is not None:
             self._working.saved_version = self._saved.version

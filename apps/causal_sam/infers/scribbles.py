@@ -10,14 +10,14 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from causal_sam.imaging import PLANES
+from causal_sam.imaging import PLANES, PackedMask
 from causal_sam.prompting.prompts import Prompts
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, answer
 from serving.clicks import EXTENTS, Clicks, Options, on_one_slice, slices_of
 from serving.images import volume_key
 from serving.refinement import Refiner
 from serving.scribbles import Scribbles
-from serving.working_masks import LabelState, PackedMask
+from serving.working_masks import LabelState
 
 
 class ScribblesInferTask(InferTask):

@@ -77,14 +77,14 @@ class Options:
         if extension not in MASK_EXTENSIONS:
             raise InputError(f"result_extension must be one of {', '.join(MASK_EXTENSIONS)}, not {extension!r}.")
         return cls(
-            reset=_flag(request, "reset"),
-            reset_state=_flag(request, "reset_state"),
+            reset=flag(request, "reset"),
+            reset_state=flag(request, "reset_state"),
             plane=plane,
             follow=extent == VOLUME and only_slice is None,
             frame=requested_frame(request),
             only_slice=only_slice,
             extension=extension,
-            compress=_flag(request, "result_compress", default=True),
+            compress=flag(request, "result_compress", default=True),
             dtype=dtype,
         )
 
@@ -304,7 +304,12 @@ def requested_frame(request: Mapping[str, Any]) -> int:
     return int(number)
 
 
-def _flag(request: Mapping[str, Any], key: str, default: bool = False) -> bool:
+def flag(request: Mapping[str, Any], key: str, default: bool = False) -> bool:
+    """Read a flag, in any of the forms that clients send.
+
+    Raises:
+        InputError: it is neither true nor false.
+    """
     value = request.get(key, default)
     if value is None or value == "":
         return default

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -22,9 +22,14 @@ from causal_sam.style import StyleDescription, describe
 from serving.clicks import EXTENTS, VOLUME
 from serving.labels import LabelSet
 
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+    from causal_sam.intervention import NoteRequest, Reading
+
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
-_PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts"})
+_PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts", "film"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class AppConf:
         model: name in the model registry.
         checkpoint: weights to load instead of the model's own; None for these.
         label_prompts: file of the labels that the model was taught; it may come later. None for none.
+        film: weights that let notes modulate the mask decoder; None for those that come with the model.
         plane: the plane that is segmented when a request does not say.
         extent: "volume" if a structure is followed from the prompted slices through the volume when a request does not
             say, "slice" if not.
@@ -48,12 +54,16 @@ class AppConf:
         parallel: how many requests may compute with the model at a time.
         vlm: vision-language model that describes the style of images, as LangChain names it; None to measure it only.
         vlm_consent: "remote" if slices may be sent to a remote one, else "none".
+        llm: chat model that reads notes, as LangChain names it; None or "embedded" for the interpreter that needs none.
+        llm_consent: "remote" if notes, without what may say something of a person, may be sent to a remote one, else
+            "none".
     """
 
     labels: LabelSet | None = None
     model: str = "compact"
     checkpoint: Path | None = None
     label_prompts: Path | None = None
+    film: Path | None = None
     plane: str = "auto"
     extent: str = VOLUME
     device: str | None = None
@@ -65,6 +75,8 @@ class AppConf:
     parallel: int = min(4, max(2, (os.cpu_count() or 2) // 2))
     vlm: str | None = None
     vlm_consent: str = "none"
+    llm: str | None = None
+    llm_consent: str = "none"
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> AppConf:
@@ -97,6 +109,16 @@ class AppConf:
         model = load_vision_model(self.vlm, consent=self.vlm_consent == "remote")
         return VisionDescriber(model, self.vlm, checkpoint_dir().parent / "styles").describe
 
+    def interpreter(self) -> Runnable[NoteRequest, Reading]:
+        """Make what reads notes.
+
+        Raises:
+            InputError: the chat model cannot be used.
+        """
+        from causal_sam.intervention import load_interpreter
+
+        return load_interpreter(self.llm, consent=self.llm_consent == "remote")
+
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
@@ -127,16 +149,16 @@ def _check(key: str, value: Any) -> Any:
         return _one_of(key, value, tuple(MODELS))
     if key == "plane":
         return _one_of(key, value, tuple(PLANES))
-    if key == "vlm":
+    if key in ("vlm", "llm"):
         return str(value)
-    if key == "vlm_consent":
+    if key in ("vlm_consent", "llm_consent"):
         return _one_of(key, value, ("none", "remote"))
     if key == "extent":
         return _one_of(key, value, EXTENTS)
     if key in _PATHS:
         path = Path(str(value)).expanduser()
-        if key == "checkpoint" and not path.is_file():
-            raise InputError(f"checkpoint must be an existing file, and {path} is none.")
+        if key in ("checkpoint", "film") and not path.is_file():
+            raise InputError(f"{key} must be an existing file, and {path} is none.")
         return path
     if key == "device":
         return _device(str(value))

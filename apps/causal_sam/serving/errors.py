@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import requests
 from fastapi import FastAPI, Request
@@ -26,10 +28,27 @@ class ClientGoneError(InputError):
     status = 499
 
 
-def _answer(request: Request, status: int, sentence: str) -> JSONResponse:
+class NoteRefusedError(InputError):
+    """A note was not carried out; its sentence is the question back, or says why.
+
+    Args:
+        sentence: for the clinician.
+        details: the same in a structure, for programs.
+    """
+
+    def __init__(self, sentence: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(sentence)
+        self.details = dict(details or {})
+
+
+def _answer(request: Request, status: int, sentence: str, details: Mapping[str, Any] = {}) -> JSONResponse:
     # The path names the model or image, never the parameters: they may hold what a clinician wrote.
     logger.warning("%s %s answered %d: %s", request.method, request.url.path, status, sentence)
-    return JSONResponse({"detail": sentence}, status_code=status)
+    return JSONResponse({"detail": sentence, **details}, status_code=status)
+
+
+async def _note_refused(request: Request, error: NoteRefusedError) -> JSONResponse:
+    return _answer(request, error.status, str(error), error.details)
 
 
 async def _input_error(request: Request, error: InputError) -> JSONResponse:
@@ -67,6 +86,7 @@ async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer errors of the app's endpoints with ``{"detail": sentence}``."""
+    app.add_exception_handler(NoteRefusedError, _note_refused)
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(CausalSamError, _own_error)
     app.add_exception_handler(MONAILabelException, _monailabel_error)

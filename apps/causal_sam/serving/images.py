@@ -84,7 +84,13 @@ class ImageFinder:
         try:
             # A series that is still being downloaded looks complete to the store.
             with self._fetching.hold(series):
-                return Path(self._datastore.get_image_uri(series))
+                made = Path(self._datastore.get_image_uri(series))
+                # The first time it tells where it made the image, not where it keeps it, and leaves that lying. By
+                # another path it would be another image the next time, without the masks.
+                kept = Path(self._datastore.get_image_uri(series))
+            if kept != made:
+                made.unlink(missing_ok=True)
+            return kept
         except IndexError as error:
             raise NotFoundError(f"The DICOMweb server has no series {series}.") from error
         except RuntimeError as error:  # of the conversion to NIfTI

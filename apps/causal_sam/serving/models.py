@@ -8,6 +8,7 @@ import threading
 from cachetools import LRUCache
 
 from causal_sam.imaging import Volume
+from causal_sam.intervention.correction import Corrector, load_corrector
 from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
 from causal_sam.sam.registry import load_model
 from serving.conf import AppConf
@@ -38,6 +39,7 @@ class PredictorPool:
         self.computing = threading.BoundedSemaphore(conf.parallel)
         self._taught: tuple[tuple[int, int], NamedLabels] | None = None
         self._teaching = threading.Lock()
+        self._corrector: Corrector | None = None
 
     def base(self) -> Predictor:
         """Load the model if this has not been done, and return a predictor without a volume.
@@ -53,6 +55,18 @@ class PredictorPool:
                 self._base = Predictor(model, cache, ahead=conf.encode_ahead)
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
+
+    def corrector(self) -> Corrector:
+        """What corrects masks by notes, with the same model.
+
+        Raises:
+            CheckpointError: the weights of the modulation are missing, damaged or another model's.
+        """
+        predictor = self.base()
+        with self._lock:
+            if self._corrector is None:
+                self._corrector = load_corrector(predictor.encoder, self._conf.film)
+            return self._corrector
 
     def taught(self) -> NamedLabels | None:
         """The labels that the model was taught, as they are in the file now; None if nothing was taught yet.

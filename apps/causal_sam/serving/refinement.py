@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from causal_sam.imaging import PackedMask
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.prompts import Prompts
 from serving.clicks import on_one_slice, slices_of
 from serving.turns import taking_turns
-from serving.working_masks import LabelState, PackedMask, SliceRecord
+from serving.working_masks import LabelState, SliceRecord
 
 
 @dataclass(frozen=True)

@@ -15,48 +15,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.imaging import FILE_ORDER
+from causal_sam.imaging import PackedMask
 from causal_sam.prompting.prompts import Box, Prompts, Voxel
 from serving.keyed_locks import KeyedLocks
 
 UNNAMED = "\0unnamed"  # no client can name a label so
 MAX_UNNAMED = 16
-
-
-@dataclass(frozen=True)
-class PackedMask:
-    """A mask as the bits of its bounding box: a few kilobytes where the array has megabytes.
-
-    Attributes:
-        shape: of the volume.
-        corner: first voxel of the bounding box.
-        extent: size of the bounding box; (0, 0, 0) for an empty mask.
-        bits: the voxels in the bounding box, eight a byte.
-    """
-
-    shape: tuple[int, int, int]
-    corner: tuple[int, int, int] = (0, 0, 0)
-    extent: tuple[int, int, int] = (0, 0, 0)
-    bits: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
-
-    @classmethod
-    def pack(cls, mask: NDArray[np.bool_]) -> PackedMask:
-        """Pack a 3D mask."""
-        if not mask.any():
-            return cls(mask.shape)
-        spans = []
-        for axis in range(3):
-            hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-            spans.append((int(hit[0]), int(hit[-1]) + 1))
-        crop = mask[tuple(slice(first, end) for first, end in spans)]
-        return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
-
-    def unpack(self) -> NDArray[np.bool_]:
-        """Return a new array of the whole volume."""
-        mask = np.zeros(self.shape, dtype=bool, order=FILE_ORDER)
-        crop = np.unpackbits(self.bits, count=int(np.prod(self.extent))).reshape(self.extent).astype(bool)
-        mask[tuple(slice(c, c + e) for c, e in zip(self.corner, self.extent, strict=True))] = crop
-        return mask
 
 
 @dataclass(frozen=True)
@@ -140,6 +104,23 @@ class LabelState:
         return LabelState(PackedMask.pack(mask), self.axis, slices, followed)
 
 
+@dataclass(frozen=True)
+class AppliedNote:
+    """A note that was carried out.
+
+    Attributes:
+        note: as the clinician wrote it, without spaces around it.
+        message: what it did.
+        before: the labels that it changed, as they were; None for one that was not there.
+        after: the same as they were left.
+    """
+
+    note: str
+    message: str
+    before: dict[str, LabelState | None]
+    after: dict[str, LabelState]
+
+
 class WorkingMask:
     """All labels that one client has segmented in one image.
 
@@ -147,18 +128,21 @@ class WorkingMask:
         labels: name -> state. Masks that were asked for without a name are here too, numbered (`unnamed_label`).
         current: name of the label of the last request; None before.
         saved_version: of the saved label that was taken over last; None if none was.
+        notes: those carried out and not undone, the last one last.
     """
 
     def __init__(self) -> None:
         self.labels: OrderedDict[str, LabelState] = OrderedDict()
         self.current: str | None = None
         self.saved_version: Hashable = None
+        self.notes: list[AppliedNote] = []
         self._unnamed = 0
 
     @property
     def nbytes(self) -> int:
-        """Approximate memory of all labels."""
-        return sum(state.nbytes for state in self.labels.values())
+        """Approximate memory of all labels, and of what undoing the notes takes."""
+        undone = [state for note in self.notes for state in note.before.values() if state is not None]
+        return sum(state.nbytes for state in (*self.labels.values(), *undone))
 
     def unnamed_label(self, foreground: Iterable[Voxel]) -> str:
         """Find the mask that clicks without a label name belong to.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.intervention import Intervention, NoteRequest, Plan, parse_plan
+from causal_sam.intervention import Intervention, NoteRequest, Plan, Reading, parse_plan
 
 QUESTION = "question"
 FIELDS = ("label", "action", "direction", "near", "slices", "extent_mm", "strength")
@@ -56,12 +56,14 @@ class NoteScores:
         fields: field -> share of expected and found interventions in which it is right, each intervention paired with
             the one most like it; "question" -> share of notes with a question exactly where one is expected.
         misses: the notes that are not exact.
+        notices: one for each note that another interpreter read than the one that was asked for.
     """
 
     count: int
     exact: int
     fields: dict[str, float]
     misses: tuple[Miss, ...]
+    notices: tuple[str, ...] = ()
 
     @property
     def exact_share(self) -> float:
@@ -75,6 +77,8 @@ class NoteScores:
             "exact": self.exact,
             "exact_share": round(self.exact_share, 4),
             "fields": {name: round(share, 4) for name, share in self.fields.items()},
+            "not_read": len(self.notices),
+            "notices": sorted(set(self.notices)),
             "misses": [miss.to_dict() for miss in self.misses],
         }
 
@@ -111,14 +115,15 @@ def read_notes(path: Path) -> list[NoteCase]:
     return cases
 
 
-def score(interpret: Callable[[NoteRequest], Plan], cases: Sequence[NoteCase]) -> NoteScores:
+def score(interpret: Callable[[NoteRequest], Reading], cases: Sequence[NoteCase]) -> NoteScores:
     """Let an interpreter read notes, and compare.
 
     Args:
-        interpret: note -> plan, such as the `invoke` of an interpreter.
+        interpret: the `invoke` of an interpreter.
         cases: at least one.
     """
-    plans = [interpret(case.request) for case in cases]
+    readings = [interpret(case.request) for case in cases]
+    plans = [reading.plan for reading in readings]
     misses = [Miss(case, plan) for case, plan in zip(cases, plans, strict=True) if not _is_exact(case, plan)]
     right = dict.fromkeys(FIELDS, 0)
     total = 0
@@ -131,7 +136,13 @@ def score(interpret: Callable[[NoteRequest], Plan], cases: Sequence[NoteCase]) -
                 right[name] += getattr(one, name) == getattr(other, name)
     asked = sum((case.expected is None) == (plan.question is not None) for case, plan in zip(cases, plans, strict=True))
     fields = {name: count / total if total else 1.0 for name, count in right.items()}
-    return NoteScores(len(cases), len(cases) - len(misses), {**fields, QUESTION: asked / len(cases)}, tuple(misses))
+    return NoteScores(
+        len(cases),
+        len(cases) - len(misses),
+        {**fields, QUESTION: asked / len(cases)},
+        tuple(misses),
+        tuple(reading.notice for reading in readings if reading.notice is not None),
+    )
 
 
 def _case(content: dict[str, Any]) -> NoteCase:

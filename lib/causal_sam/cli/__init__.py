@@ -1,4 +1,4 @@
-"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… style`, `… interpret`, `… benchmark`, `… doctor`.
+"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… style`, `… interpret`, `… correct` and so on.
 
 Each command is one module. Whatever is slow to import (torch, image readers) is imported when a command runs, so
 that help comes at once.
@@ -13,12 +13,14 @@ from typer.core import TyperGroup
 
 from causal_sam import __version__
 from causal_sam.cli.benchmark import app as benchmark
+from causal_sam.cli.correct import correct
 from causal_sam.cli.doctor import doctor
 from causal_sam.cli.interpret import interpret
 from causal_sam.cli.organs import organs
 from causal_sam.cli.segment import segment
 from causal_sam.cli.serve import ServeCommand, serve
 from causal_sam.cli.style import style
+from causal_sam.cli.versions import app as versions
 from causal_sam.errors import CausalSamError
 
 BAD_INPUT = 2
@@ -48,6 +50,8 @@ app.command()(segment)
 app.command()(organs)
 app.command()(style)
 app.command()(interpret)
+app.command()(correct)
+app.add_typer(versions)
 app.add_typer(benchmark)
 app.command()(doctor)
 

@@ -20,17 +20,30 @@ def interpret(
         list[str] | None,
         typer.Option(metavar="LABEL=SIDE", help="Side of the body of a label, left or right; may be repeated."),
     ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads it.", show_default=False),
+    ] = None,
+    llm_consent: Annotated[
+        bool, typer.Option("--llm-consent", help="The note may be sent to a remote chat model.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Read a note about masks: what is to be done to which label, where and how much, or a question back.
 
     No language model and no network is needed. Nothing is changed.
+
+    A chat model, named as LangChain names it (ollama:llama3.1), may read it instead. A remote one sees the names of the
+    labels, and the note without names, dates and numbers of persons.
     """
     from causal_sam.intervention import NoteRequest, load_interpreter
 
     present = tuple(filter(None, (name.strip() for name in labels.split(","))))
     request = NoteRequest(note, present, current, dict(map(_side, side or ())))
-    plan = load_interpreter().invoke(request)
+    reading = load_interpreter(llm, llm_consent).invoke(request)
+    if reading.notice is not None:
+        typer.secho(f"causal-sam: {reading.notice}", err=True, fg="yellow")
+    plan = reading.plan
     if as_json:
         typer.echo(json.dumps(plan.model_dump(mode="json"), ensure_ascii=False))
     elif plan.question is not None:

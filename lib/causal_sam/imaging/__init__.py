@@ -3,6 +3,7 @@
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, direction_vector
 from causal_sam.imaging.frames import PLANES, SliceFrame, slice_axis
 from causal_sam.imaging.intensity import IntensityWindow, intensity_window
+from causal_sam.imaging.packed_mask import PackedMask
 from causal_sam.imaging.reading import read_volume
 from causal_sam.imaging.volume import Volume
 from causal_sam.imaging.writing import FILE_ORDER, MASK_EXTENSIONS, write_mask
@@ -13,6 +14,7 @@ __all__ = [
     "MASK_EXTENSIONS",
     "PLANES",
     "IntensityWindow",
+    "PackedMask",
     "SliceFrame",
     "Volume",
     "axis_towards",

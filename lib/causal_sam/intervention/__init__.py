@@ -1,7 +1,8 @@
-"""From a clinician's note to validated interventions: schema, laterality, and the interpreter without a chat model."""
+"""From a clinician's note to validated interventions: schema, laterality, and interpreters."""
 
-from causal_sam.intervention.interpreter import EmbeddedInterpreter, NoteRequest, load_interpreter
+from causal_sam.intervention.interpreter import EmbeddedInterpreter, load_interpreter
 from causal_sam.intervention.laterality import direction_of, side_of
+from causal_sam.intervention.request import NoteContext, NoteRequest, Reading
 from causal_sam.intervention.schema import (
     ACTIONS,
     Action,
@@ -19,8 +20,10 @@ __all__ = [
     "Direction",
     "EmbeddedInterpreter",
     "Intervention",
+    "NoteContext",
     "NoteRequest",
     "Plan",
+    "Reading",
     "Strength",
     "direction_of",
     "load_interpreter",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,23 +13,27 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.intervention.guard import Effect, measure_effect, objection
 from causal_sam.intervention.region import Region, region_gate
-from causal_sam.intervention.schema import Intervention, Strength
+from causal_sam.intervention.schema import Intervention, Plan, Strength
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.film import Film, modulated
-from causal_sam.text import TextEncoder
+from causal_sam.sam.film import Film, OtherDecoderError, load_film, make_modulable, modulated
+from causal_sam.sam.registry import MODELS
+from causal_sam.text import TextEncoder, load_text_encoder
 
 # Acts that the decoder decides; the others are exact.
 MODULATED = frozenset({"expand", "shrink", "exclude", "restyle"})
 # Weight of the modulation.
 STRENGTH: Mapping[Strength, float] = {"slight": 0.5, "moderate": 1.0, "strong": 1.5}
+# Logit from which the decoder is sure.
+SURE = 1.0
 # Slices that are decoded at a time.
 TOGETHER = 8
-# Standard deviation of what smooths a boundary, in voxels of the coarsest spacing.
+# Standard deviation of what smooths a boundary, in sides of a cube of a voxel's volume.
 SMOOTHING = 1.0
 
 
@@ -36,27 +42,83 @@ class Correction:
     """What became of an intervention.
 
     Attributes:
+        intervention: what was asked for.
         mask: (I, J, K) bool, corrected; the one before if there is an objection.
         effect: what has changed, or would have.
         objection: why it was not done, as a sentence; None if it was.
     """
 
+    intervention: Intervention
     mask: NDArray[np.bool_]
     effect: Effect
     objection: str | None
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of a plan.
+
+    Attributes:
+        corrections: of its interventions, in their order.
+        masks: (I, J, K) of the labels that are not as they were, by name.
+    """
+
+    corrections: list[Correction]
+    masks: dict[str, NDArray[np.bool_]]
+
+
 class Corrector:
-    """Corrects masks of volumes.
+    """Corrects masks of volumes. Any number of threads may share one.
 
     Args:
         encoder: of the slices, with a model whose decoder can be modulated.
-        film: trained for that model.
+        film: trained for that model; None if it was not trained for notes, so that only exact acts can be done.
         text: encoder of the sentences that it was trained with.
     """
 
-    def __init__(self, encoder: SliceEncoder, film: Film, text: TextEncoder) -> None:
+    def __init__(self, encoder: SliceEncoder, film: Film | None, text: TextEncoder) -> None:
         self._encoder, self._film, self._text = encoder, film, text
+
+    def carry_out(
+        self,
+        plan: Plan,
+        slices: VolumeSlices,
+        masks: Mapping[str, NDArray[np.bool_]],
+        check: Callable[[int], object] = lambda done: None,
+    ) -> Outcome:
+        """Do the interventions of a plan one after the other; each sees the masks that those before it left.
+
+        A voxel belongs to one label: what one gains others lose, but for those that the plan keeps as they are.
+
+        Args:
+            plan: with interventions.
+            slices: of the volume, whole.
+            masks: (I, J, K) of all labels by name, in the volume's voxel order.
+            check: called with the number of slices done; what it raises ends the work.
+
+        Raises:
+            InputError: there is no mask of a label, or it is of another shape, or slices are none of the volume's.
+        """
+        kept = [act.label for act in plan.interventions if act.action == "keep"]
+        now, done = dict(masks), []
+        for act in plan.interventions:
+            if act.action == "keep" and not (act.label in now and now[act.label].any()):
+                nothing = np.zeros(slices.volume.shape, bool)
+                done.append(Correction(act, nothing, Effect(act.label, 0.0, 0.0), None))
+                continue
+            if act.label not in now or not now[act.label].any():
+                raise InputError(
+                    f"There is no mask of {act.label} yet, so there is nothing to correct: segment it first."
+                )
+            others = {name: mask for name, mask in now.items() if name != act.label}
+            protected = [others[name] for name in kept if name in others]
+            correction = self.correct(slices, now[act.label], act, others, protected, check)
+            gained = correction.mask & ~now[act.label]
+            now |= {name: mask & ~gained for name, mask in others.items() if (mask & gained).any()}
+            now[act.label] = correction.mask
+            done.append(correction)
+        changed = {name: mask for name, mask in now.items() if mask is not masks[name]}
+        return Outcome(done, {name: mask for name, mask in changed.items() if (mask ^ masks[name]).any()})
 
     @torch.inference_mode()
     def correct(
@@ -65,6 +127,8 @@ class Corrector:
         mask: NDArray[np.bool_],
         intervention: Intervention,
         others: Mapping[str, NDArray[np.bool_]],
+        protected: Sequence[NDArray[np.bool_]] = (),
+        check: Callable[[int], object] = lambda done: None,
     ) -> Correction:
         """Do what an intervention asks for, if the result is that.
 
@@ -73,33 +137,53 @@ class Corrector:
             mask: (I, J, K) of the label, in the volume's voxel order.
             intervention: what is to be done.
             others: masks of the other labels by name.
+            protected: masks of labels that the result must not grow into.
+            check: called with the number of slices done; what it raises ends the work.
 
         Raises:
-            InputError: the mask is empty or of another shape, or the slices are none of the volume's.
+            InputError: the mask is empty or of another shape, the slices are none of the volume's, or the model was not
+                trained for what is to be done.
         """
         region = region_gate(intervention, slices.volume, mask, others)
+        for other in protected:
+            region.weight[other[region.box] & ~mask[region.box]] = 0
         if intervention.action in MODULATED:
-            after = self._decide(slices, mask, intervention, region)
+            after = self._decide(slices, mask, intervention, region, check)
         else:
             after = exactly(intervention, region, slices.volume, mask)
-        effect = measure_effect(intervention.label, slices.volume, mask, after)
+        effect = measure_effect(intervention.label, slices.volume, mask, after, others)
         reason = objection(intervention, region, mask, after)
-        return Correction(mask if reason else after, effect, reason)
+        return Correction(intervention, mask if reason else after, effect, reason)
 
     def _decide(
-        self, slices: VolumeSlices, mask: NDArray[np.bool_], intervention: Intervention, region: Region
+        self,
+        slices: VolumeSlices,
+        mask: NDArray[np.bool_],
+        intervention: Intervention,
+        region: Region,
+        check: Callable[[int], object],
     ) -> NDArray[np.bool_]:
+        if self._film is None:
+            raise InputError(
+                f"{self._encoder.model.name} was not trained to {intervention.action} masks by notes: train it with "
+                "training/train_tci.py, or click."
+            )
         weight = region.in_volume(mask.shape)
         after = mask.copy(order="K")
         sentence = self._text.encode([intervention.sentence]).to(self._encoder.model.device)
+        done = 0
         for indices in _in_order(slices, mask, weight):
+            check(done)
             before = [self._shown(slices, index, mask, after) for index in indices]
             regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
-            logits = self._decode(slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
-            for index, region_here, low_res in zip(indices, regions, logits, strict=True):
-                own = np.ascontiguousarray(slices.frame.extract(mask, index))
-                proposed = slices.logits(low_res) > 0
+            owns = [np.ascontiguousarray(slices.frame.extract(mask, index)) for index in indices]
+            # What is wrong is said of the slice's own mask, not of its neighbour's, which stands in for it.
+            amounts = [STRENGTH[intervention.strength] * own.any() for own in owns]
+            logits = self._decode(slices, indices, before, regions, sentence, amounts)
+            for index, own, region_here, low_res in zip(indices, owns, regions, logits, strict=True):
+                proposed = _proposed(intervention, own, slices.logits(low_res))
                 slices.frame.insert(compose(intervention, region_here > 0, own, proposed), after, index)
+            done += len(indices)
         return after
 
     def _shown(
@@ -122,7 +206,7 @@ class Corrector:
         masks: list[NDArray[np.bool_]],
         regions: list[NDArray[np.float32]],
         sentence: Tensor,
-        strength: float,
+        amounts: list[float],
     ) -> Tensor:
         """Logits BxLxL of the modulated decoder on B slices."""
         model = self._encoder.model
@@ -139,10 +223,42 @@ class Corrector:
             features, skips = zip(*embeddings[part], strict=True)
             together = Embedding(torch.cat(features), tuple(torch.cat(level) for level in zip(*skips, strict=True)))
             regions_here = on_grid[part]
-            amount = torch.full((len(regions_here),), strength, device=device)
-            with modulated(self._film(sentence.expand(len(amount), -1), amount, regions_here)):
-                logits.append(model.decode(together, mask_logits=prompts[part]).logits[:, 0])
+            amount = torch.tensor(amounts[part], dtype=torch.float32, device=device)
+            modulation = self._film(sentence.expand(len(amount), -1), amount, regions_here)
+            quick = torch.autocast(device.type, torch.bfloat16, enabled=model.encodes_in_bfloat16)
+            with quick, modulated(modulation):
+                logits.append(model.decode(together, mask_logits=prompts[part]).logits[:, 0].float())
         return torch.cat(logits)
+
+
+def load_corrector(encoder: SliceEncoder, film: Path | None = None) -> Corrector:
+    """Make what corrects masks with a model.
+
+    Args:
+        encoder: of the slices; the decoder of its model becomes one that can be modulated.
+        film: weights of the modulation, of `training/train_tci.py`; by default those that come with the model, if any,
+            and if the model has the decoder that it came with.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or it belongs to another decoder or text encoder.
+    """
+    model, text = encoder.model, load_text_encoder()
+    make_modulable(model)
+    path = film or MODELS[model.name].film
+    try:
+        weights = None if path is None else load_film(path, model, text.fingerprint)
+    except OtherDecoderError:
+        if film is not None:
+            raise
+        weights = None
+    return Corrector(encoder, weights, text)
+
+
+def _proposed(intervention: Intervention, before: NDArray[np.bool_], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The mask that logits stand for; where the act is about a part of a good mask, they must be sure to change it."""
+    if intervention.action not in ("exclude", "restyle"):
+        return logits > 0
+    return np.where(before, logits > -SURE, logits > SURE)
 
 
 def compose(
@@ -162,7 +278,8 @@ def exactly(intervention: Intervention, region: Region, volume: Volume, mask: ND
     if intervention.action == "fill":
         return mask | allowed
     if intervention.action == "smooth":
-        sigma = [SMOOTHING * max(volume.spacing) / spacing for spacing in volume.spacing]
+        side = math.prod(volume.spacing) ** (1 / 3)
+        sigma = [SMOOTHING * side / spacing for spacing in volume.spacing]
         signed = ndimage.distance_transform_edt(mask, volume.spacing)
         signed -= ndimage.distance_transform_edt(~mask, volume.spacing)
         return np.where(allowed, ndimage.gaussian_filter(signed, sigma) > 0, mask)
@@ -170,13 +287,12 @@ def exactly(intervention: Intervention, region: Region, volume: Volume, mask: ND
 
 
 def _in_order(slices: VolumeSlices, mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> Iterator[list[int]]:
-    """Slices of the region: those with a mask, several at a time, then outwards one by one, each beside one before."""
+    """Slices of the region, some at a time: those with a mask, then outwards, each beside one that came before."""
     others = tuple(axis for axis in range(3) if axis != slices.axis)
     wanted = weight.any(axis=others)
     held = mask.any(axis=others)
-    first = np.flatnonzero(wanted & held).tolist()
-    yield from (first[n : n + TOGETHER] for n in range(0, len(first), TOGETHER))
-    ends = np.flatnonzero(held)
-    rest = np.flatnonzero(wanted & ~held)
-    distance = np.abs(rest[:, None] - ends).min(1) if len(rest) else []
-    yield from ([int(index)] for index in rest[np.argsort(distance, kind="stable")])
+    indices = np.flatnonzero(wanted)
+    distance = np.abs(indices[:, None] - np.flatnonzero(held)).min(1)
+    for steps in np.unique(distance):
+        beside = indices[distance == steps].tolist()
+        yield from (beside[n : n + TOGETHER] for n in range(0, len(beside), TOGETHER))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from causal_sam.intervention.mentions import Mention, Names
 from causal_sam.intervention.tokens import Ranges, Token, tokenise
-from causal_sam.intervention.vocabulary import LONGEST_GAP, Vocabulary
+from causal_sam.intervention.vocabulary import LONGEST_GAP, Meaning, Vocabulary
 
+NEARBY = 3  # marks, as in "the mask of the liver"
 _JOINS = frozenset({"and", "but", "then", "while", "whereas", "however", "or", "yet", "although", "though"})
 
 
@@ -57,6 +58,12 @@ class Fragment:
         """Whether there is a mark of one of these kinds."""
         return any(mark.kind in kinds for mark in self.marks)
 
+    def has_between(self, kind: str, first: Mark, second: Mark) -> bool:
+        """Whether a mark of a kind stands just beside the first of two marks, and not beside the second."""
+        places = [self.index(mark) for mark in self.all(kind)]
+        first_at, second_at = self.index(first), self.index(second)
+        return any(place < second_at and abs(place - first_at) <= NEARBY for place in places)
+
     def index(self, mark: Mark) -> int:
         """The place of one of its own marks."""
         return next(place for place, own in enumerate(self.marks) if own is mark)
@@ -90,8 +97,13 @@ def divide(note: str, names: Names, vocabulary: Vocabulary) -> list[Fragment]:
 def _split(marks: Sequence[Mark]) -> Iterator[Fragment]:
     part: list[Mark] = []
     join = ""
-    for mark in [*marks, Mark("comma", "")]:
+    for place, mark in enumerate([*marks, Mark("comma", "")]):
+        if mark.text.endswith(">") and _is_arrow_into(part, marks[place + 1 :]):
+            mark = Mark("into", mark.text)
         if mark.kind not in ("comma", "join"):
+            if mark.mention and len(part) > 1 and part[-1].kind == "keep" and part[0].mention:
+                yield Fragment(tuple(part), 0, join)  # "liver ok spleen too small"
+                part, join = [], ","
             part.append(mark)
             continue
         if part:
@@ -99,6 +111,15 @@ def _split(marks: Sequence[Mark]) -> Iterator[Fragment]:
             part, join = [], ""
         # "but" after a comma says more than the comma.
         join = mark.text if mark.kind == "join" or not join else join
+
+
+def _is_arrow_into(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
+    """Whether an arrow says that a mask runs into something: "leaks -> duodenum", "CTV -> rectum"."""
+    if not before or not after:
+        return False
+    is_label = before[-1].mention is not None and bool(before[-1].mention.labels)
+    is_neighbour = after[0].mention is not None and not after[0].mention.labels
+    return before[-1].values == ("leak",) or (is_label and is_neighbour)
 
 
 def _marks(tokens: Sequence[Token], names: Names, vocabulary: Vocabulary) -> Iterator[Mark]:
@@ -110,6 +131,7 @@ def _marks(tokens: Sequence[Token], names: Names, vocabulary: Vocabulary) -> Ite
     ]
     taken: dict[int, int] = {}  # second parts of phrases with a gap -> their length
     start = 0
+    previous = ""  # kind
     while start < len(spelt):
         token = spelt[start]
         if start in taken:
@@ -119,7 +141,10 @@ def _marks(tokens: Sequence[Token], names: Names, vocabulary: Vocabulary) -> Ite
             start += 1
         else:
             length, mark = _phrase(spelt, start, taken, names, vocabulary)
+            if mark.mention and previous in ("strength", "too") and (adjective := vocabulary.longest((token.text,))):
+                length, mark = 1, Mark(adjective[1].kind, token.text, adjective[1].values)  # "a bit fat"
             yield mark
+            previous = mark.kind
             start += length
 
 
@@ -135,6 +160,8 @@ def _phrase(
     words = [token.text for token in run]
     named = names.longest(words, [token.is_capital for token in run])
     phrase = vocabulary.longest(words)
+    if phrase is not None and phrase[1].kind == "place" and not names.has_part(phrase[1].values[0]):
+        phrase = (phrase[0], Meaning("word"))
     # "lower lobe" is a place on the lung where there is no label of that name.
     is_place = phrase is not None and phrase[1].kind == "place" and not (named and named[1].labels)
     if named and named[0] >= (phrase[0] + is_place if phrase else 0):
@@ -148,6 +175,8 @@ def _phrase(
         return length, Mark(meaning.kind, " ".join(words[:length]), meaning.values)
     if phrase:
         length, meaning = phrase
+        if words[:length] == ["as", "is"] and length < len(words) and not vocabulary.longest(words[length:]):
+            return length, Mark("plain", "as is")  # "as is the spleen"
         return length, Mark(meaning.kind, " ".join(words[:length]), meaning.values)
     if words[0] in _JOINS:
         return 1, Mark("join", words[0])

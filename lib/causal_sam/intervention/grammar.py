@@ -11,7 +11,7 @@ from causal_sam.intervention.mentions import Mention
 from causal_sam.intervention.schema import Action
 from causal_sam.intervention.vocabulary import load_vocabulary
 
-PREPOSITIONS = ("into", "near", "beyond", "in", "from", "of", "as", "not")
+PREPOSITIONS = ("into", "near", "beyond", "in", "from", "of", "as", "not", "by")
 # What may stand between a preposition and its name: "in the upper part of".
 BETWEEN = frozenset(
     {"plain", "word", "edges", "masks", "place", "pieces", "small", "large", "actual", "strength", "both", "all"}
@@ -33,6 +33,7 @@ class Act:
         places: words for where; None for all of the fragment's.
         is_weak: whether it counts only if nothing else is said.
         says_whose: whether it says to what a part belongs, and not yet from what to take it.
+        says_what: whether its neighbours are what a part really is.
     """
 
     action: Action
@@ -42,6 +43,7 @@ class Act:
     places: tuple[str, ...] | None = None
     is_weak: bool = False
     says_whose: bool = False
+    says_what: bool = False
 
 
 def says(mark: Mark, words: str) -> bool:
@@ -58,12 +60,18 @@ def is_negated(fragment: Fragment, mark: Mark) -> bool:
         if before.kind == "not":
             return not (is_after_name and before.text == "not")  # "not the liver is too small"
         is_after_name = before.mention is not None or (is_after_name and before.kind in BETWEEN)
-        if before.kind == "effects" and mark.values == ("restyle",):
-            return False  # "do not be misled by the streaks"
+        if mark.values == ("restyle",) and (
+            before.kind == "effects" or (before.kind == "not" and _is_misled(fragment))
+        ):
+            return False  # "do not be misled by the streaks", "do not let the streaks mislead you"
         # "do not fill the holes"
         if before.kind in SAYS and before.values != mark.values:
             return False
     return False
+
+
+def _is_misled(fragment: Fragment) -> bool:
+    return fragment.has("effects") and any(each.text in ("do", "should", "must", "let") for each in fragment.marks)
 
 
 def preposition(fragment: Fragment, name: Mark) -> str:
@@ -82,20 +90,6 @@ def preposition(fragment: Fragment, name: Mark) -> str:
     return ""
 
 
-def places_of(fragment: Fragment) -> list[tuple[str, ...]]:
-    """Words for where, in their order; not those that only say on which side of a neighbour, or what is compared."""
-    than = fragment.all("than")
-    found: list[tuple[str, ...]] = []
-    for mark in fragment.all("place"):
-        after = fragment.after(mark)
-        following = next((each for each in after if each.kind not in ("plain", "in")), None)
-        is_relative = says(mark, "about_place") or (says(mark, "relative") and after and after[0].text == "to")
-        is_of_neighbour = is_relative and following and following.mention and not is_known(following.mention)
-        if not is_of_neighbour and not (than and mark in fragment.after(than[0])):
-            found.append(mark.values)
-    return found
-
-
 def is_known(mention: Mention) -> bool:
     """Whether a name is that of a label, or of one of several."""
     return bool(mention.labels or mention.candidates)
@@ -108,6 +102,22 @@ def live(fragment: Fragment, *actions: str) -> list[Mark]:
         for mark in fragment.all("cue")
         if mark.values[0] in actions and not is_negated(fragment, mark) and not _is_unreal(fragment.after(mark))
     ]
+
+
+def approvals(fragment: Fragment) -> list[Mark]:
+    """Words that say that something is right, or needs no change; not "would be nice" or "make it perfect"."""
+    found = [mark for mark in fragment.all("keep") if not is_negated(fragment, mark) and not _is_wish(fragment, mark)]
+    if any(mark.kind == "modal" and "need" in mark.text for mark in fragment.marks):
+        found += [m for m in fragment.all("wrong", "keep") if says(m, "changes") and is_negated(fragment, m)]
+    return found
+
+
+def _is_wish(fragment: Fragment, mark: Mark) -> bool:
+    before, after = fragment.before(mark), fragment.after(mark)
+    words = [each.text for each in before]
+    is_would = any(pair in itertools.pairwise(words) for pair in (("would", "be"), ("could", "be"), ("might", "be")))
+    is_made = "make" in words and not mark.text.startswith("no ")
+    return is_would or is_made or (bool(after) and after[0].text == "if")
 
 
 def _is_unreal(marks: Sequence[Mark]) -> bool:
@@ -124,6 +134,8 @@ def is_order(fragment: Fragment, mark: Mark) -> bool:
     before = fragment.before(mark)
     if any(each.kind == "modal" for each in before):
         return True
+    if before and says(before[-1], "copulas"):
+        return False
     is_first = all(each.kind in ("plain", "requests", "strength", "also", "not", "only") for each in before)
     is_first = is_first and not any(says(each, "persons") for each in before)
     return is_first and not mark.text.split()[0].endswith(("s", "ed", "ing"))
@@ -141,10 +153,14 @@ def is_statement(fragment: Fragment, mark: Mark) -> bool:
     return any(each.text in ("does", "did") for each in fragment.before(mark))
 
 
-def free_noun(marks: Sequence[Mark]) -> str:
-    """A name that no lexicon knows, such as "the falciform ligament": up to three words after an article."""
+def free_noun(marks: Sequence[Mark], is_open: bool = False) -> str:
+    """A name that no lexicon knows, such as "the falciform ligament": up to three words after an article.
+
+    Args:
+        marks: that it begins, after articles and prepositions.
+        is_open: whether it needs no article.
+    """
     words: list[str] = []
-    is_open = False
     for mark in marks:
         if mark.text in ("the", "a", "some") or mark.kind in ("of", "pieces", "into", "near"):
             if words:
@@ -155,3 +171,26 @@ def free_noun(marks: Sequence[Mark]) -> str:
         else:
             break
     return " ".join(words[:3])
+
+
+def before_than(fragment: Fragment) -> Sequence[Mark]:
+    """The marks that are not only compared with."""
+    than = fragment.all("than")
+    return fragment.before(than[0]) if than else fragment.marks
+
+
+def is_verb(mark: Mark) -> bool:
+    """Whether a word of a mask is a verb: "labelled", but not "label"."""
+    return mark.text.endswith("ed")
+
+
+def precedes(fragment: Fragment, mark: Mark, kind: str) -> bool:
+    """Whether a mark stands before one of a kind, with nothing but articles between."""
+    after = [each for each in fragment.after(mark) if each.kind != "plain" and not says(each, "determiners")]
+    return bool(after) and after[0].kind == kind
+
+
+def is_before_name(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a name follows a mark at once."""
+    after = [each for each in fragment.after(mark) if not says(each, "determiners")]
+    return bool(after) and after[0].mention is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ class Effect:
         gained_towards_ml: patient direction -> the part of the volume added that lies most in that direction from the
             middle of the mask before, in relation to the mask's size.
         lost_towards_ml: the same of the volume taken away.
+        taken_ml: label -> the part of the volume added that was its.
     """
 
     label: str
@@ -38,6 +41,7 @@ class Effect:
     lost_ml: float
     gained_towards_ml: dict[str, float] = field(default_factory=dict)
     lost_towards_ml: dict[str, float] = field(default_factory=dict)
+    taken_ml: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The effect in words."""
@@ -49,10 +53,17 @@ class Effect:
             if total:
                 most = max(towards, key=towards.__getitem__)
                 parts.append(f"{what}{total:.2f} ml, mostly {most}")
+        parts += [f"{ml:.2f} ml of it were {label}" for label, ml in self.taken_ml.items()]
         return f"{self.label}: {'; '.join(parts) or 'nothing changes'}"
 
 
-def measure_effect(label: str, volume: Volume, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Effect:
+def measure_effect(
+    label: str,
+    volume: Volume,
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    others: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
+) -> Effect:
     """Measure what differs between two masks.
 
     Args:
@@ -60,6 +71,7 @@ def measure_effect(label: str, volume: Volume, before: NDArray[np.bool_], after:
         volume: the image, of the same shape.
         before: (I, J, K), not empty.
         after: (I, J, K).
+        others: masks of other labels by name.
     """
     voxel_ml = math.prod(volume.spacing) / 1000
     inside = np.argwhere(before)
@@ -75,7 +87,9 @@ def measure_effect(label: str, volume: Volume, before: NDArray[np.bool_], after:
         along = offsets @ np.stack([direction_vector(direction) for direction in DIRECTIONS]).T
         counts = np.bincount(along.argmax(1), minlength=len(DIRECTIONS)) if len(places) else np.zeros(len(DIRECTIONS))
         towards.append({d: float(n * voxel_ml) for d, n in zip(DIRECTIONS, counts, strict=True) if n})
-    return Effect(label, *totals, *towards)
+    gained = after & ~before
+    taken = {name: float((mask & gained).sum() * voxel_ml) for name, mask in others.items()} if gained.any() else {}
+    return Effect(label, *totals, *towards, {name: ml for name, ml in taken.items() if ml})
 
 
 def objection(

@@ -2,62 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from causal_sam.errors import InputError
+from causal_sam.chat import is_local
 from causal_sam.intervention.fragments import Fragment, divide
 from causal_sam.intervention.meaning import Meanings, masked
 from causal_sam.intervention.mentions import Names
 from causal_sam.intervention.reader import Reader, Unclear
-from causal_sam.intervention.schema import LONGEST_QUESTION, MOST_INTERVENTIONS, Direction, Intervention, Plan, is_name
+from causal_sam.intervention.request import NoteRequest, Reading
+from causal_sam.intervention.schema import LONGEST_QUESTION, MOST_INTERVENTIONS, Intervention, Plan
 from causal_sam.intervention.vocabulary import load_vocabulary
 from causal_sam.text import TextEncoder, load_lexicon, load_text_encoder
 
-LONGEST_NOTE = 1000  # characters
-MOST_LABELS = 500
+EMBEDDED = "embedded"
 KEPT_NAMES = 64  # lists of labels
 
 
-@dataclass(frozen=True)
-class NoteRequest:
-    """A note, and what it is about.
-
-    Args:
-        note: as the clinician wrote it.
-        labels: that are present, in the order in which the site lists them.
-        current: the label that a note without a name is about.
-        sides: label -> "left" or "right", the side of the body that it is on, where its name does not say it.
-
-    Raises:
-        InputError: the note is empty or too long, there is no label, or ``current`` or ``sides`` name another one.
-    """
-
-    note: str
-    labels: tuple[str, ...]
-    current: str | None = None
-    sides: Mapping[str, Direction] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
-        if not self.note.strip():
-            raise InputError("The note is empty; write what is wrong, such as: spleen leaks into the stomach.")
-        if len(self.note) > LONGEST_NOTE:
-            raise InputError(f"The note has {len(self.note)} characters, and {LONGEST_NOTE} is the most.")
-        if not 0 < len(self.labels) <= MOST_LABELS or not all(map(is_name, self.labels)):
-            raise InputError(f"A note needs 1 to {MOST_LABELS} labels that it can be about, each with a usable name.")
-        unknown = {self.current or self.labels[0], *self.sides} - set(self.labels)
-        if unknown:
-            raise InputError(f"There is no label {min(unknown)!r}; present are {', '.join(self.labels)}.")
-        if not set(self.sides.values()) <= {"left", "right"}:
-            raise InputError("The side of a label must be left or right.")
-
-
-class EmbeddedInterpreter(Runnable[NoteRequest, Plan]):
+class EmbeddedInterpreter(Runnable[NoteRequest, Reading]):
     """Reads notes with a lexicon and rules; what these do not know, it compares with examples by meaning.
 
     It does not guess: a note that is ambiguous, or asks for what no act can do, gives a question. A note can only
@@ -72,15 +36,21 @@ class EmbeddedInterpreter(Runnable[NoteRequest, Plan]):
         self._meanings = Meanings(encoder, self._vocabulary.examples) if encoder else None
         self._names = lru_cache(KEPT_NAMES)(lambda labels: Names(labels, load_lexicon(), self._vocabulary))
 
-    def invoke(self, input: NoteRequest, config: RunnableConfig | None = None, **kwargs: Any) -> Plan:
-        """Return the plan of a note.
+    def invoke(self, input: NoteRequest, config: RunnableConfig | None = None, **kwargs: Any) -> Reading:
+        """Read a note.
 
         Args:
             input: the note and the labels.
-            config: of LangChain, for tracing.
+            config: of LangChain, for the callbacks given in it; nothing goes to a tracing service.
             kwargs: not used; LangChain passes them on.
         """
-        return self._call_with_config(self._plan, input, config, run_type="parser")
+        from langsmith import tracing_context
+
+        with tracing_context(enabled=False):
+            return self._call_with_config(self._read, input, config, run_type="parser")
+
+    def _read(self, request: NoteRequest) -> Reading:
+        return Reading(self._plan(request), EMBEDDED)
 
     def _plan(self, request: NoteRequest) -> Plan:
         names = self._names(request.labels)
@@ -109,6 +79,26 @@ class EmbeddedInterpreter(Runnable[NoteRequest, Plan]):
         return reader.read_as(action, fragments)
 
 
-def load_interpreter() -> EmbeddedInterpreter:
-    """Load the embedded interpreter, with the text encoder of the package."""
-    return EmbeddedInterpreter(load_text_encoder())
+def load_interpreter(
+    llm: str | None = None, consent: bool = False, seconds: float | None = None
+) -> Runnable[NoteRequest, Reading]:
+    """Load an interpreter of notes.
+
+    Args:
+        llm: a chat model, PROVIDER:MODEL, as LangChain's `init_chat_model` takes it, huggingface:FOLDER or gguf:FILE;
+            None or "embedded" for the interpreter that needs none.
+        consent: whether notes, without what may say something of a person, may be sent to a remote model.
+        seconds: the longest wait for the chat model; None for the usual time.
+
+    Raises:
+        InputError: the name is of another form, the model is not on this machine and there is no consent, its package
+            is missing, or it cannot be set up.
+    """
+    embedded = EmbeddedInterpreter(load_text_encoder())
+    if llm is None or llm == EMBEDDED:
+        return embedded
+    # Agents take a second to import, which nobody else should wait for.
+    from causal_sam.intervention.chat import SECONDS, ChatInterpreter, load_language_model
+
+    model = load_language_model(llm, consent)
+    return ChatInterpreter(model, llm, embedded, is_remote=not is_local(llm), seconds=seconds or SECONDS)

@@ -73,8 +73,24 @@ def direction_by(meaning: str, label: str, side: Direction | None, vocabulary: V
     return side if meaning == "lateral" else OPPOSITES[side]
 
 
+def structures_of(label: str) -> set[str]:
+    """The structures that a label is, or is a part of, such as the lung for its lower lobe."""
+    parts = {part for reading in load_lexicon().readings(label) for part in reading.parts}
+    return parts | {part.partition(" of the ")[2] for part in parts}
+
+
+def side_of_part(value: str) -> str:
+    """The direction that a part of an organ is in, if it is the same on all of them, or the direction itself.
+
+    >>> side_of_part("dome"), side_of_part("apex"), side_of_part("left")
+    ('superior', 'apex', 'left')
+    """
+    places = set(load_vocabulary().parts.get(value, {}).values()) - {""}
+    return places.pop() if len(places) == 1 else value
+
+
 def _of_part(places: Mapping[str, str], label: str) -> str:
-    structures = {part for reading in load_lexicon().readings(label) for part in reading.parts}
+    structures = structures_of(label)
     return next((place for name, place in places.items() if name in structures), places.get("any", ""))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from causal_sam.intervention.laterality import structures_of
 from causal_sam.intervention.vocabulary import Vocabulary, stem
 from causal_sam.text import LabelNames, Lexicon, Reading, canonical
 from causal_sam.text.lexicon import singular, split_words
@@ -14,6 +16,9 @@ from causal_sam.text.spelling import correct
 LONGEST_NAME = 6  # words
 SHORT = 2  # letters of abbreviations that are words as well, unless written in capitals
 _SIDES = ("left", "right")
+_VOWELS = frozenset("aeiouy")
+# Endings of the adjectives of anatomy, and letters that a word with one has more than.
+ADJECTIVES, MORE = ("al", "ar", "ary", "ic", "ous", "oid", "ine", "ian"), 4
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,15 @@ class Names:
         self._lexicon, self._vocabulary = lexicon, vocabulary
         self._resolver = LabelNames(self.labels, lexicon=lexicon)
         self._readings = {label: lexicon.readings(label) for label in self.labels}
+        self._structures = {structure for label in self.labels for structure in structures_of(label)}
         self._own_words = {word for label in self.labels for word in split_words(label)}
         self._own_phrases = {"".join(map(singular, split_words(label))) for label in self.labels}
+        self._respelt: dict[tuple[str, ...], list[str]] = {}  # names with the lexicon's spelling -> labels
+        for label in self.labels:
+            self._respelt.setdefault(self._spelt(split_words(label)), []).append(label)
+        self._kinds: dict[str, list[str]] = {}  # what labels are called without their sides -> these labels
+        for label in self.labels:
+            self._kinds.setdefault(self._kind(split_words(label)), []).append(label)
         self._right = lexicon.words | vocabulary.words | self._own_words
         self.mention = lru_cache(4096)(self._mention)
         self.corrected = lru_cache(4096)(self._corrected)
@@ -60,6 +72,10 @@ class Names:
         """The side that the name of a label says."""
         sides = {side for reading in self._readings[label] for side in reading.sides}
         return sides.pop() if len(sides) == 1 else None
+
+    def kind(self, label: str) -> str:
+        """What a label is called without its side."""
+        return self._kind(split_words(label))
 
     def longest(self, words: Sequence[str], capitals: Sequence[bool]) -> tuple[int, Mention] | None:
         """The longest name that these words begin with, if any; one of a label that is present comes first.
@@ -78,7 +94,7 @@ class Names:
             following = words[length] if length < len(words) else ""
             if others and self._vocabulary.direction(following) is None:
                 mention = None  # "spleen" is no part of "splenic vein", but "hippocampus" of "hippocampus head"
-            if mention is not None and self._says_where(phrase, mention):
+            if mention is not None and (self._says_where(phrase, mention) or self._is_part_of(phrase, mention)):
                 mention = None
             if mention is None or (length == 1 and self._is_only_a_word(phrase[0], capitals[0], mention)):
                 continue
@@ -86,6 +102,20 @@ class Names:
                 return length, mention
             others = others or (length, mention)
         return others
+
+    def has_part(self, word: str) -> bool:
+        """Whether a part of an organ can be one of the labels: the cervix of a bladder is a neighbour."""
+        places = self._vocabulary.parts.get(word)
+        return places is None or "any" in places or not self._structures.isdisjoint(places)
+
+    def _is_part_of(self, phrase: tuple[str, ...], mention: Mention) -> bool:
+        """Whether a name is that of a part of a label: "the lower lobe of the right lung"."""
+        if mention.labels or "of" not in phrase[1:-1]:
+            return False
+        at = phrase.index("of")
+        whole = self.mention(tuple(word for word in phrase[at + 1 :] if word != "the"))
+        place = self._vocabulary.longest(phrase[:at])
+        return bool(whole and whole.labels) and place is not None and place[0] == at and place[1].kind == "place"
 
     def _says_where(self, phrase: tuple[str, ...], mention: Mention) -> bool:
         """Whether the side before a name is a place on it, as in "the right prostate"."""
@@ -102,9 +132,21 @@ class Names:
     def _corrected(self, word: str) -> tuple[str, ...]:
         if self._vocabulary.knows(word) or word in self._own_words:
             return (word,)
+        if len(word) > SHORT and not _VOWELS.intersection(word):
+            meant = {own for own in self._own_words if _skeleton(own) == word}
+            if len(meant) == 1:
+                return (meant.pop(),)
+        shorter = next((each for each in _squeezed(word) if self._is_right(each)), None)
+        if shorter is not None:
+            return (shorter,)
         # Endings come second: "undersegmentd" is as near to two forms of "undersegment".
         found = correct(word, self._lexicon, self._right) or correct(word, self._lexicon, self._vocabulary.forms)
+        if found and word.endswith("s") and not found.endswith("s") and self._is_right(f"{found}s"):
+            found += "s"  # "incudes" is no order
         return tuple((found or word).split())
+
+    def _is_right(self, word: str) -> bool:
+        return self._vocabulary.has(word) or word in self._own_words or self._lexicon.knows(word)
 
     def _mention(self, words: tuple[str, ...]) -> Mention | None:
         text = " ".join(words)
@@ -112,26 +154,54 @@ class Names:
             resolved = self._resolver.resolve(text)
             if resolved is not None:
                 return Mention(text, (resolved.label,))
-        if tuple(map(stem, words)) in self._vocabulary.tissues:
-            return Mention(text)
+        respelt = self._respelt.get(self._spelt(words), [])
+        if len(respelt) == 1:
+            return Mention(text, (respelt[0],))
+        own = self._of_kind(words)
+        if own is not None:
+            return own
+        if tuple(stem(word) for word in words if word not in _SIDES) in self._vocabulary.tissues:
+            longer = [label for label in self.labels if set(split_words(label)) > set(words)]
+            return Mention(text, (longer[0],)) if len(longer) == 1 else Mention(text)
+        is_free = self._is_free(words)
         readings = [reading for reading in self._lexicon.readings(text) if self._is_name(reading)]
         if not readings or not self._is_compact(words, readings):
-            return None
+            return Mention(text) if is_free else None
         resolved = self._resolver.resolve(text)
         if resolved is None and not self._lexicon.structures.issuperset(readings[0].parts):
-            return None  # a number that is no part of the name
+            return Mention(text) if is_free else None  # a number that is no part of the name
         if resolved is not None:
             return Mention(text, (resolved.label,))
-        narrower = [label for label in self.labels if self._is_narrower(label, words)]
-        if len(narrower) == 1:
-            return Mention(text, (narrower[0],))
+        narrower = tuple(label for label in self.labels if self._is_narrower(label, words))
+        if len(narrower) == 1 or (narrower and _is_plural(words[-1])):
+            return Mention(text, narrower)
         of_kind = [label for label in self.labels if self._is_same_kind(label, readings)]
         sides = readings[0].sides
         of_sides = tuple(label for side in _SIDES for label in of_kind if self.said_side(label) == side)
-        is_several = len(sides) == len(_SIDES) or (not sides and words[-1] != singular(words[-1]))
+        is_several = len(sides) == len(_SIDES) or (not sides and _is_plural(words[-1]))
         if is_several and len(of_sides) == len(_SIDES):
             return Mention(text, tuple(sorted(of_sides, key=self.labels.index)))
-        return Mention(self._spelt_out(words, text), candidates=() if sides else tuple(of_kind))
+        return Mention(self._spelt_out(words, text), candidates=() if sides else narrower or tuple(of_kind))
+
+    def _of_kind(self, words: Sequence[str]) -> Mention | None:
+        """The labels of a site's own kind, "left widget" and "right widget", by their name without the side."""
+        kind = self._kind(words)
+        labels = self._kinds.get(kind, [])
+        if len(labels) < 2 or not kind or words[-1] in ("left", "right", "both"):
+            return None
+        said = {word for word in words if word in _SIDES}
+        fitting = tuple(label for label in labels if not said or self.said_side(label) in said)
+        if not fitting:
+            return None
+        is_several = "both" in words or len(said) == len(_SIDES) or (not said and _is_plural(words[-1]))
+        text = " ".join(words)
+        return Mention(text, fitting) if is_several or len(fitting) == 1 else Mention(text, candidates=fitting)
+
+    def _spelt(self, words: Iterable[str]) -> tuple[str, ...]:
+        return tuple(self._lexicon.squashed(word) or word for word in words)
+
+    def _kind(self, words: Iterable[str]) -> str:
+        return "".join(singular(word) for word in words if word not in ("left", "right", "both"))
 
     def _is_name(self, reading: Reading) -> bool:
         parts = [part for part in reading.parts if not part.isdigit()]
@@ -141,10 +211,12 @@ class Names:
     def _is_compact(self, words: tuple[str, ...], readings: Sequence[Reading]) -> bool:
         """Whether a phrase neither begins nor ends beside its name, and is not two names."""
         ends = (words[0], words[-1])
-        if words[1:2] == ("of",) and words[0] in _SIDES:
+        if words[1:2] in (("of",), ("the",)) and words[0] in _SIDES:
             return False  # "left of the bladder"
-        if any(self._lexicon.squashed(word) == "" for word in ends):
+        if any(self._lexicon.squashed(word) == "" for word in ends) or words[-1] in ("lower", "upper", "middle"):
             return False
+        if words[-1] in _SIDES and "of" in words:
+            return False  # "the lower lobe of the right"
         if "and" in words or "or" in words:
             return len(readings[0].sides) == len(_SIDES) or tuple(words) in self._whole_names()
         if len(readings[0].sides) == len(_SIDES) and words[-1] == singular(words[-1]):
@@ -156,10 +228,14 @@ class Names:
         return {tuple(split_words(label)) for label in self.labels}
 
     def _is_narrower(self, label: str, words: Sequence[str]) -> bool:
-        """Whether a label is the name with more words: "vertebra L2" for the vertebra; not a finding in it."""
+        """Whether a label is the name with more words, as "vertebra L2" or "L2" of the vertebra, and no finding."""
         own = set(map(singular, split_words(label)))
         parts = {part for reading in self._readings[label] for part in reading.parts}
-        return own > set(map(singular, words)) and parts <= self._lexicon.structures - self._lexicon.findings
+        kinds = {" ".join(word for word in part.split() if not _is_number(word)) for part in parts}
+        is_kind = any(map(_is_number, own)) and {self._lexicon.squashed(word) for word in words} == kinds
+        return (
+            is_kind or own > set(map(singular, words))
+        ) and parts <= self._lexicon.structures - self._lexicon.findings
 
     def _is_same_kind(self, label: str, readings: Sequence[Reading]) -> bool:
         return any(
@@ -167,11 +243,56 @@ class Names:
         )
 
     def _spelt_out(self, words: Sequence[str], text: str) -> str:
-        """The name as written, unless it holds abbreviations, Latin or adjectives."""
-        is_plain = all(word in _SIDES or self._is_plain(word) for word in words)
+        """The name as written, unless it holds abbreviations or Latin, or is only an adjective."""
         common = canonical(text, self._lexicon)
         is_divided = len(words) > len(common.split()) and self._lexicon.squashed(common) == self._lexicon.squashed(text)
+        is_noun = self._is_plain(words[-1])
+        is_plain = is_noun and all(word in _SIDES or self._is_plain(word) or _is_adjective(word) for word in words)
         return common if is_divided or not is_plain else text
 
     def _is_plain(self, word: str) -> bool:
         return len(word) > 3 and self._lexicon.squashed(word) == singular(word)
+
+    def _is_free(self, words: Sequence[str]) -> bool:
+        """Whether it is a name of anatomy that no lexicon has: "gonadal vein", "gallbladder fossa"."""
+        *modifiers, head = words
+        if not modifiers or stem(head) not in self._vocabulary.heads:
+            return False
+        inner = tuple(word for word in modifiers if word not in _SIDES)
+        return (len(inner) == 1 and self._is_modifier(inner[0])) or (len(inner) > 1 and self._names_one(inner))
+
+    def _names_one(self, words: tuple[str, ...]) -> bool:
+        """Whether words are a name that is no label."""
+        mention = self.mention(words)
+        return mention is not None and not (mention.labels or mention.candidates)
+
+    def _is_modifier(self, word: str) -> bool:
+        if self._vocabulary.is_plain(word) or self._vocabulary.longest((word,)):
+            return False
+        return _is_adjective(word) or (word in self._lexicon.words and self._lexicon.squashed(word) != "")
+
+
+def _is_plural(word: str) -> bool:
+    is_regular = word != singular(word) and not word.endswith(("as", "ps"))  # "psoas", "biceps"
+    return is_regular or word.endswith(("ae", "i", "ia", "ora"))
+
+
+def _skeleton(word: str) -> str:
+    """A word without its vowels: "spln" for the spleen."""
+    return "".join(letter for letter in word if letter not in _VOWELS)
+
+
+def _squeezed(word: str) -> Iterator[str]:
+    """A word without letters that stand there too often, as in "wayyy", "tooo" and "liittle"."""
+    shorter = re.sub(r"(.)\1{2,}", r"\1\1", word)
+    found = [shorter, re.sub(r"(.)\1+", r"\1", word)] if shorter != word else []
+    found += [word[: match.start()] + word[match.start() + 1 :] for match in re.finditer(r"(.)\1", word)]
+    yield from (each for each in found if each != word)
+
+
+def _is_adjective(word: str) -> bool:
+    return len(word) > MORE and word.endswith(ADJECTIVES)
+
+
+def _is_number(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)

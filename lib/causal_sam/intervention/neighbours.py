@@ -1,15 +1,14 @@
-"""What a fragment says of a mask and its neighbours: leaks, inclusions, and parts that are something else."""
+"""What a fragment says of a mask and its neighbours: what it includes, and what it runs into."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from causal_sam.intervention.fragments import Fragment, Mark
 from causal_sam.intervention.grammar import (
-    BETWEEN,
     SAYS,
     Act,
+    approvals,
     free_noun,
+    is_before_name,
     is_known,
     is_negated,
     is_order,
@@ -17,134 +16,11 @@ from causal_sam.intervention.grammar import (
     is_statement,
     live,
     names_in,
+    precedes,
     preposition,
     says,
 )
 from causal_sam.intervention.mentions import Mention
-from causal_sam.intervention.schema import Action
-
-
-def identity(fragment: Fragment) -> Act | None:
-    """What is said to be something else: "belongs to the stomach", "bowel labelled as bladder", "colon, not kidney"."""
-    names = names_in(fragment.marks)
-    is_spot = any(says(mark, "spots") for mark in fragment.all("pieces"))
-    action: Action = "remove" if is_spot or live(fragment, "remove") else "exclude"
-    said = [mark for mark in fragment.all("belongs") if _follows(fragment, mark)] or _said_to_be(fragment)
-    denied = [*fragment.all("not_part"), *(mark for mark in said if is_negated(fragment, mark))]
-    taken = _taken(fragment, said)
-    inside = _inside(fragment, names)
-    if inside is not None:
-        return inside
-    if taken:
-        return _mistaken(fragment, action, taken[0], said)
-    if denied:
-        wrong, right = names_in(fragment.after(denied[0]))[:1], names_in(fragment.before(denied[0]))[-1:]
-        return _given_back(action, right, wrong) or _not_part(fragment, wrong)
-    said_not = [mark for mark in names if preposition(fragment, mark) == "not"]
-    others = [mark for mark in names if mark not in said_not]
-    if said and others:
-        right = [mark for mark in others if mark in fragment.after(said[0])][:1]
-        wrong = said_not or [mark for mark in others if mark not in right][:1]
-        if right and not wrong and is_known(right[0].mention) and "belong" in said[0].text:
-            return Act("expand", (right[0].mention,), says_whose=True)
-        return _given_back(action, right, wrong)
-    says_more = live(fragment, "expand", "shrink", "leak", "fill", "smooth")
-    if not said_not or says_more or fragment.has("include", "exclude", "protect"):
-        return None
-    if others and _is_bare(fragment, others[-1]):
-        return _given_back(action, others[-1:], said_not)
-    return _not_part(fragment, said_not, others)
-
-
-def _taken(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
-    """Words between what something is and what it was taken for."""
-    taken = [mark for mark in fragment.all("taken_for") if not is_negated(fragment, mark)]
-    is_in = [mark for mark in fragment.all("include") if is_passive(fragment, mark) and not is_negated(fragment, mark)]
-    # "is part of the liver mask", where it should not be
-    is_in += [mark for mark in said if "part" in mark.text and fragment.has("masks") and mark.text != "be part of"]
-    # "labelled the pancreas as duodenum"
-    renamed = [] if fragment.has("keep", "protect") else fragment.all("as")
-    renamed = [mark for mark in renamed if names_in(fragment.before(mark))]
-    return taken + [mark for mark in (*is_in, *renamed) if names_in(fragment.after(mark))]
-
-
-def _mistaken(fragment: Fragment, action: Action, at: Mark, said: Sequence[Mark]) -> Act | None:
-    wrong = names_in(fragment.after(at))[:1]
-    right = [mark for mark in names_in(fragment.after(said[0])) if mark not in wrong] if said else []
-    right = right or names_in(fragment.before(at))[-1:]
-    if wrong and right and is_order(fragment, at):
-        return Act("expand", (wrong[0].mention,), (right[0].mention,))  # "should be included in"
-    if wrong and right and not is_known(wrong[0].mention) and is_known(right[0].mention):
-        return Act("expand", (right[0].mention,), (wrong[0].mention,))
-    return _given_back(action, right, wrong)
-
-
-def _inside(fragment: Fragment, names: Sequence[Mark]) -> Act | None:
-    """What is said to be in a mask where it should not be: "fat is in the heart mask"."""
-    if len(names) != 2 or fragment.has(*SAYS - {"wanted", "wrong"}) or not fragment.has("masks"):
-        return None
-    (first, second), is_due = names, fragment.has("requests", "modal")
-    is_in = preposition(fragment, second) == "in" and is_known(second.mention)
-    is_first = not is_known(first.mention) or first.mention != second.mention
-    is_denied = any(mark.kind == "not" for mark in fragment.before(second))
-    return _given_back("exclude", [first], [second]) if is_in and is_first and is_denied == is_due else None
-
-
-def _said_to_be(fragment: Fragment) -> list[Mark]:
-    """The "is" of "that part is colon", where nothing else is said."""
-    if not fragment.has("it", "pieces", "one", "place") and not live(fragment, "remove"):
-        return []
-    if fragment.has("include", "wanted", "keep", "wrong") or live(
-        fragment, "expand", "shrink", "leak", "fill", "smooth"
-    ):
-        return []
-    return [
-        mark
-        for mark in fragment.marks
-        if says(mark, "copulas") and _follows(fragment, mark) and not _is_denied(fragment, mark)
-    ][-1:]
-
-
-def _is_denied(fragment: Fragment, mark: Mark) -> bool:
-    """Whether "not" comes before the next name."""
-    after = next(each for each in fragment.after(mark) if each.mention or each.kind == "not")
-    return after.kind == "not"
-
-
-def _follows(fragment: Fragment, belongs: Mark) -> bool:
-    """Whether "that is" or "belongs to" is followed by a name, before anything else is said."""
-    for mark in fragment.after(belongs):
-        if mark.mention:
-            return True
-        if mark.kind not in BETWEEN - {"strength", "place"} | {"not", "of", "belongs"}:
-            return False
-    return False
-
-
-def _is_bare(fragment: Fragment, name: Mark) -> bool:
-    """Whether a name is what "not" is set against: "colon, not kidney", "along the rib instead of the liver"."""
-    is_instead = any(mark.text in ("instead of", "rather than") for mark in fragment.all("not"))
-    return is_instead or preposition(fragment, name) == ""
-
-
-def _given_back(action: Action, right: Sequence[Mark], wrong: Sequence[Mark]) -> Act | None:
-    """Give a part back to what it really is, from what it was taken for."""
-    if not right or (wrong and right[0].mention == wrong[0].mention):
-        return None
-    return Act(action, tuple(mark.mention for mark in wrong[:1]), (right[0].mention,))
-
-
-def _not_part(fragment: Fragment, wrong: Sequence[Mark], others: Sequence[Mark] = ()) -> Act | None:
-    """A piece that does not belong to the mask, whatever it is."""
-    pieces = fragment.all("pieces")
-    if not wrong or not (pieces or fragment.has("it", "one") or live(fragment, "remove")):
-        return None
-    nears = tuple(mark.mention for mark in others)
-    is_large = bool(pieces) and says(pieces[0], "large_pieces") and not live(fragment, "remove")
-    action: Action = "remove" if not is_large else "exclude" if nears else "shrink"
-    if not pieces and not live(fragment, "remove"):
-        action = "exclude"  # "this is not liver": what it is may follow
-    return Act(action, (wrong[0].mention,), nears)
 
 
 def inclusion(fragment: Fragment) -> Act | None:
@@ -164,8 +40,12 @@ def _included(fragment: Fragment, mark: Mark) -> Act | None:
         return Act("expand")
     before, after = names_in(fragment.before(mark)), names_in(fragment.after(mark))
     named = [name for name in before if not name.mention.labels] or (before if is_due else [])
-    if named:
-        return Act("exclude", tuple(name.mention for name in after[:1]), (named[-1].mention,))
+    if not before and after and is_known(after[0].mention) and says(fragment.marks[0], "relatives"):
+        return Act("exclude", (after[0].mention,))
+    free = "" if before else free_noun(fragment.before(mark))
+    near = named[-1].mention if named else Mention(free) if free else None
+    if near:
+        return Act("exclude", tuple(name.mention for name in after[:1]), (near,))
     return Act("shrink") if is_due and fragment.has("place", "edges") else None
 
 
@@ -200,28 +80,59 @@ def _covering(fragment: Fragment) -> list[Mark]:
     return [
         mark
         for mark in fragment.all("wanted")
-        if mark.text in ("covers", "captures", "picks up")
+        if (mark.text in ("covers", "captures", "picks up") or _is_perfect(fragment, mark))
         and not (fragment.has("only") or is_negated(fragment, mark))
-        and any(not is_known(name.mention) for name in names_in(fragment.after(mark)))
+        and _says_what(fragment, mark)
     ]
+
+
+def _is_perfect(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a mask has done something: "has picked up", but not "was picked up"."""
+    before = [each.text for each in fragment.before(mark)]
+    return mark.text in ("covered", "captured", "picked up") and before[-1:] in (["has"], ["have"], ["had"])
+
+
+def _says_what(fragment: Fragment, mark: Mark) -> bool:
+    names = names_in(fragment.after(mark))
+    if fragment.has("pieces") and names and names_in(fragment.before(mark)):
+        return names[0].mention != names_in(fragment.before(mark))[0].mention  # "covers a piece of the spleen"
+    return any(not is_known(name.mention) for name in names) or bool(not names and free_noun(fragment.after(mark)))
 
 
 def exclusion(fragment: Fragment) -> Act | None:
     """A neighbour that is to be taken out of a mask."""
     found = [mark for mark in fragment.all("exclude") if not is_negated(fragment, mark)]
+    omitted = [mark for mark in fragment.all("exclude") if mark not in found and mark.text in ("excluded", "separated")]
+    if omitted and not fragment.has("modal", "requests") and names_in(fragment.before(omitted[0])):
+        # "the gallbladder has not been excluded from the liver"
+        whose = [name.mention for name in names_in(fragment.after(omitted[0])) if is_known(name.mention)]
+        return Act("exclude", tuple(whose[:1]), (names_in(fragment.before(omitted[0]))[-1].mention,))
+    # "avoid the rectum"
+    found += [mark for mark in fragment.all("not") if mark.text == "avoid" and is_before_name(fragment, mark)]
     if not found:
         return None
     mark = found[0]
-    if mark.text == "excluded" and fragment.has("modal") and names_in(fragment.before(mark)):
+    is_due = fragment.has("modal") or "outside" in mark.text
+    if mark.text == "left out of" and not is_due:
+        return Act("expand")
+    if says(mark, "taken_out") and is_due and names_in(fragment.before(mark)):
         near = names_in(fragment.before(mark))[-1].mention
         whose = [name.mention for name in names_in(fragment.after(mark)) if is_known(name.mention)]
         return Act("exclude", tuple(whose[:1]), (near,))
-    if fragment.has("keep"):
+    if approvals(fragment):
         return None  # "is correctly excluded"
     if mark.text == "excluded" and is_passive(fragment, mark) and not names_in(fragment.after(mark)):
         return None if any(each.kind == "modal" for each in fragment.before(mark)) else Act("expand")
     names = names_in(fragment.marks)
     after = names_in(fragment.after(mark))
+    if mark.text in ("take", "bring") and fragment.has("mm") and not after:
+        return Act("expand")  # "take it out by 3 mm"
+    if mark.text in ("give", "gives", "giving") and fragment.has("mm"):
+        return Act("expand")  # "give it 2 mm at the top"
+    if _is_report(fragment, mark):
+        # "the caudate lobe was cut away from the liver"
+        inner = tuple(name.mention for name in names_in(fragment.before(mark)))
+        return Act("expand", tuple(name.mention for name in after[:1]), inner)
     if mark.text == "excludes":
         return Act("expand")
     origin = [name for name in names if preposition(fragment, name) in ("from", "of") and is_known(name.mention)]
@@ -249,41 +160,108 @@ def leak(fragment: Fragment) -> Act | None:
         or [
             # "extends too far into the stomach", "oversegmented into the stomach"
             mark
-            for mark in (*live(fragment, "shrink"), *fragment.all("too"))
+            for mark in (*live(fragment, "shrink"), *fragment.all("too"), *_going(fragment))
             if any(each.kind == "into" and names_in(fragment.after(each)) for each in fragment.after(mark))
         ]
     )
     if not found:
         return None
     mark = found[0]
+    if _leaves_mask(fragment, mark):
+        return Act("expand")
     before = [name for name in names_in(fragment.before(mark)) if preposition(fragment, name) != "near"]
     after = names_in(fragment.after(mark))
     own = [name for name in after if preposition(fragment, name) in ("of", "from") and is_known(name.mention)]
     reached = [name for name in after if name not in own and preposition(fragment, name) not in ("near", "place")]
     # "across the diaphragm into the lung"
-    reached = [name for name in reached if preposition(fragment, name) != "from"] or reached
+    # "spleen -> stomach leak" too
+    entered = [name for name in (*before, *reached) if preposition(fragment, name) == "into"]
+    before = [name for name in before if name not in entered]
+    reached = entered or [name for name in reached if preposition(fragment, name) != "from"] or reached
     beside = [name.mention for name in after if name not in own and preposition(fragment, name) in ("near", "place")]
     known = [name for name in before if is_known(name.mention)]
     if before and not known and reached and reached[0].mention.labels:
         # "The stomach leaks into the spleen mask": the mask is the spleen's.
         return Act("exclude", (reached[0].mention,), (before[-1].mention,))
+    if says(mark, "painting") and not known and len(reached) > 1 and is_known(reached[0].mention):
+        known, reached = reached[:1], reached[1:]  # "painted liver over the gallbladder"
+    culprits = [name for name in after if preposition(fragment, name) in ("by", "near")]
+    culprits = culprits if mark.text.startswith("contaminat") else []
+    if culprits and own:
+        return Act("exclude", (own[0].mention,), (culprits[0].mention,))  # "contamination of the liver by the kidney"
     subjects = tuple(name.mention for name in known or own)
-    if before and not known and not fragment.after(mark) and says(mark, "leak_nouns"):
+    if before and not known and not names_in(fragment.after(mark)) and says(mark, "leak_nouns"):
         return Act("exclude", nears=(before[-1].mention,))  # "stomach leak"
-    is_into = mark.text.endswith(("into", "with")) or any(each.kind == "into" for each in fragment.after(mark))
-    free = free_noun(fragment.after(mark)) if is_into and not after else ""
+    free = "" if after else _reached(fragment, mark)
+    if before and not (known or after) and any(precedes(fragment, each, "masks") for each in fragment.all("into")):
+        return Act("exclude", nears=(before[-1].mention,))  # "bowel has leaked into the mask"
     near = tuple(name.mention for name in reached if name.mention not in subjects)
     near = near or ((Mention(free),) if free else ())
     absent = before[0].mention if before and not known else None
-    if near:
+    if near or (mark.text.startswith("overlap") and not beside):
         return Act("exclude", subjects, near, absent)
     return Act("shrink", subjects, tuple(beside), absent)
 
 
+def _going(fragment: Fragment) -> list[Mark]:
+    """Verbs that say where a mask goes: "stretches up"."""
+    return (
+        [
+            mark
+            for mark in live(fragment, "expand")
+            if mark.text.endswith(("s", "ing", "ed"))
+            and not is_order(fragment, mark)
+            and not fragment.has("masks", "than")
+        ]
+        if fragment.has("into")
+        else []
+    )
+
+
+def _is_report(fragment: Fragment, mark: Mark) -> bool:
+    """Whether something was taken out of a label that is part of it."""
+    before, after = fragment.before(mark), names_in(fragment.after(mark))
+    is_past = bool(before) and says(before[-1], "copulas") and not fragment.has("modal", "requests", "not")
+    return is_past and bool(names_in(before)) and bool(after) and is_known(after[0].mention)
+
+
+def _leaves_mask(fragment: Fragment, leak: Mark) -> bool:
+    """Whether a structure goes past its mask, which then is too small: "sticks out of the mask"."""
+    after = fragment.after(leak)
+    between = ("plain", "from", "beyond", "into", "of", "it", "name")
+    first = next((each for each in after if each.kind not in between), None)
+    is_out = leak.text.startswith("escape") or any(each.kind in ("from", "beyond", "of") for each in after)
+    is_out = is_out or leak.text.endswith(("out", "from"))
+    is_of_mask = any(each.kind == "masks" for each in fragment.before(leak))
+    return first is not None and first.kind == "masks" and is_out and not is_of_mask
+
+
+def _reached(fragment: Fragment, leak: Mark) -> str:
+    """A name that no lexicon knows, after a leak "into" or "over" it, or "with" it."""
+    after = fragment.after(leak)
+    entry = next((each for each in after if each.kind in ("into", "from") or each.text in ("with", "over")), None)
+    return free_noun(fragment.after(entry), True) if entry else free_noun(after)
+
+
 def reaching(fragment: Fragment) -> Act | None:
-    """A leak without a verb: "spleen into the stomach"."""
-    names = names_in(fragment.marks)
-    if len(names) != 2 or fragment.has(*SAYS, "not", "move") or not is_known(names[0].mention):
+    """A leak without a known verb: "spleen into the stomach", "the contour jumps into the colon"."""
+    is_moved = any(not mark.text.endswith("ed") for mark in fragment.all("move"))  # but "was dragged into"
+    if (
+        is_moved
+        or fragment.has(*SAYS - {"cue", "wanted", "wrong"}, "not", "protect")
+        or live(fragment, "expand", "fill", "smooth", "remove", "restyle", "keep_largest")
+    ):
         return None
-    is_into = preposition(fragment, names[1]) == "into" and names[0].mention != names[1].mention
-    return Act("exclude", (names[0].mention,), (names[1].mention,)) if is_into else None
+    names = names_in(fragment.marks)
+    reached = [name for name in names if preposition(fragment, name) == "into"][:1]
+    before = names_in(fragment.before(reached[0])) if reached else names
+    known = [name.mention for name in before if is_known(name.mention)]
+    if reached and before and not known and reached[0].mention.labels:
+        return Act("exclude", (reached[0].mention,), (before[-1].mention,))
+    if reached and reached[0].mention not in known:
+        return Act("exclude", tuple(known[:1]), (reached[0].mention,))
+    # "fat got swept into the mask"
+    is_into_mask = any(precedes(fragment, mark, "masks") for mark in fragment.all("into"))
+    if is_into_mask and len(before) == 1 and not known:
+        return Act("exclude", nears=(before[0].mention,))
+    return None

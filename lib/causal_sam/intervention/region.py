@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window, slice_axis
-from causal_sam.imaging.directions import distances_along
+from causal_sam.imaging.directions import distances_along, patient_axes
 from causal_sam.intervention.schema import Intervention
 
 # How far an act reaches where the note gives no number: shares of the structure's extent in the direction that the note
@@ -30,6 +30,9 @@ ROUGHNESS_VOXELS = 2.0
 FOREIGN, SURELY_FOREIGN = 2.5, 4.0
 # Standard deviation of what calms noise before brightness is compared, in voxels.
 CALM = 0.7
+# Viewers count sagittal slices from right to left, coronal ones from back to front, axial ones from head to foot,
+# whatever the order of the file: for each patient axis (right, anterior, superior) the sign in which they count.
+COUNTED_TOWARDS = (-1, 1, -1)
 # Depth of the core, as a share of the deepest point's.
 CORE = 0.5
 
@@ -184,11 +187,14 @@ def _foreign(volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) 
 
 
 def _in_slices(slices: tuple[int, int], volume: Volume, box: tuple[slice, ...]) -> NDArray[np.float32]:
-    """1 in the slices, counted from 1 in the order of the file across the plane that it was acquired in."""
+    """1 in the slices, counted from 1 across the plane that the image was acquired in, in the order of OHIF."""
     axis = slice_axis(volume)
+    patient_axis, sign = patient_axes(volume.affine)[axis]
     first, last = slices
     if not 1 <= first <= last <= volume.shape[axis]:
         raise InputError(f"The image has slices 1 to {volume.shape[axis]}, and the note names {first} to {last}.")
     numbers = 1 + np.arange(box[axis].start, box[axis].stop)
+    if sign != COUNTED_TOWARDS[patient_axis]:
+        numbers = 1 + volume.shape[axis] - numbers
     chosen = ((numbers >= first) & (numbers <= last)).astype(np.float32)
     return np.expand_dims(chosen, tuple(other for other in range(3) if other != axis))

@@ -180,7 +180,8 @@ def _hole(structure: _Structure) -> SimulatedError | None:
 def _rough(structure: _Structure) -> SimulatedError:
     noise = ndimage.gaussian_filter(structure.rng.normal(size=structure.truth.shape), 0.8)
     signed = _distance(structure.truth, structure.volume) - _distance(~structure.truth, structure.volume)
-    return SimulatedError(signed + noise / noise.std() * max(structure.volume.spacing) > 0, structure.act("smooth"))
+    height = math.prod(structure.volume.spacing) ** (1 / 3)
+    return SimulatedError(signed + noise / noise.std() * height > 0, structure.act("smooth"))
 
 
 def _misled_by_style(structure: _Structure) -> SimulatedError | None:

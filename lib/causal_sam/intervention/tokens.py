@@ -7,12 +7,15 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["word", "stop", "comma", "mm", "slices", "open slices"]
+from rapidfuzz.distance import OSA
+
+Kind = Literal["word", "stop", "comma", "mm", "slices", "open slices", "foreign"]
 Ranges = tuple[tuple[int, int], ...]
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
 _SPELT = {"a": 1.0, "an": 1.0, "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0, "six": 6.0, "seven": 7.0}
-_SPELT |= {"eight": 8.0, "nine": 9.0, "ten": 10.0, "half a": 0.5, "half an": 0.5, "1/2": 0.5}
+_SPELT |= {"eight": 8.0, "nine": 9.0, "ten": 10.0, "a good": 1.0, "a full": 1.0}
+_SPELT |= {"half a": 0.5, "half an": 0.5, "1/2": 0.5}
 _UNIT = r"(?:mms?|cms?|millimet(?:er|re)s?|centimet(?:er|re)s?)\b"
 _MM = rf"(?P<low>{_NUMBER})(?:\s*(?:-|to)\s*(?P<high>{_NUMBER}))?\s*-?\s*{_UNIT}"
 _SPELT_MM = rf"\b(?P<spelt>{'|'.join(sorted(_SPELT, key=len, reverse=True))})[\s-]+{_UNIT}"
@@ -26,23 +29,75 @@ _SLICES = (
     rf"(?P<before>{_FROM}(?:the\s+)?)?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
     rf"(?P<list>\d+(?:\s*{_JOIN}\s*{_LIST})*)(?![\d.]*\d|\s*-?\s*(?:mm|cm)\b)(?P<after>{_ONWARD})?"
 )
+# Numbers without the word: "too small on 20-24", "(30-36)".
+_BARE_SLICES = (
+    r"(?:(?:(?<=\bon )|(?<=\bin )|(?<=\bat )|(?<=\())(?:the\s+)?(?P<bare>\d+(?:\s*(?:-|\bto\b)\s*\d+)))"
+    r"(?=\s*(?:$|[,.;:!?)\n]|and\b|but\b))"
+)
+# Of programs, and never of clinicians.
+_MARKUP = r"`|<\||/(?:etc|bin|usr|var|tmp|dev|home)/|</?[a-z]\w*[^<>]*>|[{}\\]|\$\(|;\s*--|\w+@\w+\.\w+|\w+://\S*|\b(?:print|eval|exec|system|alert|open|import)\(|#!/?\S*"
 _TOKENS = re.compile(
-    rf"(?P<slices>{_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_SPELT_MM})|(?P<word>[^\W_]+)"
+    rf"(?P<foreign>{_MARKUP})|(?P<slices>{_SLICES})|(?P<bare_slices>{_BARE_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_SPELT_MM})|(?P<word>[^\W_]+)"
     r"|(?P<stop>[.;!?\n]+)|(?P<comma>[,:()\[\]/]+|[-=]+>|(?<=\s)-+(?=\s))",
     re.IGNORECASE,
 )
 # A full stop after these ends no sentence.
 _SHORT = re.compile(
-    r"\b((?i:sup|inf|ant|post|lat|med|ca|approx|sl|slc|no|nos|fig|resp|incl|excl|max|min|seg|segm|dr|vs|esp))\."
+    r"\b((?i:sup|inf|ant|post|lat|med|ca|approx|sl|slc|no|nos|fig|resp|incl|excl|max|min|seg|segm|dr|vs|esp|"
+    r"underseg|undersegm|underest|overseg|oversegm|overest|tum|cran|caud|dors|ventr|dist|prox|bilat|lt|rt|marg|surf|incompl))\."
     r"(?!\s+[A-Z][a-z])"
 )
-_DASHES = str.maketrans({dash: "-" for dash in "‐‑‒–—−"} | {"’": "'", "`": "'", "→": "->", "\r": "\n"})  # noqa: RUF001
+_DASHES = str.maketrans(
+    {dash: "-" for dash in "‐‑‒–—−"}  # noqa: RUF001
+    | {"’": "'", "→": "->", "⇒": "->", "➔": "->", "≠": " is not ", "≈": " ", "\r": "\n"}  # noqa: RUF001
+)
 _NOT = re.compile(r"\b(do|does|did|is|are|was|were|should|could|would|wo|ca|has|have|had|must|need)n'?t\b", re.I)
 _IS = re.compile(r"\b(that|it|there|what|here|this|who|how|where)'s\b", re.I)
-# "+5 mm", "-3 mm"
+_SIZES = "small|big|large|much|wide|short|fat|high|low|far|tight|generous|thick|thin|little|many|tall"
+# Signs and short forms: "+5 mm", "-3 mm", "too big ++", "lat + post", and "to small" for "too small".
 _SIGNS = (
-    (re.compile(rf"(?<!\S)\+\s*(?={_NUMBER}\s*[mc]m\b)"), "expand "),
-    (re.compile(rf"(?<!\S)-(?={_NUMBER}\s*[mc]m\b)"), "shrink "),
+    (re.compile(rf"(?<!\S)\+\s*(?={_NUMBER}\s*[mc]m\b)", re.I), "expand "),
+    (re.compile(rf"(?<!\S)-(?={_NUMBER}\s*[mc]m\b)", re.I), "shrink "),
+    (re.compile(r"\+{2,}(?!\d)"), " strongly "),
+    (re.compile(r"(?<=[a-z])\s*[+&]\s*(?=[a-z])", re.I), " and "),
+    (re.compile(r"\bw/o\b", re.I), "without"),
+    (re.compile(r"\bincl\.?(?=\s+in\b)", re.I), "included"),
+    (re.compile(r"\bincl\b", re.I), "includes"),
+    (re.compile(r"\bexcl\b", re.I), "exclude"),
+    (re.compile(r"(?<!ed )\b(?:as well as|together with|along with)\b", re.I), "and"),
+    (re.compile(rf"({_NUMBER}) (more|further|additional|extra) (?=[mc]m\b|millim|centim)", re.I), r"\2 \1 "),
+    (re.compile(r"\b(left|right) (?:nor|or|and) the (?=(?:left|right)\b)", re.I), r"\1 and "),
+    (re.compile(r"\bb/c\b", re.I), "because of"),
+    (re.compile(r"\bb/w\b", re.I), "between"),
+    (re.compile(r"\bw/\s*(?=[a-z])", re.I), "with "),
+    (re.compile(rf"\b(?:to|2)\s+(?=(?:{_SIZES})\b(?!\s+(?:attenuation|signal|dose|contrast)))", re.I), "too "),
+)
+# Punctuation that a machine took down as words. "colon" is one only beside others.
+_DICTATED = re.compile(r"\b(?:comma|full stop|semicolon|new line|new paragraph|period)\b", re.I)
+_SPOKEN = (
+    (re.compile(r"\s+(?:full stop|period|new line|new paragraph|next line)\b", re.I), ". "),
+    (re.compile(r"\s+(?:comma|semicolon)\b", re.I), ", "),
+    (re.compile(r"(?<!\bthe)(?<!\binto)(?<!\bof)(?<!\band)(?<!\bascending)(?<!\btransverse)\s+colon\b", re.I), ": "),
+)
+# Words beside numbers, which count even if they are misspelt.
+_BESIDE_NUMBERS = (
+    *(
+        "slices",
+        "slice",
+        "between",
+        "through",
+        "millimetres",
+        "millimeters",
+        "centimetres",
+        "centimeters",
+        "millimetre",
+    ),
+    *("millimeter", "centimetre", "centimeter"),
+)
+_MISSPELT = re.compile(
+    r"\b[sl][a-z]{4,6}\b(?=\s*\d)|\bb[a-z]{5,8}\b(?=\s+(?:the\s+)?slices?\b)|(?<=\d )t[a-z]{4,7}\b(?=\s+\d)"
+    r"|(?:(?<=\d)|(?<=\d )|(?<=\ba )|(?<=\ban ))[mc][a-z]{7,11}\b",
+    re.IGNORECASE,
 )
 _GLUED = re.compile(
     r"\b(over|under|mis|un)[\s-]+(?=(?:segm|call|draw|contour|estimat|exten|includ|inclus|fill|shoot|label|outlin|reach|"
@@ -56,7 +111,8 @@ class Token:
     """A piece of a note.
 
     Attributes:
-        kind: "stop" ends a sentence, "comma" any smaller part of it; "open slices" begin or end nowhere.
+        kind: "stop" ends a sentence, "comma" any smaller part of it; "open slices" begin or end nowhere; "foreign" are
+            signs of programs.
         text: in lower case, without accents.
         is_capital: whether it was written in capital letters.
         mm: of a length.
@@ -82,18 +138,35 @@ def tokenise(note: str) -> list[Token]:
 
 
 def _plain(note: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", note.translate(_DASHES))
+    # "isn`t"
+    decomposed = unicodedata.normalize("NFKD", re.sub(r"(?<=\w)`(?=\w)", "'", note).translate(_DASHES))
     text = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_DASHES)
     text = re.sub(r"\be\.g\.|\bi\.e\.", " ", text)
+    if _DICTATED.search(text):
+        for spoken, sign in _SPOKEN:
+            text = spoken.sub(sign, text)
     text = _IS.sub(r"\1 is", _NOT.sub(r"\1 not", text))
     text = re.sub(r"'s?\b|'", "", text).replace("~", " ")
+    text = _MISSPELT.sub(_unit_or_key, text)
     for sign, word in _SIGNS:
         text = sign.sub(word, text)
     return _GLUED.sub(r"\1", _SHORT.sub(r"\1 ", text))
 
 
+def _unit_or_key(match: re.Match[str]) -> str:
+    """The unit, or the word of a range of slices, that a misspelt one beside a number means."""
+    word = match.group().casefold()
+    meant = min(_BESIDE_NUMBERS, key=lambda known: OSA.distance(word, known))
+    return meant if OSA.distance(word, meant) <= (1 if len(word) < 8 else 2) else match.group()
+
+
 def _token(match: re.Match[str]) -> Token:
     text = match.group().casefold()
+    if match["foreign"]:
+        return Token("foreign", text)
+    if match["bare"]:
+        first, last = sorted(map(int, re.findall(r"\d+", match["bare"])))
+        return Token("slices", text, slices=((first, last),))
     if match["slices"]:
         ranges = _ranges(match)
         return Token("slices", text, slices=ranges) if ranges else Token("open slices", text)
@@ -117,7 +190,7 @@ def _millimetres(match: re.Match[str]) -> float:
 
 def _ranges(match: re.Match[str]) -> Ranges:
     """The ranges of a list such as "12, 13 and 20-24"; none if it is open at one end."""
-    before = (match["before"] or match["before2"] or "").split()
+    before = (match["before"] or match["before2"] or "").casefold().split()
     parts = re.split(rf"\s*({_JOIN})\s*(?:{_SLICE}[.:#=]*\s*)?", match["list"].casefold())
     numbers, joins = [int(part) for part in parts[::2]], parts[1::2]
     if match["after"] or (before and len(numbers) == 1):

@@ -14,6 +14,7 @@ import yaml
 from causal_sam.intervention.tokens import tokenise
 
 GAP = "_"
+AS_WRITTEN = "!"
 LONGEST_GAP = 6  # words
 # Sections whose words all have the same meaning.
 _PLAIN_SECTIONS = (
@@ -34,11 +35,15 @@ _PLAIN_SECTIONS = (
     ),
     *("starts", "move", "edges", "masks", "actual", "beyond", "into", "near", "in", "from", "of", "as", "one"),
     *("it", "both", "all", "only", "also", "more", "no_more", "other", "surroundings", "unsure", "foreign", "asks"),
-    "requests",
+    *("requests", "by"),
 )
-SHORTEST_SPELT = 5  # letters
+SHORTEST_SPELT, LONG_SPELT = 5, 9  # letters
+ENDINGS = ("s", "ed", "ing", "ly")
 _OFTEN_MISSPELT = frozenset(
-    {"cue", "place", "strength", "include", "exclude", "taken_for", "delete", "keep", "wanted", "edges", "masks"}
+    {
+        *("cue", "place", "strength", "include", "exclude", "taken_for", "delete", "keep", "wanted", "edges", "masks"),
+        *("not", "except", "protect", "retain", "modal", "near", "pieces", "nothing_else"),
+    }
 )
 # Adverbs that say another thing than their adjectives.
 _OWN_MEANING = frozenset(
@@ -65,6 +70,7 @@ class Vocabulary:
         parts: of organs -> where they are, by structure.
         sides: structures on one side of the body -> the side.
         tissues: names of neighbours that are no structures.
+        heads: words that are a name with an adjective or another name before them.
         examples: sentences of each action, and of none.
         sets: of words that the grammar tells from others of their section.
         words: that may be meant by misspelt ones.
@@ -72,14 +78,17 @@ class Vocabulary:
     """
 
     def __init__(self, content: dict[str, Any]) -> None:
-        self._phrases: dict[tuple[str, ...], Meaning] = {}
+        self._phrases: dict[tuple[str, ...], Meaning] = {}  # by stems
+        self._as_written: dict[tuple[str, ...], Meaning] = {}
         self._gapped: dict[str, list[tuple[tuple[str, ...], tuple[str, ...], Meaning]]] = {}
         self.parts: dict[str, dict[str, str]] = content["parts"]
         self.sides = {name: side for side, names in content["sides"].items() for name in names}
         self.examples: dict[str, list[str]] = content["examples"]
         self.sets = {name: frozenset(words) for name, words in content["sets"].items()}
         self.tissues = frozenset(_stems(name) for name in content["tissues"])
+        self.heads = frozenset(map(stem, content["heads"]))
         self.words: set[str] = set()
+        self.forms: set[str] = set()
         raw: set[str] = set()
         for section in _PLAIN_SECTIONS:
             self._add(content[section], Meaning(section), raw)
@@ -91,18 +100,27 @@ class Vocabulary:
                 self._add(phrases, Meaning("place", tuple(values.split())), raw)
         for part in self.parts:
             self._add([part], Meaning("place", (part,)), raw)
-        self._longest = max(map(len, self._phrases))
         self._prefixes = {prefix: Meaning("cue", (action,)) for prefix, action in content["prefixes"].items()}
-        plain = set(content["plain"])
-        self.forms = {form for word in self.words for form in _forms(word)}
-        tissue_words = set(itertools.chain.from_iterable(map(str.split, content["tissues"])))
-        self._stems = set(map(stem, raw | plain | tissue_words))
+        plain = {phrase for phrase in content["plain"] if phrase.isalpha()}
+        self._add([phrase for phrase in content["plain"] if phrase not in plain], Meaning("plain"), raw)
+        self._longest = max(map(len, self._phrases))
+        tissue_words = set(itertools.chain.from_iterable(map(str.split, (*content["tissues"], *content["heads"]))))
+        self._listed = raw | plain | tissue_words
+        self._stems = set(map(stem, self._listed))
         self._plain = set(map(stem, plain))
         self._right = set(content["not_misspelt"])
 
     def knows(self, word: str) -> bool:
         """Whether a word is right as it is written."""
         return stem(word) in self._stems or word in self._right
+
+    def lists(self, word: str) -> bool:
+        """Whether a word is listed, or has a usual ending and is listed without it."""
+        return word in self._listed or (word.endswith(ENDINGS) and stem(word) in self._stems)
+
+    def has(self, word: str) -> bool:
+        """Whether a word stands in the lists, or is a usual form of one of theirs."""
+        return word in self._listed or word in self.forms
 
     def is_plain(self, word: str) -> bool:
         """Whether a word says nothing by itself."""
@@ -117,7 +135,7 @@ class Vocabulary:
         """The longest phrase that these words begin with: its length and meaning."""
         stems = tuple(map(stem, words[: self._longest]))
         for length in range(len(stems), 0, -1):
-            meaning = self._phrases.get(stems[:length])
+            meaning = self._as_written.get(tuple(words[:length])) or self._phrases.get(stems[:length])
             if meaning is not None:
                 return length, meaning
         for prefix, meaning in self._prefixes.items():
@@ -141,14 +159,22 @@ class Vocabulary:
     def _add(self, phrases: Sequence[str], meaning: Meaning, raw: set[str]) -> None:
         for phrase in phrases:
             first, gap, second = (part.strip() for part in phrase.partition(f" {GAP} "))
-            if gap:
+            if phrase.endswith(AS_WRITTEN):
+                phrase = first = phrase.removesuffix(AS_WRITTEN)
+                self._as_written[tuple(phrase.split())] = meaning
+            elif gap:
                 entry = (_stems(first), _stems(second), meaning)
                 self._gapped.setdefault(entry[0][0], []).append(entry)
             elif self._phrases.setdefault(_stems(phrase), meaning) != meaning:
                 raise ValueError(f"{phrase!r} stands under {self._phrases[_stems(phrase)]} and {meaning}")
             raw.update(token.text for token in tokenise(f"{first} {second}"))
-            if phrase.isalpha() and len(phrase) >= SHORTEST_SPELT and meaning.kind in _OFTEN_MISSPELT:
-                self.words.add(phrase)
+            if meaning.kind not in _OFTEN_MISSPELT:
+                continue
+            # Words that stand only in phrases must be long to be told from others.
+            long = [word for word in phrase.split() if word.isalpha() and len(word) >= LONG_SPELT]
+            for word in [phrase] if phrase.isalpha() and len(phrase) >= SHORTEST_SPELT else long:
+                self.words.add(word)
+                self.forms |= _forms(word, meaning.kind)
 
 
 @cache
@@ -181,6 +207,10 @@ def _stems(phrase: str) -> tuple[str, ...]:
     return tuple(stem(token.text) for token in tokenise(phrase) if token.kind == "word")
 
 
-def _forms(word: str) -> set[str]:
+def _forms(word: str, kind: str) -> set[str]:
+    """A word with other endings, of those that words of its kind have."""
+    adverb = set() if word.endswith(("ly", "o", "y", "ad", "s")) else {f"{word}ly"}
+    if kind in ("place", "strength"):
+        return {word} | adverb
     root = word.removesuffix("e")
-    return {word, f"{word}s", f"{word}ly", f"{root}ed", f"{root}ing"}
+    return {word, f"{word}s", f"{root}ed", f"{root}ing"} | adverb

@@ -70,6 +70,11 @@ class Predictor:
         return self._encoder.cache
 
     @property
+    def encoder(self) -> SliceEncoder:
+        """What makes the embeddings, or finds them in the cache."""
+        return self._encoder
+
+    @property
     def slices(self) -> VolumeSlices:
         """Geometry of the volume that is set: the slice axis, and the frame of its canonical slices.
 

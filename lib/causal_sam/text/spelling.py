@@ -38,13 +38,15 @@ def _nearest(forms: Iterable[str], vocabulary: Iterable[str], lexicon: Lexicon) 
     """The one word of the vocabulary that a word, in one of its forms, can be a misspelling of."""
     found: dict[int, set[str]] = {}
     for known, word in itertools.product(vocabulary, forms):
-        if len(known) >= SHORTEST and known[0] == word[0] and abs(len(known) - len(word)) <= 2:
+        is_begun_so = known[0] == word[0] or known[1::-1] == word[:2]  # the first two letters may be swapped
+        if len(known) >= SHORTEST and is_begun_so and abs(len(known) - len(word)) <= 2:
             mistakes = OSA.distance(word, known, score_cutoff=2)
             if mistakes <= _allowed(word, known):
                 found.setdefault(mistakes, set()).add(known)
     nearest = found[min(found)] if found else set()
     # Several words may be forms of one, such as "pancreas" and "pancreatic".
-    return min(nearest) if len(set(map(lexicon.squashed, nearest))) == 1 else None
+    meanings = {frozenset(map(str, lexicon.readings(known))) for known in nearest}
+    return min(nearest) if len(meanings) == 1 else None
 
 
 def _allowed(word: str, known: str) -> int:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_chat import ToolModel, plan
 from monailabel.datastore.local import LocalDatastore
 
+from causal_sam.chat import is_local
 from causal_sam.errors import InputError
+from causal_sam.intervention import NoteRequest
 from serving.conf import AppConf
 from serving.labels import ABDOMEN, LabelSet
 
+NOTE = NoteRequest("Smith's liver is too big", ("liver",))
 SAMPLE = Path(__file__).resolve().parents[3] / "sample_configs" / "server.yaml"
 
 
@@ -45,6 +49,7 @@ def test_the_command_line_wins_over_the_file_and_paths_start_at_the_file(tmp_pat
         ({"device": "cuda:99"}, "is not there"),
         ({"lables": "liver"}, "no configuration 'lables'; known are config, labels"),
         ({"config": "/no/such/file"}, "cannot be read"),
+        ({"llm_consent": "yes"}, "llm_consent must be one of none, remote, not 'yes'"),
         ({"labels": "liver,,spleen"}, "empty name"),
         ({"labels": "liver,liver"}, "twice"),
         ({"labels": "liver,roi"}, "must not contain 'roi'"),
@@ -101,3 +106,31 @@ def test_labels_from_the_data_store(tmp_path: Path) -> None:
     # A site that has saved one organ so far still wants the others, under the values that they had.
     some = store(tmp_path / "some", a={"label_info": [{"name": "cyst", "idx": 1}, {"name": "spleen", "idx": 2}]})
     assert LabelSet.from_datastore(some).names == (*ABDOMEN, "cyst")
+
+
+def test_notes_are_read_by_the_embedded_interpreter_unless_another_is_named() -> None:
+    for conf in ({}, {"llm": ""}, {"llm": "embedded"}):
+        assert AppConf.from_conf(conf).interpreter().invoke(NOTE).interpreter == "embedded"
+
+
+def test_a_chat_model_reads_notes_and_a_remote_one_only_with_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ToolModel(answers=[plan({"label": "liver", "action": "shrink"})])
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda name: model)
+    conf = {"llm": "someone:model"}
+    for refused in (conf, {**conf, "llm_consent": "none"}):
+        with pytest.raises(InputError, match="notes leave it only with consent"):
+            AppConf.from_conf(refused).interpreter()
+    reading = AppConf.from_conf({**conf, "llm_consent": "remote"}).interpreter().invoke(NOTE)
+    assert (reading.interpreter, reading.plan.sentence) == ("someone:model", "shrink the liver")
+    assert "Smith" not in model.everything
+
+
+@pytest.mark.parametrize("path", sorted((SAMPLE.parent / "llm").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_examples_of_chat_models_are_configurations(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    for variable in ("OLLAMA_HOST", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    conf = AppConf.from_conf({"config": str(path)})
+    needs_address = path.stem == "openai_compatible"
+    assert is_local(conf.llm) != (needs_address or conf.llm_consent == "remote")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1")
+    assert is_local(conf.llm) or conf.llm_consent == "remote"

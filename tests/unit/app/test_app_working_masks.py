@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
+from causal_sam.imaging import PackedMask
 from causal_sam.prompting.prompts import Prompts
 from serving.clients import SERVER, Asker, asking, current_asker, identify
 from serving.keyed_locks import KeyedLocks
 from serving.working_masks import (
     MAX_UNNAMED,
     LabelState,
-    PackedMask,
     SliceRecord,
     WorkingMasks,
 )
@@ -32,17 +31,6 @@ def record(*foreground: tuple[int, int, int], logits: np.ndarray | None = None) 
 def state(mask: np.ndarray | None = None, **slices: SliceRecord) -> LabelState:
     packed = PackedMask.pack(mask) if mask is not None else PackedMask(SHAPE)
     return LabelState(packed, 2, {int(index[1:]): value for index, value in slices.items()})
-
-
-@given(hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9)))
-def test_packing_loses_nothing(mask: np.ndarray) -> None:
-    np.testing.assert_array_equal(PackedMask.pack(mask).unpack(), mask)
-
-
-def test_a_packed_mask_is_small() -> None:
-    mask = np.zeros((256, 256, 100), bool)
-    mask[100:140, 100:140, 50:60] = True
-    assert PackedMask.pack(mask).bits.nbytes == 40 * 40 * 10 / 8
 
 
 def test_records_compare_prompts_as_sets() -> None:

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import build_sam_vit_b
 
+from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.intervention.correction import Corrector, compose, exactly
+from causal_sam.intervention.correction import Corrector, compose, exactly, load_corrector
 from causal_sam.intervention.region import region_gate
-from causal_sam.intervention.schema import Intervention
+from causal_sam.intervention.schema import Intervention, Plan
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
@@ -127,3 +128,84 @@ def test_models_whose_decoder_takes_one_slice_at_a_time(text: TextEncoder, monke
     act = Intervention(label="liver", action="shrink", slices=(7, 10))
     found = corrector.correct(VolumeSlices(VOLUME, "auto", 1024), TRUTH, act, {})
     assert not (found.mask ^ TRUTH)[:, :, :6].any()
+
+
+def plan(*acts: Intervention) -> Plan:
+    return Plan(interventions=acts)
+
+
+ISLAND = ellipsoid((60, 36, 8), (4, 4, 2))
+
+
+def test_a_plan_is_carried_out_act_by_act(corrector: Corrector) -> None:
+    acts = (Intervention(label="liver", action="remove"), Intervention(label="liver", action="expand"))
+    small = ellipsoid((30, 36, 8), (11, 9, 5))
+    seen = []
+    outcome = corrector.carry_out(
+        plan(*acts), VolumeSlices(VOLUME, "auto", 128), {"liver": small | ISLAND}, seen.append
+    )
+    assert [each.intervention for each in outcome.corrections] == list(acts)
+    assert np.array_equal(outcome.corrections[0].mask, small)
+    assert dice(outcome.masks["liver"]) > dice(small)
+    assert seen[0] == 0
+    assert seen == sorted(seen)
+
+
+def test_what_a_label_gains_another_loses_unless_it_is_kept(corrector: Corrector) -> None:
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    small = TRUTH & (np.arange(72)[:, None, None] < 36)  # i grows towards the left of the patient
+    masks = {"liver": small, "stomach": TRUTH & ~small, "spleen": ISLAND}
+    grow = Intervention(label="liver", action="expand", direction="left", strength="strong")
+    outcome = corrector.carry_out(plan(grow), slices, masks)
+    gained = outcome.masks["liver"] & ~small
+    assert gained.any()
+    assert np.array_equal(outcome.masks["stomach"], masks["stomach"] & ~gained)
+    assert "spleen" not in outcome.masks
+    voxel_ml = VOLUME.voxel_ml
+    (correction,) = outcome.corrections
+    assert correction.effect.taken_ml == pytest.approx({"stomach": (gained & masks["stomach"]).sum() * voxel_ml})
+    assert "of it were stomach" in str(correction.effect)
+
+    kept = corrector.carry_out(plan(grow, Intervention(label="stomach", action="keep")), slices, masks)
+    assert "stomach" not in kept.masks
+    assert not (kept.masks.get("liver", small) & masks["stomach"]).any()
+
+
+def test_what_has_no_mask_can_be_kept_and_nothing_else(corrector: Corrector) -> None:
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    outcome = corrector.carry_out(plan(Intervention(label="spleen", action="keep")), slices, {"liver": TRUTH})
+    assert outcome.masks == {}
+    assert outcome.corrections[0].objection is None
+    with pytest.raises(InputError, match="no mask of spleen yet"):
+        corrector.carry_out(plan(Intervention(label="spleen", action="fill")), slices, {"liver": TRUTH})
+
+
+def test_work_can_be_stopped(corrector: Corrector) -> None:
+    def stop(done: int) -> None:
+        raise InterruptedError
+
+    act = Intervention(label="liver", action="expand")
+    with pytest.raises(InterruptedError):
+        corrector.carry_out(plan(act), VolumeSlices(VOLUME, "auto", 128), {"liver": TRUTH}, stop)
+
+
+def test_a_model_that_was_not_trained_for_notes_does_exact_acts_alone(text: TextEncoder) -> None:
+    model = load_model("compact", image_size=64, device="cpu")
+    with torch.no_grad():  # not the decoder that the shipped modulation belongs to
+        model.sam.mask_decoder.refine2.bias += 1
+    corrector = load_corrector(SliceEncoder(model, EmbeddingCache(2**28)))
+    slices = VolumeSlices(VOLUME, "auto", 64)
+    act = Intervention(label="a", action="remove")
+    assert np.array_equal(corrector.correct(slices, TRUTH | ISLAND, act, {}).mask, TRUTH)
+    with pytest.raises(InputError, match=r"not trained to shrink masks by notes: train it with training/train_tci.py"):
+        corrector.correct(slices, TRUTH, Intervention(label="a", action="shrink"), {})
+
+
+def test_the_shipped_modulation_fits_the_shipped_model() -> None:
+    model = load_model("compact", device="cpu")
+    corrector = load_corrector(SliceEncoder(model, EmbeddingCache(2**28)))
+    slices = VolumeSlices(VOLUME, "auto", model.image_size)
+    cut = TRUTH & (np.arange(72)[:, None, None] < 36)
+    found = corrector.correct(slices, cut, Intervention(label="liver", action="expand", direction="left"), {})
+    assert found.objection is None
+    assert dice(found.mask) > dice(cut) + 0.05

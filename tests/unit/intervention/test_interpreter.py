@@ -33,7 +33,7 @@ def by_rules() -> EmbeddedInterpreter:
 @pytest.fixture
 def read(interpreter):
     def read(note: str, *labels: str, **more) -> Plan:
-        return interpreter.invoke(NoteRequest(note, labels, **more))
+        return interpreter.invoke(NoteRequest(note, labels, **more)).plan
 
     return read
 
@@ -172,7 +172,7 @@ def test_questions_name_the_labels_that_are_there(read):
 def test_other_words_are_understood_by_their_meaning(read, by_rules):
     note = "There are blank spots within the mask of the spleen"
     assert read(note, "spleen").interventions == (act("spleen", "fill"),)
-    assert by_rules.invoke(NoteRequest(note, ("spleen",))).question
+    assert by_rules.invoke(NoteRequest(note, ("spleen",))).plan.question
     assert "Which label" in read("There are blank spots within the mask", "spleen", "liver").question
 
 
@@ -189,7 +189,7 @@ WORDS += ["5 mm", "slices 3-9", "lateral", ",", ".", "?", "and", "but", "it", "r
     )
 )
 def test_any_text_gives_acts_on_present_labels_or_a_question(by_rules, note):
-    plan = by_rules.invoke(NoteRequest(note, ("liver", "spleen")))
+    plan = by_rules.invoke(NoteRequest(note, ("liver", "spleen"))).plan
     assert bool(plan.interventions) != (plan.question is not None)
     assert {each.label for each in plan.interventions} <= {"liver", "spleen"}
     for one, other in itertools.permutations(plan.interventions, 2):
@@ -199,18 +199,19 @@ def test_any_text_gives_acts_on_present_labels_or_a_question(by_rules, note):
 def test_many_labels_and_long_notes_give_a_plan(by_rules):
     labels = tuple(f"lesion {number} of the very long name of a structure that no lexicon has" for number in range(100))
     for note in ("too big", "lesion too big", "lesion 7 too big", "extend it by 0 mm"):
-        assert by_rules.invoke(NoteRequest(note, labels)).question
-    assert len(by_rules.invoke(NoteRequest("smooth all masks", labels)).interventions) == len(labels)
+        assert by_rules.invoke(NoteRequest(note, labels)).plan.question
+    assert len(by_rules.invoke(NoteRequest("smooth all masks", labels)).plan.interventions) == len(labels)
     places = ", ".join(f"slices {number}" for number in range(1, 99, 2))
     note = f"all labels too big anteriorly, posteriorly, at the top and at the bottom in {places}"
-    assert "come first" in by_rules.invoke(NoteRequest(note, labels)).question
+    assert "come first" in by_rules.invoke(NoteRequest(note, labels)).plan.question
 
 
 def test_it_is_a_runnable(interpreter):
     requests = [NoteRequest(note, ("liver",)) for note in ("liver too big", "fill the holes")]
-    plans = interpreter.batch(requests)
-    assert [plan.interventions[0].action for plan in plans] == ["shrink", "fill"]
-    assert (interpreter | (lambda plan: plan.sentence)).invoke(requests[0]) == "shrink the liver"
+    readings = interpreter.batch(requests)
+    assert [reading.plan.interventions[0].action for reading in readings] == ["shrink", "fill"]
+    assert {(reading.interpreter, reading.notice) for reading in readings} == {("embedded", None)}
+    assert (interpreter | (lambda reading: reading.plan.sentence)).invoke(requests[0]) == "shrink the liver"
 
 
 @pytest.mark.parametrize(

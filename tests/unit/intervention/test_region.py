@@ -95,12 +95,35 @@ def test_a_direction_keeps_its_half() -> None:
     assert region[MASK & (heights > 38)].max() == 1
 
 
-def test_slices_are_counted_from_one() -> None:
-    region = gate(act("shrink", slices=(11, 13)))
-    assert region[:, :, 10:13].any(axis=(0, 1)).all()
-    assert not np.delete(region, [10, 11, 12], axis=2).any()
+@pytest.mark.parametrize("flipped", [False, True])
+def test_axial_slices_are_counted_from_the_head_whatever_the_order_of_the_file(flipped: bool) -> None:
+    volume, mask = VOLUME, MASK
+    if flipped:
+        affine = VOLUME.affine.copy()
+        affine[:3, 3] += affine[:3, 2] * (SHAPE[2] - 1)
+        affine[:3, 2] *= -1
+        volume, mask = Volume(np.flip(VOLUME.array, 2), affine, "MR"), np.flip(MASK, 2)
+    region = gate(act("shrink", slices=(11, 13)), mask, volume)
+    heights = (volume.affine @ np.stack([*np.indices(SHAPE).reshape(3, -1), np.ones(np.prod(SHAPE))]))[2].reshape(SHAPE)
+    numbers = 1 + np.rint((heights.max() - heights) / SPACING[2])
+    inside = (numbers >= 11) & (numbers <= 13)
+    assert region[inside].any()
+    assert set(numbers[region > 0]) == {11, 12, 13}
     with pytest.raises(InputError, match="slices 1 to 24, and the note names 20 to 30"):
-        gate(act("shrink", slices=(20, 30)))
+        gate(act("shrink", slices=(20, 30)), mask, volume)
+
+
+@pytest.mark.parametrize(("plane", "towards"), [("sagittal", "left"), ("coronal", "anterior")])
+def test_other_slices_are_counted_as_viewers_do(plane: str, towards: str) -> None:
+    axis = 0 if plane == "sagittal" else 1
+    spacing = [1.0, 1.0, 1.0]
+    spacing[axis] = 4.0  # acquired in this plane
+    volume = Volume(IMAGE.astype(np.float32), np.diag([*spacing, 1.0]), "MR")
+    first = np.argwhere(MASK)[:, axis].min()
+    along = direction_vector(towards)[axis]
+    number = first + 1 if along > 0 else SHAPE[axis] - first
+    region = gate(act("shrink", slices=(int(number), int(number))), MASK, volume)
+    assert np.unique(np.argwhere(region > 0)[:, axis]).tolist() == [first]
 
 
 def test_a_neighbour_with_a_mask_keeps_what_is_near_it() -> None:

@@ -76,6 +76,69 @@ def test_ranges_without_an_end_are_told_from_others(text):
     assert [token.kind for token in tokenise(text) if token.kind.endswith("slices")] == ["open slices"]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("too small in slices 3-5, too large on 20-24", [(3, 5), (20, 24)]),
+        ("too small (30-36)", [(30, 36)]),
+        ("in 2-3 places", []),
+        ("by 2-3 mm", []),
+        ("BETWEEN SLICES 7 AND 12", [(7, 12)]),
+        ("slcies 7-12", [(7, 12)]),
+        ("beetween slices 7 and 12", [(7, 12)]),
+    ],
+)
+def test_slices_in_careless_notes(text, found):
+    assert slices(text) == found
+
+
+@pytest.mark.parametrize("unit", ["milimetres", "millimeters", "milimeter", "MM"])
+def test_units_in_careless_notes(unit):
+    assert lengths(f"by 5 {unit}") == [5]
+    assert lengths("half a centimter") == [5]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("LK & RK", "lk and rk"),
+        ("lat+post", "lat and post"),
+        ("too big ++", "too big strongly"),
+        ("to small", "too small"),
+        ("2 big", "too big"),
+        ("w/o dome", "without dome"),
+        ("liver as well as spleen", "liver and spleen"),
+        ("2 more mm", "more 2 mm"),
+        ("+5 MM", "expand 5 mm"),
+        ("left nor the right lung", "left and right lung"),
+        ("GB incl. in liver", "gb included in liver"),
+    ],
+)
+def test_signs_and_short_forms_are_words(text, words):
+    assert " ".join(token.text for token in tokenise(text)) == words
+
+
+def test_spoken_punctuation_is_punctuation():
+    tokens = tokenise("spleen colon tip missing comma too small full stop leaks into the colon period")
+    assert [token.kind for token in tokens if token.kind != "word"] == ["comma", "comma", "stop", "stop"]
+    assert tokens[-2].text == "colon"
+    assert [token.text for token in tokenise("leaks into colon")] == ["leaks", "into", "colon"]
+
+
+@pytest.mark.parametrize(
+    "text", ["</x>", "{x}", "$(x)", "a@b.cd", "http://x", "print(x", "`x`", "<|x|>", "/etc/x", "x; -- y"]
+)
+def test_signs_of_programs(text):
+    assert "foreign" in {token.kind for token in tokenise(text)}
+
+
+@pytest.mark.parametrize(
+    "text", ["hole(s)", "<5 mm", "liver/spleen", "LK -> RK", "50 %", "a) b)", "isn`t", "#2", "*tip*"]
+)
+def test_what_clinicians_write_is_no_program(text):
+    assert "foreign" not in {token.kind for token in tokenise(text)}
+
+
 def test_short_forms_end_no_sentence():
     assert "stop" not in {token.kind for token in tokenise("sup. pole of the LK, ca. 3 mm, approx. sl. 4")}
     assert [token.kind for token in tokenise("Too small. Too wide")].count("stop") == 1

@@ -44,6 +44,18 @@ def test_forms_of_a_word_have_one_stem(word):
     assert {stem(form) for form in (word, plural, f"{doubled}ed", f"{doubled}ing")} == {stem(word)}
 
 
+def test_a_form_with_its_own_meaning_counts_as_it_is_written():
+    vocabulary = load_vocabulary()
+    for phrase, kinds in (("fragmented", ("keep_largest",)), ("fragments", ())):
+        assert vocabulary.longest([phrase])[1].values == kinds
+
+
+def test_forms_are_such_as_there_are():
+    forms = load_vocabulary().forms
+    assert {"laterally", "shrinks", "overlooked"} <= forms
+    assert not {"lateroly", "superiors", "anteriored", "caudadly"} & forms
+
+
 def test_everyday_words_are_no_misspelt_ones(names):
     known = names("liver")
     assert {word: known.corrected(word) for word in CONTENT["not_misspelt"]} == {
@@ -56,6 +68,8 @@ def test_everyday_words_are_no_misspelt_ones(names):
     [
         *(("kindey", "kidney"), ("mising", "missing"), ("oversegmeted", "oversegmented"), ("antreior", "anterior")),
         *(("stomache", "stomach"), ("spurios", "spurious"), ("smoth", "smooth"), ("latrally", "laterally")),
+        *(("wayyy", "way"), ("tooo", "too"), ("liittle", "little"), ("cutt", "cut"), ("incudes", "includes")),
+        *(("lvr", "liver"), ("rdeuce", "reduce"), ("overrlooked", "overlooked"), ("noothing", "nothing")),
     ],
 )
 def test_misspelt_words_are_put_right(names, written, meant):
@@ -88,10 +102,34 @@ def test_phrases_that_are_no_single_name(names, text):
     [
         *(("ivc", "inferior vena cava"), ("gall bladder", "gallbladder"), ("bladder", "bladder"), ("ribs", "ribs")),
         *(("oesophagus", "esophagus"), ("left adrenal gland", "left adrenal gland"), ("chest wall", "chest wall")),
+        *(("renal pelvis", "renal pelvis"), ("renal", "kidney"), ("gonadal vein", "gonadal vein")),
+        *(("left masseter", "left masseter"), ("gallbladder fossa", "gallbladder fossa"), ("bronchi", "bronchus")),
     ],
 )
 def test_neighbours_are_named_as_written_but_for_abbreviations(names, written, neighbour):
     assert names("liver").mention(tuple(written.split())).neighbour == neighbour
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "meant"),
+    [
+        ("vertebrae", ("L1", "L2"), ("L1", "L2")),
+        ("both widgets", ("left widget", "right widget"), ("left widget", "right widget")),
+        ("widgets", ("left widget", "right widget"), ("left widget", "right widget")),
+        ("left widget", ("left widget", "right widget"), ("left widget",)),
+        ("wilms tumour", ("Wilms tumor", "left kidney"), ("Wilms tumor",)),
+        ("psoas", ("left psoas", "right psoas"), ()),
+    ],
+)
+def test_groups_pairs_and_spellings_of_labels(names, text, labels, meant):
+    assert names(*labels).mention(tuple(text.split())).labels == meant
+
+
+def test_a_part_of_a_label_is_no_name(names):
+    words = ["lower", "lobe", "of", "the", "right", "lung"]
+    length, mention = names("right lung", "left lung").longest(words, [False] * 6)
+    assert (length, mention.labels) == (2, ())
+    assert names("right lower lobe", "right lung").longest(words, [False] * 6)[1].labels == ("right lower lobe",)
 
 
 def test_an_abbreviation_of_two_letters_counts_in_capitals(names):

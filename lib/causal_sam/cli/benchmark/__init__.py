@@ -9,6 +9,7 @@ from causal_sam.cli.benchmark.interactive import interactive
 from causal_sam.cli.benchmark.latency import latency
 from causal_sam.cli.benchmark.notes import notes
 from causal_sam.cli.benchmark.ood import ood
+from causal_sam.cli.benchmark.tci import tci
 from causal_sam.cli.benchmark.tune import tune
 
 app = typer.Typer(name="benchmark", no_args_is_help=True, help="Measure quality and speed on your images and machine.")
@@ -16,4 +17,5 @@ app.command(epilog="\n\n".join(f"{kind}: {layout}." for kind, layout in LAYOUTS.
 app.command()(latency)
 app.command()(notes)
 app.command()(ood)
+app.command()(tci)
 app.command()(tune)

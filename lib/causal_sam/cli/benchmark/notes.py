@@ -14,6 +14,13 @@ def notes(
         Path,
         typer.Argument(help='One JSON object a line: note, labels, expect (interventions or "question").'),
     ],
+    llm: Annotated[
+        str | None,
+        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads them.", show_default=False),
+    ] = None,
+    llm_consent: Annotated[
+        bool, typer.Option("--llm-consent", help="The notes may be sent to a remote chat model.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print scores and misses as JSON.")] = False,
 ) -> None:
     """Read notes whose meaning is known, and compare.
@@ -25,13 +32,17 @@ def notes(
     from causal_sam.intervention import load_interpreter
 
     cases = read_notes(file)
-    report = score(load_interpreter().invoke, cases).to_dict()
+    report = score(load_interpreter(llm, llm_consent).invoke, cases).to_dict()
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False, indent=1))
         return
     typer.echo(f"exact: {report['exact']} of {report['notes']} notes, {report['exact_share']:.1%}")
     for name, share in report["fields"].items():
         typer.echo(f"  {name}: {share:.1%}")
+    if report["not_read"]:
+        typer.echo(f"not read by {llm}, but by the embedded interpreter: {report['not_read']}")
+        for notice in report["notices"]:
+            typer.echo(f"  {notice}")
     for miss in report["misses"]:
         typer.echo(f"missed: {miss['note']} [{', '.join(miss['labels'])}]")
         typer.echo(f"  expected: {_listed(miss['expected'])}")

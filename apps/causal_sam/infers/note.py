@@ -1,0 +1,314 @@
+"""The note task: what is wrong with the masks, in the clinician's words, in; the corrected label map out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from langchain_core.runnables import Runnable
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from numpy.typing import NDArray
+
+from causal_sam import __version__
+from causal_sam.errors import InputError
+from causal_sam.imaging import PLANES, Volume
+from causal_sam.intervention import NoteRequest, Reading, side_of
+from causal_sam.intervention.context import VolumeContext, side_in
+from causal_sam.intervention.correction import Correction
+from causal_sam.intervention.guard import Effect
+from causal_sam.intervention.journal import Journal
+from causal_sam.prompting import Predictor
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
+from serving.clicks import Clicks, Options, flag
+from serving.errors import NoteRefusedError
+from serving.images import volume_key
+from serving.refinement import Refiner
+from serving.turns import taking_turns
+from serving.working_masks import UNNAMED, AppliedNote, LabelState
+
+logger = logging.getLogger(__name__)
+
+NOTE_KEY = "note"
+NO_MASK = (
+    "There is no mask of this image yet, so there is nothing to correct: click a structure, ask for labels by name, or "
+    "save a label first."
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks for.
+
+    Attributes:
+        note: without spaces around it; may be empty if a note is to be undone.
+        undo: take back the last note that was carried out.
+        preview: say what the note would do, and do nothing.
+        repeat: carry the note out even if it was the last one.
+
+    Raises:
+        InputError: it is not text.
+    """
+
+    note: str
+    undo: bool
+    preview: bool
+    repeat: bool
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any]) -> Asked:
+        """Read the options of the task."""
+        note = request.get(NOTE_KEY)
+        if note is not None and not isinstance(note, str):
+            raise InputError(
+                f"{NOTE_KEY} must be text, such as 'spleen leaks into the stomach', not {str(note)[:40]!r}."
+            )
+        return cls((note or "").strip(), *(flag(request, key) for key in ("undo", "preview", "repeat")))
+
+
+class NoteInferTask(InferTask):
+    """Corrects the masks of an image as a note says, at once.
+
+    The masks are the client's working masks; those of the newest saved label if it has none; else those that the model
+    finds by the names that it was taught. Clicks that come with the note, under the names of labels, count first. The
+    answer holds all labels of the working mask: OHIF shows it in place of all that it had.
+
+    Clients send the options as the user left them, an old note among them. So a note that was carried out last is not
+    carried out again unless *repeat* says so, and with *undo* the note is not read at all.
+
+    Args:
+        resources: shared with the other tasks.
+        interpreter: of notes.
+        journal: of what becomes of them.
+        describe: an image -> its style in words; for interpreters that ask.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        interpreter: Runnable[NoteRequest, Reading],
+        journal: Journal,
+        describe: Callable[[Volume], str],
+    ) -> None:
+        super().__init__(
+            type=InferType.SEGMENTATION,
+            labels=dict(resources.labels.indices),
+            dimension=3,
+            description="Correct the masks by a note that says what is wrong, such as: spleen leaks into the stomach",
+            config={
+                NOTE_KEY: "",
+                "undo": False,
+                "preview": False,
+                "repeat": False,
+                "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
+                "frame": 0,
+            },
+        )
+        self._resources, self._interpreter, self._journal, self._describe = resources, interpreter, journal, describe
+        self._refiner = Refiner(resources.predictors.computing)
+
+    def is_valid(self) -> bool:
+        """Whether clients may see the task: always."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Answer one request.
+
+        Args:
+            request: the client's parameters, with the image's path and what the app added.
+
+        Returns:
+            The path of a temporary file with the label map, and the parameters of the response.
+
+        Raises:
+            NoteRefusedError: the note gives a question, or nothing of it could be done. The masks are as they were.
+            InputError: the image or the request cannot be used; the same holds.
+            JournalError: what is done cannot be recorded; the same holds.
+            ClientGoneError: the client went away meanwhile; the same holds.
+        """
+        begin = time.monotonic()
+        resources, asked = self._resources, Asked.from_request(request)
+        options = Options.from_request(request, resources.plane, resources.extent)
+        key = volume_key(Path(request["image"]), options.frame)
+        volume = resources.volumes.get(key)
+        predictor = resources.predictors.for_volume(volume, options.plane)
+        clicks = self._named_clicks(request, volume)
+        read = time.monotonic()
+        with resources.working.open((key, request.get(CLIENT_KEY))) as working:
+            saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
+            work = Work(working, clicks, options, volume, saved)
+            work.take_over_saved(resources.saved)
+            before = dict(work.states)
+            turn = _Turn(work, predictor, asked, request)
+            if asked.undo:
+                params = self._undo(turn)
+            elif work.notes and work.notes[-1].note == asked.note and not asked.repeat:
+                last = work.notes[-1].message
+                params = {"message": f"This note was carried out already ({last}): write another, or tick repeat."}
+            else:
+                params = self._carry_out(turn, options)
+            if not asked.preview:
+                work.commit({})
+        shown = before if asked.preview else work.states
+        mask = draw_label_map(shown, resources.labels.indices, volume.shape)
+        times = (begin, read, time.monotonic())
+        return written(mask, volume, resources.labels.indices, params, options, times)
+
+    def _named_clicks(self, request: Mapping[str, Any], volume: Volume) -> Clicks:
+        """The clicks of labels with names. OHIF's others are left over from another task, and it does not say whose."""
+        labels = self._resources.labels
+        if isinstance(label := request.get("label"), str):
+            request = {**request, "label": labels.known_as(label)}
+        clicks = Clicks.from_request(request, labels.names, volume.shape)
+        prompts = {n: p for n, p in clicks.prompts.items() if n is not None and (p.foreground or p.background or p.box)}
+        return Clicks(clicks.current, prompts, True)
+
+    def _undo(self, turn: _Turn) -> dict[str, Any]:
+        work = turn.work
+        if not work.notes:
+            raise NoteRefusedError(
+                "There is no note to undo: none was carried out on this image since it was last saved."
+            )
+        last = work.notes[-1]
+        since = [name for name, state in last.after.items() if not work.state(name).mask.same_as(state.mask)]
+        message = f"Undone: {last.note!r}"
+        if since:
+            message += f"; what was changed since then in {', '.join(since)} is undone with it"
+        self._record(turn, {"act": "undo", "note": last.note})
+        work.notes = work.notes[:-1]
+        for name, state in last.before.items():
+            if state is None:
+                del work.states[name]
+            else:
+                work.states[name] = state
+        return {"undone": last.note, "message": f"{message}."}
+
+    def _carry_out(self, turn: _Turn, options: Options) -> dict[str, Any]:
+        work, resources = turn.work, self._resources
+        before = dict(work.states)
+        self._click(turn, options)
+        self._find(turn)
+        masks = turn.masks(resources.labels.names)
+        unnamed = [name for name, state in work.states.items() if name.startswith(UNNAMED) and state.mask.bits.size]
+        if not masks and len(unnamed) != 1:
+            raise NoteRefusedError(NO_MASK)
+        reading = self._read(turn, masks, tuple(masks) or resources.labels.names)
+        plan = reading.plan
+        details = {"plan": plan.model_dump(mode="json"), "interpreter": reading.interpreter, "notice": reading.notice}
+        if plan.question is not None:
+            self._refuse(turn, plan.question, details | {"question": plan.question})
+        if not masks:
+            # OHIF does not say of which label its clicks are; a note about one label says whose mask that is.
+            about = {act.label for act in plan.interventions}
+            if len(about) > 1:
+                self._refuse(turn, f"There is one mask, and the note is about {', '.join(sorted(about))}.", details)
+            name = about.pop()
+            work.states[name] = work.states.pop(unnamed[0])
+            masks = turn.masks([name])
+        corrector, computing = resources.predictors.corrector(), resources.predictors.computing
+        with computing:
+            check = taking_turns(computing, turn.watch)
+            outcome = corrector.carry_out(plan, turn.predictor.slices, masks, check)
+        corrections = outcome.corrections
+        done = [each for each in corrections if each.objection is None]
+        objections = [each.objection for each in corrections if each.objection is not None]
+        details["effects"] = [_effect(each) for each in corrections]
+        details["preview"] = turn.asked.preview
+        said = [f"{each.effect}." for each in done] + objections
+        if reading.notice:
+            said.append(reading.notice)
+        if turn.asked.preview:
+            return details | {"message": f"Preview, nothing is changed: {' '.join(said)}"}
+        if not done:
+            self._refuse(turn, " ".join(objections), details)
+        message = " ".join(said)
+        packed = {name: work.states[name].mask.as_json() for name in outcome.masks}
+        self._record(turn, {"act": "note", "note": turn.asked.note, **details, "before": packed})
+        after = {name: work.states[name].edited(mask) for name, mask in outcome.masks.items()}
+        work.states.update(after)
+        if after:
+            applied = AppliedNote(turn.asked.note, message, {name: before.get(name) for name in after}, after)
+            work.notes = [*work.notes, applied]
+        return details | {"message": message}
+
+    def _click(self, turn: _Turn, options: Options) -> None:
+        for name, prompts in turn.work.prompts.items():
+            refined = self._refiner.refine(
+                turn.work.state(name), prompts, turn.predictor, follow=options.follow, check=turn.watch
+            )
+            turn.work.states[name] = refined.state
+
+    def _find(self, turn: _Turn) -> None:
+        """Without any mask, find the labels that were taught."""
+        work, resources = turn.work, self._resources
+        if any(state.mask.bits.size for state in work.states.values()):
+            return
+        taught = resources.predictors.taught()
+        names = [] if taught is None else [n for n in resources.labels.names if taught.find(n) is not None]
+        if not names:
+            return
+        computing = resources.predictors.computing
+        with computing:
+            found = turn.predictor.predict_named(names, taught, taking_turns(computing, turn.watch)).label_map
+        for value, name in enumerate(names, start=1):
+            work.states[name] = LabelState.found(found == value, turn.predictor.slices.axis)
+
+    def _read(self, turn: _Turn, masks: dict[str, NDArray[np.bool_]], labels: Sequence[str]) -> Reading:
+        current = turn.work.current if turn.work.current in labels else None
+        if current is None and len(labels) == 1:
+            current = labels[0]
+        unsided = {name: mask for name, mask in masks.items() if side_of(name) is None}
+        sides = {name: side for name, mask in unsided.items() if (side := side_in(turn.work.volume, mask)) is not None}
+        corrector = self._resources.predictors.corrector()
+        context = VolumeContext(corrector, turn.predictor.slices, masks, self._describe)
+        return self._interpreter.invoke(NoteRequest(turn.asked.note, tuple(labels), current, sides, context))
+
+    def _refuse(self, turn: _Turn, sentence: str, details: dict[str, Any]) -> None:
+        if not turn.asked.preview:
+            self._record(turn, {"act": "refused", "note": turn.asked.note, "answer": sentence, **details})
+        raise NoteRefusedError(sentence, details)
+
+    def _record(self, turn: _Turn, entry: Mapping[str, Any]) -> None:
+        model, volume = turn.predictor.model, turn.work.volume
+        self._journal.append(
+            {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "user": turn.request.get(CLIENT_KEY),
+                "image": turn.request.get(IMAGE_ID_KEY) or Path(turn.request["image"]).name,
+                "frame": volume.frame,
+                "versions": {"causal_sam": __version__, "model": model.name, "adapters": model.adapter_version},
+                **entry,
+            }
+        )
+
+
+class _Turn:
+    """One request on its way."""
+
+    def __init__(self, work: Work, predictor: Predictor, asked: Asked, request: Mapping[str, Any]) -> None:
+        self.work, self.predictor, self.asked, self.request = work, predictor, asked, request
+        self.watch = Watch("the note", request.get(CONNECTION_KEY))
+
+    def masks(self, names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """Masks of those of the labels that have voxels."""
+        states = {name: self.work.states[name] for name in names if name in self.work.states}
+        return {name: state.mask.unpack() for name, state in states.items() if state.mask.bits.size}
+
+
+def _effect(correction: Correction) -> dict[str, Any]:
+    effect: Effect = correction.effect
+    return {
+        "sentence": correction.intervention.sentence,
+        "label": effect.label,
+        "gained_ml": round(effect.gained_ml, 3),
+        "lost_ml": round(effect.lost_ml, 3),
+        "gained_towards_ml": {direction: round(ml, 3) for direction, ml in effect.gained_towards_ml.items()},
+        "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
+        "taken_ml": {label: round(ml, 3) for label, ml in effect.taken_ml.items()},
+        "objection": correction.objection,
+    }

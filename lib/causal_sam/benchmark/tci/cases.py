@@ -1,0 +1,116 @@
+"""Labelled volumes that no modulation was trained on: generated abdomens, and real images where there are any."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.benchmark.cases import Case, read_cases
+from causal_sam.benchmark.interactive import join_structures
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
+from causal_sam.phantom import studies
+
+# Training draws its images otherwise (`causal_sam.phantom.samples`); the demo studies and other benchmarks have
+# patients of smaller numbers.
+FIRST_PATIENT = 50_000
+PATIENTS = 1_000  # of a seed
+# Structure -> what of the abdomen is it, with what it holds.
+STRUCTURES: Mapping[str, tuple[str, ...]] = {
+    "liver": ("liver", "liver lesion"),
+    "spleen": ("spleen",),
+    "right kidney": ("right kidney",),
+    "left kidney": ("left kidney",),
+    "stomach": ("stomach", "stomach content"),
+    "gallbladder": ("gallbladder",),
+    "pancreas": ("pancreas",),
+    "aorta": ("aorta",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledVolume:
+    """A volume with true masks.
+
+    Attributes:
+        group: what it belongs to, for the report.
+        case: its name in the group.
+        volume: the image.
+        structures: name -> mask in the volume's voxel order.
+        tested: names of those that get errors; the others are neighbours.
+    """
+
+    group: str
+    case: str
+    volume: Volume
+    structures: Mapping[str, NDArray[np.bool_]]
+    tested: tuple[str, ...]
+
+
+# Read when its turn comes: not all fit into memory.
+Reader = Callable[[], LabelledVolume]
+
+
+def generated_cases(count: int, seed: int) -> list[Reader]:
+    """Return generated abdomens, CT and MR in turn, each of another patient.
+
+    Args:
+        count: of abdomens.
+        seed: another one gives other patients.
+
+    Raises:
+        InputError: there are too many.
+    """
+    if count > PATIENTS:
+        raise InputError(f"At most {PATIENTS} abdomens can be generated, not {count}.")
+    styles = list(studies.STYLES)
+    return [
+        partial(_abdomen, styles[number % len(styles)], FIRST_PATIENT + PATIENTS * seed + number)
+        for number in range(count)
+    ]
+
+
+def real_cases(
+    directory: Path, kind: str, patterns: Sequence[str], labels: Sequence[str], joins: Mapping[str, list[str]]
+) -> list[Reader]:
+    """Return labelled images of a folder.
+
+    Args:
+        directory: of the images.
+        kind: data set that it is, or "auto".
+        patterns: SET/CASE/SEQUENCE with * and ?, of which a case must be like one; empty for all cases.
+        labels: structures that get errors; empty for all.
+        joins: name of a union of structures -> the structures.
+
+    Raises:
+        InputError: the folder cannot be used, or no case is like a pattern.
+    """
+    cases = [
+        case
+        for case in read_cases(directory, kind)
+        if not patterns or any(fnmatch.fnmatch(f"{case.group}/{case.name}/{case.sequence}", like) for like in patterns)
+    ]
+    if not cases:
+        raise InputError(f"No case of {directory} is like {' or '.join(patterns)}: patterns are SET/CASE/SEQUENCE.")
+    return [partial(_real, case, labels, joins) for case in cases]
+
+
+def _abdomen(style: str, patient: int) -> LabelledVolume:
+    volume, values = studies.render_study(studies.STYLES[style], patient, anatomy=patient)
+    structures = {name: np.isin(values, [studies.LABELS[part] for part in parts]) for name, parts in STRUCTURES.items()}
+    return LabelledVolume(f"generated {volume.modality}", f"{style} {patient}", volume, structures, tuple(structures))
+
+
+def _real(case: Case, labels: Sequence[str], joins: Mapping[str, list[str]]) -> LabelledVolume:
+    volume, structures = case.read()
+    join_structures(structures, dict(joins))
+    group = " ".join(filter(None, (case.group, volume.modality)))
+    name = " ".join(filter(None, (case.name, case.sequence)))
+    tested = tuple(structure for structure in structures if not labels or structure in labels)
+    return LabelledVolume(group, name, volume, structures, tested)

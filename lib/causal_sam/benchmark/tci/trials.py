@@ -1,0 +1,290 @@
+"""One simulated error, one note about it, and what becomes of the mask, also if the text says something else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from causal_sam.benchmark.interactive import ModelMethod
+from causal_sam.benchmark.metrics import dice
+from causal_sam.benchmark.tci.cases import LabelledVolume
+from causal_sam.benchmark.tci.phrasing import write_note
+from causal_sam.errors import InputError
+from causal_sam.imaging import DIRECTIONS, Volume
+from causal_sam.intervention import Intervention, NoteRequest
+from causal_sam.intervention.correction import MODULATED, Correction, Corrector, Outcome
+from causal_sam.intervention.region import region_gate
+from causal_sam.intervention.request import Reading
+from causal_sam.intervention.simulation import KINDS, STRENGTHS, SimulatedError, simulate_error
+from causal_sam.prompting import Predictor
+from causal_sam.prompting.annotator import next_click_in_volume
+from causal_sam.sam.film import Film
+from causal_sam.text import TextEncoder
+
+# Share of the errors where neighbours have masks of their own.
+NEIGHBOURS_KNOWN = 0.5
+
+Masks = Mapping[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A note about an error, and what it did.
+
+    Attributes:
+        group: what the case belongs to.
+        case: its name in the group.
+        structure: whose mask was wrong.
+        kind: of the error.
+        neighbours_known: whether other structures had masks.
+        note: as it was written.
+        wanted: the intervention, in controlled English, that the error needs.
+        read: what the note was read as, or the question.
+        modulated: whether the decoder decides what is wanted; else there is an exact operator.
+        acts: number of interventions that were tried.
+        refused: number of those that the guard refused, or that could not be done at all.
+        objection: why, of the last one refused; empty if there is none.
+        before: Dice of the wrong mask.
+        after: Dice of the corrected one.
+        after_other_text: Dice if the decoder sees the sentence of another act; None if it was not asked.
+        after_no_text: Dice if the decoder is not modulated; None if it was not asked.
+        outside: voxels changed outside of the regions.
+        seconds: from the note to the mask, with embeddings at hand.
+        click_seconds: of a click into the structure that is followed through the volume, with embeddings at hand.
+    """
+
+    group: str
+    case: str
+    structure: str
+    kind: str
+    neighbours_known: bool
+    note: str
+    wanted: str
+    read: str
+    modulated: bool
+    acts: int
+    refused: int
+    objection: str
+    before: float
+    after: float
+    after_other_text: float | None
+    after_no_text: float | None
+    outside: int
+    seconds: float
+    click_seconds: float
+
+    @property
+    def read_rightly(self) -> bool:
+        """Whether the note was read as what the error needs, and nothing else."""
+        return self.read == self.wanted
+
+    @property
+    def gain(self) -> float:
+        """Dice gained."""
+        return self.after - self.before
+
+
+class Bench:
+    """What turns notes into masks, with its controls.
+
+    Args:
+        predictor: of the model, whose decoder can be modulated; nothing is encoded ahead.
+        film: trained for that model.
+        text: encoder of the sentences.
+        interpret: reads notes, such as the `invoke` of an interpreter.
+    """
+
+    def __init__(
+        self, predictor: Predictor, film: Film, text: TextEncoder, interpret: Callable[[NoteRequest], Reading]
+    ) -> None:
+        self._predictor, self._film, self._text, self._interpret = predictor, film, text, interpret
+        self._corrector = Corrector(predictor.encoder, film, text)
+        # One that was not trained modulates nothing.
+        self._without_text = Corrector(predictor.encoder, Film(film.text_dim, film.channels), text)
+
+    def trials(
+        self,
+        case: LabelledVolume,
+        errors: int,
+        least_voxels: int,
+        first: int,
+        seed: int,
+    ) -> Iterator[Trial | None]:
+        """Yield a trial for each error of each structure; None where its kind does not suit the structure.
+
+        Args:
+            case: with its structures.
+            errors: of each structure; kinds take turns.
+            least_voxels: structures with fewer are left out.
+            first: number of the first error.
+            seed: of all that is drawn.
+        """
+        here = self._predictor.for_volume(case.volume)
+        for index in range(here.slices.frame.count):
+            here.encoder.embedding(here.slices, index)
+        kinds = list(KINDS)
+        number = first
+        for structure in case.tested:
+            truth = case.structures[structure]
+            if truth.sum() < max(1, least_voxels):
+                continue
+            # A label map has one label at each voxel: unions with the structure are no neighbours.
+            others = {name: mask for name, mask in case.structures.items() if not (mask & truth).any()}
+            click = click_seconds(self._predictor, case.volume, truth)
+            for _ in range(errors):
+                rng = np.random.default_rng([seed, number])
+                kind = kinds[number % len(kinds)]
+                number += 1
+                error = None
+                if suits(kind, truth):
+                    error = simulate_error(structure, truth, case.volume, others, rng, kind)
+                yield error and self._trial(here, case, structure, others, kind, error, click, rng)
+
+    def _trial(
+        self,
+        here: Predictor,
+        case: LabelledVolume,
+        structure: str,
+        others: Masks,
+        kind: str,
+        error: SimulatedError,
+        click: float,
+        rng: np.random.Generator,
+    ) -> Trial:
+        wanted = error.intervention
+        known = bool(rng.random() < NEIGHBOURS_KNOWN)
+        # As in a label map: what one label has, no other has.
+        left = {name: mask & ~error.mask for name, mask in others.items()} if known else {}
+        masks = {structure: error.mask} | {name: mask for name, mask in left.items() if mask.any()}
+        note = write_note(wanted, rng)
+        truth = case.structures[structure]
+        other = another_act(wanted, sorted(others), rng)
+
+        begin = time.perf_counter()
+        plan = self._interpret(NoteRequest(note, tuple(sorted(masks)))).plan
+        try:
+            outcome, objections = self._corrector.carry_out(plan, here.slices, masks), []
+        except InputError as wrong:  # such as slices that the image has not
+            outcome, objections = Outcome([], {}), [str(wrong)] * len(plan.interventions)
+        seconds = time.perf_counter() - begin
+
+        corrections = outcome.corrections
+        controls: list[float | None] = [None, None]
+        acts = [correction.intervention for correction in corrections if correction.intervention.action in MODULATED]
+        if acts:
+            text = with_other_texts(self._text, {act.sentence: other.sentence for act in acts})
+            for n, corrector in enumerate((Corrector(here.encoder, self._film, text), self._without_text)):
+                done = corrector.carry_out(plan, here.slices, masks)
+                controls[n] = dice(done.masks.get(structure, error.mask), truth)
+        objections += [correction.objection for correction in corrections if correction.objection]
+        return Trial(
+            group=case.group,
+            case=case.case,
+            structure=structure,
+            kind=kind,
+            neighbours_known=known,
+            note=note,
+            wanted=wanted.sentence,
+            read=plan.sentence,
+            modulated=wanted.action in MODULATED,
+            acts=len(plan.interventions),
+            refused=len(objections),
+            objection=objections[-1] if objections else "",
+            before=dice(error.mask, truth),
+            after=dice(outcome.masks.get(structure, error.mask), truth),
+            after_other_text=controls[0],
+            after_no_text=controls[1],
+            outside=changed_outside(corrections, case.volume, masks),
+            seconds=seconds,
+            click_seconds=click,
+        )
+
+
+def suits(kind: str, truth: NDArray[np.bool_]) -> bool:
+    """Whether an error can be told from what is right: an island from a second part, a hole from one that is real.
+
+    Args:
+        kind: of the error.
+        truth: (I, J, K) of the structure, not empty.
+    """
+    if kind == "island":
+        return ndimage.label(truth, np.ones((3, 3, 3)))[1] == 1
+    return kind != "hole" or not (ndimage.binary_fill_holes(truth) & ~truth).any()
+
+
+def with_other_texts(encoder: TextEncoder, instead: Mapping[str, str]) -> TextEncoder:
+    """Return a text encoder that takes other texts for some.
+
+    Args:
+        encoder: of the texts.
+        instead: text -> the one that is encoded in its place.
+    """
+    return TextEncoder(
+        f"{encoder.name} of other texts",
+        encoder.fingerprint,
+        encoder.dimension,
+        lambda texts: encoder.encode([instead.get(text, text) for text in texts]),
+    )
+
+
+def another_act(intervention: Intervention, neighbours: list[str], rng: np.random.Generator) -> Intervention:
+    """Draw another act of those that the decoder decides, on the same label.
+
+    Args:
+        intervention: what is not drawn.
+        neighbours: that it may be about; without any it excludes nothing.
+        rng: of what is drawn.
+    """
+    actions = sorted(MODULATED - {intervention.action} - (set() if neighbours else {"exclude"}))
+    action = str(rng.choice(actions))
+    return Intervention(
+        label=intervention.label,
+        action=action,
+        direction=rng.choice([None, *DIRECTIONS]) if action in ("expand", "shrink") else None,
+        near=str(rng.choice(neighbours)) if action == "exclude" else None,
+        strength=str(rng.choice(STRENGTHS)) if action in ("expand", "shrink") else "moderate",
+    )
+
+
+def changed_outside(corrections: list[Correction], volume: Volume, masks: Masks) -> int:
+    """Count voxels that acts changed where their regions, drawn anew here, are 0.
+
+    Args:
+        corrections: in the order in which they were made.
+        volume: the image.
+        masks: of all labels before.
+    """
+    now, count = dict(masks), 0
+    for correction in corrections:
+        act = correction.intervention
+        others = {name: mask for name, mask in now.items() if name != act.label}
+        changed = correction.mask ^ now[act.label]
+        region = region_gate(act, volume, now[act.label], others)
+        changed[region.box] &= region.weight == 0
+        count += int(changed.sum())
+        gained = correction.mask & ~now[act.label]
+        now |= {name: mask & ~gained for name, mask in others.items()} | {act.label: correction.mask}
+    return count
+
+
+def click_seconds(predictor: Predictor, volume: Volume, truth: NDArray[np.bool_]) -> float:
+    """Time a click into the middle of a structure that is then followed through the volume, with embeddings at hand.
+
+    Args:
+        predictor: of the model.
+        volume: the image.
+        truth: (I, J, K) of the structure, not empty.
+    """
+    voxel, _ = next_click_in_volume(truth, np.zeros_like(truth), volume.spacing)
+    method = ModelMethod(predictor.model.name, predictor)
+    # At first it encodes what it looks at again, on crops.
+    method.on_volume(volume)([voxel], [])
+    again = method.on_volume(volume)
+    begin = time.perf_counter()
+    again([voxel], [])
+    return time.perf_counter() - begin

@@ -1,0 +1,147 @@
+"""`causal-sam benchmark tci`: how well notes correct masks."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from causal_sam.benchmark.layouts import Kind
+from causal_sam.cli.benchmark.interactive import parse_joins
+from causal_sam.errors import InputError
+
+CACHE_BYTES = 2 * 2**30
+
+
+def tci(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report; an older report is replaced.")],
+    cases: Annotated[int, typer.Option(min=0, help="Generated abdomens, CT and MR in turn.")] = 8,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with labelled images, which come on top.", show_default=False)
+    ] = None,
+    kind: Annotated[Kind, typer.Option(help="Data set that the folder is.")] = Kind.AUTO,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cases of the folder like this, as SET/CASE/SEQUENCE with * and ?.", show_default=False),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only structures of the folder of this name.", show_default=False)
+    ] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=A+B", help="Also the union of structures, where a case has them.", show_default=False
+        ),
+    ] = None,
+    errors: Annotated[int, typer.Option(min=1, help="Errors of each structure; their kinds take turns.")] = 3,
+    min_voxels: Annotated[int, typer.Option(min=1, help="Leave out structures with fewer voxels.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of patients, errors and notes.")] = 0,
+    model: Annotated[str, typer.Option(help="The model whose decoder decides.")] = "compact",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
+    ] = None,
+    film: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the modulation, of training/train_tci.py.", show_default="the model's own"),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of compact's input in pixels.", show_default="the model's own")
+    ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads the notes.", show_default=False),
+    ] = None,
+    llm_consent: Annotated[
+        bool, typer.Option("--llm-consent", help="The notes may be sent to a remote chat model.")
+    ] = False,
+) -> None:
+    """Simulate wrong masks on images that were not trained on, write a note about each, and let it be corrected.
+
+    The report says how many notes were read rightly, how many raised Dice and by how much, what the guard refused,
+    whether anything changed outside of the regions, and how long it took next to a click. As controls the decoder sees
+    the sentence of another act, or none.
+    """
+    joins = parse_joins(join or [])
+    if data is None and (case or label or join or kind is not Kind.AUTO):
+        raise InputError(
+            "--case, --label, --join and --kind are about images of people: give their folder with --data."
+        )
+    if not cases and data is None:
+        raise InputError("There is nothing to measure on: give --cases of 1 or more, or --data.")
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from causal_sam.benchmark.report import check_folder
+    from causal_sam.benchmark.tci.cases import generated_cases, real_cases
+    from causal_sam.benchmark.tci.report import write_tci_report
+    from causal_sam.benchmark.tci.trials import Bench, Trial
+    from causal_sam.intervention import load_interpreter
+    from causal_sam.prompting import EmbeddingCache, Predictor
+    from causal_sam.sam import MODELS, load_model
+    from causal_sam.sam.film import load_film, make_modulable
+    from causal_sam.text import load_text_encoder
+
+    check_folder(output)
+    readers = generated_cases(cases, seed)
+    if data is not None:
+        readers += real_cases(data, kind, case or (), label or (), joins)
+    loaded, text = load_model(model, checkpoint, image_size=image_size), load_text_encoder()
+    weights = film or MODELS[model].film
+    if weights is None:
+        raise InputError(f"The model {model} comes without a modulation: train one with training/train_tci.py.")
+    make_modulable(loaded)
+    modulation = load_film(weights, loaded, text.fingerprint)
+    # Work ahead would compete with what is timed.
+    predictor = Predictor(loaded, EmbeddingCache(CACHE_BYTES), ahead=0)
+    bench = Bench(predictor, modulation, text, load_interpreter(llm, llm_consent).invoke)
+    trials: list[Trial] = []
+    tried = 0
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("notes", total=len(readers))
+        for read in readers:
+            labelled = read()
+            for trial in bench.trials(labelled, errors, min_voxels, tried, seed):
+                tried += 1
+                trials += [] if trial is None else [trial]
+                progress.update(bar, description=f"{labelled.case}: note {tried}")
+            progress.advance(bar)
+    options = {
+        "--cases": cases,
+        "--data": data and data.name,
+        "--kind": None if kind is Kind.AUTO else kind.value,
+        "--case": case,
+        "--label": label,
+        "--join": join,
+        "--errors": errors,
+        "--min-voxels": min_voxels,
+        "--seed": seed,
+        "--model": model,
+        "--checkpoint": checkpoint and checkpoint.name,
+        "--film": film and film.name,
+        "--image-size": image_size,
+        "--llm": llm,
+    }
+    settings = {
+        "command": f"causal-sam benchmark tci {_as_typed(options)}",
+        "cases": len(readers),
+        "errors": f"{len(trials)}; {tried - len(trials)} more of a kind that did not suit the structure",
+        "input": f"{loaded.image_size} pixels",
+    }
+    write_tci_report(output, trials, settings)
+    typer.echo(f"{output / 'report.md'}: {len(trials)} notes on {len(readers)} cases.")
+
+
+def _as_typed(options: dict[str, object]) -> str:
+    """Options as on the command line; those that were not given are left out, and lists repeat theirs.
+
+    >>> _as_typed({"--cases": 2, "--film": None, "--label": ["liver", "left kidney"]})
+    "--cases 2 --label liver --label 'left kidney'"
+    """
+    words = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [] if one is None else [name, str(one)]
+    return shlex.join(words)

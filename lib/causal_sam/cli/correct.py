@@ -1,0 +1,294 @@
+"""`causal-sam correct`: a note about a mask in, the corrected mask out, no server."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from causal_sam.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from causal_sam.imaging import Volume
+    from causal_sam.intervention import Plan
+    from causal_sam.intervention.correction import Correction, Corrector
+    from causal_sam.prompting.slices import VolumeSlices
+
+NOTHING_DONE = 2
+
+
+def correct(
+    image: Annotated[
+        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
+    ],
+    mask: Annotated[Path, typer.Argument(help="Mask or label map on the grid of the image: NIfTI, NRRD or MHA.")],
+    note: Annotated[str, typer.Option(help="What is wrong, in your words: spleen leaks into the stomach.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Label map to write: .nii.gz, .nii or .nrrd.", show_default=False),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VALUE=NAME",
+            help="What a value of the mask is; may be repeated. The name alone does for a mask with one value.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of the values 1, 2, …, with commas between them.", show_default=False),
+    ] = None,
+    current: Annotated[
+        str | None, typer.Option(help="The label that a note without a name is about.", show_default=False)
+    ] = None,
+    side: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=SIDE", help="Side of the body of a label, left or right; may be repeated."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="compact, vit_b, vit_l, vit_h or medsam.")] = "compact",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
+    ] = None,
+    film: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the modulation, of training/train_tci.py.", show_default="the model's own"),
+    ] = None,
+    plane: Annotated[
+        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
+    ] = "auto",
+    frame: Annotated[
+        int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
+    ] = 0,
+    llm: Annotated[
+        str | None,
+        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads the note.", show_default=False),
+    ] = None,
+    llm_consent: Annotated[
+        bool, typer.Option("--llm-consent", help="The note may be sent to a remote chat model.")
+    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Say what would change, and write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Correct a mask by a note that says what is wrong with it.
+
+    What a label gains it has from then on, even where there was another one: the report says so. If the note is not
+    clear, the answer is a question; then, and if no act could be done, nothing is written and the exit code is 2.
+    """
+    begin = time.perf_counter()
+    if output is None and not preview:
+        raise InputError("Say with -o which file to write, or ask with --preview what would change.")
+    if output is not None and output.resolve() == image.resolve():
+        raise InputError(f"The label map would replace its image {image}: give another file with -o.")
+    said = dict(_pair(text, "--side", "spleen=left") for text in side or ())
+
+    import numpy as np
+
+    from causal_sam.benchmark.data_sets.case import read_label_map
+    from causal_sam.imaging import read_volume, write_mask
+    from causal_sam.intervention import NoteRequest, load_interpreter, side_of
+    from causal_sam.intervention.context import VolumeContext, side_in
+    from causal_sam.style import describe
+
+    volume = read_volume(image, frame)
+    values = read_label_map(mask, volume)
+    names = name_values(label or [], labels, np.unique(values[values != 0]).tolist())
+    masks = {name: found for name, value in names.items() if (found := values == value).any()}
+    sides = {name: side_in(volume, found) for name, found in masks.items() if side_of(name) is None}
+    sides = {name: where for name, where in sides.items() if where is not None} | said
+    request = NoteRequest(note, tuple(names), current, sides)
+    interpreter = load_interpreter(llm, llm_consent)
+    # When it is needed: a question should cost no time.
+    prepare = cache(partial(_prepare, volume, plane, model, checkpoint, film))
+    if llm is not None:  # it may ask what an act would change
+        context = VolumeContext(*prepare(), masks, lambda image: describe(image).sentence)
+        request = replace(request, context=context)
+    reading = interpreter.invoke(request)
+    report: dict[str, Any] = {
+        "image": str(image),
+        "mask": str(mask),
+        "output": None,
+        "note": note,
+        "model": model,
+        "plan": reading.plan.model_dump(mode="json"),
+        "interpreter": reading.interpreter,
+        "notice": reading.notice,
+        "preview": preview,
+    }
+    if reading.notice is not None:
+        typer.secho(f"causal-sam: {reading.notice}", err=True, fg="yellow")
+    if reading.plan.question is not None:
+        typer.echo(json.dumps(report, ensure_ascii=False) if as_json else f"question: {reading.plan.question}")
+        raise typer.Exit(NOTHING_DONE)
+
+    corrector, slices = prepare()
+    ready = time.perf_counter()
+    corrections = _carry_out(corrector, reading.plan, slices, masks)
+    done = time.perf_counter()
+    corrected, taken = put_back(values, names, masks, corrections)
+    is_done = any(correction.objection is None for correction in corrections)
+    if is_done and not preview:
+        report["output"] = str(write_mask(corrected, volume, output))
+    report["effects"] = [_effect(correction) for correction in corrections]
+    report["taken_ml"] = {
+        name: {other: round(voxels * volume.voxel_ml, 3) for other, voxels in others.items()}
+        for name, others in taken.items()
+    }
+    report["seconds"] = {
+        "prepare": round(ready - begin, 3),
+        "correct": round(done - ready, 3),
+        "total": round(time.perf_counter() - begin, 3),
+    }
+    typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _in_words(report, corrections))
+    if not is_done:
+        raise typer.Exit(NOTHING_DONE)
+
+
+def name_values(label: list[str], labels: str | None, values: list[int]) -> dict[str, int]:
+    """Say what the values of a mask are.
+
+    Args:
+        label: texts VALUE=NAME, or one name alone.
+        labels: names of the values 1, 2, …, with commas between them; None if ``label`` says it.
+        values: those that the mask holds, without 0.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        InputError: the mask is empty, nothing or too much is said, or something is said twice.
+
+    >>> name_values(["2=spleen", "5=liver"], None, [2, 5]), name_values(["liver"], None, [255])
+    ({'spleen': 2, 'liver': 5}, {'liver': 255})
+    """
+    from causal_sam.benchmark.data_sets.case import listed
+
+    if not values:
+        raise InputError("The mask is empty: there is nothing to correct yet.")
+    there = listed(values)
+    if bool(label) == (labels is not None):
+        raise InputError(
+            f"Say what the values of the mask are ({there}), either by --label VALUE=NAME for each or by --labels with "
+            "the names of 1, 2, …."
+        )
+    if labels is not None:
+        named = [(str(value), name.strip()) for value, name in enumerate(labels.split(","), start=1) if name.strip()]
+    elif len(label) == 1 and "=" not in label[0]:
+        if len(values) > 1:
+            raise InputError(f"The mask holds {there}: say which is {label[0]}, as in --label {values[0]}={label[0]}.")
+        named = [(str(values[0]), label[0].strip())]
+    else:
+        named = [_pair(text, "--label", "1=liver") for text in label]
+    if wrong := [value for value, _ in named if not value.isdecimal() or int(value) == 0]:
+        raise InputError(f"The value of a label is a whole number from 1, not {wrong[0]!r}; the mask holds {there}.")
+    names = {name: int(value) for value, name in named}
+    if len(names) < len(named) or len(set(names.values())) < len(named):
+        raise InputError("Each value of the mask has one name, and each name one value: one is given twice.")
+    return names
+
+
+def put_back(
+    values: NDArray[np.integer],
+    names: Mapping[str, int],
+    masks: Mapping[str, NDArray[np.bool_]],
+    corrections: Sequence[Correction],
+) -> tuple[NDArray[np.integer], dict[str, dict[str, int]]]:
+    """Write corrected masks into a label map.
+
+    What a label gains it has, even where there was another one; what it loses is background.
+
+    Args:
+        values: (I, J, K) label map.
+        names: label -> its value.
+        masks: of the labels before.
+        corrections: in the order in which they were made.
+
+    Returns:
+        The label map, and label -> other label, or "value 7" where it has no name -> voxels that it was taken.
+    """
+    import numpy as np
+
+    labels = {value: name for name, value in names.items()}
+    after, now = values.copy(), dict(masks)
+    taken: dict[str, dict[str, int]] = {}
+    for correction in corrections:
+        name = correction.intervention.label
+        gained, lost = correction.mask & ~now[name], now[name] & ~correction.mask
+        others, counts = np.unique(after[gained], return_counts=True)
+        for other, count in zip(others.tolist(), counts.tolist(), strict=True):
+            if other not in (0, names[name]):
+                from_others = taken.setdefault(name, {})
+                key = labels.get(other, f"value {other}")
+                from_others[key] = from_others.get(key, 0) + count
+        after[lost & (after == names[name])] = 0
+        after[gained] = names[name]
+        now[name] = correction.mask
+    return after, taken
+
+
+def _prepare(
+    volume: Volume, plane: str, model: str, checkpoint: Path | None, film: Path | None
+) -> tuple[Corrector, VolumeSlices]:
+    from causal_sam.intervention.correction import load_corrector
+    from causal_sam.prompting import Predictor
+    from causal_sam.sam import load_model
+
+    predictor = Predictor(load_model(model, checkpoint), ahead=0)
+    predictor.set_volume(volume, plane)
+    return load_corrector(predictor.encoder, film), predictor.slices
+
+
+def _carry_out(
+    corrector: Corrector, plan: Plan, slices: VolumeSlices, masks: Mapping[str, NDArray[np.bool_]]
+) -> list[Correction]:
+    """Correct, with a progress bar where a person can see it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("correcting", total=None)
+        check = lambda done: progress.update(bar, completed=done)  # noqa: E731
+        return corrector.carry_out(plan, slices, masks, check).corrections
+
+
+def _effect(correction: Correction) -> dict[str, Any]:
+    effect = correction.effect
+    return {
+        "sentence": correction.intervention.sentence,
+        "label": effect.label,
+        "gained_ml": round(effect.gained_ml, 3),
+        "lost_ml": round(effect.lost_ml, 3),
+        "gained_towards_ml": {direction: round(ml, 3) for direction, ml in effect.gained_towards_ml.items()},
+        "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
+        "objection": correction.objection,
+    }
+
+
+def _pair(text: str, option: str, example: str) -> tuple[str, str]:
+    """The two sides of a text with "=" between them."""
+    first, equals, second = (part.strip() for part in text.rpartition("="))
+    if not (equals and first and second):
+        raise InputError(f"{option} is given as in {example}, not {text!r}.")
+    return first, second
+
+
+def _in_words(report: Mapping[str, Any], corrections: Sequence[Correction]) -> str:
+    lines = []
+    for correction in corrections:
+        what = f"not done: {correction.objection}" if correction.objection else str(correction.effect)
+        lines += [correction.intervention.sentence, f"  {what}"]
+    for name, others in report["taken_ml"].items():
+        lines += [f"{name} took {ml} ml of {other}" for other, ml in others.items()]
+    seconds = report["seconds"]
+    written = "nothing was written" if report["output"] is None else f"written to {report['output']}"
+    times = f"{seconds['total']} s, of which {seconds['correct']} s to correct"
+    return "\n".join([*lines, f"read by {report['interpreter']}; {times}", written])

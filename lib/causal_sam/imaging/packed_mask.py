@@ -1,0 +1,81 @@
+"""Masks as the bits of their bounding boxes: in memory, and in JSON."""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging.writing import FILE_ORDER
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A mask as the bits of its bounding box: a few kilobytes where the array has megabytes.
+
+    Attributes:
+        shape: of the volume.
+        corner: first voxel of the bounding box.
+        extent: size of the bounding box; (0, 0, 0) for an empty mask.
+        bits: the voxels in the bounding box, eight a byte.
+    """
+
+    shape: tuple[int, int, int]
+    corner: tuple[int, int, int] = (0, 0, 0)
+    extent: tuple[int, int, int] = (0, 0, 0)
+    bits: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    @classmethod
+    def pack(cls, mask: NDArray[np.bool_]) -> PackedMask:
+        """Pack a 3D mask."""
+        if not mask.any():
+            return cls(mask.shape)
+        spans = []
+        for axis in range(3):
+            hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+            spans.append((int(hit[0]), int(hit[-1]) + 1))
+        crop = mask[tuple(slice(first, end) for first, end in spans)]
+        return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
+
+    def same_as(self, other: PackedMask) -> bool:
+        """Whether both are the same mask."""
+        sides = (self.shape, self.corner, self.extent) == (other.shape, other.corner, other.extent)
+        return sides and np.array_equal(self.bits, other.bits)
+
+    def unpack(self) -> NDArray[np.bool_]:
+        """Return a new array of the whole volume."""
+        mask = np.zeros(self.shape, dtype=bool, order=FILE_ORDER)
+        crop = np.unpackbits(self.bits, count=int(np.prod(self.extent))).reshape(self.extent).astype(bool)
+        mask[tuple(slice(c, c + e) for c, e in zip(self.corner, self.extent, strict=True))] = crop
+        return mask
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what JSON can hold: the bits compressed, as text."""
+        bits = base64.b64encode(zlib.compress(self.bits.tobytes())).decode()
+        return {"shape": list(self.shape), "corner": list(self.corner), "extent": list(self.extent), "bits": bits}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PackedMask:
+        """Return the mask of `as_json`.
+
+        Raises:
+            InputError: it is not one, or damaged.
+        """
+        try:
+            shape, corner, extent = (tuple(map(int, content[key])) for key in ("shape", "corner", "extent"))
+            bits = np.frombuffer(zlib.decompress(base64.b64decode(content["bits"], validate=True)), np.uint8)
+            fits = all(min(c, e) >= 0 and c + e <= s for s, c, e in zip(shape, corner, extent, strict=True))
+            if len(shape) != 3 or not fits or len(bits) != math.ceil(math.prod(extent) / 8):
+                raise ValueError("the box and the bits do not belong together")
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise InputError(
+                "This is no packed mask, or it is damaged: make it with as_json of a PackedMask."
+            ) from error
+        return cls(shape, corner, extent, bits)

@@ -1,0 +1,81 @@
+"""The journal keeps every entry, whole, whatever happens to those who write it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from causal_sam.intervention.journal import NAME, Journal, JournalError
+
+
+def test_entries_come_back_in_order_and_survive_a_restart(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    assert list(journal.entries()) == []
+    for number in range(3):
+        journal.append({"number": number, "note": "Milz läuft in den Magen\nzweite Zeile"})
+    again = list(Journal(tmp_path / "journal").entries())
+    assert [entry["number"] for entry in again] == [0, 1, 2]
+    assert again[0]["note"] == "Milz läuft in den Magen\nzweite Zeile"
+    assert (tmp_path / "journal" / NAME).stat().st_mode & 0o077 == 0  # notes may name patients
+
+
+def test_files_are_rotated_and_none_is_lost(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, largest=200)
+    for number in range(60):
+        journal.append({"number": number, "note": "x" * 40})
+    assert len(list(tmp_path.glob("notes.*.jsonl"))) >= 11  # their numbers are not in the order of their names
+    assert max(path.stat().st_size for path in tmp_path.iterdir()) < 300
+    assert [entry["number"] for entry in journal.entries()] == list(range(60))
+
+
+def test_a_line_cut_off_by_a_crash_spoils_no_other(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append({"number": 0})
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(b'{"number": 1, "no')
+    journal.append({"number": 2})
+    assert [entry["number"] for entry in journal.entries()] == [0, 2]
+
+
+def test_threads_and_processes_share_a_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from causal_sam.intervention.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for number in range(50): journal.append({'number': number, 'by': sys.argv[2], 'note': 'x' * 5000})"
+    )
+    others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(by)]) for by in range(2)]
+    journal = Journal(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: journal.append({"number": number, "by": "me", "note": "y" * 5000}), range(50)))
+    assert [other.wait() for other in others] == [0, 0]
+    entries = list(journal.entries())
+    assert len(entries) == 150
+    assert {(entry["by"], entry["number"]) for entry in entries} == {
+        (by, number) for by in ("0", "1", "me") for number in range(50)
+    }
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path: Path) -> None:
+    Journal(tmp_path).append({"number": 0})
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from causal_sam.intervention.journal import Journal, JournalError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "try: Journal(Path(sys.argv[1])).append({'note': 'x' * 5000})\n"
+        "except JournalError as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "cannot be written" in said.stdout
+    assert (tmp_path / NAME).read_text() == json.dumps({"number": 0}) + "\n"
+
+
+def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="make room there, or make it writable"):
+        Journal(tmp_path / "file").append({})
