@@ -9,7 +9,7 @@ import pytest
 
 from causal_sam.benchmark.notes import NoteCase, read_notes, score
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.intervention import Intervention, NoteRequest, Plan
+from causal_sam.intervention import Intervention, NoteRequest, Plan, Reading
 
 SMOOTH = Intervention(label="liver", action="smooth")
 EXPAND = Intervention(label="liver", action="expand", direction="superior", extent_mm=5)
@@ -21,7 +21,7 @@ def case(*expected: Intervention) -> NoteCase:
 
 
 def scored(plan: Plan, *expected: Intervention):
-    return score(lambda request: plan, [case(*expected)])
+    return score(lambda request: Reading(plan, "embedded"), [case(*expected)])
 
 
 def test_order_does_not_count():
@@ -52,6 +52,13 @@ def test_questions():
     missed = scored(Plan(interventions=(EXPAND,)))
     assert missed.exact == 0
     assert missed.to_dict()["misses"][0]["expected"] == "question"
+
+
+def test_notes_that_the_chat_model_did_not_read_are_counted():
+    scores = score(lambda request: Reading(ASK, "embedded", "The model did not answer."), [case(), case()])
+    assert scores.exact == 2
+    assert scores.to_dict()["not_read"] == 2
+    assert scores.to_dict()["notices"] == ["The model did not answer."]
 
 
 def test_files_are_read(tmp_path: Path):
