@@ -251,9 +251,9 @@ def test_without_a_mask_there_is_nothing_to_correct(noted: Server) -> None:
 def test_a_note_says_of_which_label_ohifs_clicks_are(noted: Server, phantom: Phantom) -> None:
     clicks = {"foreground": [list(phantom.centres["spleen"])], "background": [], **OHIF_OPTIONS}
     clicked = noted.ohif(clicks, image="ohif_clicks")
-    mask = noted.ohif({**clicks, "note": "spleen: smooth the boundary"}, model=MODEL, image="ohif_clicks")
+    mask = noted.ohif({**clicks, "note": "The spleen is fine as it is."}, model=MODEL, image="ohif_clicks")
     assert set(np.unique(mask)) == {0, LABELS["spleen"]}
-    assert dice(mask == LABELS["spleen"], clicked > 0) > 0.9
+    np.testing.assert_array_equal(mask == LABELS["spleen"], clicked > 0)
 
 
 def test_clicks_come_first(noted: Server, phantom: Phantom, save) -> None:
