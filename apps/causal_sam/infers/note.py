@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from causal_sam import __version__
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
-from causal_sam.intervention import NoteRequest, Reading, side_of
-from causal_sam.intervention.context import VolumeContext, side_in
-from causal_sam.intervention.correction import Correction
-from causal_sam.intervention.guard import Effect
+from causal_sam.intervention import NoteRequest, Reading
+from causal_sam.intervention.context import VolumeContext, sides_in
 from causal_sam.intervention.journal import Journal
 from causal_sam.prompting import Predictor
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
@@ -217,7 +215,7 @@ class NoteInferTask(InferTask):
         corrections = outcome.corrections
         done = [each for each in corrections if each.objection is None]
         objections = [each.objection for each in corrections if each.objection is not None]
-        details["effects"] = [_effect(each) for each in corrections]
+        details["effects"] = [each.to_dict() | {"taken_ml": _rounded(each.effect.taken_ml)} for each in corrections]
         details["preview"] = turn.asked.preview
         said = [f"{each.effect}." for each in done] + objections
         if reading.notice:
@@ -262,8 +260,7 @@ class NoteInferTask(InferTask):
         current = turn.work.current if turn.work.current in labels else None
         if current is None and len(labels) == 1:
             current = labels[0]
-        unsided = {name: mask for name, mask in masks.items() if side_of(name) is None}
-        sides = {name: side for name, mask in unsided.items() if (side := side_in(turn.work.volume, mask)) is not None}
+        sides = sides_in(turn.work.volume, masks)
         corrector = self._resources.predictors.corrector()
         context = VolumeContext(corrector, turn.predictor.slices, masks, self._describe)
         return self._interpreter.invoke(NoteRequest(turn.asked.note, tuple(labels), current, sides, context))
@@ -300,15 +297,5 @@ class _Turn:
         return {name: state.mask.unpack() for name, state in states.items() if state.mask.bits.size}
 
 
-def _effect(correction: Correction) -> dict[str, Any]:
-    effect: Effect = correction.effect
-    return {
-        "sentence": correction.intervention.sentence,
-        "label": effect.label,
-        "gained_ml": round(effect.gained_ml, 3),
-        "lost_ml": round(effect.lost_ml, 3),
-        "gained_towards_ml": {direction: round(ml, 3) for direction, ml in effect.gained_towards_ml.items()},
-        "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
-        "taken_ml": {label: round(ml, 3) for label, ml in effect.taken_ml.items()},
-        "objection": correction.objection,
-    }
+def _rounded(volumes: Mapping[str, float]) -> dict[str, float]:
+    return {label: round(ml, 3) for label, ml in volumes.items()}

@@ -95,17 +95,15 @@ def correct(
 
     from causal_sam.benchmark.data_sets.case import read_label_map
     from causal_sam.imaging import read_volume, write_mask
-    from causal_sam.intervention import NoteRequest, load_interpreter, side_of
-    from causal_sam.intervention.context import VolumeContext, side_in
+    from causal_sam.intervention import NoteRequest, load_interpreter
+    from causal_sam.intervention.context import VolumeContext, sides_in
     from causal_sam.style import describe
 
     volume = read_volume(image, frame)
     values = read_label_map(mask, volume)
     names = name_values(label or [], labels, np.unique(values[values != 0]).tolist())
     masks = {name: found for name, value in names.items() if (found := values == value).any()}
-    sides = {name: side_in(volume, found) for name, found in masks.items() if side_of(name) is None}
-    sides = {name: where for name, where in sides.items() if where is not None} | said
-    request = NoteRequest(note, tuple(names), current, sides)
+    request = NoteRequest(note, tuple(names), current, sides_in(volume, masks) | said)
     interpreter = load_interpreter(llm, llm_consent)
     # When it is needed: a question should cost no time.
     prepare = cache(partial(_prepare, volume, plane, model, checkpoint, film))
@@ -138,7 +136,7 @@ def correct(
     is_done = any(correction.objection is None for correction in corrections)
     if is_done and not preview:
         report["output"] = str(write_mask(corrected, volume, output))
-    report["effects"] = [_effect(correction) for correction in corrections]
+    report["effects"] = [correction.to_dict() for correction in corrections]
     report["taken_ml"] = {
         name: {other: round(voxels * volume.voxel_ml, 3) for other, voxels in others.items()}
         for name, others in taken.items()
@@ -256,21 +254,8 @@ def _carry_out(
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("correcting", total=None)
-        check = lambda done: progress.update(bar, completed=done)  # noqa: E731
-        return corrector.carry_out(plan, slices, masks, check).corrections
-
-
-def _effect(correction: Correction) -> dict[str, Any]:
-    effect = correction.effect
-    return {
-        "sentence": correction.intervention.sentence,
-        "label": effect.label,
-        "gained_ml": round(effect.gained_ml, 3),
-        "lost_ml": round(effect.lost_ml, 3),
-        "gained_towards_ml": {direction: round(ml, 3) for direction, ml in effect.gained_towards_ml.items()},
-        "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
-        "objection": correction.objection,
-    }
+        outcome = corrector.carry_out(plan, slices, masks, lambda done: progress.update(bar, completed=done))
+    return outcome.corrections
 
 
 def _pair(text: str, option: str, example: str) -> tuple[str, str]:

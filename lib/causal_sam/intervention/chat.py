@@ -15,7 +15,7 @@ from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddlewar
 from langchain.agents.structured_output import StructuredOutputValidationError, ToolStrategy
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable
 from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
 from causal_sam.chat import Use, load_chat_model, within
@@ -24,7 +24,7 @@ from causal_sam.errors import InputError
 from causal_sam.intervention.chat_tools import make_tools, problem
 from causal_sam.intervention.laterality import side_of
 from causal_sam.intervention.privacy import scrub
-from causal_sam.intervention.request import NoteRequest, Reading
+from causal_sam.intervention.request import Interpreter, NoteRequest, Reading
 from causal_sam.intervention.schema import Action, Direction, Plan, Strength
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class _Answer(BaseModel):
         return Plan.model_validate({"interventions": acts, "question": self.question or None})
 
 
-class ChatInterpreter(Runnable[NoteRequest, Reading]):
+class ChatInterpreter(Interpreter):
     """Reads notes with a chat model, and where it fails, with another interpreter.
 
     The model can only look things up, and answer with a plan for labels that are present, or a question; an answer of
@@ -107,6 +107,8 @@ class ChatInterpreter(Runnable[NoteRequest, Reading]):
         seconds: the longest wait for the plan of a note.
     """
 
+    run_type = "chain"
+
     def __init__(
         self,
         model: BaseChatModel,
@@ -118,19 +120,6 @@ class ChatInterpreter(Runnable[NoteRequest, Reading]):
         self._model, self._name, self._fallback = model, name, fallback
         self._is_remote, self._seconds = is_remote, seconds
         self._calls_tools = True
-
-    def invoke(self, input: NoteRequest, config: RunnableConfig | None = None, **kwargs: Any) -> Reading:
-        """Read a note.
-
-        Args:
-            input: the note and the labels.
-            config: of LangChain, for the callbacks given in it; nothing goes to a tracing service.
-            kwargs: not used; LangChain passes them on.
-        """
-        from langsmith import tracing_context
-
-        with tracing_context(enabled=False):
-            return self._call_with_config(self._read, input, config, run_type="chain")
 
     def _read(self, request: NoteRequest) -> Reading:
         conversation = _Conversation(self._model, request, self._is_remote, self._calls_tools)

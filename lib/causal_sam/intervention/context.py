@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging import Volume, intensity_window
 from causal_sam.intervention.correction import Corrector
+from causal_sam.intervention.laterality import side_of
 from causal_sam.intervention.measures import measure_mask
 from causal_sam.intervention.schema import Direction, Intervention, Plan
 from causal_sam.prompting.slices import VolumeSlices
@@ -60,22 +61,25 @@ class VolumeContext:
         return correction.objection or str(correction.effect)
 
 
-def side_in(volume: Volume, mask: NDArray[np.bool_]) -> Direction | None:
-    """Return the side of the body that a mask is on, by where the body is in the image; None for the midline.
+def sides_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Direction]:
+    """Return the sides of the body that masks are on, by where the body is in the image.
+
+    Labels whose names say a side, and those at the midline, are left out.
 
     Args:
         volume: the image.
-        mask: (I, J, K), not empty.
+        masks: (I, J, K) by name, not empty.
     """
+    unsided = {name: mask for name, mask in masks.items() if side_of(name) is None}
+    if not unsided:
+        return {}
     every = (slice(None, None, SAMPLED),) * 3
     body = np.argwhere(intensity_window(volume).apply(np.nan_to_num(volume.array[every])) > AIR) * SAMPLED
     if not len(body):
-        return None
+        return {}
     to_right = volume.affine[0, :3]
     places = body @ to_right
     # Halfway between the flanks: where most of the body's voxels are depends on what is bright.
     middle = (np.quantile(places, 0.01) + np.quantile(places, 0.99)) / 2
-    offset = float(np.mean(np.argwhere(mask) @ to_right) - middle)
-    if abs(offset) < MIDLINE_MM:
-        return None
-    return "right" if offset > 0 else "left"
+    offsets = {name: float(np.mean(np.argwhere(mask) @ to_right) - middle) for name, mask in unsided.items()}
+    return {name: "right" if mm > 0 else "left" for name, mm in offsets.items() if abs(mm) >= MIDLINE_MM}

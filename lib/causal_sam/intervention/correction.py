@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,19 @@ class Correction:
     mask: NDArray[np.bool_]
     effect: Effect
     objection: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold: all but the mask, in millilitres to three digits."""
+        effect = self.effect
+        return {
+            "sentence": self.intervention.sentence,
+            "label": effect.label,
+            "gained_ml": round(effect.gained_ml, 3),
+            "lost_ml": round(effect.lost_ml, 3),
+            "gained_towards_ml": {direction: round(ml, 3) for direction, ml in effect.gained_towards_ml.items()},
+            "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
+            "objection": self.objection,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +188,9 @@ class Corrector:
         done = 0
         for indices in _in_order(slices, mask, weight):
             check(done)
-            before = [self._shown(slices, index, mask, after) for index in indices]
-            regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
             owns = [np.ascontiguousarray(slices.frame.extract(mask, index)) for index in indices]
+            before = [self._shown(slices, index, own, after) for index, own in zip(indices, owns, strict=True)]
+            regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
             # What is wrong is said of the slice's own mask, not of its neighbour's, which stands in for it.
             amounts = [STRENGTH[intervention.strength] * own.any() for own in owns]
             logits = self._decode(slices, indices, before, regions, sentence, amounts)
@@ -187,10 +201,9 @@ class Corrector:
         return after
 
     def _shown(
-        self, slices: VolumeSlices, index: int, mask: NDArray[np.bool_], after: NDArray[np.bool_]
+        self, slices: VolumeSlices, index: int, own: NDArray[np.bool_], after: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         """The mask that the decoder sees: of the slice, or where it has none, of a neighbour that has one by now."""
-        own = np.ascontiguousarray(slices.frame.extract(mask, index))
         if own.any():
             return own
         for neighbour in slices.frame.neighbours(index):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable
 
 from causal_sam.chat import is_local
 from causal_sam.intervention.fragments import Fragment, divide
 from causal_sam.intervention.meaning import Meanings, masked
 from causal_sam.intervention.mentions import Names
 from causal_sam.intervention.reader import Reader, Unclear
-from causal_sam.intervention.request import NoteRequest, Reading
+from causal_sam.intervention.request import Interpreter, NoteRequest, Reading
 from causal_sam.intervention.schema import LONGEST_QUESTION, MOST_INTERVENTIONS, Intervention, Plan
 from causal_sam.intervention.vocabulary import load_vocabulary
 from causal_sam.text import TextEncoder, load_lexicon, load_text_encoder
@@ -21,7 +20,7 @@ EMBEDDED = "embedded"
 KEPT_NAMES = 64  # lists of labels
 
 
-class EmbeddedInterpreter(Runnable[NoteRequest, Reading]):
+class EmbeddedInterpreter(Interpreter):
     """Reads notes with a lexicon and rules; what these do not know, it compares with examples by meaning.
 
     It does not guess: a note that is ambiguous, or asks for what no act can do, gives a question. A note can only
@@ -31,23 +30,12 @@ class EmbeddedInterpreter(Runnable[NoteRequest, Reading]):
         encoder: of sentences; None to do without.
     """
 
+    run_type = "parser"
+
     def __init__(self, encoder: TextEncoder | None = None) -> None:
         self._vocabulary = load_vocabulary()
         self._meanings = Meanings(encoder, self._vocabulary.examples) if encoder else None
         self._names = lru_cache(KEPT_NAMES)(lambda labels: Names(labels, load_lexicon(), self._vocabulary))
-
-    def invoke(self, input: NoteRequest, config: RunnableConfig | None = None, **kwargs: Any) -> Reading:
-        """Read a note.
-
-        Args:
-            input: the note and the labels.
-            config: of LangChain, for the callbacks given in it; nothing goes to a tracing service.
-            kwargs: not used; LangChain passes them on.
-        """
-        from langsmith import tracing_context
-
-        with tracing_context(enabled=False):
-            return self._call_with_config(self._read, input, config, run_type="parser")
 
     def _read(self, request: NoteRequest) -> Reading:
         return Reading(self._plan(request), EMBEDDED)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from causal_sam.errors import InputError
 from causal_sam.intervention.schema import Direction, Intervention, Plan, is_name
@@ -81,3 +84,30 @@ class Reading:
     plan: Plan
     interpreter: str
     notice: str | None = None
+
+
+class Interpreter(Runnable[NoteRequest, Reading]):
+    """What reads notes, as a step of LangChain.
+
+    Attributes:
+        run_type: what callbacks of LangChain are told it is.
+    """
+
+    run_type: ClassVar[str]
+
+    def invoke(self, input: NoteRequest, config: RunnableConfig | None = None, **kwargs: Any) -> Reading:
+        """Read a note.
+
+        Args:
+            input: the note and the labels.
+            config: of LangChain, for the callbacks given in it; nothing goes to a tracing service.
+            kwargs: not used; LangChain passes them on.
+        """
+        from langsmith import tracing_context
+
+        with tracing_context(enabled=False):
+            return self._call_with_config(self._read, input, config, run_type=self.run_type)
+
+    @abstractmethod
+    def _read(self, request: NoteRequest) -> Reading:
+        """Read a note, without LangChain."""

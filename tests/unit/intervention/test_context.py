@@ -7,7 +7,7 @@ import pytest
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.intervention.context import VolumeContext, side_in
+from causal_sam.intervention.context import VolumeContext, sides_in
 from causal_sam.intervention.correction import Corrector
 from causal_sam.intervention.schema import Intervention
 from causal_sam.prompting.cache import EmbeddingCache
@@ -38,13 +38,13 @@ def test_the_side_is_that_of_the_body_not_of_the_image(sign: int) -> None:
     high, low = ("right", "left") if sign == 1 else ("left", "right")
     # The body lies in one half of the image.
     volume = body(40, 100, affine)
-    assert side_in(volume, box(85, 95)) == high
-    assert side_in(volume, box(52, 60)) == low  # on the other side of the image's middle
-    assert side_in(volume, box(66, 74)) is None
+    assert sides_in(volume, {"lesion": box(85, 95)}).get("lesion") == high
+    assert sides_in(volume, {"lesion": box(52, 60)}).get("lesion") == low  # on the other side of the image's middle
+    assert sides_in(volume, {"lesion": box(66, 74)}).get("lesion") is None
 
 
 def test_without_a_body_there_are_no_sides() -> None:
-    assert side_in(Volume(np.zeros(SHAPE, np.float32), np.eye(4), "MR"), box(0, 10)) is None
+    assert sides_in(Volume(np.zeros(SHAPE, np.float32), np.eye(4), "MR"), {"lesion": box(0, 10)}) == {}
 
 
 def test_it_answers_and_changes_nothing() -> None:
