@@ -28,14 +28,13 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
 from ignite.handlers.tensorboard_logger import OutputHandler, TensorboardLogger
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from causal_sam.benchmark.cases import read_cases
 from causal_sam.benchmark.metrics import dice
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
-from causal_sam.learning.lad_training import Learner, TrainingConfig, make_trainer
-from causal_sam.learning.views import LabelledSlices, Views, labelled_slices, with_neighbours
+from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.learning.views import LabelledSlices, labelled_slices, with_neighbours
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
@@ -147,7 +146,7 @@ def read_config(path: Path, changes: list[str]) -> RunConfig:
 
 def train(local_rank: int, config: RunConfig) -> None:
     """Train in this process, together with all others."""
-    torch.manual_seed(config.training.seed + idist.get_rank())
+    torch.manual_seed(config.training.seed)
     device = idist.device() if config.device == "auto" else torch.device(config.device)
     model = load_model(config.model, config.checkpoint, image_size=config.image_size, device=device)
     fingerprint = model.encoder_hash()
@@ -195,21 +194,20 @@ def _cases(config: RunConfig) -> tuple[list[str], list[tuple], list[tuple]]:
 
 def _run(config: RunConfig, learner: Learner, cases: list[LabelledSlices], encoder: TextEncoder) -> None:
     """Train, from the last checkpoint if there is one."""
-    batch = config.training.batch if config.styled else 2 * config.training.batch
     kept = _Kept(learner)
     latest = sorted(config.out.glob("checkpoint_*.pt"), key=lambda path: path.stat().st_mtime)
     state = torch.load(latest[-1], map_location=learner.vectors.device, weights_only=True) if latest else None
     steps_done = state["trainer"]["iteration"] if state else 0
-    views = Views(
+    loader = batches(
         cases,
         learner.model.image_size,
         encoder.encode,
+        config.training,
         styled=config.styled,
-        # Another part of the stream than what was seen before a stop.
+        # Others than those that were seen before a stop.
         seed=config.training.seed + steps_done,
-        rank=idist.get_rank(),
+        workers=config.workers,
     )
-    loader = DataLoader(views, batch_size=batch, num_workers=config.workers)
     trainer, optimizers = make_trainer(learner, loader)
     saved = {"learner": kept, "optimizers": optimizers, "trainer": trainer}
     if state is not None:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
 import torch
 from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from causal_sam.errors import InputError
 from causal_sam.learning.losses import MaskLoss
-from causal_sam.prompting.annotator import deepest_point
+from causal_sam.learning.processes import gathered, summed
+from causal_sam.learning.views import LabelledSlices, Views
 from causal_sam.sam.adapters import LARGEST_SHARE, AdapterConfig, add_adapters
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 
-# Share of the decoded masks whose label is on the slice.
-DECODED_PRESENT = 0.8
 LARGEST_GRADIENT = 1.0
 # Power of the areas in the loss of masks when training begins; it rises to 1.
 SMALL_MATTER = 0.5
@@ -38,11 +37,12 @@ class TrainingConfig:
 
     Attributes:
         steps: of the optimiser.
-        batch: anatomies of a step in each process. Without a second style, twice as many are seen, so that a step
-            costs the same.
+        batch: images of a step in each process.
+        pairs: how many anatomies of a step are seen twice, under their own style and under a second one; all others,
+            or all where there are no second styles, are seen once. So a step costs the same with and without them.
         learning_rate: of the label prompt and the heads, the highest one; it falls to 0 along a cosine.
         adapter_rate: of the adapters.
-        decoded: how many anatomies of a step go through the mask decoder, with one label each.
+        decoded: how many anatomies of a step go through the mask decoder, with one label each, in all their styles.
         clicked: share of the decoded masks that are prompted by a click, not by the name.
         amp: automatic mixed precision.
         seed: of all that is drawn.
@@ -54,7 +54,8 @@ class TrainingConfig:
     """
 
     steps: int = 2000
-    batch: int = 4
+    batch: int = 8
+    pairs: int = 3
     learning_rate: float = 3e-3
     adapter_rate: float = 1e-3
     decoded: int = 2
@@ -65,10 +66,15 @@ class TrainingConfig:
     lad: LadConfig = field(default_factory=LadConfig)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 2 or not 1 <= self.decoded <= self.batch:
+        if self.steps < 1 or self.batch < 4:
             raise InputError(
-                "Training needs at least one step, a batch of at least 2 and decoded between 1 and the batch, not "
-                f"{self.steps}, {self.batch} and {self.decoded}."
+                f"Training needs at least one step and a batch of at least 4, not {self.steps} and {self.batch}."
+            )
+        if not 2 <= self.pairs <= self.batch // 2:
+            raise InputError(f"pairs must be 2 to {self.batch // 2}, half of the batch, and not {self.pairs}.")
+        if not 1 <= self.decoded <= self.batch - self.pairs:
+            raise InputError(
+                f"decoded must be 1 to {self.batch - self.pairs}, the anatomies of a step, and not {self.decoded}."
             )
         if not 0 <= self.clicked <= 1:
             raise InputError(f"clicked is a share, so between 0 and 1, and not {self.clicked}.")
@@ -114,38 +120,42 @@ class Learner(nn.Module):
             )
         self.to(model.device)
 
-    def forward(self, batch: dict[str, Any], progress: float) -> dict[str, Tensor]:
-        """Return the loss of a batch of samples of `Views`, and its parts.
+    def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """Return the loss of a batch of `Views`, and its parts; of several processes, that of all their batches.
 
         Args:
-            batch: ``image`` BxVx3xSxS, ``label`` Bx1xSxS, ``known`` BxL, ``style`` BxVxD.
+            batch: of A anatomies, P of them in pairs.
             progress: share of the training that is done, 0..1.
         """
         model, device = self.model, self.vectors.device
-        views = batch["image"].shape[1]
-        # All first views, then all second ones, in the same order.
-        images = batch["image"].to(device).transpose(0, 1).flatten(0, 1)
-        styles = batch["style"].to(device).transpose(0, 1).flatten(0, 1)
-        known = batch["known"].to(device)
-        embedding = model.encode(images)
+        batch = {key: value.to(device) for key, value in batch.items()}
+        known = batch["known"]
+        anatomies = len(known)
+        pairs = len(batch["image"]) - anatomies
+        shown = torch.cat([torch.arange(anatomies), torch.arange(pairs)]).to(device)
+        embedding = model.encode(batch["image"])
         tokens, drafts = self.prompt(embedding, model.sam.prompt_encoder.get_dense_pe(), self.vectors, model.mask_size)
         # Overlaps are sums over many pixels, which half precision does not hold.
         drafts = drafts.float()
         values = torch.arange(1, len(self.vectors) + 1, device=device)[:, None, None]
-        truth = F.adaptive_avg_pool2d((batch["label"].to(device) == values).float(), model.mask_size)
-        target, asked = (x.repeat(views, *[1] * (x.ndim - 1)) for x in (truth, known[..., None, None]))
+        truth = F.adaptive_avg_pool2d((batch["label"] == values).float(), model.mask_size)
+        target, asked = truth[shown], known[shown][..., None, None]
         # Nothing is found where nothing is known, and so nothing is learnt there.
         asked_drafts, target = drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked
         # At first small structures must be found at all, at the end they must have the right size.
         power = SMALL_MATTER + (1 - SMALL_MATTER) * progress
-        parts = {"drafts": self.mask_loss(asked_drafts, target, power)}
-        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, known, views, power)
+        parts = {"drafts": self.mask_loss(asked_drafts, target, power, summed)}
+        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, power)
         total = parts["drafts"] + parts["decoded"]
-        if views == 2 and self.config.lad.is_on:
+        if pairs and self.config.lad.is_on:
             ramp = reversal_ramp(progress)
-            here = target[: len(truth)]
+            paired = torch.cat([torch.arange(pairs), anatomies + torch.arange(pairs)]).to(device)
+            features, styles, found = (
+                torch.cat([gathered(view) for view in x[paired].split(pairs)])
+                for x in (embedding.features.float(), batch["style"], asked_drafts)
+            )
             with torch.autocast(device.type, enabled=False):
-                terms = self.lad(embedding.features.float(), styles, here, self.vectors, asked_drafts, ramp)
+                terms = self.lad(features, styles, gathered(target[:pairs]), self.vectors, found, ramp)
             total = total + self.lad.weighted(terms, ramp)
             parts |= terms._asdict()
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
@@ -156,27 +166,31 @@ class Learner(nn.Module):
         tokens: Tensor,
         drafts: Tensor,
         truth: Tensor,
-        known: Tensor,
-        views: int,
+        batch: dict[str, Tensor],
         power: float,
     ) -> Tensor:
-        """Loss of the decoder's masks of a few labels, under every view, from their names or from a click."""
-        named, clicked = [], []
-        for b, n in self._choose(truth, known):
-            click = self._click(truth[b, n]) if torch.rand(()) < self.config.clicked else None
-            (named if click is None else clicked).append((b, n, click))
+        """Loss of the decoder's masks of the chosen labels, in all their styles, from their names or from a click."""
+        pairs = len(batch["image"]) - len(truth)
+        chosen = torch.nonzero(batch["decode"] >= 0).flatten()
+        clicked = ~batch["click"][chosen].isnan().any(-1).any(-1)
         losses = []
-        for group in filter(None, (named, clicked)):
-            rows = torch.tensor([view * len(truth) + b for b, _, _ in group for view in range(views)])
-            labels = torch.tensor([n for _, n, _ in group]).repeat_interleave(views)
-            if group is named:
-                prompts = {"tokens": tokens[labels], "mask_logits": drafts[rows, labels][:, None]}
-            else:
-                points = torch.cat([click for _, _, click in group]).repeat_interleave(views, 0)
+        for anatomies, by_click in ((chosen[~clicked], False), (chosen[clicked], True)):
+            if not len(anatomies):
+                continue
+            second = anatomies[anatomies < pairs]
+            rows = torch.cat([anatomies, len(truth) + second])
+            shown = torch.cat([anatomies, second])
+            labels = batch["decode"][shown]
+            if by_click:
+                points = batch["click"][shown]
                 prompts = {"points": points, "point_labels": points.new_ones(len(points), 1)}
-            logits = self._decode(embedding, rows, prompts).float().split(views)
-            for (b, n, _), under_views in zip(group, logits, strict=True):
-                losses.append(self.mask_loss(under_views, truth[b, n].expand_as(under_views), power))
+            else:
+                prompts = {"tokens": tokens[labels], "mask_logits": drafts[rows, labels][:, None]}
+            logits = self._decode(embedding, rows, prompts).float()
+            for anatomy in anatomies:
+                views = logits[shown == anatomy]
+                wanted = truth[anatomy, batch["decode"][anatomy]]
+                losses.append(self.mask_loss(views, wanted.expand_as(views), power))
         return torch.stack(losses).mean()
 
     def _decode(self, embedding: Embedding, rows: Tensor, prompts: dict[str, Tensor]) -> Tensor:
@@ -189,26 +203,6 @@ class Learner(nn.Module):
             one = {key: value[k : k + 1] for key, value in prompts.items()}
             logits.append(self.model.decode(embedding.at(rows[k : k + 1]), **one).logits)
         return torch.cat(logits)
-
-    def _choose(self, truth: Tensor, known: Tensor) -> list[tuple[int, int]]:
-        """Slices and labels to decode, mostly such that are there."""
-        present = truth.flatten(2).amax(2) > 0.5
-        chosen = []
-        for _ in range(self.config.decoded):
-            wanted = known & (present if torch.rand(()) < DECODED_PRESENT else ~present)
-            pairs = torch.nonzero(wanted if wanted.any() else known)
-            b, n = pairs[torch.randint(len(pairs), ())].tolist()
-            chosen.append((b, n))
-        return chosen
-
-    def _click(self, target: Tensor) -> Tensor | None:
-        """The click 1x1x2 that a person would make on a structure; None if it is not there."""
-        inside = (target > 0.5).to("cpu", torch.uint8).numpy()
-        if not inside.any():
-            return None
-        row, column = deepest_point(inside, np.random.default_rng(int(torch.randint(2**31, ()))))
-        scale = self.model.image_size / len(inside)
-        return torch.tensor([[[(column + 0.5) * scale - 0.5, (row + 0.5) * scale - 0.5]]], device=target.device)
 
 
 class Optimizers:
@@ -274,6 +268,43 @@ class Optimizers:
             self.adversary.load_state_dict(state["adversary"])
 
 
+def batches(
+    cases: Sequence[LabelledSlices],
+    image_size: int,
+    encode: Callable[[Sequence[str]], Tensor],
+    config: TrainingConfig,
+    *,
+    styled: bool,
+    seed: int,
+    workers: int = 0,
+) -> DataLoader:
+    """Make the batches of this process, for ever.
+
+    Args:
+        cases: to learn from.
+        image_size: side of the model's input in pixels.
+        encode: texts -> NxD vectors of descriptions.
+        config: says what is in a batch.
+        styled: whether some anatomies are seen under a second style.
+        seed: of all that is drawn.
+        workers: processes that make the batches; 0 for this one.
+    """
+    pairs = config.pairs if styled else 0
+    views = Views(
+        cases,
+        image_size,
+        encode,
+        anatomies=config.batch - pairs,
+        pairs=pairs,
+        seed=seed,
+        decoded=config.decoded,
+        clicked=config.clicked,
+        rank=idist.get_rank(),
+        processes=idist.get_world_size(),
+    )
+    return DataLoader(views, batch_size=None, num_workers=workers)
+
+
 def make_trainer(learner: Learner, samples: Iterable[dict[str, Any]]) -> tuple[SupervisedTrainer, Optimizers]:
     """Make the engine that trains a learner for the steps of its configuration.
 
@@ -301,7 +332,9 @@ def make_trainer(learner: Learner, samples: Iterable[dict[str, Any]]) -> tuple[S
         loss = losses["loss"]
         (loss if engine.scaler is None else engine.scaler.scale(loss)).backward()
         optimizers.step(engine.scaler)
-        return {name: value.item() for name, value in losses.items()}
+        # Most parts are of the batches of all processes; what is not is averaged, as the gradients are.
+        means = idist.all_reduce(torch.stack([*losses.values()]).detach()) / idist.get_world_size()
+        return dict(zip(losses, means.tolist(), strict=True))
 
     trainer = SupervisedTrainer(
         device=device,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,19 +18,22 @@ class MaskLoss(nn.Module):
     With the power 1/2 it is, but drawn too large.
     """
 
-    def forward(self, logits: Tensor, truth: Tensor, power: float) -> Tensor:
+    def forward(
+        self, logits: Tensor, truth: Tensor, power: float, total: Callable[[Tensor], Tensor] = lambda sums: sums
+    ) -> Tensor:
         """Return the loss.
 
         Args:
             logits: BxNxhxw of N labels.
             truth: BxNxhxw in [0, 1].
             power: of the areas inside and outside.
+            total: adds sums to those of other parts of the same batch, in other processes.
         """
-        everywhere = (0, 2, 3)
-        found = logits.sigmoid()
-        inside, outside = truth.sum(everywhere), (1 - truth).sum(everywhere)
-        overlap = (2 * (found * truth).sum(everywhere) + 1) / (found.sum(everywhere) + inside + 1)
-        missed = (F.softplus(-logits) * truth).sum(everywhere) / inside.clamp(min=1)
-        extra = (F.softplus(logits) * (1 - truth)).sum(everywhere) / outside.clamp(min=1)
+        found, outside = logits.sigmoid(), 1 - truth
+        measured = (found * truth, found, truth, outside, F.softplus(-logits) * truth, F.softplus(logits) * outside)
+        sums = total(torch.stack([one.sum((0, 2, 3)) for one in measured]))
+        common, found, inside, outside, missed, extra = sums.unbind()
+        overlap = (2 * common + 1) / (found + inside + 1)
         share = inside**power / (inside**power + outside**power)
+        missed, extra = missed / inside.clamp(min=1), extra / outside.clamp(min=1)
         return (1 - overlap + share * missed + (1 - share) * extra).mean()

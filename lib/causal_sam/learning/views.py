@@ -17,6 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from causal_sam.imaging import Volume
 from causal_sam.imaging.intensity import IntensityWindow
 from causal_sam.learning.teaching import label_map_of
+from causal_sam.prompting.annotator import deepest_point
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.style import Acquisition, StyledSlices, describe_slices
 from causal_sam.style.headers import acquisition_of
@@ -25,8 +26,12 @@ from causal_sam.style.slices import air_value
 
 # Neighbouring slices that are changed together: enough for changes across slices, few enough to be quick.
 RUN = 16
-# Samples waiting to be drawn at random, so that a batch is not all of one case.
-WAITING = 96
+# Samples that wait to be drawn at random for each place in the batch, so that neighbours do not follow each other.
+WAITING = 16
+# Share of the labels to decode that are on the slice, and how many of the slice's pixels make that so.
+DECODED_PRESENT = 0.8
+FEWEST_PIXELS = 16
+NOWHERE = (float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,18 +105,27 @@ def with_neighbours(slices: NDArray[np.float32], index: int) -> NDArray[np.float
 
 
 class Views(IterableDataset):
-    """Samples for ever: a slice with its neighbours, under its own style and, if wanted, under a second one.
+    """Batches for ever: slices with their neighbours under their own style, some of them under a second one too.
 
-    Each process and worker draws others. A sample is a dictionary of ``image`` Vx3xSxS float32 in [0, 1] (V views),
-    ``label`` uint8 1xSxS, ``known`` bool L, and ``style`` VxD, the vectors of the views' descriptions.
+    Each place in the batch draws from a stream of its own, which depends on the seed and on where the place is in the
+    batch of all processes together, not on how many processes share it.
+
+    A batch is a dictionary of ``image`` (A+P)x3xSxS float32 in [0, 1], A anatomies under their own styles, then the
+    first P of them under the second one; ``style`` (A+P)xD, the vectors of their descriptions; ``label`` uint8 Ax1xSxS;
+    ``known`` bool AxL; ``decode`` int A, the label to decode, counted from 0, or -1; and ``click`` Ax1x2, (x, y) in
+    pixels in that label, or nan where it is prompted by its name.
 
     Args:
         cases: at least one.
         image_size: side S of the model's input in pixels.
         encode: texts -> NxD vectors of descriptions.
-        styled: two views, the second one changed by style interventions; else one.
+        anatomies: A, in this process.
+        pairs: P, in this process.
         seed: of all that is drawn.
+        decoded: on how many anatomies, the first ones, a label is chosen to be decoded.
+        clicked: share of these that get a click.
         rank: of this process among all that train.
+        processes: how many these are.
     """
 
     def __init__(
@@ -120,48 +134,96 @@ class Views(IterableDataset):
         image_size: int,
         encode: Callable[[Sequence[str]], Tensor],
         *,
-        styled: bool,
+        anatomies: int,
+        pairs: int = 0,
         seed: int,
+        decoded: int = 0,
+        clicked: float = 0.0,
         rank: int = 0,
+        processes: int = 1,
     ) -> None:
         super().__init__()
         self.cases, self.image_size, self.encode = list(cases), image_size, encode
-        self.styled, self.seed, self.rank = styled, seed, rank
+        self.anatomies, self.pairs, self.seed, self.decoded, self.clicked = anatomies, pairs, seed, decoded, clicked
+        self.rank, self.processes = rank, processes
         self._own = [describe_slices(case.slices).sentence for case in self.cases]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        rng = np.random.default_rng((self.seed, self.rank, 0 if worker is None else worker.id))
+        paired = [self._stream(self._place(n), styled=True) for n in range(self.pairs)]
+        first = self.pairs * self.processes
+        alone = [self._stream(first + self._place(n), styled=False) for n in range(self.anatomies - self.pairs)]
+        choose = [self._choices(self._place(n)) for n in range(min(self.decoded, self.anatomies))]
+        while True:
+            samples = [next(stream) for stream in (*paired, *alone)]
+            chosen = [draw(sample) for draw, sample in zip(choose, samples, strict=False)]
+            chosen += [(-1, NOWHERE)] * (len(samples) - len(chosen))
+            yield {
+                "image": torch.stack([s["image"][0] for s in samples] + [s["image"][1] for s in samples[: self.pairs]]),
+                "style": torch.stack([s["style"][0] for s in samples] + [s["style"][1] for s in samples[: self.pairs]]),
+                "label": torch.stack([sample["label"] for sample in samples]),
+                "known": torch.stack([sample["known"] for sample in samples]),
+                "decode": torch.tensor([label for label, _ in chosen]),
+                "click": torch.tensor([[click] for _, click in chosen], dtype=torch.float32),
+            }
+
+    def _place(self, number: int) -> int:
+        """Of a place in this process, its number among the places of its kind in all processes."""
+        return number * self.processes + self.rank
+
+    def _stream(self, place: int, *, styled: bool) -> Iterator[dict[str, Any]]:
+        """Samples for one place of the batch."""
+        rng = self._rng(place, 0)
         move = _geometry(self.image_size, int(rng.integers(2**31)))
         waiting: list[dict[str, Any]] = []
         while True:
             while len(waiting) < WAITING:
-                waiting += self._run(int(rng.integers(len(self.cases))), rng)
-            sample = waiting.pop(int(rng.integers(len(waiting))))
+                waiting += self._run(int(rng.integers(len(self.cases))), rng, styled)
+            drawn = waiting.pop(int(rng.integers(len(waiting))))
+            views = [_padded(with_neighbours(view, drawn["index"]), self.image_size) for view in drawn["views"]]
+            label = _padded(drawn["label_map"][drawn["index"]][None], self.image_size)
+            sample = {"image": np.stack(views), "label": label, "known": drawn["known"], "style": drawn["style"]}
             yield _moved(sample, move)
 
-    def _run(self, number: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-        """Samples of neighbouring slices of a case, all under the same styles."""
+    def _run(self, number: int, rng: np.random.Generator, styled: bool) -> list[dict[str, Any]]:
+        """Neighbouring slices of a case, all under the same styles, which are not copied for each of them."""
         case = self.cases[number]
         count = len(case.label_map)
         first = int(rng.integers(max(1, count - RUN + 1)))
         part = slice(first, first + RUN)
         own = case.slices.with_array(case.slices.array[part])
         views, described = [case.window.apply(own.array)], [self._own[number]]
-        if self.styled:
+        if styled:
             other, _ = intervene(own, rng)
             views.append(other.normalised())
             described.append(describe_slices(other).sentence)
-        style = self.encode(described)
-        return [
-            {
-                "image": _padded(np.stack([with_neighbours(view, n) for view in views]), self.image_size),
-                "label": _padded(case.label_map[part][n][None], self.image_size),
-                "known": torch.from_numpy(case.known),
-                "style": style,
-            }
-            for n in range(len(own.array))
-        ]
+        run = {
+            "views": views,
+            "label_map": case.label_map[part],
+            "known": torch.from_numpy(case.known),
+            "style": self.encode(described),
+        }
+        return [{**run, "index": n} for n in range(len(own.array))]
+
+    def _choices(self, place: int) -> Callable[[dict[str, Any]], tuple[int, tuple[float, float]]]:
+        """What chooses for one place which label is decoded, mostly one that is there, and from which click."""
+        rng = self._rng(place, 1)
+
+        def choose(sample: dict[str, Any]) -> tuple[int, tuple[float, float]]:
+            known = sample["known"].numpy()
+            label = sample["label"][0].numpy()
+            present = (np.bincount(label.ravel(), minlength=len(known) + 1)[1:] >= FEWEST_PIXELS) & known
+            wanted = present if rng.random() < DECODED_PRESENT else known & ~present
+            chosen = int(rng.choice(np.flatnonzero(wanted if wanted.any() else known)))
+            if not present[chosen] or rng.random() >= self.clicked:
+                return chosen, NOWHERE
+            row, column = deepest_point((label == chosen + 1).astype(np.uint8), rng)
+            return chosen, (column, row)
+
+        return choose
+
+    def _rng(self, place: int, purpose: int) -> np.random.Generator:
+        worker = get_worker_info()
+        return np.random.default_rng((self.seed, place, 0 if worker is None else worker.id, purpose))
 
 
 def _padded(array: NDArray, size: int) -> NDArray:

@@ -102,7 +102,7 @@ def test_random_vectors_are_the_same_for_the_same_text() -> None:
 
 def run(folder: Path, images: Path, *arguments: str):
     domains = ["--data", str(images), "--source", "blocks/*/T1", "--target", "blocks/*/T2"]
-    size = ["--steps", "2", "--batch", "2", "--image-size", "64", "--seeds", "1"]
+    size = ["--steps", "2", "--batch", "4", "--pairs", "2", "--image-size", "64", "--seeds", "1"]
     return CliRunner().invoke(app, ["benchmark", "ood", *domains, *size, "-o", str(folder), *arguments])
 
 

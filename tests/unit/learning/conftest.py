@@ -33,8 +33,7 @@ def small_vit() -> CausalSam:
     return CausalSam(Sam(encoder, prompts, decoder), "vit_b").eval()
 
 
-@pytest.fixture(scope="session")
-def blocks() -> tuple[Volume, dict[str, np.ndarray]]:
+def two_blocks() -> tuple[Volume, dict[str, np.ndarray]]:
     """Two blocks in a body; only their place tells them apart. The third name was not annotated."""
     structures = {name: np.zeros((48, 40, 20), bool) for name in NAMES[:2]}
     structures["left block"][30:40, 12:28] = True
@@ -43,6 +42,11 @@ def blocks() -> tuple[Volume, dict[str, np.ndarray]]:
     array[4:44, 4:36] += 300
     array[structures["left block"] | structures["right block"]] += 250
     return Volume(np.abs(array), np.diag([-3.0, -3.0, 6.0, 1.0]), "MR"), structures
+
+
+@pytest.fixture(scope="session")
+def blocks() -> tuple[Volume, dict[str, np.ndarray]]:
+    return two_blocks()
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from causal_sam.errors import InputError
-from causal_sam.learning.lad_training import Learner, TrainingConfig, make_trainer
-from causal_sam.learning.views import LabelledSlices, Views
+from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.learning.views import LabelledSlices
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
@@ -32,11 +31,14 @@ def learner_of(model: CausalSam, config: TrainingConfig) -> Learner:
     return Learner(model, new_label_prompt(model, TEXT), torch.eye(3, TEXT), config)
 
 
+def first_batch(case: LabelledSlices, config: TrainingConfig) -> dict[str, torch.Tensor]:
+    return next(iter(batches([case], SIZE, encode, config, styled=True, seed=0)))
+
+
 def train(learner: Learner, case: LabelledSlices, styled: bool = True) -> list[dict[str, float]]:
     from ignite.engine import Events
 
-    views = Views([case], SIZE, encode, styled=styled, seed=0)
-    trainer, _ = make_trainer(learner, DataLoader(views, batch_size=learner.config.batch))
+    trainer, _ = make_trainer(learner, batches([case], SIZE, encode, learner.config, styled=styled, seed=0))
     seen: list[dict[str, float]] = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.state.output))
     trainer.run()
@@ -47,7 +49,7 @@ def test_it_learns_with_all_terms_and_leaves_the_encoder_alone(
     small_model: CausalSam, labelled: LabelledSlices
 ) -> None:
     fingerprint = small_model.encoder_hash()
-    learner = learner_of(small_model, TrainingConfig(steps=40, batch=3, adapters=AdapterConfig(rank=2)))
+    learner = learner_of(small_model, TrainingConfig(steps=40, batch=4, pairs=2, adapters=AdapterConfig(rank=2)))
     before = {k: v.clone() for k, v in learner.state_dict().items()}
     seen = train(learner, labelled)
     terms = {"adversary", "spread", "invariance", "anatomy", "consistency"}
@@ -63,7 +65,7 @@ def test_it_learns_with_all_terms_and_leaves_the_encoder_alone(
 
 def test_models_of_the_kind_of_vit_b_are_trained_too(small_vit: CausalSam, labelled: LabelledSlices) -> None:
     fingerprint = small_vit.encoder_hash()
-    learner = learner_of(small_vit, TrainingConfig(steps=3, batch=2, decoded=2, adapters=AdapterConfig(rank=2)))
+    learner = learner_of(small_vit, TrainingConfig(steps=3, batch=4, pairs=2, adapters=AdapterConfig(rank=2)))
     before = {k: v.clone() for k, v in learner.model.state_dict().items() if "lora_" in k}
     seen = train(learner, labelled)
     assert all(torch.isfinite(torch.tensor(list(step.values()))).all() for step in seen)
@@ -86,7 +88,7 @@ def test_too_many_trainable_parameters_are_refused(small_model: CausalSam) -> No
 
 def test_what_was_not_annotated_is_not_learnt(small_model: CausalSam, labelled: LabelledSlices) -> None:
     learner = learner_of(small_model, TrainingConfig(lad=OFF))
-    batch = next(iter(DataLoader(Views([labelled], SIZE, encode, styled=True, seed=0), batch_size=4)))
+    batch = first_batch(labelled, learner.config)
     torch.manual_seed(0)
     before = learner(batch, 0.0)
     other = {**batch, "label": torch.where(batch["label"] == 0, 3, batch["label"])}  # 3 is the name nobody annotated
@@ -96,7 +98,7 @@ def test_what_was_not_annotated_is_not_learnt(small_model: CausalSam, labelled: 
 
 
 def test_without_lad_there_are_no_heads_and_no_terms(small_model: CausalSam, labelled: LabelledSlices) -> None:
-    learner = learner_of(small_model, TrainingConfig(steps=2, batch=2, lad=OFF))
+    learner = learner_of(small_model, TrainingConfig(steps=2, batch=4, pairs=2, lad=OFF))
     assert list(learner.lad.parameters()) == []
     assert train(learner, labelled, styled=False)[0].keys() == {"loss", "drafts", "decoded"}
 
@@ -104,7 +106,7 @@ def test_without_lad_there_are_no_heads_and_no_terms(small_model: CausalSam, lab
 def test_the_loss_is_the_sum_of_its_parts(small_model: CausalSam, labelled: LabelledSlices) -> None:
     config = TrainingConfig(lad=LadConfig(spread=0.5, invariance=0.4, anatomy=0.2, consistency=0.7))
     learner = learner_of(small_model, config)
-    batch = next(iter(DataLoader(Views([labelled], SIZE, encode, styled=True, seed=0), batch_size=4)))
+    batch = first_batch(labelled, learner.config)
     with torch.no_grad():
         found = learner(batch, 0.3)
     ramp = reversal_ramp(0.3)
@@ -118,14 +120,15 @@ def test_the_loss_is_the_sum_of_its_parts(small_model: CausalSam, labelled: Labe
 def test_losses_are_float32_in_mixed_precision(small_model: CausalSam, labelled: LabelledSlices) -> None:
     """Overlaps of masks in bfloat16 teach next to nothing: they are sums over many pixels."""
     learner = learner_of(small_model, TrainingConfig())
-    batch = next(iter(DataLoader(Views([labelled], SIZE, encode, styled=True, seed=0), batch_size=4)))
+    batch = first_batch(labelled, learner.config)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         found = learner(batch, 0.5)
     assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(found, torch.float32)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch": 1}, {"decoded": 5}, {"clicked": 1.5}, {"learning_rate": 0.0}]
+    "wrong",
+    [{"steps": 0}, {"batch": 3}, {"pairs": 5}, {"pairs": 1}, {"decoded": 6}, {"clicked": 1.5}, {"learning_rate": 0.0}],
 )
 def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError):

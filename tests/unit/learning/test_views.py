@@ -58,12 +58,14 @@ def test_the_order_of_the_voxels_in_the_file_does_not_count(blocks, labelled: La
 
 def test_both_views_show_the_same_anatomy_and_have_their_own_descriptions(labelled: LabelledSlices) -> None:
     encode = Words()
-    samples = list(islice(Views([labelled], SIZE, encode, styled=True, seed=0), 40))
-    assert samples[0]["image"].shape == (2, 3, SIZE, SIZE)
-    assert samples[0]["label"].shape == (1, SIZE, SIZE)
-    assert all(s["image"].min() >= 0 and s["image"].max() <= 1 for s in samples)
-    assert all(s["style"][0].tolist() == [0.0, 1.0] for s in samples)  # the case's own description comes first
-    assert len({s["style"][1, 0].item() for s in samples}) > 3
+    batches = list(islice(Views([labelled], SIZE, encode, anatomies=5, pairs=3, seed=0), 14))
+    assert batches[0]["image"].shape == (8, 3, SIZE, SIZE)
+    assert batches[0]["label"].shape == (5, 1, SIZE, SIZE)
+    assert batches[0]["known"].tolist() == [[True, True, False]] * 5
+    assert all(b["image"].min() >= 0 and b["image"].max() <= 1 for b in batches)
+    assert all(b["style"][:5].tolist() == [[0.0, 1.0]] * 5 for b in batches)  # the case's own description comes first
+    assert len({style for b in batches for style in b["style"][5:, 0].tolist()}) > 3
+    samples = [{"image": b["image"][[n, 5 + n]], "label": b["label"][n]} for b in batches for n in range(3)]
     for sample in samples:
         inside = sample["label"][0] > 0
         if inside.sum() < 30:
@@ -76,26 +78,60 @@ def test_both_views_show_the_same_anatomy_and_have_their_own_descriptions(labell
 
 
 def test_without_a_second_style_there_is_one_view(labelled: LabelledSlices) -> None:
-    (sample,) = islice(Views([labelled], SIZE, Words(), styled=False, seed=0), 1)
-    assert sample["image"].shape == (1, 3, SIZE, SIZE)
-    assert sample["style"].shape == (1, 2)
+    (batch,) = islice(Views([labelled], SIZE, Words(), anatomies=3, seed=0), 1)
+    assert batch["image"].shape == (3, 3, SIZE, SIZE)
+    assert batch["style"].shape == (3, 2)
+    assert batch["decode"].tolist() == [-1] * 3
 
 
-def test_a_seed_gives_the_same_samples_and_each_process_others(labelled: LabelledSlices) -> None:
-    def first(**given: int) -> torch.Tensor:
-        return next(iter(Views([labelled], SIZE, Words(), styled=True, **{"seed": 0, **given})))["image"]
+def test_a_seed_gives_the_same_batches(labelled: LabelledSlices) -> None:
+    def first(seed: int) -> torch.Tensor:
+        return next(iter(Views([labelled], SIZE, Words(), anatomies=2, pairs=1, seed=seed)))["image"]
 
-    assert torch.equal(first(), first())
-    assert not torch.equal(first(), first(rank=1))
-    assert not torch.equal(first(), first(seed=1))
+    assert torch.equal(first(0), first(0))
+    assert not torch.equal(first(0), first(1))
+
+
+def test_processes_share_a_batch_that_is_the_same_however_many_they_are(labelled: LabelledSlices) -> None:
+    chosen = {"decoded": 2, "clicked": 0.5}
+    whole = list(islice(Views([labelled], SIZE, Words(), anatomies=6, pairs=4, seed=0, decoded=4, clicked=0.5), 5))
+    halves = [
+        list(islice(Views([labelled], SIZE, Words(), anatomies=3, pairs=2, seed=0, rank=n, processes=2, **chosen), 5))
+        for n in range(2)
+    ]
+    for step in range(5):
+        for n, half in enumerate(halves):
+            own, second = [n, n + 2, 4 + n], [6 + n, 6 + n + 2]
+            assert torch.equal(half[step]["image"], whole[step]["image"][own + second])
+            for key in ("label", "known", "decode"):
+                assert torch.equal(half[step][key], whole[step][key][own])
+            torch.testing.assert_close(half[step]["click"], whole[step]["click"][own], equal_nan=True)
+
+
+def test_labels_to_decode_are_known_and_clicks_are_inside_them(labelled: LabelledSlices) -> None:
+    views = Views([labelled], SIZE, Words(), anatomies=4, seed=0, decoded=3, clicked=0.5)
+    there, clicks, shown = [], 0, 0
+    for batch in islice(views, 60):
+        assert batch["decode"][3] == -1
+        for n, label in enumerate(batch["decode"][:3].tolist()):
+            assert batch["known"][n, label]
+            inside = batch["label"][n, 0] == label + 1
+            there.append(bool(inside.sum() >= 16))
+            column, row = batch["click"][n, 0].tolist()
+            if np.isfinite(column):
+                assert inside[int(row), int(column)]
+                clicks += 1
+            shown += there[-1]
+    assert 0.3 < clicks / shown < 0.7
+    assert np.mean(there) > 0.3
 
 
 def test_neighbours_are_the_channels(labelled: LabelledSlices, monkeypatch: pytest.MonkeyPatch) -> None:
     ramp = np.broadcast_to(np.arange(20.0, dtype=np.float32)[:, None, None], labelled.slices.array.shape)
     window = type(labelled.window)(0.0, 19.0)
     case = replace(labelled, slices=labelled.slices.with_array(ramp), window=window)
-    monkeypatch.setattr(views_module, "_moved", lambda sample, move: sample)
-    for sample in islice(Views([case], SIZE, Words(), styled=False, seed=0), 10):
-        previous, here, following = (float(x) * 19 for x in sample["image"][0, :, 0, 0])
+    monkeypatch.setattr(views_module, "_geometry", lambda size, seed: lambda sample: sample)
+    for batch in islice(Views([case], SIZE, Words(), anatomies=1, seed=0), 10):
+        previous, here, following = (float(x) * 19 for x in batch["image"][0, :, 0, 0])
         assert previous == pytest.approx(here - 1, abs=1e-3) or previous == pytest.approx(here, abs=1e-3)
         assert following == pytest.approx(here + 1, abs=1e-3) or following == pytest.approx(here, abs=1e-3)

@@ -37,7 +37,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changes(data: Path, out: Path, *more: str) -> list[str]:
-    return [f"data.0.path={data}", f"out={out}", "image_size=64", "steps=4", "batch=2", "save_every=2", *more]
+    return [
+        f"data.0.path={data}",
+        f"out={out}",
+        "image_size=64",
+        "steps=4",
+        "batch=4",
+        "pairs=2",
+        "save_every=2",
+        *more,
+    ]
 
 
 def test_it_trains_goes_on_and_leaves_what_the_server_takes(

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from causal_sam.benchmark.interactive import ModelMethod
 from causal_sam.benchmark.ood.clock import StepClock
@@ -21,8 +20,8 @@ from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.benchmark.ood.report import OURS, REFERENCE
 from causal_sam.benchmark.ood.unet import UNetMethod
 from causal_sam.imaging import SliceFrame, Volume
-from causal_sam.learning.lad_training import Learner, TrainingConfig, make_trainer
-from causal_sam.learning.views import LabelledSlices, Views
+from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.learning.views import LabelledSlices
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
@@ -128,9 +127,7 @@ class SamMethod:
         prompt = new_label_prompt(model, setup.encoder.dimension)
         learner = Learner(model, prompt, name_vectors(names, setup.encoder), config)
         encode = setup.encoder.encode if self.language else RandomVectors(setup.encoder.dimension, seed)
-        views = Views(cases, model.image_size, encode, styled=self.styled, seed=seed)
-        # Without a second style, as many images are seen in each step.
-        loader = DataLoader(views, batch_size=config.batch if self.styled else 2 * config.batch)
+        loader = batches(cases, model.image_size, encode, config, styled=self.styled, seed=seed)
         clock = StepClock(setup.progress)
         trainer, _ = make_trainer(learner, loader)
         clock.attach(trainer)

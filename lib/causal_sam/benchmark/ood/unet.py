@@ -13,12 +13,12 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from causal_sam.benchmark.ood.clock import StepClock
 from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.imaging import FILE_ORDER, SliceFrame, Volume
-from causal_sam.learning.views import LabelledSlices, Views
+from causal_sam.learning.lad_training import batches
+from causal_sam.learning.views import LabelledSlices
 from causal_sam.prompting.annotator import deepest_point
 from causal_sam.prompting.slices import VolumeSlices
 
@@ -58,7 +58,7 @@ class UNetMethod:
 
         def update(engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict[str, float]:
             network.train()
-            images, labels = batch["image"][:, 0], batch["label"]
+            images, labels = batch["image"], batch["label"]
             if clicked:
                 images, labels = _clicked(images, labels, rng)
             with torch.autocast(device.type, enabled=setup.config.amp):
@@ -75,13 +75,13 @@ class UNetMethod:
             schedule.step()
             return {"loss": float(value)}
 
-        views = Views(cases, size, setup.encoder.encode, styled=False, seed=seed)
+        loader = batches(cases, size, setup.encoder.encode, setup.config, styled=False, seed=seed)
         clock = StepClock(setup.progress)
         trainer = SupervisedTrainer(
             device=device,
             max_epochs=1,
             epoch_length=steps,
-            train_data_loader=DataLoader(views, batch_size=2 * setup.config.batch),
+            train_data_loader=loader,
             network=network,
             optimizer=optimizer,
             loss_function=loss,

@@ -77,7 +77,8 @@ def ood(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own division of the patients.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Of the training of each method.")] = 600,
-    batch: Annotated[int, typer.Option(min=2, help="Anatomies of a step, each under two styles.")] = 4,
+    batch: Annotated[int, typer.Option(min=4, help="Images of a step.")] = 8,
+    pairs: Annotated[int, typer.Option(min=2, help="Anatomies of a step that are seen under two styles.")] = 3,
     image_size: Annotated[
         int | None,
         typer.Option(help="Side of compact's input in pixels.", show_default="the model's own"),
@@ -116,7 +117,7 @@ def ood(
         "model": model,
         "image size": str(image_size or "the model's own"),
         "steps": str(steps),
-        "batch": f"{batch} anatomies, each under two styles, or {2 * batch} under one",
+        "batch": f"{batch} images; with style augmentation {pairs} anatomies of them under two styles",
         "mixed precision": "yes" if amp else "no",
         "surface Dice": f"borders closer than {TOLERANCE_MM:g} mm agree",
     }
@@ -127,7 +128,7 @@ def ood(
             model,
             image_size,
             load_text_encoder(),
-            TrainingConfig(steps=steps, batch=batch, amp=amp),
+            TrainingConfig(steps=steps, batch=batch, pairs=pairs, amp=amp),
             domains.prompt,
             lambda done: progress.update(bar, completed=done),
         )

@@ -1,0 +1,45 @@
+"""Tensors of all processes that train together, as one loss of one batch needs them, with gradients through them.
+
+A loss made of such tensors is the same in every process. Its gradients reach each process whole for what that process
+gave, and the average over processes that follows makes of them the gradient of one loss of one batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from torch import Tensor
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return idist.all_reduce(x.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return idist.all_reduce(gradient.clone())
+
+
+def summed(x: Tensor) -> Tensor:
+    """Sum of a tensor over all processes."""
+    return x if idist.get_world_size() == 1 else _Sum.apply(x)
+
+
+def gathered(x: Tensor) -> Tensor:
+    """Rows of all processes: the first of each process, then the second of each, and so on.
+
+    Args:
+        x: Bx..., the same shape in all W processes.
+
+    Returns:
+        WBx...
+    """
+    processes = idist.get_world_size()
+    if processes == 1:
+        return x
+    # All but the own part are 0, so the sum is what a gathering would give, and its gradient is right.
+    parts = [x if rank == idist.get_rank() else torch.zeros_like(x) for rank in range(processes)]
+    return summed(torch.stack(parts, 1)).flatten(0, 1)
