@@ -37,7 +37,7 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 from causal_sam.learning.log import TrainingLog
 from causal_sam.phantom.samples import Sample, samples
 from causal_sam.prompting.annotator import deepest_point, next_click

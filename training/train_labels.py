@@ -23,8 +23,8 @@ from rich.progress import Progress
 
 from causal_sam.benchmark.cases import Case, read_cases
 from causal_sam.benchmark.layouts import Kind
-from causal_sam.benchmark.metrics import dice
 from causal_sam.errors import InputError
+from causal_sam.imaging.overlap import dice
 from causal_sam.learning.teaching import LabelTeacher, Lesson, lessons_of
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.named import NamedLabels, name_vectors

@@ -30,9 +30,9 @@ from ignite.handlers.tensorboard_logger import OutputHandler, TensorboardLogger
 from numpy.typing import NDArray
 
 from causal_sam.benchmark.cases import read_cases
-from causal_sam.benchmark.metrics import dice
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
 from causal_sam.learning.views import LabelledSlices, labelled_slices, with_neighbours
 from causal_sam.prompting import NamedLabels, Predictor

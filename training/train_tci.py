@@ -33,8 +33,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
-from causal_sam.benchmark.metrics import dice
 from causal_sam.imaging import Volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.intervention.correction import STRENGTH
 from causal_sam.intervention.region import region_gate
 from causal_sam.intervention.simulation import KINDS, simulate_error

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 pytest.importorskip("playwright.sync_api", reason="the end-to-end tests need the package playwright")
 
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 
 from .ohif import Inference, Viewer, Voxel
 from .studies import Study

@@ -11,7 +11,7 @@ import nrrd
 import numpy as np
 import pytest
 
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 
 from .conftest import ORIENTATIONS
 from .images import Phantom

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 from monailabel.datastore.utils.convert import dicom_to_nifti
 
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 
 from .images import Phantom
 from .server import Server, read_nifti

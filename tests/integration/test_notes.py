@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from causal_sam.benchmark.metrics import dice
 from causal_sam.imaging import PackedMask
+from causal_sam.imaging.overlap import dice
 from causal_sam.intervention.journal import NAME
 
 from .images import Phantom

@@ -14,8 +14,8 @@ import pytest
 import requests
 import torch
 
-from causal_sam.benchmark.metrics import dice
 from causal_sam.imaging import Volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.learning.teaching import LabelTeacher, lessons_of
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model

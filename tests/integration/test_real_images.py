@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
-from causal_sam.benchmark.metrics import dice
 from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.annotator import deepest_point
 from causal_sam.sam import load_model

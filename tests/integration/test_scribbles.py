@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 
 from .images import Phantom
 from .server import Server

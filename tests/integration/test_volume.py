@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 
 from .conftest import SLOW_SLICES
 from .images import Phantom

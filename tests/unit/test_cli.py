@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from causal_sam.benchmark.metrics import dice
 from causal_sam.cli import app
 from causal_sam.cli.doctor import needed_packages, pinned_versions
 from causal_sam.cli.files import app_folder, requirements_file
 from causal_sam.cli.serve import check_port, holds_images, join_conf, server_command, server_environment
 from causal_sam.errors import InputError
+from causal_sam.imaging.overlap import dice
 
 SHAPE = (40, 32, 6)
 SLICE = ("--extent", "slice")
@@ -178,7 +178,7 @@ def test_help_comes_without_loading_the_model_libraries():
     code = f"""
 import sys
 from typer.testing import CliRunner
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 from causal_sam.cli import app
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
 print([name for name in {heavy!r} if name in sys.modules])

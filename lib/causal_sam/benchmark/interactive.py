@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.benchmark.baselines import Baseline
-from causal_sam.benchmark.metrics import dice, hd95
+from causal_sam.benchmark.metrics import hd95
 from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
+from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.annotator import next_click, next_click_in_volume
 

@@ -13,9 +13,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from causal_sam.benchmark.metrics import dice
 from causal_sam.errors import CheckpointError
 from causal_sam.imaging import Volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.samples import samples
 from causal_sam.prompting import EmbeddingCache, Predictor
 from causal_sam.prompting.annotator import deepest_point

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from causal_sam.benchmark.baselines import Baseline, make_baseline, random_settings
-from causal_sam.benchmark.metrics import dice
+from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.samples import Sample, scans
 from causal_sam.prompting.annotator import next_click
 

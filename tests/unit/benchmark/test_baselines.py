@@ -12,9 +12,9 @@ from causal_sam.benchmark.baselines import (
     random_settings,
     tuned_settings,
 )
-from causal_sam.benchmark.metrics import dice
 from causal_sam.benchmark.tuning import tune
 from causal_sam.errors import InputError
+from causal_sam.imaging.overlap import dice
 
 # For a bright disc in a little noise; the tuned ones are for much harder images.
 FITTING = {

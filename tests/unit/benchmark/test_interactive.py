@@ -21,10 +21,10 @@ from causal_sam.benchmark.interactive import (
     slice_targets,
     volume_targets,
 )
-from causal_sam.benchmark.metrics import dice
 from causal_sam.benchmark.report import interval, summarise
 from causal_sam.cli import app
 from causal_sam.imaging import SliceFrame, Volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.sam import load_model
 

@@ -8,7 +8,8 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
-from causal_sam.benchmark.metrics import dice, hd95, number_of_clicks, surface_dice
+from causal_sam.benchmark.metrics import hd95, number_of_clicks, surface_dice
+from causal_sam.imaging.overlap import dice
 
 
 def test_dice_of_overlapping_squares():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from prompting_volumes import make_volume, reorient
 
-from causal_sam.benchmark.metrics import dice
 from causal_sam.errors import InputError
 from causal_sam.imaging import SliceFrame, Volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.propagation import End, Followed, Propagator
 from causal_sam.sam import CausalSam, load_model

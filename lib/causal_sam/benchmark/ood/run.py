@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.benchmark.interactive import slice_targets
-from causal_sam.benchmark.metrics import dice, hd95, surface_dice
+from causal_sam.benchmark.metrics import hd95, surface_dice
 from causal_sam.benchmark.ood.features import Features
 from causal_sam.benchmark.ood.methods import METHODS, Setup, Trained
 from causal_sam.benchmark.ood.protocols import Scan, Split
@@ -19,6 +19,7 @@ from causal_sam.benchmark.ood.report import Example, FeatureSet
 from causal_sam.benchmark.ood.results import Probe, Run, Score, append_run, read_runs
 from causal_sam.imaging import SliceFrame, slice_axis
 from causal_sam.imaging.intensity import intensity_window
+from causal_sam.imaging.overlap import dice
 from causal_sam.learning.teaching import label_map_of
 from causal_sam.learning.views import LabelledSlices, labelled_slices
 from causal_sam.prompting.annotator import deepest_point

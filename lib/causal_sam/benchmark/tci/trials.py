@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.benchmark.interactive import ModelMethod
-from causal_sam.benchmark.metrics import dice
 from causal_sam.benchmark.tci.cases import LabelledVolume
 from causal_sam.benchmark.tci.phrasing import write_note
 from causal_sam.errors import InputError
 from causal_sam.imaging import DIRECTIONS, Volume
+from causal_sam.imaging.overlap import dice
 from causal_sam.intervention import Intervention, NoteRequest
 from causal_sam.intervention.correction import MODULATED, Correction, Corrector, Outcome
 from causal_sam.intervention.region import region_gate
