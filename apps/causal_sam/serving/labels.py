@@ -11,8 +11,8 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError
+from causal_sam.learning.accepted import names_in_info
 from causal_sam.text import LabelNames
-from serving.saved_labels import names_in_info
 
 BACKGROUND = "background"
 ABDOMEN = (

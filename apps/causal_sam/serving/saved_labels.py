@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
+from causal_sam.learning.accepted import frame_in_info, is_on_grid, names_in_info, values_by_name
 
 logger = logging.getLogger(__name__)
-
-# Two programs rarely write the same affine to the last digit.
-GRID_TOLERANCE_MM = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,63 +36,6 @@ class SavedLabel:
     version: tuple[str, int, int]
     info: Mapping[str, Any]
     is_final: bool
-
-
-def is_on_grid(label: Volume, image: Volume) -> bool:
-    """Whether a label map has the voxels of an image; that of an image with several frames has but one."""
-    return (
-        label.frames == 1
-        and label.shape == image.shape
-        and np.allclose(label.affine, image.affine, atol=GRID_TOLERANCE_MM)
-    )
-
-
-def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
-    """Label names with their values, as the client gave them in any of the forms that clients use.
-
-    ``label_info`` is a list of objects with a name and perhaps ``idx`` or ``id``; ``label_names`` (also inside
-    ``params``, where the server puts its own results) is an object of name -> value or a list in the order of values.
-    """
-    params = info.get("params")
-    entries = info.get("label_info")
-    if isinstance(entries, list) and entries:
-        named = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
-        pairs = [
-            (entry["name"], entry.get("idx", entry.get("id", position)))
-            for position, entry in enumerate(named, start=1)
-        ]
-    else:
-        names = info.get("label_names") or (params.get("label_names") if isinstance(params, dict) else None) or {}
-        if isinstance(names, list):
-            names = {name: position for position, name in enumerate(names, start=1)}
-        pairs = list(names.items()) if isinstance(names, dict) else []
-    return {
-        name.strip(): int(value)
-        for name, value in pairs
-        if isinstance(name, str) and name.strip() not in ("", "background") and str(value).isdigit() and int(value) > 0
-    }
-
-
-def frame_in_info(info: Mapping[str, Any]) -> int | None:
-    """The frame that a label was made on, where the server put its own results; None if nothing says it."""
-    params = info.get("params")
-    frame = params.get("frame") if isinstance(params, dict) else None
-    return frame if isinstance(frame, int) else None
-
-
-def values_by_name(named: Mapping[str, int], present: Iterable[int]) -> dict[str, int]:
-    """Decide which value of a label map is which name.
-
-    Normally the values are those that the client said. Slicer counts all its segments there, but exports only some
-    of them under the values 1, 2, ...: when a value is in the map that no name has, the names are taken by position.
-
-    Args:
-        named: from `names_in_info`.
-        present: values in the label map, without 0.
-    """
-    if set(present) <= set(named.values()):
-        return dict(named)
-    return {name: position for position, name in enumerate(sorted(named, key=named.__getitem__), start=1)}
 
 
 class SavedLabels:

@@ -13,10 +13,10 @@ from skimage.morphology import skeletonize
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import SliceFrame, Volume, read_volume
+from causal_sam.learning.accepted import is_on_grid, names_in_info, values_by_name
 from causal_sam.prompting.prompts import Prompts, Voxel
 from serving.clicks import roi_of
 from serving.labels import BACKGROUND
-from serving.saved_labels import is_on_grid, names_in_info, values_by_name
 
 FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES = "foreground_scribbles", "background_scribbles"
 # A stroke is shown to the model as points along it, at least so many voxels from each other.

@@ -9,7 +9,7 @@ from typing import Any
 import pydicom
 from monailabel.datastore.utils.colors import GENERIC_ANATOMY_COLORS
 
-from serving.saved_labels import names_in_info, values_by_name
+from causal_sam.learning.accepted import names_in_info, values_by_name
 from serving.segment_codes import segment_codes
 
 ALGORITHM = "Causal-SAM"

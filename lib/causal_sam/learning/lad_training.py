@@ -9,16 +9,17 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from causal_sam.errors import InputError
+from causal_sam.errors import CheckpointError, InputError
 from causal_sam.learning.losses import MaskLoss
 from causal_sam.learning.processes import gathered, summed
 from causal_sam.learning.views import LabelledSlices, Views
-from causal_sam.sam.adapters import LARGEST_SHARE, AdapterConfig, add_adapters
+from causal_sam.sam.adapters import LARGEST_SHARE, AdapterConfig, add_adapters, load_adapters
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt
@@ -119,6 +120,23 @@ class Learner(nn.Module):
                 f"{LARGEST_SHARE:.0%}: choose a lower rank."
             )
         self.to(model.device)
+
+    def start_from(self, prompt: dict[str, Tensor], adapters: dict[str, Tensor]) -> None:
+        """Begin with what was trained before.
+
+        Args:
+            prompt: weights of the label prompt.
+            adapters: weights of adapters of the same size; {} for new ones.
+
+        Raises:
+            CheckpointError: they belong to another model.
+        """
+        try:
+            self.prompt.load_state_dict(prompt)
+        except RuntimeError as error:
+            raise CheckpointError(f"These taught labels belong to another model than {self.model.name}.") from error
+        if adapters:
+            load_adapters(self.model, adapters)
 
     def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """Return the loss of a batch of `Views`, and its parts; of several processes, that of all their batches.
@@ -277,6 +295,7 @@ def batches(
     styled: bool,
     seed: int,
     workers: int = 0,
+    weights: Sequence[float] | None = None,
 ) -> DataLoader:
     """Make the batches of this process, for ever.
 
@@ -288,6 +307,7 @@ def batches(
         styled: whether some anatomies are seen under a second style.
         seed: of all that is drawn.
         workers: processes that make the batches; 0 for this one.
+        weights: how often each case is shown, as shares; all alike by default.
     """
     pairs = config.pairs if styled else 0
     views = Views(
@@ -299,24 +319,30 @@ def batches(
         seed=seed,
         decoded=config.decoded,
         clicked=config.clicked,
+        weights=weights,
         rank=idist.get_rank(),
         processes=idist.get_world_size(),
     )
     return DataLoader(views, batch_size=None, num_workers=workers)
 
 
-def make_trainer(learner: Learner, samples: Iterable[dict[str, Any]]) -> tuple[SupervisedTrainer, Optimizers]:
-    """Make the engine that trains a learner for the steps of its configuration.
+def make_trainer(
+    learner: Learner, samples: Iterable[dict[str, Any]], schedule: Callable[[int], float] | None = None
+) -> tuple[SupervisedTrainer, Optimizers]:
+    """Make the engine that trains a learner.
 
     Args:
         learner: on its device.
         samples: batches, for ever.
+        schedule: steps done -> share of the training that is done, the same in all processes; at 1 training ends, if
+            it has not come to the last step before. By default the share of the steps.
 
     Returns:
         The engine, with one epoch of all steps, whose ``state.output`` has the loss and its parts as numbers, and the
         optimisers, whose state belongs into checkpoints.
     """
     config = learner.config
+    schedule = schedule or (lambda steps: steps / config.steps)
     optimizers = Optimizers(learner)
     # Which parts are used differs from step to step: a click has no use for the token of a name.
     network = idist.auto_model(learner, find_unused_parameters=True)
@@ -324,7 +350,7 @@ def make_trainer(learner: Learner, samples: Iterable[dict[str, Any]]) -> tuple[S
 
     def update(engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, float]:
         network.train()
-        progress = (engine.state.iteration - 1) / config.steps
+        progress = min(schedule(engine.state.iteration - 1), 1.0)
         optimizers.set_progress(progress)
         optimizers.zero_grad()
         with torch.autocast(device.type, enabled=config.amp):
@@ -349,4 +375,22 @@ def make_trainer(learner: Learner, samples: Iterable[dict[str, Any]]) -> tuple[S
         amp=config.amp and device.type == "cuda",
         decollate=False,
     )
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED(lambda _, step: config.steps > step and schedule(step) >= 1), trainer.terminate
+    )
     return trainer, optimizers
+
+
+class Kept:
+    """What of a learner belongs into a checkpoint: all but the frozen weights."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._names = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
+
+    def state_dict(self) -> dict[str, Any]:
+        state = self._learner.state_dict()
+        return {name: state[name] for name in state if name in self._names or name.startswith("lad.")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._learner.load_state_dict(state, strict=False)

@@ -124,6 +124,7 @@ class Views(IterableDataset):
         seed: of all that is drawn.
         decoded: on how many anatomies, the first ones, a label is chosen to be decoded.
         clicked: share of these that get a click.
+        weights: how often each case is shown, as shares; all alike by default.
         rank: of this process among all that train.
         processes: how many these are.
     """
@@ -139,13 +140,14 @@ class Views(IterableDataset):
         seed: int,
         decoded: int = 0,
         clicked: float = 0.0,
+        weights: Sequence[float] | None = None,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
         super().__init__()
         self.cases, self.image_size, self.encode = list(cases), image_size, encode
         self.anatomies, self.pairs, self.seed, self.decoded, self.clicked = anatomies, pairs, seed, decoded, clicked
-        self.rank, self.processes = rank, processes
+        self.weights, self.rank, self.processes = weights, rank, processes
         self._own = [describe_slices(case.slices).sentence for case in self.cases]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -177,7 +179,7 @@ class Views(IterableDataset):
         waiting: list[dict[str, Any]] = []
         while True:
             while len(waiting) < WAITING:
-                waiting += self._run(int(rng.integers(len(self.cases))), rng, styled)
+                waiting += self._run(int(rng.choice(len(self.cases), p=self.weights)), rng, styled)
             drawn = waiting.pop(int(rng.integers(len(waiting))))
             views = [_padded(with_neighbours(view, drawn["index"]), self.image_size) for view in drawn["views"]]
             label = _padded(drawn["label_map"][drawn["index"]][None], self.image_size)

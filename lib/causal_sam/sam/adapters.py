@@ -83,6 +83,25 @@ def adapter_weights(model: CausalSam) -> dict[str, Tensor]:
     return get_peft_model_state_dict(model.sam, adapter_name=_NAME)
 
 
+def load_adapters(model: CausalSam, weights: dict[str, Tensor]) -> None:
+    """Give the adapters of a model other weights, in place.
+
+    Args:
+        model: with adapters.
+        weights: from `adapter_weights`.
+
+    Raises:
+        CheckpointError: the weights are not those of such adapters of this model.
+    """
+    from peft import set_peft_model_state_dict
+
+    own = adapter_weights(model)
+    wrong = own.keys() ^ weights.keys() | {k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape}
+    if wrong:
+        raise CheckpointError(f"These adapters belong to another model than {model.name}: {min(wrong)} does not fit.")
+    set_peft_model_state_dict(model.sam, weights, adapter_name=_NAME)
+
+
 def adapted_copy(model: CausalSam, config: AdapterConfig, weights: dict[str, Tensor]) -> CausalSam:
     """Return a model with trained adapters; it shares the frozen weights of the one without.
 
@@ -94,16 +113,10 @@ def adapted_copy(model: CausalSam, config: AdapterConfig, weights: dict[str, Ten
     Raises:
         CheckpointError: the weights are not those of such adapters of this model.
     """
-    from peft import set_peft_model_state_dict
-
     shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
     adapted = copy.deepcopy(model, shared)
     add_adapters(adapted, config)
-    own = adapter_weights(adapted)
-    wrong = own.keys() ^ weights.keys() | {k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape}
-    if wrong:
-        raise CheckpointError(f"These adapters belong to another model than {model.name}: {min(wrong)} does not fit.")
-    set_peft_model_state_dict(adapted.sam, weights, adapter_name=_NAME)
+    load_adapters(adapted, weights)
     adapted.requires_grad_(False)
     adapted.adapter_version = weights_hash(weights)
     return adapted.eval()

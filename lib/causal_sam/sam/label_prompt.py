@@ -148,6 +148,25 @@ def save_label_prompt(path: Path, prompt: LabelPrompt, taught: TaughtLabels, mod
     save_weights(path, weights, asdict(taught))
 
 
+def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], TaughtLabels]:
+    """Read from a file of `save_label_prompt` the weights of the prompt, those of the adapters, and what it says.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or something else.
+    """
+    try:
+        weights, told = read_weights(path)
+        taught = TaughtLabels(**told)
+        adapters = None if taught.adapters is None else AdapterConfig(**taught.adapters)
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no file {path} of taught labels.") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, InputError) as error:
+        raise _damaged(path) from error
+    taught = replace(taught, names=tuple(taught.names), skip_channels=tuple(taught.skip_channels), adapters=adapters)
+    ours = {key: weights.pop(key) for key in list(weights) if key.startswith(_ADAPTER_PREFIX)}
+    return weights, {key.removeprefix(_ADAPTER_PREFIX): ours[key] for key in ours}, taught
+
+
 def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, TaughtLabels, CausalSam]:
     """Read a trained `LabelPrompt` for a model.
 
@@ -162,28 +181,24 @@ def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, Taught
     Raises:
         CheckpointError: there is no such file, it is damaged or something else, or it belongs to another model.
     """
+    weights, adapters, taught = read_taught(path)
+    prompt = LabelPrompt(taught.text_dim, taught.embed_dim, taught.skip_channels)
     try:
-        weights, told = read_weights(path)
-        taught = TaughtLabels(**told)
-        adapters = None if taught.adapters is None else AdapterConfig(**taught.adapters)
-        ours = {key: weights.pop(key) for key in list(weights) if key.startswith(_ADAPTER_PREFIX)}
-        prompt = LabelPrompt(taught.text_dim, taught.embed_dim, taught.skip_channels)
         prompt.load_state_dict(weights)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path} of taught labels.") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, InputError) as error:
-        raise CheckpointError(
-            f"{path.name} does not hold taught labels, or is damaged: give a file that training wrote."
-        ) from error
+    except RuntimeError as error:
+        raise _damaged(path) from error
     if taught.encoder_hash != model.encoder_hash():
         raise CheckpointError(
             f"The labels of {path.name} were taught to other weights than those of {model.name}: train them again, or "
             "start with the checkpoint that they were taught to."
         )
-    taught = replace(taught, names=tuple(taught.names), skip_channels=prompt.skip_channels, adapters=adapters)
-    if adapters is not None:
-        model = adapted_copy(model, adapters, {key.removeprefix(_ADAPTER_PREFIX): ours[key] for key in ours})
+    if taught.adapters is not None:
+        model = adapted_copy(model, taught.adapters, adapters)
     return prompt.to(model.device).eval(), taught, model
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path.name} does not hold taught labels, or is damaged: give a file that training wrote.")
 
 
 def trainable_share(model: CausalSam, trained: Iterable[nn.Module]) -> float:

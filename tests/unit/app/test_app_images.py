@@ -12,8 +12,9 @@ from monailabel.datastore.local import LocalDatastore
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import read_volume
+from causal_sam.learning.accepted import names_in_info, values_by_name
 from serving.images import ForbiddenPathError, ImageFinder, VolumeCache, volume_key
-from serving.saved_labels import SavedLabels, names_in_info, values_by_name
+from serving.saved_labels import SavedLabels
 
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
 

@@ -1,0 +1,195 @@
+"""Labels that people accepted, as MONAI Label keeps them in a folder, and what can be learnt from them.
+
+The folder is that of a local data store, or the one in which a DICOMweb store keeps what it has fetched. Nothing is
+written to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume, read_volume
+
+DATA_STORE, LOCK = "datastore_v2.json", ".lock"
+FINAL = "final"
+# Two programs rarely write the same affine to the last digit.
+GRID_TOLERANCE_MM = 0.01
+LOCK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class AcceptedLabel:
+    """A label that a person accepted.
+
+    Attributes:
+        image_id: of the data store.
+        study: that the image belongs to; what is learnt from one image of a study is not tested on another.
+        image: its file.
+        label: the file of the label map.
+        info: what the client said about it when saving.
+    """
+
+    image_id: str
+    study: str
+    image: Path
+    label: Path
+    info: Mapping[str, Any]
+
+    def digest(self) -> str:
+        """SHA-256 of the label's file, hexadecimal.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            with self.label.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"The label of {self.image_id} cannot be read: {error.strerror}.") from error
+
+
+def accepted_labels(folder: Path) -> list[AcceptedLabel]:
+    """List the accepted labels of a data store, by the id of their image.
+
+    Args:
+        folder: of the data store; it has a ``datastore_v2.json``.
+
+    Raises:
+        InputError: there is no such data store, it is damaged, or somebody keeps it locked.
+    """
+    path = folder / DATA_STORE
+    if not path.is_file():
+        raise InputError(f"{folder} is no data store of MONAI Label: it has no {DATA_STORE}.")
+    try:
+        with FileLock(folder / LOCK, LOCK_SECONDS):  # the server does not replace the file, but writes into it
+            content = json.loads(path.read_bytes())
+        images = folder / content.get("images_dir", ".")
+        labels = folder / content.get("labels_dir", "labels") / FINAL
+        objects = content["objects"].items()
+        found = [
+            AcceptedLabel(
+                image_id,
+                _study(image_id, entry["image"]["info"]),
+                images / f"{image_id}{entry['image']['ext']}",
+                labels / f"{image_id}{entry['labels'][FINAL]['ext']}",
+                entry["labels"][FINAL]["info"],
+            )
+            for image_id, entry in objects
+            if FINAL in entry["labels"]
+        ]
+    except Timeout as error:
+        raise InputError(f"The data store {folder} is locked: try again when nobody writes to it.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: restore it, or remove it and accept the labels again.") from error
+    return sorted(found, key=lambda label: label.image_id)
+
+
+def read_accepted(label: AcceptedLabel, values: Mapping[str, int]) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
+    """Read an image and the structures that were drawn in it.
+
+    A name without voxels is left out: clients name all that could have been drawn.
+
+    Args:
+        label: to be read.
+        values: label name -> value, where the client did not say it.
+
+    Returns:
+        The image, and the masks by name in its voxel order.
+
+    Raises:
+        InputError: a file is missing or damaged, the label is not on the grid of its image, or nothing in it has a
+            name.
+    """
+    for kind, path in (("image", label.image), ("label", label.label)):
+        if not path.exists():
+            raise InputError(f"The {kind} of {label.image_id} was deleted.")
+    volume = read_volume(label.image, frame_in_info(label.info) or 0)
+    drawn = read_volume(label.label)
+    if not is_on_grid(drawn, volume):
+        raise InputError(f"The label of {label.image_id} is not on the grid of its image.")
+    present = [int(value) for value in np.unique(drawn.array) if value > 0]
+    if not present:
+        raise InputError(f"The label of {label.image_id} is empty.")
+    named = names_in_info(label.info)
+    meant = values_by_name(named, present) if named else values
+    structures = {name: drawn.array == value for name, value in meant.items() if value in present}
+    if not structures:
+        raise InputError(f"Nothing says which structures the values of the label of {label.image_id} are.")
+    return volume, structures
+
+
+def is_on_grid(label: Volume, image: Volume) -> bool:
+    """Whether a label map has the voxels of an image; that of an image with several frames has but one."""
+    return (
+        label.frames == 1
+        and label.shape == image.shape
+        and np.allclose(label.affine, image.affine, atol=GRID_TOLERANCE_MM)
+    )
+
+
+def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
+    """Label names with their values, as the client gave them in any of the forms that clients use.
+
+    ``label_info`` is a list of objects with a name and perhaps ``idx`` or ``id``; ``label_names`` (also inside
+    ``params``, where the server puts its own results) is an object of name -> value or a list in the order of values.
+    """
+    params = info.get("params")
+    entries = info.get("label_info")
+    if isinstance(entries, list) and entries:
+        named = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
+        pairs = [
+            (entry["name"], entry.get("idx", entry.get("id", position)))
+            for position, entry in enumerate(named, start=1)
+        ]
+    else:
+        names = info.get("label_names") or (params.get("label_names") if isinstance(params, dict) else None) or {}
+        if isinstance(names, list):
+            names = {name: position for position, name in enumerate(names, start=1)}
+        pairs = list(names.items()) if isinstance(names, dict) else []
+    return {
+        name.strip(): int(value)
+        for name, value in pairs
+        if isinstance(name, str) and name.strip() not in ("", "background") and str(value).isdigit() and int(value) > 0
+    }
+
+
+def frame_in_info(info: Mapping[str, Any]) -> int | None:
+    """The frame that a label was made on, where the server put its own results; None if nothing says it."""
+    params = info.get("params")
+    frame = params.get("frame") if isinstance(params, dict) else None
+    return frame if isinstance(frame, int) else None
+
+
+def values_by_name(named: Mapping[str, int], present: Iterable[int]) -> dict[str, int]:
+    """Decide which value of a label map is which name.
+
+    Normally the values are those that the client said. Slicer counts all its segments there, but exports only some
+    of them under the values 1, 2, ...: when a value is in the map that no name has, the names are taken by position.
+
+    Args:
+        named: from `names_in_info`.
+        present: values in the label map, without 0.
+    """
+    if set(present) <= set(named.values()):
+        return dict(named)
+    return {name: position for position, name in enumerate(sorted(named, key=named.__getitem__), start=1)}
+
+
+def _study(image_id: str, info: Mapping[str, Any]) -> str:
+    """Whose image it is: of the patient, or of the study, as far as the data store knows."""
+    for key in ("PatientID", "StudyInstanceUID"):
+        if info.get(key) not in (None, "", "UNK"):
+            return str(info[key])
+    return image_id

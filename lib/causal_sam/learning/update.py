@@ -1,0 +1,205 @@
+"""Learning from accepted labels: from what people accepted to a new version of the adapters, if it is better.
+
+    <store>/training/lock           held while an update runs; there is one at a time
+    <store>/training/progress.json  what it does now
+    <store>/training/job/           what it learns from, and its last checkpoint
+
+An update reads the cases, trains, measures, adds a version to the store, and publishes or rejects it. Killed at any
+time, it leaves nothing that has to be put right: the next one goes on from the last checkpoint if it would learn the
+same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import ignite.distributed as idist
+import torch
+
+from causal_sam.errors import InputError
+from causal_sam.learning.gate import GENERATED, generated_cases, measure, objection_to
+from causal_sam.learning.job import Job, Skipped, load_case, prepare
+from causal_sam.learning.job_training import LOSSES, RESULT, train
+from causal_sam.learning.plots import draw_update
+from causal_sam.learning.site import TRAINING, Progress, Site, UpdateConfig, UpdateError
+from causal_sam.learning.store import AdapterStore, ConflictError, Training, version_name
+from causal_sam.prompting import NamedLabels
+
+JOB, REPORTS = "job", "reports"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an update.
+
+    Attributes:
+        status: "nothing" if there was nothing to learn.
+        message: for people.
+        version: what was made; None if nothing was.
+        metrics: Dice of the version by label.
+        parent_metrics: the same of the version in use before.
+        skipped: labels that could not be used.
+    """
+
+    status: Literal["published", "rejected", "nothing"]
+    message: str
+    version: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    parent_metrics: dict[str, float] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+
+
+def update(
+    site: Site,
+    config: UpdateConfig,
+    processes: int = 1,
+    tell: Callable[[str], object] = lambda text: None,
+) -> Outcome | None:
+    """Learn from the labels that were accepted since the version in use, and publish what is better.
+
+    In processes that torchrun started, all call this, and the first one leads.
+
+    Args:
+        site: where labels come from, and where versions go.
+        config: how to learn.
+        processes: that train; only if torchrun did not start them.
+        tell: called with lines for people.
+
+    Returns:
+        What became of it; None in the processes that do not lead.
+
+    Raises:
+        InputError: labels, data store or configuration cannot be used, or another update runs.
+        StoreError: the adapter store cannot be read or written.
+        UpdateError: there is no room, or not enough memory. The version in use is as it was.
+    """
+    folder = site.store / TRAINING
+    try:
+        if idist.get_rank() != 0:
+            if _agreed(None):
+                train(idist.get_local_rank(), site, config, folder / JOB)
+            return None
+        with _alone(folder):
+            progress = Progress(folder, tell)
+            prepared = prepare(site, config, folder / JOB, progress)
+            if not _agreed(isinstance(prepared, Job)):
+                progress("nothing to learn", 1.0, prepared.why)
+                return Outcome("nothing", prepared.why, skipped=prepared.skipped)
+            _launch(processes, site, config, folder / JOB)
+            outcome = _finish(site, config, folder, prepared, progress)
+            shutil.rmtree(folder / JOB, ignore_errors=True)
+            progress(outcome.status, 1.0, outcome.message)
+            return outcome
+    except OSError as error:
+        raise UpdateError(
+            f"{folder} cannot be written or read ({error.strerror or error}), so nothing was published: make room "
+            "there, or make it writable."
+        ) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _no_memory() from error
+
+
+def _agreed(ready: bool | None) -> bool:
+    """Tell all processes whether there is something to learn; those that do not lead wait for it."""
+    if idist.get_world_size() == 1:
+        return bool(ready)
+    return bool(idist.broadcast(float(ready or 0), src=0))
+
+
+def _launch(processes: int, site: Site, config: UpdateConfig, folder: Path) -> None:
+    if processes == 1 or idist.get_world_size() > 1:
+        train(idist.get_local_rank(), site, config, folder)
+        return
+    backend = "nccl" if torch.cuda.is_available() and site.device in (None, "cuda") else "gloo"
+    try:
+        with idist.Parallel(backend=backend, nproc_per_node=processes, start_method="spawn") as parallel:
+            parallel.run(train, site, config, folder)
+    except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
+        last = str(error).strip().splitlines()[-1]
+        if "memory" in last or "SIGKILL" in last:
+            raise _no_memory() from error
+        raise UpdateError(f"One of {processes} processes that trained has failed: {last}") from error
+
+
+def _no_memory() -> UpdateError:
+    return UpdateError("There is not enough memory to train, so nothing was published: use a smaller batch.")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of the updates of a store; it ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError("Another update of this adapter store runs: wait for it, or stop it.") from None
+        yield
+
+
+def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: Progress) -> Outcome:
+    """Measure what was trained, add it to the store, and publish or reject it."""
+    model, store = site.load(), AdapterStore(site.store)
+    result = folder / JOB / RESULT
+    held_out = [load_case(folder / JOB, files) for files in job.held_out]
+    generated = generated_cases(job.names)
+    total, count = 2 * (len(held_out) + len(generated)), itertools.count(1)
+
+    def measured(labels: NamedLabels) -> dict[str, float]:
+        def done() -> None:
+            progress("measuring", 0.8 + 0.2 * next(count) / total)
+
+        return {
+            **measure(labels, held_out, job.names, config.plane, done=done),
+            **measure(labels, generated, job.names, "auto", GENERATED, done),
+        }
+
+    progress("measuring", 0.8, f"Measuring on {len(held_out)} {'learnt' if job.seen else 'held-out'} cases.")
+    metrics = measured(NamedLabels.load(result, model))
+    before = dict.fromkeys(metrics, 0.0)
+    if job.continues:
+        with store.lease(job.parent) as version:
+            before = measured(NamedLabels.load(version.adapter, model))
+    training = Training(
+        parent=job.parent,
+        encoder_hash=model.encoder_hash(),
+        labels=job.used,
+        names=job.names,
+        metrics=metrics,
+        parent_metrics=before if job.continues else {},
+        config={
+            **asdict(config),
+            "labels": list(config.labels),
+            "measured_on_learnt_cases": job.seen,
+            "cases": {case.image_id: {"names": list(case.names), "style": case.style} for case in job.earlier},
+            "skipped": {skip.image_id: skip.why for skip in job.skipped},
+        },
+    )
+    version = store.add(lambda path: shutil.copyfile(result, path), training)
+    draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
+    why = objection_to(metrics, before, config.tolerance)
+    made = f"{version_name(version.number)} was trained on {len(job.cases)} cases"
+    if why is not None:
+        store.reject(version.number, why)
+        message, status = f"{made} and not published. {why}", "rejected"
+    else:
+        try:
+            store.publish(version.number)
+            mean = sum(metrics.values()) / len(metrics)
+            message, status = f"{made} and published: Dice {mean:.3f}, until now {_mean(before):.3f}.", "published"
+        except ConflictError as error:
+            message, status = str(error), "rejected"
+    if job.skipped:
+        message += f" Left out: {' '.join(skip.why for skip in job.skipped)}"
+    return Outcome(status, message, version.number, metrics, before, job.skipped)
+
+
+def _mean(metrics: Mapping[str, float]) -> float:
+    return sum(metrics.values()) / len(metrics) if metrics else 0.0
