@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 
-from causal_sam.intervention.borders import moved
+from causal_sam.intervention.borders import due, moved
 from causal_sam.intervention.fragments import Fragment, Mark
 from causal_sam.intervention.grammar import (
     Act,
@@ -12,11 +14,14 @@ from causal_sam.intervention.grammar import (
     before_than,
     is_known,
     is_negated,
+    is_order,
+    is_statement,
     live,
     names_in,
     preposition,
     says,
 )
+from causal_sam.intervention.holes import filled
 from causal_sam.intervention.identity import identity
 from causal_sam.intervention.neighbours import exclusion, inclusion, leak, reaching
 from causal_sam.intervention.sizes import plain_acts
@@ -29,11 +34,12 @@ def acts_of(fragment: Fragment) -> list[Act]:
     if not fragment.marks:
         return []
     # The order of the rules is their precedence.
-    for rule in (_restyle, _keep_largest, identity, _remove, inclusion, exclusion, leak, reaching, _delete, moved):
+    rules = (_restyle, _keep_largest, identity, _remove, _cropped, inclusion, exclusion, due, _leak, reaching, _delete)
+    for rule in (*rules, moved):
         act = rule(fragment)
         if act is not None:
-            return [with_names(fragment, act)]
-    return [with_names(fragment, act) for act in plain_acts(fragment)]
+            return [with_names(fragment, filled(fragment, act))]
+    return [with_names(fragment, filled(fragment, act)) for act in plain_acts(fragment)]
 
 
 def with_names(fragment: Fragment, act: Act) -> Act:
@@ -44,6 +50,7 @@ def with_names(fragment: Fragment, act: Act) -> Act:
     free = [mark for mark in free if is_known(mark.mention) or not says(mark, "body")]
     before = {mark.text: preposition(fragment, mark) for mark in free}
     known = [mark for mark in free if is_known(mark.mention) and before[mark.text] != "not"]
+    known = [mark for mark in known if not _is_told_by(mark, known)]
     subjects = [mark for mark in known if before[mark.text] in ("", "of")] or known[:1]
     others = [mark for mark in free if mark not in subjects]
     beside = [mark for mark in others if before[mark.text] in ("near", "in", "place", "into", "from", "beyond")]
@@ -64,6 +71,12 @@ def with_names(fragment: Fragment, act: Act) -> Act:
     )
 
 
+def _is_told_by(name: Mark, others: Iterable[Mark]) -> bool:
+    """Whether another name tells which one is meant: "femoral head missing from the right femur"."""
+    candidates = set(name.mention.candidates)
+    return any(other.mention.labels and candidates.issuperset(other.mention.labels) for other in others)
+
+
 def _is_object(fragment: Fragment, name: Mark) -> bool:
     """Whether a name is what a mask misses, and not what is to be changed: "misses the caudate lobe"."""
     before = fragment.before(name)
@@ -73,14 +86,37 @@ def _is_object(fragment: Fragment, name: Mark) -> bool:
 
 def _restyle(fragment: Fragment) -> Act | None:
     is_removal = any(not _is_report(fragment, mark) for mark in fragment.all("delete"))
-    if not live(fragment, "restyle") or live(fragment, "remove") or is_removal:
+    causes = live(fragment, "restyle")
+    is_told_why = bool(causes) or _is_misled(fragment)
+    if not is_told_why or live(fragment, "remove") or is_removal or _is_without_effect(fragment):
         return None
+    if any(is_order(fragment, mark) for mark in live(fragment, "smooth", "fill")):
+        return None  # "smooth the edge that is jagged because of thick slices"
+    if causes and all(says(mark, "brightness") for mark in causes) and _is_of_neighbour(fragment, causes[0]):
+        return None  # "the vein is bright"
     known = tuple(mark.mention for mark in names_in(fragment.marks) if is_known(mark.mention))
-    is_device = all(says(mark, "devices") for mark in live(fragment, "restyle"))
+    is_device = bool(causes) and all(says(mark, "devices") for mark in causes)
     if is_device and not fragment.has("effects"):
         return None  # "the patient has a pacemaker"
     is_weak = not fragment.has("effects", "wanted") and not live(fragment, "expand", "shrink", "leak", "smooth", "fill")
     return Act("restyle", known if fragment.has("both") else known[:1], is_weak=is_weak)
+
+
+def _is_misled(fragment: Fragment) -> bool:
+    """Whether something in the image misled the model, whatever it was: "fooled by the bright rim"."""
+    marks = [mark for mark in fragment.all("effects") if says(mark, "misleading")]
+    return bool(marks) and not fragment.has("taken_for", "belongs", "include", "exclude")
+
+
+def _is_without_effect(fragment: Fragment) -> bool:
+    """Whether an artefact has done no harm: "did not affect the liver", "fine in spite of the noise"."""
+    effects = fragment.all("effects")
+    is_harmless = any(is_negated(fragment, mark) and is_statement(fragment, mark) for mark in effects)
+    return is_harmless or (bool(approvals(fragment)) and any(says(mark, "despite") for mark in effects))
+
+
+def _is_of_neighbour(fragment: Fragment, mark: Mark) -> bool:
+    return any(not is_known(name.mention) for name in names_in(fragment.before(mark)))
 
 
 def _keep_largest(fragment: Fragment) -> Act | None:
@@ -105,6 +141,38 @@ def _remove(fragment: Fragment) -> Act | None:
     return Act("remove") if live(fragment, "remove") and not is_kept and not approvals(fragment) else None
 
 
+def _cropped(fragment: Fragment) -> Act | None:
+    """What is cut at its neighbour, as in planning of radiotherapy: "crop the CTV from the bladder"."""
+    crop = next((mark for mark in fragment.all("cue") if mark.text == "crop"), None)
+    names = names_in(fragment.after(crop)) if crop and is_order(fragment, crop) else []
+    if len(names) != 2 or preposition(fragment, names[1]) != "from":
+        return None
+    whole, near = names if is_known(names[0].mention) else reversed(names)
+    return Act("exclude", (whole.mention,), (near.mention,))
+
+
+def _leak(fragment: Fragment) -> Act | None:
+    """What a mask runs into. "Leakage of the liver mask" is said of the mask, and is no way out of it."""
+    nouns = [mark for mark in live(fragment, "leak") if says(mark, "leak_nouns") and _is_of(fragment, mark)]
+    if nouns:
+        name = next(iter(names_in(fragment.after(nouns[0]))), None)
+        of_name = fragment.after(name)[:1] if name else ()
+        fragment = replace(
+            fragment, marks=tuple(mark for mark in fragment.marks if mark.kind != "masks" or mark not in of_name)
+        )
+    found = leak(fragment)
+    is_into_it = any(
+        one.text.endswith("into") and other.kind == "it" for one, other in itertools.pairwise(fragment.marks)
+    )
+    if found is not None and found.action == "shrink" and is_into_it:
+        return replace(found, action="exclude")  # "stops at the falx, but crosses into it"
+    return found
+
+
+def _is_of(fragment: Fragment, mark: Mark) -> bool:
+    return [each.kind for each in fragment.after(mark)[:1]] == ["of"]
+
+
 def _delete(fragment: Fragment) -> Act | None:
     found = [mark for mark in fragment.all("delete") if not is_negated(fragment, mark)]
     if [mark.text for mark in fragment.marks[-2:]] in (["should", "go"], ["must", "go"]):
@@ -124,7 +192,9 @@ def _delete(fragment: Fragment) -> Act | None:
     is_passive_ = any(says(each, "copulas") for each in fragment.before(mark)[-2:])
     is_object = any(not is_known(name.mention) or name in fragment.after(mark) for name in others) and not is_passive_
     is_told = any(each.mention or each.kind == "place" for each in fragment.before(mark))
-    if mark.text.startswith("cut") and is_told and not (pieces or is_object):
+    if fragment.has("beyond") and any(says(each, "whatever") for each in fragment.marks) and not fragment.has("masks"):
+        return Act("shrink")  # "everything outside the capsule should be cut"
+    if mark.text.startswith("cut") and is_told and not (pieces or is_object or fragment.has("modal")):
         return Act("expand")
     if fragment.has("edges") and mark.text.startswith("clean"):
         return Act("smooth")

@@ -5,7 +5,18 @@ from __future__ import annotations
 import itertools
 
 from causal_sam.intervention.fragments import Fragment, Mark
-from causal_sam.intervention.grammar import SAYS, Act, is_negated, is_order, is_verb, live, names_in, says
+from causal_sam.intervention.grammar import (
+    SAYS,
+    Act,
+    is_about_mask,
+    is_negated,
+    is_of_mask,
+    is_order,
+    is_verb,
+    live,
+    names_in,
+    says,
+)
 from causal_sam.intervention.laterality import OPPOSITES, side_of_part
 
 
@@ -49,8 +60,7 @@ def beyond(fragment: Fragment) -> Act | None:
         if not is_negated(fragment, mark) and not live(fragment, "fill", "smooth") and not fragment.has("keep"):
             is_wall = not fragment.after(mark) and not fragment.has("masks", "edges") and fragment.has("place")
             is_wall = is_wall and mark.text == "outside"  # "the anterior wall is outside"
-            is_of_mask = any(each.kind == "masks" for each in fragment.after(mark))
-            return Act("expand" if is_of_mask or is_wall else "shrink")
+            return Act("expand" if is_of_mask(fragment.after(mark)) or is_wall else "shrink")
     return None
 
 
@@ -59,8 +69,8 @@ def within(fragment: Fragment) -> Act | None:
     for mark in fragment.all("in"):
         after = [each for each in fragment.after(mark) if not says(each, "determiners")]
         is_border = bool(after) and (after[0].kind in ("actual", "edges") or says(after[0], "shells"))
-        is_of_mask = any(each.kind in ("masks", "edges") for each in fragment.before(mark))
-        if says(mark, "insides") and is_border and is_of_mask and not fragment.has("modal", "requests", "not", "keep"):
+        is_contour = any(each.kind in ("masks", "edges") for each in fragment.before(mark))
+        if says(mark, "insides") and is_border and is_contour and not fragment.has("modal", "requests", "not", "keep"):
             return None if live(fragment, "fill", "remove", "restyle") else Act("expand")
     return None
 
@@ -72,15 +82,25 @@ def placed(fragment: Fragment) -> Act | None:
         is_of_place = any(
             mark.kind in ("wanted", "starts") or says(mark, "positions") for mark in fragment.before(than)
         )
-        if not places or not is_of_place or live(fragment, "expand", "shrink", "leak"):
+        says_size = any(not says(mark, "positions") for mark in live(fragment, "expand", "shrink", "leak"))
+        if not places or not is_of_place or says_size:
             continue
         border, towards = places[0].values[0], places[-1].values[0]
-        is_of_mask = any(mark.kind in ("masks", "wanted", "taken_for") for mark in fragment.after(than))
+        is_with_mask = is_compared_with_mask(fragment, than)
         is_inwards = len(places) > 1 and OPPOSITES[border] == towards
         if is_inwards:
-            return Act("shrink" if is_of_mask else "expand", places=(border,))
-        return Act("expand" if is_of_mask else "shrink", places=(towards,))
+            return Act("shrink" if is_with_mask else "expand", places=(border,))
+        return Act("expand" if is_with_mask else "shrink", places=(towards,))
     return None
+
+
+def is_compared_with_mask(fragment: Fragment, than: Mark) -> bool:
+    """Whether something is compared with its mask, and not a mask with what it is of."""
+    after = fragment.after(than)
+    if is_about_mask(fragment, fragment.before(than)) and not any(mark.kind == "masks" for mark in after):
+        return False
+    is_drawn = any(mark.kind in ("wanted", "taken_for") for mark in after)
+    return is_of_mask(after) or (is_drawn and not any(mark.kind == "actual" for mark in after))
 
 
 def further(fragment: Fragment) -> Act | None:
@@ -112,8 +132,30 @@ def past(fragment: Fragment) -> Act | None:
     ):
         is_statement_ = says(verb, "goes_on") and not is_order(fragment, verb) and not is_negated(fragment, verb)
         if is_statement_ and says(mark, "about_place") and fragment.after(mark):
-            is_of_mask = any(each.kind == "masks" for each in fragment.after(mark))
-            return Act("expand" if is_of_mask else "shrink", places=mark.values)
+            return Act("expand" if is_of_mask(fragment.after(mark)) else "shrink", places=mark.values)
+    return None
+
+
+def overstated(fragment: Fragment) -> Act | None:
+    """Where an organ does not reach, but its mask does: "the liver does not extend that far to the left"."""
+    far = next((mark for mark in fragment.marks if says(mark, "so_far")), None)
+    if far is None or not any(mark.kind == "not" for mark in fragment.before(far)):
+        return None
+    # "The mask does not go that far" may mean that it should.
+    is_mask = is_about_mask(fragment, fragment.before(far)) and not fragment.has("modal")
+    goes = any(
+        says(mark, "goes_on") or says(mark, "positions") or mark.kind == "wanted" for mark in fragment.before(far)
+    )
+    return Act("shrink") if goes and not is_mask else None
+
+
+def due(fragment: Fragment) -> Act | None:
+    """What should go on, in words that else are complaints: "ought to bulge further to the right"."""
+    for mark in fragment.all("cue"):
+        is_wish = mark.values == ("leak",) and any(each.kind == "modal" for each in fragment.before(mark))
+        is_further = any(says(each, "comparing") for each in fragment.after(mark))
+        if is_wish and is_further and not is_negated(fragment, mark) and not fragment.has("not", "into", "from"):
+            return Act("expand")
     return None
 
 

@@ -9,6 +9,7 @@ from causal_sam.intervention.acts import acts_of
 from causal_sam.intervention.fragments import Fragment, Mark
 from causal_sam.intervention.grammar import approvals, is_known, names_in, preposition, says
 
+_TURNED = {"expand": "shrink", "shrink": "expand", "large": "small", "small": "large"}
 # What may stand in a fragment that only says of what the next one is.
 _TOPICS = frozenset(
     {"name", "place", "plain", "edges", "masks", "of", "it", "pieces", "in", "word", "one", "both", "small", "near"}
@@ -25,7 +26,7 @@ def completed(fragments: Sequence[Fragment]) -> list[Fragment]:
             if acts_of(joined):
                 found[-1] = joined
                 continue
-        found.append((before and _contrasted(before, fragment)) or fragment)
+        found.append((before and (_reversed(before, fragment) or _contrasted(before, fragment))) or fragment)
     return found
 
 
@@ -79,6 +80,23 @@ def _contrasted(denied: Fragment, fragment: Fragment) -> Fragment | None:
     has_subject = bool(names) or any(mark.kind == "one" for mark in own)
     kept = tuple(mark for mark in asserted.marks if not _is_replaced(asserted, mark, has_subject))
     return replace(fragment, marks=(*kept, *own))
+
+
+def _reversed(denied: Fragment, fragment: Fragment) -> Fragment | None:
+    """The opposite of what is not: "not too large, quite the reverse"."""
+    if not fragment.has("contrary") or acts_of(fragment):
+        return None
+    asserted = _asserted(denied)
+    if asserted is None:
+        return None
+    return replace(fragment, marks=tuple(_turned(mark) for mark in asserted.marks))
+
+
+def _turned(mark: Mark) -> Mark:
+    """The opposite of a size, or of what asks for one."""
+    if mark.kind == "cue":
+        return replace(mark, values=(_TURNED.get(mark.values[0], mark.values[0]),))
+    return replace(mark, kind=_TURNED.get(mark.kind, mark.kind))
 
 
 def _is_replaced(fragment: Fragment, mark: Mark, has_subject: bool) -> bool:

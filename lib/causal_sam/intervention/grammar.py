@@ -18,6 +18,7 @@ BETWEEN = frozenset(
 )
 # Between a negation and what it negates nothing else may be said.
 SAYS = frozenset({"cue", "wanted", "include", "exclude", "delete", "keep", "wrong", "belongs", "taken_for"})
+_SIZES = {"large": "large", "small": "small", "shrink": "large", "expand": "small"}
 LONGEST_WORD = 30  # letters of a word in a name that no lexicon knows
 
 
@@ -55,8 +56,8 @@ def is_negated(fragment: Fragment, mark: Mark) -> bool:
     """Whether a negation stands before a mark, with nothing else said between them."""
     is_after_name = False
     for before in reversed(fragment.before(mark)):
-        if before.kind == "denial":
-            return True
+        if before.kind == "denial" or (before.kind == "not_part" and before.text.startswith("no ")):
+            return True  # "no part of the liver is missing"
         if before.kind == "not":
             return not (is_after_name and before.text == "not")  # "not the liver is too small"
         is_after_name = before.mention is not None or (is_after_name and before.kind in BETWEEN)
@@ -100,7 +101,10 @@ def live(fragment: Fragment, *actions: str) -> list[Mark]:
     return [
         mark
         for mark in fragment.all("cue")
-        if mark.values[0] in actions and not is_negated(fragment, mark) and not _is_unreal(fragment.after(mark))
+        if mark.values[0] in actions and not is_negated(fragment, mark)
+        # An island that is not real is to be removed.
+        if mark.values[0] == "remove" or not _is_unreal(fragment.after(mark))
+        if mark.values[0] != "fill" or not is_genuine(fragment, mark)
     ]
 
 
@@ -109,7 +113,14 @@ def approvals(fragment: Fragment) -> list[Mark]:
     found = [mark for mark in fragment.all("keep") if not is_negated(fragment, mark) and not _is_wish(fragment, mark)]
     if any(mark.kind == "modal" and "need" in mark.text for mark in fragment.marks):
         found += [m for m in fragment.all("wrong", "keep") if says(m, "changes") and is_negated(fragment, m)]
-    return found
+    return found or _neither(fragment)
+
+
+def _neither(fragment: Fragment) -> list[Mark]:
+    """What is said to be neither too large nor too small."""
+    denied = [mark for mark in fragment.all("large", "small", "cue") if is_negated(fragment, mark)]
+    sizes = {_SIZES.get(mark.kind, "") or _SIZES.get(mark.values[0], "") for mark in denied}
+    return denied if len(denied) > 1 and sizes == {"large", "small"} else []
 
 
 def _is_wish(fragment: Fragment, mark: Mark) -> bool:
@@ -118,6 +129,15 @@ def _is_wish(fragment: Fragment, mark: Mark) -> bool:
     is_would = any(pair in itertools.pairwise(words) for pair in (("would", "be"), ("could", "be"), ("might", "be")))
     is_made = "make" in words and not mark.text.startswith("no ")
     return is_would or is_made or (bool(after) and after[0].text == "if")
+
+
+def is_genuine(fragment: Fragment, mark: Mark) -> bool:
+    """Whether what a mark says is right: "the hole is real", but not "the hole is not real"."""
+    after = [each for each in fragment.after(mark) if each.kind != "strength"]
+    for verb, said in itertools.pairwise(after):
+        if says(verb, "copulas"):
+            return says(said, "genuine")
+    return any(says(each, "genuine") for each in after[-1:])
 
 
 def _is_unreal(marks: Sequence[Mark]) -> bool:
@@ -145,7 +165,9 @@ def is_passive(fragment: Fragment, mark: Mark) -> bool:
     """Whether a verb is about what comes before it: "is included", but not "has included"."""
     before = fragment.before(mark)
     is_participle = mark.text.split()[-1].endswith(("ed", "en")) or mark.text.startswith(("caught", "be "))
-    return is_participle and not any(each.text in ("has", "have", "had") for each in before[-3:])
+    words = [*(each.text for each in before[-3:]), mark.text.split()[0]]
+    is_perfect = any(word in ("has", "have", "had") for word in words)
+    return is_participle and (not is_perfect or any(each.text == "been" for each in before[-3:]))
 
 
 def is_statement(fragment: Fragment, mark: Mark) -> bool:
@@ -188,6 +210,19 @@ def precedes(fragment: Fragment, mark: Mark, kind: str) -> bool:
     """Whether a mark stands before one of a kind, with nothing but articles between."""
     after = [each for each in fragment.after(mark) if each.kind != "plain" and not says(each, "determiners")]
     return bool(after) and after[0].kind == kind
+
+
+def is_of_mask(marks: Sequence[Mark]) -> bool:
+    """Whether words are about what was drawn, and not about what is there: "the mask", "where you stop"."""
+    if any(mark.kind == "masks" for mark in marks):
+        return True
+    is_drawn = any(says(mark, "called") or says(mark, "drawers") for mark in marks)
+    return is_drawn and not any(mark.kind == "actual" for mark in marks)
+
+
+def is_about_mask(fragment: Fragment, marks: Sequence[Mark]) -> bool:
+    """Whether the subject of a fragment is a mask: "the contour", "the segmented liver"."""
+    return any(mark.kind == "masks" or (says(mark, "called") and is_before_name(fragment, mark)) for mark in marks)
 
 
 def is_before_name(fragment: Fragment, mark: Mark) -> bool:

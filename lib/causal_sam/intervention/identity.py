@@ -22,7 +22,7 @@ from causal_sam.intervention.grammar import (
     says,
 )
 from causal_sam.intervention.mentions import Mention
-from causal_sam.intervention.places import is_named_part
+from causal_sam.intervention.places import is_named_part, is_part
 from causal_sam.intervention.schema import Action
 
 
@@ -34,17 +34,19 @@ def identity(fragment: Fragment) -> Act | None:
     said = [mark for mark in fragment.all("belongs") if _follows(fragment, mark)] or _said_to_be(fragment)
     denied = [*fragment.all("not_part"), *(mark for mark in said if is_negated(fragment, mark))]
     taken = _taken(fragment, said)
-    inside = _inside(fragment, names)
+    inside = _lost(fragment) or _wrongly_included(fragment) or _inside(fragment, names)
     if inside is not None:
         return inside
     if taken:
         return _mistaken(fragment, action, taken[0], said)
     for mark in fragment.all("taken_for"):
         right, whole = names_in(fragment.before(mark))[-1:], names_in(fragment.after(mark))[:1]
-        if right and whole and is_negated(fragment, mark) and mark.text == "included in":
-            return Act("expand", (whole[0].mention,), (right[0].mention,))  # "has not been included in the liver"
+        part = any(is_part(each) for each in fragment.before(mark))
+        if (right or part) and whole and is_negated(fragment, mark) and mark.text == "included in":
+            nears = tuple(each.mention for each in right)
+            return Act("expand", (whole[0].mention,), nears)  # "has not been included in the liver"
     if denied:
-        wrong, right = names_in(fragment.after(denied[0]))[:1], names_in(fragment.before(denied[0]))[-1:]
+        wrong, right = _denied(fragment, denied[0])
         return _given_back(action, right, wrong) or _not_part(fragment, wrong)
     said_not = [mark for mark in names if preposition(fragment, mark) == "not"]
     others = [mark for mark in names if mark not in said_not]
@@ -74,9 +76,43 @@ def identity(fragment: Fragment) -> Act | None:
     return _not_part(fragment, said_not, others)
 
 
+def _denied(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list[Mark]]:
+    """What a part was taken for, and what it really is: "the vein is not part of the liver"."""
+    wrong, right = names_in(fragment.after(denial))[:1], names_in(fragment.before(denial))[-1:]
+    is_of_it = any(mark.kind == "it" for mark in fragment.after(denial)) and fragment.has("pieces", "cue")
+    if right and not wrong and is_of_it and is_known(right[0].mention):
+        return right, []  # "the liver has a speck that does not belong to it"
+    free = free_noun(fragment.before(denial), True)
+    return wrong, right or ([Mark("name", free, mention=Mention(free))] if free else [])
+
+
+def _lost(fragment: Fragment) -> Act | None:
+    """What was taken for the background: "the left lobe was mistaken for background"."""
+    for mark in fragment.all("taken_for"):
+        is_background = any(each.kind == "surroundings" for each in fragment.after(mark)[:2])
+        if is_background and not is_negated(fragment, mark) and not is_order(fragment, mark):
+            return Act("expand")
+    return None
+
+
+def _wrongly_included(fragment: Fragment) -> Act | None:
+    """What should not be in a mask that was named before: "stomach wrongly included"."""
+    for mark in fragment.all("include"):
+        is_wrong = any(says(each, "wrongly") for each in fragment.marks) and not names_in(fragment.after(mark))
+        names = names_in(fragment.before(mark))
+        if is_wrong and len(names) == 1 and names[0].mention.labels and is_passive(fragment, mark):
+            return None if is_negated(fragment, mark) else Act("exclude", nears=(names[0].mention,), says_what=True)
+    return None
+
+
 def _taken(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
     """Words between what something is and what it was taken for."""
-    taken = [mark for mark in fragment.all("taken_for") if not is_negated(fragment, mark) or fragment.has("modal")]
+    taken = [
+        mark
+        for mark in fragment.all("taken_for")
+        # "the vein does not count as liver"
+        if not is_negated(fragment, mark) or fragment.has("modal") or says(mark, "counting")
+    ]
     is_in = [mark for mark in fragment.all("include") if is_passive(fragment, mark) and not is_negated(fragment, mark)]
     # "is part of the liver mask", where it should not be
     is_in += [mark for mark in said if "part" in mark.text and fragment.has("masks") and mark.text != "be part of"]
@@ -98,7 +134,8 @@ def _mistaken(fragment: Fragment, action: Action, at: Mark, said: Sequence[Mark]
     wrong = names_in(fragment.after(at))[:1]
     right = [mark for mark in names_in(fragment.after(said[0])) if mark not in wrong] if said else []
     others = [mark for mark in names_in(fragment.before(at)) if not wrong or mark.mention != wrong[0].mention]
-    right = right or others[-1:]
+    free = "" if right or others else free_noun(fragment.before(at), True)
+    right = right or others[-1:] or ([Mark("name", free, mention=Mention(free))] if free else [])
     if fragment.marks[0].text == "what" and not right:
         right = [mark for mark in names_in(fragment.after(at)) if mark not in wrong][:1]
     part = next((mark for mark in fragment.before(at) if is_named_part(mark)), None)

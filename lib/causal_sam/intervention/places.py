@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from causal_sam.intervention.fragments import Fragment, Mark
-from causal_sam.intervention.grammar import is_known, says
+from causal_sam.intervention.grammar import is_known, is_order, says
 from causal_sam.intervention.mentions import Mention
 from causal_sam.intervention.vocabulary import load_vocabulary
 
@@ -39,7 +39,7 @@ class Place:
             return True
         if self.owner.text in owners:
             return label in owners[self.owner.text]
-        return label in self.owner.labels or not self.is_part
+        return label in (*self.owner.labels, *self.owner.candidates) or not self.is_part
 
 
 def places_of(fragment: Fragment) -> list[Place]:
@@ -68,10 +68,21 @@ def _is_particle(fragment: Fragment, mark: Mark) -> bool:
         return False
     if verb.kind in ("delete", "exclude", "include", "effects") or (is_object and verb.kind == "word"):
         return True
+    if mark.text == "back" and _is_after_object(fragment, mark):
+        return True
     actions = ("fill", "smooth", "remove", "keep_largest", "restyle")
     return verb.values in [(action,) for action in actions] or (
         mark.text == "back" and (verb.kind == "move" or verb.values == ("shrink",))
     )
+
+
+def _is_after_object(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a particle stands after what is to be cut: "trim the pancreas back by 3 mm"."""
+    before, after = fragment.before(mark), fragment.after(mark)
+    is_object = before[-1].mention is not None or before[-1].kind in ("edges", "masks", "it")
+    verbs = [each for each in before if each.values == ("shrink",)]
+    is_attribute = bool(after) and after[0].kind in ("edges", "pieces", "place")
+    return is_object and bool(verbs) and is_order(fragment, verbs[0]) and not is_attribute
 
 
 def _owner(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:

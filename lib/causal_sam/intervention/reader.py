@@ -86,7 +86,9 @@ class Reader:
 
     def _without_praise(self) -> list[Draft]:
         """The drafts without those that say of no label that it is right, if others say what is to be done."""
-        is_done = any(draft.act.action != "keep" for draft in self._drafts)
+        # "Motion artefacts, but the mask is fine."
+        done = [draft for draft in self._drafts if draft.act.action != "keep"]
+        is_done = any(draft.act.action != "restyle" or not draft.act.is_weak for draft in done)
         found = [draft for draft in self._drafts if not (draft.is_praise and is_done)]
         for draft in found:
             if draft.act.action == "restyle" and draft.act.is_weak and not draft.topic and len(self._topic) == 1:
@@ -125,6 +127,9 @@ class Reader:
         if self._is_protection(fragment):
             named = self._resolver.labels_of(details.names, details)
             self._protected += named or self._resolver.default
+            return
+        if _is_over(fragment):
+            self._set_topic(details)
             return
         acts = acts_of(fragment)
         if acts:
@@ -223,6 +228,8 @@ class Reader:
         for loose, details in self._pending:
             for mark in details.names:
                 where = preposition(loose, mark)
+                if where == "of" and subjects and not is_known(mark.mention):
+                    continue  # "consolidation of the lower lobe"
                 if is_known(mark.mention) or where in ("", "of"):
                     subjects.append(mark.mention)
                 elif where in ("near", "place"):
@@ -385,6 +392,14 @@ def _is_praise(fragment: Fragment) -> bool:
     """Whether a fragment says that an outline is smooth, and not to smooth it."""
     marks = [mark for mark in fragment.marks if mark.kind != "plain"]
     return len(marks) == 2 and marks[0].text == "smooth" and marks[1].kind in ("edges", "masks")
+
+
+def _is_over(fragment: Fragment) -> bool:
+    """Whether a fragment says what was so at another time: "was too small before"."""
+    if fragment.has("modal", "requests", "than"):
+        return False
+    is_before = fragment.marks[-1].text == "before" and any(mark.text in ("was", "were") for mark in fragment.marks)
+    return is_before or any(says(mark, "formerly") for mark in fragment.marks)
 
 
 def _is_denial(fragment: Fragment) -> bool:

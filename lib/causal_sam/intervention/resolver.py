@@ -8,7 +8,7 @@ from dataclasses import replace
 from causal_sam.errors import InputError
 from causal_sam.intervention.drafts import WITHOUT_AMOUNT, Details, Draft, Unclear
 from causal_sam.intervention.fragments import Fragment, Mark
-from causal_sam.intervention.grammar import says
+from causal_sam.intervention.grammar import approvals, says
 from causal_sam.intervention.items import Item
 from causal_sam.intervention.laterality import direction_by, side_of
 from causal_sam.intervention.mentions import Mention, Names
@@ -73,7 +73,12 @@ class Resolver:
         """The name of a pair that is told by the plural of its part: "lung bases"."""
         sides = {self._names.said_side(label) for label in mention.candidates}
         names = [mark for mark in fragment.marks if mark.mention is mention]
-        is_each = any(each.kind == "both" for name in names for each in fragment.before(name)[-1:])
+        is_right = bool(approvals(fragment))
+        is_each = any(
+            each.kind == "both" or (is_right and says(each, "each_of"))  # "no correction for either kidney"
+            for name in names
+            for each in fragment.before(name)[-1:]
+        )
         is_plural = is_each or any(says(mark, "plural_parts") for mark in fragment.all("place", "masks", "edges"))
         return replace(mention, labels=mention.candidates) if is_plural and sides == {"left", "right"} else mention
 

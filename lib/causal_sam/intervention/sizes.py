@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
-from causal_sam.intervention.borders import beyond, further, only_there, past, placed, starting, stopping, within
+from causal_sam.intervention.borders import (
+    beyond,
+    further,
+    is_compared_with_mask,
+    only_there,
+    overstated,
+    past,
+    placed,
+    starting,
+    stopping,
+    within,
+)
 from causal_sam.intervention.fragments import Fragment, Mark
 from causal_sam.intervention.grammar import (
     SAYS,
     Act,
     before_than,
+    is_about_mask,
     is_negated,
     is_order,
     is_statement,
@@ -26,31 +39,38 @@ from causal_sam.intervention.schema import Action
 def plain_acts(fragment: Fragment) -> list[Act]:
     """Acts that words say by themselves."""
     compared = fragment.all("than")
+    if compared and _is_of_old(fragment, fragment.after(compared[0])):
+        return []
     names = {mark.mention.labels for mark in names_in(before_than(fragment))}
     if compared and any(mark.mention.labels not in names for mark in names_in(fragment.after(compared[0])) if names):
         return []  # "the spleen is smaller than the liver"
     found: dict[Action, bool] = {}
-    for rule in (beyond, within, placed, further, only_there, past):
+    for rule in (overstated, beyond, within, placed, further, only_there, past):
         whole = rule(fragment)
         if whole is not None:
             return [whole]
     for mark in live(fragment, "expand", "shrink", "fill", "smooth"):
-        if _is_finding(fragment, mark):
+        if _is_finding(fragment, mark) or _is_too_far(fragment, mark):
             continue
         action, is_weak = _meant(fragment, mark)
         found[action] = found.get(action, True) and is_weak
-    for rule in (_unwanted, _too, _slightly, _short, stopping, starting, _graded, _enough, _more):
+    for rule in (_unwanted, _too, _slightly, _ill_fitting, _short, stopping, starting, _graded, _enough, _more):
         act = rule(fragment)
         if act is not None:
             found[act.action] = False
             if act.places is not None:
                 return [act]
-    if "expand" in found and "fill" not in found and any(_is_interior(fragment, mark) for mark in fragment.marks):
-        return [Act("fill")]
     strong = [action for action, is_weak in found.items() if not is_weak]
     if "expand" in strong and "shrink" in strong and any(says(mark, "cut_short") for mark in fragment.all("cue")):
         strong.remove("expand")
     return [Act(action) for action in strong or found]
+
+
+def _is_of_old(fragment: Fragment, than: Sequence[Mark]) -> bool:
+    """Whether something is compared with an earlier time, or an organ with what is usual: "smaller than before"."""
+    if any(says(mark, "earlier_times") for mark in than):
+        return True
+    return any(says(mark, "usual") for mark in than) and not is_about_mask(fragment, before_than(fragment))
 
 
 def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
@@ -59,33 +79,45 @@ def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
     after = fragment.after(mark)
     if says(mark, "compared") and fragment.has("than") and not fragment.has("modal"):
         than = next(each for each in fragment.marks if each.kind == "than")
-        after_than = fragment.after(than)
-        is_with_mask = any(each.kind in ("masks", "wanted", "taken_for", "asks") for each in after_than)
-        is_with_mask = is_with_mask or [each.kind for each in after_than] == ["it"]  # "bigger than that"
-        if not is_with_mask:
+        is_it = [each.kind for each in fragment.after(than)] == ["it"]  # "bigger than that"
+        if not (is_compared_with_mask(fragment, than) or is_it):
             action = "shrink" if action == "expand" else "expand"
+    if says(mark, "cut_back") and _is_told(fragment, mark):
+        action = "expand"  # "the edge has been shaved off"
     if mark.text in ("lose", "loses") and fragment.has("mm") and is_order(fragment, mark):
         action = "shrink"  # "must lose 2 mm"
     is_on_object = bool(after) and (says(after[0], "determiners") or after[0].kind in ("mm", "more"))
-    if says(mark, "cut_short") and is_on_object and is_order(fragment, mark):
+    is_due = fragment.has("modal") and not fragment.has("not")  # "should be cut off"
+    if says(mark, "cut_short") and (is_due or (is_on_object and is_order(fragment, mark))):
         action = "shrink"
     return action, action == "fill" and says(mark, "weak_holes")
 
 
+def _is_told(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a participle says what was done, and not what is to be done."""
+    before = [each for each in fragment.before(mark) if each.kind != "strength"]
+    was_done = bool(before) and (says(before[-1], "copulas") or before[-1].text in ("been", "got", "gets"))
+    return was_done and not fragment.has("modal", "requests", "enough")
+
+
 def _is_finding(fragment: Fragment, mark: Mark) -> bool:
     """Whether a word says nothing of a mask: "the liver is enlarged"."""
-    before = fragment.before(mark)
+    before, after = fragment.before(mark), fragment.after(mark)[:1]
+    is_reached = mark.text == "extends" and bool(after) and says(after[0], "as_far_as")
+    if is_reached and not fragment.has("modal", "requests", "masks", "than", "too", "more", "only", "not"):
+        return True  # "the spleen extends to the iliac crest"
     if mark.text.startswith(("disappear", "vanish")) and any(each.text == "make" for each in before):
         return True  # "make it disappear"
     is_state = any(says(each, "copulas") for each in before[-2:]) or (bool(before) and before[-1].mention is not None)
+    is_state = is_state or any(each.mention is not None or is_part(each) for each in after)  # "thickened wall"
     is_state = is_state and says(mark, "findings")
     return is_state and not fragment.has("modal", "requests", "masks", "than")
 
 
-def _is_interior(fragment: Fragment, mark: Mark) -> bool:
-    """Whether it is the inside that is missing: "the centre of the lesion is left out"."""
+def _is_too_far(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a verb only says what goes too far: "extends way too far"."""
     after = fragment.after(mark)
-    return says(mark, "interiors") and bool(after) and (after[0].kind == "of" or says(after[0], "copulas"))
+    return says(mark, "goes_on") and len(after) > 1 and after[0].text.endswith("too") and after[1].text == "far"
 
 
 def _unwanted(fragment: Fragment) -> Act | None:
@@ -94,7 +126,9 @@ def _unwanted(fragment: Fragment) -> Act | None:
     wanted = [mark for mark in fragment.all("wanted", "masks", "edges") if mark.kind == "wanted" or is_verb(mark)]
     # "does not extend to the dome", but not "do not extend it".
     wanted += [mark for mark in fragment.all("cue") if mark.text.startswith("extend") and is_statement(fragment, mark)]
-    is_not_in = [mark.kind for mark in fragment.marks[-2:]] == ["not", "in"]  # "the tip is not in"
+    # "the tip is not in", "the tip is not in there"
+    last = [mark.kind for mark in fragment.marks[-3:]]
+    is_not_in = last[-2:] == ["not", "in"] or last == ["not", "in", "it"]
     if is_not_in or any(_lacks_part(fragment, mark) for mark in fragment.all("not")):
         return Act("expand")
     # "only covers half of it"
@@ -142,14 +176,27 @@ def _too(fragment: Fragment) -> Act | None:
                 border = [each for each, side in zip(border, sides, strict=True) if side in OPPOSITES] or border
                 value = side_of_part(border[-1].values[0]) if border else None
                 if ends and not border and mark.values[0] in OPPOSITES:
-                    return Act("expand", places=(OPPOSITES[mark.values[0]],))
+                    return _ending_at(fragment, ends[-1], mark)
                 is_short = value is not None and OPPOSITES.get(value) == mark.values[0]
                 return Act("expand", places=border[-1].values) if is_short else Act("shrink", places=mark.values)
             if mark.kind not in ("plain", "strength", "word"):
                 break
-        if too.text == "too far":
+        following = fragment.after(too)[:1]
+        if too.text == "too far" or (following and following[0].text == "far"):
             return Act("shrink")
     return None
+
+
+def _ending_at(fragment: Fragment, end: Mark, place: Mark) -> Act:
+    """A mask that starts or ends too far in a direction: "ends too high" is short below, "ends too low" too long."""
+    towards = place.values[0]
+    is_start = end.text.startswith(("start", "begin", "begun"))
+    is_beyond = towards == ("superior" if is_start else "inferior")
+    # "ends too low at its upper pole"
+    borders = [side_of_part(each.values[0]) for each in fragment.after(place) if each.kind == "place"]
+    if not is_beyond or OPPOSITES[towards] in borders:
+        return Act("expand", places=(OPPOSITES[towards],))
+    return Act("shrink", places=(towards,))
 
 
 def _slightly(fragment: Fragment) -> Act | None:
@@ -157,6 +204,16 @@ def _slightly(fragment: Fragment) -> Act | None:
     for mark, size in itertools.pairwise(fragment.marks):
         is_little = mark.values == ("slight",) or (mark.values == ("strong",) and fragment.has("masks"))
         if size.kind in ("large", "small") and is_little and not is_negated(fragment, size):
+            return Act("shrink" if size.kind == "large" else "expand")
+    return None
+
+
+def _ill_fitting(fragment: Fragment) -> Act | None:
+    """A size that only masks have, at a place: "is short on the lateral side"; an organ may be small there."""
+    for before, size in itertools.pairwise(mark for mark in fragment.marks if mark.kind != "strength"):
+        is_said = says(size, "ill_fitting") and (says(before, "copulas") or before.mention is not None)
+        is_there = any(each.kind in ("place", "in", "slices") for each in fragment.after(size)[:2])
+        if is_said and is_there and not is_negated(fragment, size) and not fragment.has("enough", "more", "than"):
             return Act("shrink" if size.kind == "large" else "expand")
     return None
 
@@ -215,6 +272,7 @@ def _more(fragment: Fragment) -> Act | None:
         mark.kind in ("masks", "wanted", "taken_for") or says(mark, "called") for mark in fragment.after(than[0])
     )
     is_needed = is_needed or is_drawn_less
-    if fragment.has("mm") and any(mark.text == "less" for mark in fragment.marks) and not fragment.has(*SAYS):
-        return Act("shrink")
+    is_less = any(mark.text == "less" for mark in fragment.marks) and not fragment.has("than", "not", *SAYS)
+    if is_less and fragment.has("mm", "place"):
+        return Act("shrink")  # "2 mm less", "slightly less at the back"
     return Act("expand") if fragment.has("more") and (is_needed or is_all) and not fragment.has(*SAYS) else None

@@ -15,7 +15,7 @@ from causal_sam.intervention.tokens import tokenise
 
 GAP = "_"
 AS_WRITTEN = "!"
-LONGEST_GAP = 6  # words
+LONGEST_GAP = 9  # words
 # Sections whose words all have the same meaning.
 _PLAIN_SECTIONS = (
     *("effects", "include", "exclude", "belongs", "not_part", "taken_for", "delete", "retain", "pieces", "keep"),
@@ -35,7 +35,7 @@ _PLAIN_SECTIONS = (
     ),
     *("starts", "move", "edges", "masks", "actual", "beyond", "into", "near", "in", "from", "of", "as", "one"),
     *("it", "both", "all", "only", "also", "more", "no_more", "other", "surroundings", "unsure", "foreign", "asks"),
-    *("requests", "by"),
+    *("requests", "by", "contrary"),
 )
 SHORTEST_SPELT, LONG_SPELT = 5, 9  # letters
 ENDINGS = ("s", "ed", "ing", "ly")
@@ -152,6 +152,8 @@ class Vocabulary:
             if stems[:length] != first:
                 continue
             for start in range(length + 1, len(stems) - len(second) + 1):
+                if _is_divided(words[length:start]):
+                    break
                 if stems[start : start + len(second)] == second and words[start - 1] not in _NO_GAP_BEFORE:
                     return length, range(start, start + len(second)), meaning
         return None
@@ -201,6 +203,11 @@ def stem(word: str) -> str:
             word = rest[:-1] if is_doubled else rest
             break
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
+
+
+def _is_divided(words: Sequence[str]) -> bool:
+    """Whether there is punctuation between words."""
+    return any(not word[:1].isalnum() for word in words)
 
 
 def _stems(phrase: str) -> tuple[str, ...]:

@@ -377,3 +377,145 @@ def test_what_asks_for_no_act(acts, note):
 )
 def test_hostile_notes_change_nothing(acts, note):
     assert acts(note, "liver") == set()
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *(
+            "The liver has an unlabelled pocket in its centre",
+            "The mask lacks its core",
+            "The liver is missing its inside",
+        ),
+        *("A few voxels inside the liver are not labelled", "The liver is outlined as a ring"),
+        *("Central part of the liver was not picked up", "Interior dropouts in the liver", "The centre is empty"),
+        *("The contour encloses an empty region", "An inner void was left in the liver", "The inside must be included"),
+    ],
+)
+def test_holes_are_what_is_missing_inside(acts, note):
+    assert acts(note, "liver") == {("liver", "fill")}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *("The hole in the liver is real", "The colon is filled with gas", "Air bubbles in the bladder"),
+        *("The bladder is empty", "Do not fill the holes", "Thickened bladder wall", "Dilated aorta"),
+        *("The lesion is smaller than on the previous scan", "The lesion is larger than before"),
+        *("The bladder extends up to the umbilicus", "The kidney is larger than usual"),
+        *("Extending the lesion would be wrong", "Unless it is too small, leave it", "No part of it is missing"),
+        *("Please compare with the previous scan", "The bias field did not affect the bladder"),
+    ],
+)
+@pytest.mark.parametrize("label", ["lesion", "bladder"])
+def test_findings_and_hedges_ask_for_no_act(acts, note, label):
+    assert {act for act in acts(note, label) if act[1] != "keep"} == set()
+
+
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        ("The liver extends way too far on the right", ("shrink", "right", "strong")),
+        ("Pull the posterior border of the liver back", ("shrink", "posterior")),
+        ("Trim the liver back by 3 mm on its anterior surface", ("shrink", "anterior", 3.0)),
+        ("The anterior edge has been shaved off", ("expand", "anterior")),
+        ("The anterior edge should be cut off", ("shrink", "anterior")),
+        ("The liver does not really extend that far to the left", ("shrink", "left")),
+        ("The liver ought to bulge further to the right", ("expand", "right")),
+        ("The liver should go on 1.5 cm further down", ("expand", "inferior", 15.0)),
+        ("The liver continues 12 mm below where you stop", ("expand", "inferior", 12.0)),
+        ("Mask goes on below the true end of the liver", ("shrink", "inferior")),
+        ("The segmented liver extends higher than the organ really does", ("shrink", "superior")),
+        ("The liver is larger than outlined", ("expand",)),
+        ("The outlined liver is larger than the organ", ("shrink",)),
+        ("The contour ends too low", ("shrink", "inferior")),
+        ("The contour ends too high", ("expand", "inferior")),
+        ("The contour starts too high", ("shrink", "superior")),
+        ("Anterior edge in by 1 cm", ("shrink", "anterior", 10.0)),
+        ("Anterior edge out by 4 mm", ("expand", "anterior", 4.0)),
+        ("Slightly less at the back please", ("shrink", "posterior", "slight")),
+        ("The liver is short on the left side", ("expand", "left")),
+        ("Everything that lies outside the capsule should be cut", ("shrink",)),
+        ("The liver is not oversegmented, quite the reverse", ("expand",)),
+        ("Not too small, on the contrary", ("shrink",)),
+    ],
+)
+def test_too_much_and_too_little_are_told_apart(acts, note, expected):
+    assert acts(note, "liver") == {("liver", *expected)}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *(
+            "Stomach was taken along with the liver",
+            "Stomach does not count as liver",
+            "Liver: stomach wrongly included",
+        ),
+        *("The liver has eaten part of the stomach", "The stomach has no business being in the liver mask"),
+        *("Contamination of the liver label by the stomach", "Leakage of the liver mask into the stomach"),
+        *("Crop the liver from the stomach", "The mask should stop at the stomach but it crosses into it"),
+        *("The mask has gone into the stomach", "Stomach has been caught within the liver mask"),
+    ],
+)
+def test_more_of_what_a_mask_takes_from_a_neighbour(acts, note):
+    assert acts(note, "liver") == {("liver", "exclude", "stomach")}
+
+
+@pytest.mark.parametrize("note", ["Liver: headrest is not anatomy", "The headrest was counted as liver"])
+def test_neighbours_that_no_lexicon_knows(acts, note):
+    assert acts(note, "liver") == {("liver", "exclude", "headrest")}
+
+
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        ("The left lobe was mistaken for background", ("expand", "left")),
+        ("The satellite on the left isn't real, strike it", ("remove", "left")),
+        ("The liver has a speck that does not belong to it", ("remove",)),
+        ("Erase the loose chip lying lateral to it", ("remove", "right")),
+        ("Everything besides the dominant component is bogus", ("keep_largest",)),
+        ("There's just the one liver, all other blobs should vanish", ("keep_largest",)),
+        ("The liver is in one piece and well placed", ("keep",)),
+        ("The liver is neither too large nor too small", ("keep",)),
+        ("Right on the money", ("keep",)),
+    ],
+)
+def test_pieces_and_praise(acts, note, expected):
+    assert acts(note, "liver") == {("liver", *expected)}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *("Slices are too dark, so the liver is missing", "The vertical stripes tricked the model at the liver"),
+        *("Different vendor, so the liver is wrongly outlined", "Ignore the brightness differences in the liver"),
+        *("Streaks throw the liver border, pretend they aren't there", "A bright rim misled the liver contour"),
+        *("Noise speckle swayed the liver mask; look through it", "The image contrast is poor, liver underestimated"),
+    ],
+)
+def test_what_the_image_does_to_the_model(acts, note):
+    assert acts(note, "liver") == {("liver", "restyle")}
+
+
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        ("Motion artefacts but the mask is fine", ("keep",)),
+        ("Despite the noise the liver contour is good", ("keep",)),
+        ("Smooth the jagged edge caused by thick slices", ("smooth",)),
+        ("The mask was too small before, now it is good", ("keep",)),
+        ("Last time the liver was too large, this time it is too small", ("expand",)),
+    ],
+)
+def test_artefacts_and_errors_that_are_no_more(acts, note, expected):
+    assert acts(note, "liver") == {("liver", *expected)}
+
+
+def test_both_of_a_pair_need_no_correction(acts):
+    assert acts("No correction required for either kidney", *KIDNEYS) == {(label, "keep") for label in KIDNEYS}
+
+
+def test_one_name_tells_which_is_meant(acts):
+    labels = ("right femur", "left femur")
+    assert acts("Femoral head missing from the right femur", *labels) == {("right femur", "expand", "superior")}
