@@ -23,7 +23,6 @@ import cv2
 import ignite.distributed as idist
 import numpy as np
 import torch
-import yaml
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
 from ignite.handlers.tensorboard_logger import OutputHandler, TensorboardLogger
@@ -33,7 +32,8 @@ from causal_sam.benchmark.cases import read_cases
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.learning.config_file import made, read_values
+from causal_sam.learning.lad_training import Kept, Learner, TrainingConfig, batches, make_trainer
 from causal_sam.learning.views import LabelledSlices, labelled_slices, with_neighbours
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
@@ -82,18 +82,18 @@ class RunConfig:
         """
         values = dict(values)
         parts = {
-            "adapters": _made(AdapterConfig, values.pop("adapters", None) or {}, "adapters"),
-            "lad": _made(LadConfig, values.pop("lad", None) or {}, "lad"),
+            "adapters": made(AdapterConfig, values.pop("adapters", None) or {}, "adapters"),
+            "lad": made(LadConfig, values.pop("lad", None) or {}, "lad"),
         }
         stepwise = {f.name for f in fields(TrainingConfig)} - parts.keys()
         own = {key: value for key, value in values.items() if value is not None and key in stepwise}
-        training = _made(TrainingConfig, own | parts, "the configuration")
+        training = made(TrainingConfig, own | parts, "the configuration")
         rest = {key: value for key, value in values.items() if value is not None and key not in stepwise}
         if missing := {"data", "out"} - rest.keys():
             raise InputError(f"The configuration lacks {' and '.join(sorted(missing))}.")
         for key in {"out", "checkpoint"} & rest.keys():
             rest[key] = Path(str(rest[key])).expanduser()
-        config = _made(cls, rest | {"training": training}, "the configuration")
+        config = made(cls, rest | {"training": training}, "the configuration")
         if not isinstance(config.data, list) or not all(isinstance(d, dict) and d.get("path") for d in config.data):
             raise InputError("data of the configuration must be a list of folders, each with path, kind and cases.")
         if not config.styled and training.lad.is_on:
@@ -101,47 +101,13 @@ class RunConfig:
         return config
 
 
-def _made(kind: type, values: dict[str, Any], where: str) -> Any:
-    known = [f.name for f in fields(kind)]
-    if unknown := sorted(values.keys() - set(known)):
-        raise InputError(f"There is no {unknown[0]!r} in {where}; known are {', '.join(known)}.")
-    try:
-        return kind(**values)
-    except TypeError as error:  # such as text where a number is compared
-        raise InputError(f"A value of {where} is of the wrong kind: {error}.") from error
-
-
 def read_config(path: Path, changes: list[str]) -> RunConfig:
-    """Read a configuration file.
-
-    Args:
-        path: YAML.
-        changes: texts KEY=VALUE, where a dot leads into a part or to an entry of a list.
+    """Read the configuration from a file and from changes KEY=VALUE to it.
 
     Raises:
         InputError: the file or a change cannot be used.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"The configuration {path} must hold lines of KEY: VALUE.")
-    for change in changes:
-        key, equals, text = change.partition("=")
-        *way, last = key.split(".")
-        part: Any = values
-        try:
-            for step in way:
-                part = part[int(step)] if isinstance(part, list) else part.setdefault(step, {})
-            part[int(last) if isinstance(part, list) else last] = yaml.safe_load(text)
-        except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
-            equals = ""
-        if not equals:
-            raise InputError(f"--set {change!r} must be KEY=VALUE, such as lad.anatomy=0 or data.0.path=DIR.")
-    return RunConfig.from_values(values)
+    return RunConfig.from_values(read_values(path, changes, "lad.anatomy=0 or data.0.path=DIR"))
 
 
 def train(local_rank: int, config: RunConfig) -> None:
@@ -194,7 +160,7 @@ def _cases(config: RunConfig) -> tuple[list[str], list[tuple], list[tuple]]:
 
 def _run(config: RunConfig, learner: Learner, cases: list[LabelledSlices], encoder: TextEncoder) -> None:
     """Train, from the last checkpoint if there is one."""
-    kept = _Kept(learner)
+    kept = Kept(learner)
     latest = sorted(config.out.glob("checkpoint_*.pt"), key=lambda path: path.stat().st_mtime)
     state = torch.load(latest[-1], map_location=learner.vectors.device, weights_only=True) if latest else None
     steps_done = state["trainer"]["iteration"] if state else 0
@@ -233,21 +199,6 @@ def _run(config: RunConfig, learner: Learner, cases: list[LabelledSlices], encod
             path.unlink()
     else:
         trainer.run()
-
-
-class _Kept:
-    """What of a learner belongs into a checkpoint: all but the frozen weights."""
-
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-        self._names = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
-
-    def state_dict(self) -> dict[str, Any]:
-        state = self._learner.state_dict()
-        return {name: state[name] for name in state if name in self._names or name.startswith("lad.")}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._learner.load_state_dict(state, strict=False)
 
 
 def _step(engine: Engine, event: object) -> int:

@@ -11,13 +11,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
 from causal_sam.sam.checkpoints import checkpoint_dir
-from causal_sam.sam.registry import MODELS
+from causal_sam.sam.registry import MODELS, checked_device
 from causal_sam.style import StyleDescription, describe
 from serving.clicks import EXTENTS, VOLUME
 from serving.labels import LabelSet
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
-_PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts", "film"})
+_PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts", "adapters", "film"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class AppConf:
         model: name in the model registry.
         checkpoint: weights to load instead of the model's own; None for these.
         label_prompts: file of the labels that the model was taught; it may come later. None for none.
+        adapters: folder of the adapter store, whose current version counts before ``label_prompts``; None for one
+            beside the labels.
         film: weights that let notes modulate the mask decoder; None for those that come with the model.
         plane: the plane that is segmented when a request does not say.
         extent: "volume" if a structure is followed from the prompted slices through the volume when a request does not
@@ -63,6 +64,7 @@ class AppConf:
     model: str = "compact"
     checkpoint: Path | None = None
     label_prompts: Path | None = None
+    adapters: Path | None = None
     film: Path | None = None
     plane: str = "auto"
     extent: str = VOLUME
@@ -161,7 +163,7 @@ def _check(key: str, value: Any) -> Any:
             raise InputError(f"{key} must be an existing file, and {path} is none.")
         return path
     if key == "device":
-        return _device(str(value))
+        return checked_device(str(value))
     return _number(key, value, minimum=0 if key == "encode_ahead" else 1)
 
 
@@ -179,17 +181,3 @@ def _number(key: str, value: Any, minimum: int) -> int:
     if number < minimum:
         raise InputError(f"{key} must be a whole number of at least {minimum}, not {value!r}.")
     return number
-
-
-def _device(value: str) -> str | None:
-    if value == "auto":
-        return None
-    try:
-        device = torch.device(value)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, not {value!r}.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {value} is not there: this machine has {torch.cuda.device_count()} CUDA devices.")
-    return value

@@ -1,4 +1,4 @@
-"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… style`, `… interpret`, `… correct` and so on.
+"""The command line: `causal-sam serve`, `… segment`, `… organs`, `… style`, `… correct`, `… train` and so on.
 
 Each command is one module. Whatever is slow to import (torch, image readers) is imported when a command runs, so
 that help comes at once.
@@ -20,6 +20,7 @@ from causal_sam.cli.organs import organs
 from causal_sam.cli.segment import segment
 from causal_sam.cli.serve import ServeCommand, serve
 from causal_sam.cli.style import style
+from causal_sam.cli.train import train
 from causal_sam.cli.versions import app as versions
 from causal_sam.errors import CausalSamError
 
@@ -51,6 +52,7 @@ app.command()(organs)
 app.command()(style)
 app.command()(interpret)
 app.command()(correct)
+app.command()(train)
 app.add_typer(versions)
 app.add_typer(benchmark)
 app.command()(doctor)

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from causal_sam.errors import InputError
 from causal_sam.learning.job import Job, load_job, load_slices
 from causal_sam.learning.lad_training import Kept, Learner, TrainingConfig, batches, make_trainer
-from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError, write_whole
+from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError, progress_of, write_whole
 from causal_sam.learning.store import AdapterStore, version_name
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
@@ -138,7 +138,7 @@ class _Recorder:
 
     def __init__(self, job: Path, kept: Kept, optimizers: Any, clock: _Clock) -> None:
         self._job, self._kept, self._optimizers, self._clock = job, kept, optimizers, clock
-        self._progress = Progress(job.parent, lambda line: print(line, flush=True))
+        self._progress = Progress(job.parent, _tell, progress_of(job.parent.parent))
         self._saved = time.monotonic()
 
     def step(self, engine: Engine) -> None:
@@ -171,6 +171,11 @@ class _Recorder:
         content = io.BytesIO()
         torch.save(state, content)
         write_whole(self._job / CHECKPOINT, content.getbuffer())
+
+
+def _tell(line: str) -> None:
+    # This may be a process of its own, so there is nobody else to tell; what is printed belongs to the result.
+    print(line, file=sys.stderr, flush=True)
 
 
 def _attach(trainer: Engine, recorder: _Recorder) -> None:

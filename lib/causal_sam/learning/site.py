@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -10,13 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.learning.lad_training import TrainingConfig
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.registry import load_model
 from causal_sam.style.lad import LadConfig
 
-TRAINING, PROGRESS = "training", "progress.json"
+# Where versions go if nobody says it: in the folder of the data store.
+STORE_FOLDER = "causal_sam_adapters"
+TRAINING, PROGRESS, LOCK = "training", "progress.json", "lock"
 SECONDS_BETWEEN_REPORTS = 2.0
 NO_LAD = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
 
@@ -118,11 +123,13 @@ class Progress:
     Args:
         folder: of the file.
         tell: called with each line.
+        before: what another process of the same update reported last; {} if it begins here.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[str], object]) -> None:
+    def __init__(self, folder: Path, tell: Callable[[str], object], before: Mapping[str, Any] | None = None) -> None:
         self._path, self._tell = folder / PROGRESS, tell
-        self._began, self._last = time.time(), 0.0
+        self._began, self._message = (before or {}).get("began", time.time()), (before or {}).get("message", "")
+        self._last = 0.0
 
     def __call__(self, phase: str, share: float, text: str = "", **figures: float) -> None:
         """Report.
@@ -136,8 +143,9 @@ class Progress:
         now = time.time()
         if not text and now - self._last < SECONDS_BETWEEN_REPORTS:
             return
-        self._last = now
+        self._last, self._message = now, text or self._message
         state = {"phase": phase, "share": round(share, 4), "began": self._began, "now": now, **figures}
+        state["message"] = self._message
         write_whole(self._path, json.dumps(state).encode())
         if text:
             self._tell(text)
@@ -150,6 +158,36 @@ def progress_of(store: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
+
+
+def processes_for(wanted: int, device: str | None) -> int:
+    """How many processes train.
+
+    Args:
+        wanted: 0 for one on each GPU, or one where there is none.
+        device: torch device; None for GPUs if there are some.
+
+    Raises:
+        InputError: there are not so many GPUs or processors.
+    """
+    gpus = torch.cuda.device_count() if device in (None, "cuda") else 0
+    most = gpus or max(2, os.cpu_count() or 1)
+    if not 0 <= wanted <= most:
+        of = "GPUs" if gpus else "processors"
+        raise InputError(f"processes must be 0 to {most}, for the {of} of this machine, and not {wanted}.")
+    return wanted or max(1, gpus)
+
+
+def is_running(store: Path) -> bool:
+    """Whether an update of an adapter store runs, in any process."""
+    try:
+        with (store / TRAINING / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

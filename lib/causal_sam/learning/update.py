@@ -14,8 +14,10 @@ from __future__ import annotations
 import fcntl
 import itertools
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,11 +30,14 @@ from causal_sam.learning.gate import GENERATED, generated_cases, measure, object
 from causal_sam.learning.job import Job, Skipped, load_case, prepare
 from causal_sam.learning.job_training import LOSSES, RESULT, train
 from causal_sam.learning.plots import draw_update
-from causal_sam.learning.site import TRAINING, Progress, Site, UpdateConfig, UpdateError
-from causal_sam.learning.store import AdapterStore, ConflictError, Training, version_name
+from causal_sam.learning.site import LOCK, TRAINING, Progress, Site, UpdateConfig, UpdateError
+from causal_sam.learning.store import AdapterStore, ConflictError, StoreError, Training, version_name
 from causal_sam.prompting import NamedLabels
 
 JOB, REPORTS = "job", "reports"
+# So many versions stay of those that were published, and of the others.
+KEPT_VERSIONS = 10
+LOCK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,11 @@ def _launch(processes: int, site: Site, config: UpdateConfig, folder: Path) -> N
         return
     backend = "nccl" if torch.cuda.is_available() and site.device in (None, "cuda") else "gloo"
     try:
-        with idist.Parallel(backend=backend, nproc_per_node=processes, start_method="spawn") as parallel:
-            parallel.run(train, site, config, folder)
+        # They meet in a file: a port could be in use, by the update of another store for one.
+        with tempfile.TemporaryDirectory() as meeting:
+            where = {"init_method": (Path(meeting) / "processes").as_uri(), "start_method": "spawn"}
+            with idist.Parallel(backend=backend, nproc_per_node=processes, **where) as parallel:
+                parallel.run(train, site, config, folder)
     except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
         last = str(error).strip().splitlines()[-1]
         if "memory" in last or "SIGKILL" in last:
@@ -136,11 +144,17 @@ def _no_memory() -> UpdateError:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the lock of the updates of a store; it ends with the process."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError("Another update of this adapter store runs: wait for it, or stop it.") from None
+    until = time.monotonic() + LOCK_SECONDS
+    with (folder / LOCK).open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Who only asks whether an update runs holds it for a moment.
+                if time.monotonic() > until:
+                    raise InputError("Another update of this adapter store runs: wait for it, or stop it.") from None
+            time.sleep(0.05)
         yield
 
 
@@ -192,8 +206,10 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     else:
         try:
             store.publish(version.number)
-            mean = sum(metrics.values()) / len(metrics)
-            message, status = f"{made} and published: Dice {mean:.3f}, until now {_mean(before):.3f}.", "published"
+            message = f"{made} and published: Dice {_mean(metrics):.3f}, until now {_mean(before):.3f}."
+            status = "published"
+            with suppress(StoreError):  # it is published, and the next one removes what is too much
+                store.collect(KEPT_VERSIONS)
         except ConflictError as error:
             message, status = str(error), "rejected"
     if job.skipped:

@@ -155,6 +155,25 @@ def load_model(
     return model
 
 
+def checked_device(value: str) -> str | None:
+    """Return the device that a person asks for; None for ``auto``, which is a GPU if there is one.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if value == "auto":
+        return None
+    try:
+        device = torch.device(value)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, not {value!r}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {value} is not there: this machine has {torch.cuda.device_count()} CUDA devices.")
+    return value
+
+
 def has_bfloat16_units() -> bool:
     """Whether the processor multiplies bfloat16 numbers itself.
 

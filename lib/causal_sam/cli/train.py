@@ -1,0 +1,84 @@
+"""`causal-sam train`: learn from accepted labels, and publish a new version of the adapters if it is better."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from causal_sam.errors import InputError
+
+REJECTED = 1
+
+
+def train(
+    studies: Annotated[
+        Path,
+        typer.Argument(help="Folder of a data store of MONAI Label: that of the studies, or its cache of DICOMweb."),
+    ],
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the versions.", show_default="causal_sam_adapters in STUDIES, as in the server"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="compact, vit_b, vit_l, vit_h or medsam.")] = "compact",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the model's input in pixels; only compact takes another than its own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto for a GPU if there is one.")] = "auto",
+    processes: Annotated[int, typer.Option(min=0, help="Processes that train; 0 for one on each GPU, else one.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Time of training; reading and measuring come on top.")] = 10.0,
+    epochs: Annotated[int, typer.Option(help="Passes through all slices instead of minutes, if above 0.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Highest one of the label prompt.")] = 3e-3,
+    adapter_rate: Annotated[float, typer.Option(help="Highest one of the adapters.")] = 1e-3,
+    labels: Annotated[
+        str, typer.Option(help="Names of those to learn, with commas between them.", show_default="all")
+    ] = "",
+    replay: Annotated[float, typer.Option(help="Share of what is shown that is of earlier cases.")] = 0.5,
+    validation: Annotated[float, typer.Option(help="Share of the studies that is held out, to measure.")] = 0.2,
+    tolerance: Annotated[float, typer.Option(help="By how much Dice of a label may drop.")] = 0.02,
+    lad: Annotated[bool, typer.Option(help="Show images in other styles too, with LAD.")] = True,
+    batch: Annotated[int, typer.Option(help="Images of a step in each process.")] = 8,
+    pairs: Annotated[int, typer.Option(help="How many anatomies of a step are seen in two styles.")] = 3,
+    plane: Annotated[
+        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that an image was acquired in.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what became of it as JSON.")] = False,
+) -> None:
+    """Learn from the labels that were accepted (tag final) since the version in use, and publish what is better.
+
+    Exit code 0 if a version was published or nothing was new, 1 if it was made and rejected, 2 if it could not be made.
+    """
+    if not studies.is_dir():
+        raise InputError(f"There is no folder {studies}: give that of a data store of MONAI Label.")
+
+    from causal_sam.learning.site import STORE_FOLDER, Site, UpdateConfig, processes_for
+    from causal_sam.learning.update import update
+    from causal_sam.sam.registry import checked_device
+
+    config = UpdateConfig(
+        minutes=minutes,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        adapter_rate=adapter_rate,
+        labels=tuple(name.strip() for name in labels.split(",") if name.strip()),
+        replay=replay,
+        validation=validation,
+        tolerance=tolerance,
+        lad=lad,
+        batch=batch,
+        pairs=pairs,
+        plane=plane,
+        seed=seed,
+    )
+    site = Site(studies, store or studies / STORE_FOLDER, model, checkpoint, image_size, checked_device(device))
+    outcome = update(site, config, processes_for(processes, site.device), lambda line: typer.echo(line, err=True))
+    typer.echo(json.dumps(asdict(outcome), ensure_ascii=False, indent=1) if as_json else outcome.message)
+    if outcome.status == "rejected":
+        raise typer.Exit(REJECTED)
