@@ -55,6 +55,8 @@ def says(mark: Mark, words: str) -> bool:
 def is_negated(fragment: Fragment, mark: Mark) -> bool:
     """Whether a negation stands before a mark, with nothing else said between them."""
     is_after_name = False
+    if any(before.kind == "no_more" or _is_stopped(before, mark) for before in fragment.before(mark)[-1:]):
+        return True  # "no more trimming"
     for before in reversed(fragment.before(mark)):
         if before.kind == "denial" or (before.kind == "not_part" and before.text.startswith("no ")):
             return True  # "no part of the liver is missing"
@@ -69,6 +71,10 @@ def is_negated(fragment: Fragment, mark: Mark) -> bool:
         if before.kind in SAYS and before.values != mark.values:
             return False
     return False
+
+
+def _is_stopped(before: Mark, mark: Mark) -> bool:
+    return before.text == "stop" and mark.text.split()[0].endswith("ing")
 
 
 def _is_misled(fragment: Fragment) -> bool:
@@ -152,8 +158,9 @@ def names_in(marks: Iterable[Mark]) -> list[Mark]:
 def is_order(fragment: Fragment, mark: Mark) -> bool:
     """Whether a verb says what should be: "include", "should include", but not "includes"."""
     before = fragment.before(mark)
-    if any(each.kind == "modal" for each in before):
-        return True
+    is_asked = bool(before) and before[-1].text == "be" and any(each.kind == "requests" for each in before)
+    if is_asked or any(each.kind == "modal" for each in before):
+        return True  # "could the dome be included"
     if before and says(before[-1], "copulas"):
         return False
     is_first = all(each.kind in ("plain", "requests", "strength", "also", "not", "only") for each in before)

@@ -52,6 +52,8 @@ def places_of(fragment: Fragment) -> list[Place]:
         is_relative = says(mark, "about_place") or (says(mark, "relative") and after and after[0].text == "to")
         if mark.text in ("back", "up", "down") and _is_particle(fragment, mark):
             continue
+        if _is_of_site(fragment, mark):
+            continue
         is_of_neighbour = is_relative and following and following.mention and not is_known(following.mention)
         if not is_of_neighbour and not (than and mark in fragment.after(than[0])):
             owner, is_part = _owner(fragment, mark)
@@ -74,6 +76,15 @@ def _is_particle(fragment: Fragment, mark: Mark) -> bool:
     return verb.values in [(action,) for action in actions] or (
         mark.text == "back" and (verb.kind == "move" or verb.values == ("shrink",))
     )
+
+
+def _is_of_site(fragment: Fragment, place: Mark) -> bool:
+    """Whether a place belongs to where a label is: "consolidation of the left lower lobe"."""
+    before = [mark for mark in fragment.before(place) if not says(mark, "determiners")]
+    after = fragment.after(place)
+    is_of_label = len(before) > 1 and before[-1].kind == "of" and before[-2].mention is not None
+    is_site = bool(after) and after[0].mention is not None and not is_known(after[0].mention)
+    return is_of_label and is_site and is_known(before[-2].mention)
 
 
 def _is_after_object(fragment: Fragment, mark: Mark) -> bool:

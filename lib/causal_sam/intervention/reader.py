@@ -117,7 +117,7 @@ class Reader:
             raise Unclear(f"What is wrong with the mask? {self._resolver.example()}")
 
     def _read(self, fragment: Fragment) -> None:
-        fragment = self._resolver.with_side(fragment, self._topic)
+        fragment = self._resolver.with_kind(self._resolver.with_side(fragment, self._topic))
         details = Details.of(fragment)
         self._interpret(fragment, details)
         others = [mark.mention for mark in details.names if not is_known(mark.mention)]

@@ -8,9 +8,9 @@ from dataclasses import replace
 from causal_sam.errors import InputError
 from causal_sam.intervention.drafts import WITHOUT_AMOUNT, Details, Draft, Unclear
 from causal_sam.intervention.fragments import Fragment, Mark
-from causal_sam.intervention.grammar import approvals, says
+from causal_sam.intervention.grammar import approvals, is_known, says
 from causal_sam.intervention.items import Item
-from causal_sam.intervention.laterality import direction_by, side_of
+from causal_sam.intervention.laterality import direction_by, side_of, structures_of
 from causal_sam.intervention.mentions import Mention, Names
 from causal_sam.intervention.places import Place
 from causal_sam.intervention.schema import Direction, Intervention
@@ -59,6 +59,28 @@ class Resolver:
                 name = Mark("name", mark.text, mention=Mention(f"{mark.text} one", (label,)))
                 return replace(fragment, marks=(*marks[:at], name, *marks[at + 1 + is_one :]))
         return fragment
+
+    def with_kind(self, fragment: Fragment) -> Fragment:
+        """Return a fragment with the label that is meant by the word for its kind: "the bone" for the femur."""
+        name = next(iter(fragment.all("name")), None)
+        kinds = self._vocabulary.kinds.get(name.text, frozenset()) if name else frozenset()
+        label = self._only_of(kinds) if name and not is_known(name.mention) else None
+        before = fragment.before(name) if name else ()
+        if label is None or any(mark.kind not in ("plain", "it") or mark.text == "a" for mark in before):
+            return fragment
+        at = fragment.index(name)
+        meant = replace(name, mention=Mention(name.text, (label,)))
+        return replace(fragment, marks=(*fragment.marks[:at], meant, *fragment.marks[at + 1 :]))
+
+    def _only_of(self, kinds: frozenset[str]) -> str | None:
+        """The one label that is one of some structures, or has one of these words in its name."""
+        words = {label: structures_of(label) for label in self.labels}
+        own = [
+            label
+            for label, structures in words.items()
+            if not kinds.isdisjoint(structures) or any(not kinds.isdisjoint(name.split()) for name in structures)
+        ]
+        return own[0] if len(own) == 1 else None
 
     def _of_side(self, side: str, topic: Sequence[str]) -> str | None:
         """The one label on a side that has a counterpart; of several, that of what the note is about."""

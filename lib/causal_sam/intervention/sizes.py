@@ -21,9 +21,11 @@ from causal_sam.intervention.fragments import Fragment, Mark
 from causal_sam.intervention.grammar import (
     SAYS,
     Act,
+    approvals,
     before_than,
     is_about_mask,
     is_negated,
+    is_of_mask,
     is_order,
     is_statement,
     is_verb,
@@ -45,7 +47,7 @@ def plain_acts(fragment: Fragment) -> list[Act]:
     if compared and any(mark.mention.labels not in names for mark in names_in(fragment.after(compared[0])) if names):
         return []  # "the spleen is smaller than the liver"
     found: dict[Action, bool] = {}
-    for rule in (overstated, beyond, within, placed, further, only_there, past):
+    for rule in (_unequal, overstated, beyond, within, placed, further, only_there, past):
         whole = rule(fragment)
         if whole is not None:
             return [whole]
@@ -64,6 +66,18 @@ def plain_acts(fragment: Fragment) -> list[Act]:
     if "expand" in strong and "shrink" in strong and any(says(mark, "cut_short") for mark in fragment.all("cue")):
         strong.remove("expand")
     return [Act(action) for action in strong or found]
+
+
+def _unequal(fragment: Fragment) -> Act | None:
+    """What is not as large as it was drawn, or a mask that is not as large as what it is of."""
+    for size in fragment.all("large", "small"):
+        before, after = fragment.before(size), fragment.after(size)
+        is_equal = bool(before and after) and before[-1].text == after[0].text == "as"
+        if is_equal and any(mark.kind == "not" for mark in before[-3:-1]):
+            is_drawn = is_of_mask(after) or any(mark.kind == "wanted" for mark in after)
+            is_less = is_drawn and not is_about_mask(fragment, before)
+            return Act("shrink" if is_less == (size.kind == "large") else "expand")
+    return None
 
 
 def _is_of_old(fragment: Fragment, than: Sequence[Mark]) -> bool:
@@ -96,7 +110,8 @@ def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
 def _is_told(fragment: Fragment, mark: Mark) -> bool:
     """Whether a participle says what was done, and not what is to be done."""
     before = [each for each in fragment.before(mark) if each.kind != "strength"]
-    was_done = bool(before) and (says(before[-1], "copulas") or before[-1].text in ("been", "got", "gets"))
+    done = ("been", "got", "gets", "someone", "somebody")
+    was_done = bool(before) and (says(before[-1], "copulas") or says(before[-1], "persons") or before[-1].text in done)
     return was_done and not fragment.has("modal", "requests", "enough")
 
 
@@ -106,6 +121,8 @@ def _is_finding(fragment: Fragment, mark: Mark) -> bool:
     is_reached = mark.text == "extends" and bool(after) and says(after[0], "as_far_as")
     if is_reached and not fragment.has("modal", "requests", "masks", "than", "too", "more", "only", "not"):
         return True  # "the spleen extends to the iliac crest"
+    if says(mark, "act_nouns") and approvals(fragment):
+        return True  # "the extension at the tip is correct"
     if mark.text.startswith(("disappear", "vanish")) and any(each.text == "make" for each in before):
         return True  # "make it disappear"
     is_state = any(says(each, "copulas") for each in before[-2:]) or (bool(before) and before[-1].mention is not None)
@@ -115,8 +132,11 @@ def _is_finding(fragment: Fragment, mark: Mark) -> bool:
 
 
 def _is_too_far(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a verb only says what goes too far: "extends way too far"."""
+    """Whether a word only says with another one what is too much: "extends way too far", "trimmed too much"."""
     after = fragment.after(mark)
+    cuts = [each for each in fragment.before(mark) if says(each, "cut_back") and _is_told(fragment, each)]
+    if cuts and mark.text.startswith("too "):
+        return True  # "the edge was trimmed too much"
     return says(mark, "goes_on") and len(after) > 1 and after[0].text.endswith("too") and after[1].text == "far"
 
 
@@ -151,7 +171,7 @@ def _lacks_part(fragment: Fragment, denial: Mark) -> bool:
     if fragment.has(*SAYS - {"cue"}, "modal", "requests", "starts", "protect"):
         return False
     if denial.text == "without":
-        return bool(after) and is_part(after[0]) and not live(fragment, "shrink", "fill", "smooth", "restyle")
+        return any(map(is_part, after[:2])) and not live(fragment, "shrink", "fill", "smooth", "restyle")
     kinds = [mark.kind for mark in after if mark.kind not in ("plain", "name")]
     return denial.text == "not" and kinds[:2] == ["in", "masks"] and fragment.has("place")
 

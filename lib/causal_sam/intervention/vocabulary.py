@@ -70,6 +70,7 @@ class Vocabulary:
         parts: of organs -> where they are, by structure.
         sides: structures on one side of the body -> the side.
         tissues: names of neighbours that are no structures.
+        kinds: of structures -> what is one, as the name of a structure or a word in it.
         heads: words that are a name with an adjective or another name before them.
         examples: sentences of each action, and of none.
         sets: of words that the grammar tells from others of their section.
@@ -86,6 +87,7 @@ class Vocabulary:
         self.examples: dict[str, list[str]] = content["examples"]
         self.sets = {name: frozenset(words) for name, words in content["sets"].items()}
         self.tissues = frozenset(_stems(name) for name in content["tissues"])
+        self.kinds = {name: frozenset(names) for name, names in content["kinds"].items()}
         self.heads = frozenset(map(stem, content["heads"]))
         self.words: set[str] = set()
         self.forms: set[str] = set()

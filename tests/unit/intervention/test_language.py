@@ -404,6 +404,7 @@ def test_holes_are_what_is_missing_inside(acts, note):
         *("The lesion is smaller than on the previous scan", "The lesion is larger than before"),
         *("The bladder extends up to the umbilicus", "The kidney is larger than usual"),
         *("Extending the lesion would be wrong", "Unless it is too small, leave it", "No part of it is missing"),
+        *("Stop extending it", "No more trimming", "The extension at the tip is correct"),
         *("Please compare with the previous scan", "The bias field did not affect the bladder"),
     ],
 )
@@ -437,6 +438,14 @@ def test_findings_and_hedges_ask_for_no_act(acts, note, label):
         ("The liver is short on the left side", ("expand", "left")),
         ("Everything that lies outside the capsule should be cut", ("shrink",)),
         ("The liver is not oversegmented, quite the reverse", ("expand",)),
+        ("The liver is not as large as drawn", ("shrink",)),
+        ("The mask is not as large as the liver", ("expand",)),
+        ("The mask was trimmed too much anteriorly", ("expand", "anterior")),
+        ("You pulled the edge in too much on the left", ("expand", "left")),
+        ("Take two slices off the bottom", ("shrink", "inferior")),
+        ("Could the dome be included?", ("expand", "superior")),
+        ("Please make sure the dome is covered", ("expand", "superior")),
+        ("Liver without its left lobe", ("expand", "left")),
         ("Not too small, on the contrary", ("shrink",)),
     ],
 )
@@ -519,3 +528,30 @@ def test_both_of_a_pair_need_no_correction(acts):
 def test_one_name_tells_which_is_meant(acts):
     labels = ("right femur", "left femur")
     assert acts("Femoral head missing from the right femur", *labels) == {("right femur", "expand", "superior")}
+
+
+@pytest.mark.parametrize(
+    ("note", "label"),
+    [
+        *(("The bone is cut off at the bottom", "left femur"), ("The vessel is cut off at the bottom", "aorta")),
+        *(("Muscle is cut off at the bottom", "left psoas"), ("This bone is cut off at the bottom", "left tibia")),
+    ],
+)
+def test_words_for_kinds_of_labels(acts, note, label):
+    assert acts(note, label, "brain") == {(label, "expand", "inferior")}
+    assert acts(note, "brain") == set()
+
+
+def test_a_word_for_a_kind_is_a_neighbour_where_it_is_no_subject(acts):
+    assert acts("The spleen contains a vessel", "spleen", "aorta") == {("spleen", "exclude", "vessel")}
+
+
+@pytest.mark.parametrize(
+    ("note", "label"),
+    [
+        ("Consolidation of the left lower lobe, hollow in the middle, close it", "consolidation"),
+        ("Left atrial appendage thrombus has holes", "thrombus"),
+    ],
+)
+def test_findings_are_named_with_where_they_are(acts, note, label):
+    assert acts(note, label) == {(label, "fill")}
