@@ -103,13 +103,19 @@ class BrainProtocol:
         styles = (*BRAIN_SOURCES, *BRAIN_TARGETS)
         return Split(
             brain.SEGMENTED,
-            [self._scan(name, BRAIN_SOURCES[n % len(BRAIN_SOURCES)]) for n, name in enumerate(train)],
-            [self._scan(name, style) for name in held_out for style in styles],
+            [self.scan(name, BRAIN_SOURCES[n % len(BRAIN_SOURCES)]) for n, name in enumerate(train)],
+            [self.scan(name, style) for name in held_out for style in styles],
             dict.fromkeys(BRAIN_SOURCES, "none") | BRAIN_TARGETS,
-            [self._scan(name, style) for name in train for style in styles],
+            [self.scan(name, style) for name in train for style in styles],
         )
 
-    def _scan(self, name: str, style: str) -> Scan:
+    @property
+    def patients(self) -> list[str]:
+        """Names of all anatomies."""
+        return list(self._maps)
+
+    def scan(self, name: str, style: str) -> Scan:
+        """Scan an anatomy in a style of `causal_sam.phantom.brain.STYLES`."""
         values, affine = self._maps[name]
         seed = 1000 * list(self._maps).index(name) + list(brain.STYLES).index(style)
         volume, structures = brain.render_brain(values, affine, brain.STYLES[style], seed)
@@ -168,8 +174,8 @@ class DataProtocol:
         self.prompt = prompt
         self._shift = shift
         read = {
-            "source": [_read(case, joins or {}) for case in _like(cases, sources)],
-            "target": [_read(case, joins or {}) for case in _like(cases, targets)],
+            "source": [read_scan(case, joins or {}) for case in like(cases, sources)],
+            "target": [read_scan(case, joins or {}) for case in like(cases, targets)],
         }
         self._sources, self._targets = read["source"], read["target"]
         there = [dict.fromkeys(name for scan in scans for name in scan.structures) for scans in read.values()]
@@ -226,7 +232,12 @@ def _phantom(patient: str, style: str) -> Scan:
     return Scan(style, patient, volume, structures, acquisition_of(volume))
 
 
-def _like(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
+def like(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
+    """Choose cases by patterns SET/CASE/SEQUENCE.
+
+    Raises:
+        InputError: no case is like a pattern.
+    """
     chosen = []
     for pattern in patterns:
         found = [case for case in cases if fnmatch.fnmatch(f"{case.group}/{case.name}/{case.sequence}", pattern)]
@@ -237,7 +248,8 @@ def _like(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
     return chosen
 
 
-def _read(case: Case, joins: dict[str, list[str]]) -> Scan:
+def read_scan(case: Case, joins: dict[str, list[str]]) -> Scan:
+    """Read a case, with unions of its structures."""
     volume, structures = case.read()
     join_structures(structures, joins)
     acquisition = acquisition_of(volume)

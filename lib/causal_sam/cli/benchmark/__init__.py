@@ -7,6 +7,7 @@ import typer
 from causal_sam.benchmark.layouts import LAYOUTS
 from causal_sam.cli.benchmark.interactive import interactive
 from causal_sam.cli.benchmark.latency import latency
+from causal_sam.cli.benchmark.learning import learning
 from causal_sam.cli.benchmark.notes import notes
 from causal_sam.cli.benchmark.ood import ood
 from causal_sam.cli.benchmark.tci import tci
@@ -15,6 +16,7 @@ from causal_sam.cli.benchmark.tune import tune
 app = typer.Typer(name="benchmark", no_args_is_help=True, help="Measure quality and speed on your images and machine.")
 app.command(epilog="\n\n".join(f"{kind}: {layout}." for kind, layout in LAYOUTS.items()))(interactive)
 app.command()(latency)
+app.command()(learning)
 app.command()(notes)
 app.command()(ood)
 app.command()(tci)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +10,12 @@ import typer
 
 from causal_sam.benchmark.layouts import Kind
 from causal_sam.cli.benchmark.interactive import parse_joins
+from causal_sam.cli.benchmark.settings import check_settings
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
     from causal_sam.benchmark.ood.run import DomainProtocol
 
-SETTINGS = "settings.json"
 REPORT = "report"
 
 
@@ -121,7 +120,7 @@ def ood(
         "mixed precision": "yes" if amp else "no",
         "surface Dice": f"borders closer than {TOLERANCE_MM:g} mm agree",
     }
-    _check_settings(output, settings)
+    check_settings(output, settings)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("training", total=1.0)
         setup = Setup(
@@ -169,18 +168,3 @@ def _domains(
     if shift not in SHIFTS:
         raise InputError(f"--shift must be one of {', '.join(SHIFTS)}, not {shift!r}.")
     return DataProtocol(data, kind, source, target, shift, label or (), joins, prompt.value)
-
-
-def _check_settings(folder: Path, settings: dict[str, str]) -> None:
-    """Runs of different settings do not mix in one folder."""
-    path = folder / SETTINGS
-    if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"{folder} holds something else than runs of this benchmark: give a new one with -o.")
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=1))
-        return
-    before = json.loads(path.read_text())
-    if different := [key for key in settings if before.get(key) != settings[key]]:
-        key = different[0]
-        raise InputError(f"{folder} was begun with {key} {before.get(key)!r}, not {settings[key]!r}: give another.")

@@ -1,0 +1,1 @@
+"""A simulated annotator works through cases, accepts each, and the model learns from what was accepted."""

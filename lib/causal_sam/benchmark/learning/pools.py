@@ -1,0 +1,77 @@
+"""Whose images a simulated site has, and which of them are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from causal_sam.benchmark.cases import read_cases
+from causal_sam.benchmark.ood.protocols import BrainProtocol, Scan, like, read_scan
+from causal_sam.errors import InputError
+from causal_sam.phantom import brain
+
+
+def brain_pool(directory: Path, styles: Sequence[str]) -> tuple[list[Scan], tuple[str, ...]]:
+    """Scan real brain anatomies in the styles of a site, one after the other.
+
+    Args:
+        directory: folder of label maps with FreeSurfer's numbers.
+        styles: keys of `causal_sam.phantom.brain.STYLES`.
+
+    Returns:
+        The scans, and the structures in them.
+
+    Raises:
+        InputError: there are no such maps, or there is no such style.
+    """
+    if unknown := [style for style in styles if style not in brain.STYLES]:
+        raise InputError(f"There is no style {unknown[0]!r}; there are {', '.join(brain.STYLES)}.")
+    protocol = BrainProtocol(directory)
+    return [protocol.scan(name, styles[n % len(styles)]) for n, name in enumerate(protocol.patients)], brain.SEGMENTED
+
+
+def data_pool(
+    directory: Path, kind: str, sources: Sequence[str], labels: Sequence[str], joins: dict[str, list[str]]
+) -> tuple[list[Scan], tuple[str, ...]]:
+    """Read labelled images of people.
+
+    Args:
+        directory: folder of labelled images.
+        kind: data set that it is, or "auto".
+        sources: patterns SET/CASE/SEQUENCE; each patient's first image counts.
+        labels: structures to be annotated; empty for all.
+        joins: name of a union of structures -> the structures.
+
+    Returns:
+        The scans, and the structures in them.
+
+    Raises:
+        InputError: no case is like a pattern, or none has one of the labels.
+    """
+    scans = [read_scan(case, joins) for case in like(read_cases(directory, kind), sources)]
+    scans = list({scan.patient: scan for scan in reversed(scans)}.values())[::-1]
+    there = dict.fromkeys(name for scan in scans for name in scan.structures)
+    wanted = tuple(name for name in there if not labels or name in labels)
+    if not wanted:
+        raise InputError(f"No case has one of the labels {', '.join(labels)}; there are {', '.join(there)}.")
+    return scans, wanted
+
+
+def divide(scans: Sequence[Scan], held_out: int, seed: int) -> tuple[list[Scan], list[Scan]]:
+    """Hold out some cases: others in each repetition, until all had their turn.
+
+    Args:
+        scans: all.
+        held_out: how many.
+        seed: of the repetition.
+
+    Raises:
+        InputError: none would be left.
+    """
+    if held_out >= len(scans):
+        raise InputError(f"Of {len(scans)} cases at most {len(scans) - 1} can be held out, not {held_out}.")
+    order = np.random.default_rng(0).permutation(len(scans)).tolist()
+    order = order[(seed * held_out) % len(scans) :] + order[: (seed * held_out) % len(scans)]
+    return [scans[n] for n in order[held_out:]], [scans[n] for n in order[:held_out]]

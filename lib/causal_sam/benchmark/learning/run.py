@@ -1,0 +1,168 @@
+"""A simulated annotator and a model that learns: clicks for each case, and what is found without any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.benchmark.learning.annotator import annotate
+from causal_sam.benchmark.learning.records import Found, Made, Record, Structure
+from causal_sam.benchmark.learning.simulated_site import SimulatedSite
+from causal_sam.benchmark.ood.protocols import Scan
+from causal_sam.imaging.overlap import dice
+from causal_sam.learning.site import Site, UpdateConfig
+from causal_sam.learning.store import AdapterStore
+from causal_sam.learning.update import update
+from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.sam.causal_sam import CausalSam
+
+# Of the cases that are left and those that were accepted, and with what was taught: the position of the next one.
+Choose = Callable[[Sequence[Scan], Sequence[Scan], NamedLabels | None], int]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an annotator does.
+
+    Attributes:
+        accept: how many cases are accepted.
+        every: an update follows after so many.
+        target: Dice from which the annotator is content with a structure.
+        most_clicks: after which a structure is drawn by hand.
+        labels: structures to be annotated.
+        later: of these, the ones that are annotated in the second half; all by default.
+        config: of the updates.
+    """
+
+    accept: int
+    every: int
+    target: float
+    most_clicks: int
+    labels: tuple[str, ...]
+    later: tuple[str, ...]
+    config: UpdateConfig
+
+
+class LearningSite:
+    """A site that annotates and learns.
+
+    Args:
+        folder: for its data and its versions; made anew.
+        model: without adapters.
+        pool: cases to be annotated.
+        held_out: cases that nothing is learnt from.
+        work: what is done.
+        order: how cases are chosen, for the records.
+        seed: of the repetition.
+        record: called with all that happens.
+        announce: told what is done now.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: CausalSam,
+        pool: Sequence[Scan],
+        held_out: Sequence[Scan],
+        work: Work,
+        order: str,
+        seed: int,
+        record: Callable[[Record], object],
+        announce: Callable[[str], object],
+    ) -> None:
+        self._data = SimulatedSite(folder / "data", pool)
+        self._site = Site(folder / "data", folder / "adapters", model.name, image_size=model.image_size)
+        self._model, self._pool, self._held_out, self._work = model, list(pool), list(held_out), work
+        self._order, self._seed, self._record, self._announce = order, seed, record, announce
+        self._predictor = Predictor(model, ahead=0)
+        self._labels: NamedLabels | None = None
+        self._version: int | None = None
+
+    def run(self, choose: Choose, *, click_held_out: bool) -> None:
+        """Annotate case after case, and learn.
+
+        Args:
+            choose: the next case.
+            click_held_out: whether held-out cases are annotated too, before anything was learnt and at the end.
+        """
+        left, accepted = list(range(len(self._pool))), []
+        if click_held_out:
+            self._annotate_held_out(0)
+        for count in range(self._work.accept):
+            chosen = left.pop(choose([self._pool[n] for n in left], [self._pool[n] for n in accepted], self._labels))
+            self._announce(f"{self._order}, seed {self._seed}: case {count + 1} of {self._work.accept}")
+            labels = self._work.later if count >= self._work.accept // 2 else self._work.labels
+            masks = self._annotate(self._pool[chosen], count, labels, held_out=False)
+            accepted.append(chosen)
+            self._data.accept(chosen, masks)
+            if (count + 1) % self._work.every == 0 or count + 1 == self._work.accept:
+                self._learn(count + 1)
+        if click_held_out:
+            self._annotate_held_out(self._work.accept)
+
+    def _annotate_held_out(self, accepted: int) -> None:
+        for n, scan in enumerate(self._held_out):
+            self._announce(f"{self._order}, seed {self._seed}: held-out case {n + 1} of {len(self._held_out)}")
+            self._annotate(scan, accepted, self._work.labels, held_out=True)
+
+    def _annotate(
+        self, scan: Scan, accepted: int, labels: Sequence[str], *, held_out: bool
+    ) -> dict[str, NDArray[np.bool_]]:
+        predictor = self._predictor.for_volume(scan.volume)
+        automatic, masks = self._automatic(scan), {}
+        for name in labels:
+            truth = scan.structures.get(name)
+            if truth is None or not truth.any():
+                continue
+            done = annotate(predictor, truth, automatic[name], self._work.target, self._work.most_clicks)
+            masks[name] = done.mask
+            self._record(
+                Structure(
+                    self._order, self._seed, accepted, self._version, held_out, scan.patient, scan.domain, name,
+                    done.automatic, done.clicks, done.by_hand,
+                )
+            )  # fmt: skip
+        return masks
+
+    def _automatic(self, scan: Scan) -> dict[str, NDArray[np.bool_]]:
+        """Masks by name, as the version in use finds them."""
+        names = [name for name in self._work.labels if self._labels is not None and self._labels.find(name)]
+        masks = {name: np.zeros(scan.volume.shape, bool) for name in self._work.labels}
+        if names:
+            label_map = self._predictor.for_volume(scan.volume).predict_named(names, self._labels).label_map
+            masks |= {name: label_map == value for value, name in enumerate(names, start=1)}
+        return masks
+
+    def _learn(self, accepted: int) -> None:
+        begin = time.monotonic()
+        outcome = update(self._site, self._work.config, tell=self._announce)
+        seconds = time.monotonic() - begin
+        self._record(Made(self._order, self._seed, accepted, outcome.version, outcome.status, seconds))
+        store = AdapterStore(self._site.store)
+        number = store.current()
+        if number is not None and number != self._version:
+            with store.lease(number) as version:
+                self._labels = NamedLabels.load(version.adapter, self._model)
+            self._version = number
+        for scan in self._held_out:
+            masks = self._automatic(scan)
+            for name in self._work.labels:
+                truth = scan.structures.get(name)
+                if truth is not None and truth.any():
+                    self._record(
+                        Found(
+                            self._order, self._seed, accepted, self._version, scan.patient, scan.domain, name,
+                            dice(masks[name], truth),
+                        )
+                    )  # fmt: skip
+
+
+def random_order(seed: int) -> Choose:
+    """Make what takes cases as they come."""
+    rng = np.random.default_rng(seed)
+    return lambda left, accepted, labels: int(rng.integers(len(left)))

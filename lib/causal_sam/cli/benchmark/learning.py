@@ -1,0 +1,149 @@
+"""`causal-sam benchmark learning`: what annotators save as the model learns from the labels that they accept."""
+
+from __future__ import annotations
+
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from causal_sam.benchmark.layouts import Kind
+from causal_sam.cli.benchmark.interactive import parse_joins
+from causal_sam.cli.benchmark.settings import check_settings
+from causal_sam.errors import InputError
+
+RECORDS, SITES = "records.jsonl", "sites"
+
+
+class Pool(StrEnum):
+    """Whose images are annotated."""
+
+    BRAIN = "brain"
+    DATA = "data"
+
+
+class Order(StrEnum):
+    """How the next case is chosen."""
+
+    RANDOM = "random"
+    STYLE_AWARE = "style_aware"
+
+
+def learning(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the records and their report.")],
+    data: Annotated[Path, typer.Option(help="Folder of the images or label maps.")],
+    pool: Annotated[
+        Pool,
+        typer.Option(
+            help="brain: label maps of brains in --data, scanned in --style. data: labelled images in --data."
+        ),
+    ] = Pool.DATA,
+    kind: Annotated[Kind, typer.Option(help="Which data set it is.")] = Kind.AUTO,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the brains; several are taken in turn. May be repeated.", show_default="T1 3 T A"),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Images to annotate: SET/CASE/SEQUENCE with * and ?; may be repeated.", show_default="all"),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only structures of this name; may be repeated.", show_default="all")
+    ] = None,
+    join: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=A+B", help="Also the union of structures.", show_default=False)
+    ] = None,
+    later_label: Annotated[
+        list[str] | None,
+        typer.Option(help="In the second half only these are annotated; may be repeated.", show_default="all"),
+    ] = None,
+    order: Annotated[
+        list[Order] | None, typer.Option(help="How the next case is chosen; may be repeated.", show_default="random")
+    ] = None,
+    held_out: Annotated[int, typer.Option(min=1, help="Cases that nothing is learnt from.")] = 4,
+    click_held_out: Annotated[
+        bool, typer.Option(help="Annotate held-out cases too, before anything was learnt and at the end.")
+    ] = True,
+    accept: Annotated[int, typer.Option(min=1, help="Cases that are annotated and accepted.")] = 8,
+    every: Annotated[int, typer.Option(min=1, help="Cases between updates.")] = 1,
+    target: Annotated[float, typer.Option(min=0, max=1, help="Dice that the annotator is content with.")] = 0.9,
+    most_clicks: Annotated[int, typer.Option(min=1, help="After which a structure is drawn by hand.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with other held-out cases.")] = 1,
+    minutes: Annotated[float, typer.Option(help="Of training in each update.")] = 3.0,
+    epochs: Annotated[int, typer.Option(min=0, help="Passes through all slices instead, if above 0.")] = 0,
+    lad: Annotated[bool, typer.Option(help="Train with LAD.")] = True,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of compact's input in pixels.", show_default="the model's own")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The model that learns.")] = "compact",
+) -> None:
+    """Let a simulated annotator work through cases and accept each, while the model learns from what was accepted.
+
+    Reported are clicks for each case, what is found by name on held-out cases after each update, what is forgotten of
+    labels that are not annotated any more, and how long updates take. One that was interrupted goes on with the next
+    repetition.
+    """
+    from rich.console import Console
+
+    from causal_sam.benchmark.learning.pools import brain_pool, data_pool, divide
+    from causal_sam.benchmark.learning.records import append_record, read_records
+    from causal_sam.benchmark.learning.report import write_learning_report
+    from causal_sam.benchmark.learning.run import LearningSite, Work, random_order
+    from causal_sam.learning.site import UpdateConfig
+    from causal_sam.sam import load_model
+
+    if pool is Pool.BRAIN:
+        scans, labels = brain_pool(data, style or ["T1 3 T A"])
+        labels = tuple(name for name in labels if not label or name in label)
+    else:
+        scans, labels = data_pool(data, kind, source or ["*"], label or [], parse_joins(join or []))
+    later = tuple(later_label or labels)
+    if unknown := [name for name in (*(label or ()), *later) if name not in labels]:
+        raise InputError(f"There is no label {unknown[0]!r}; there are {', '.join(labels)}.")
+    if accept + held_out > len(scans):
+        raise InputError(f"{accept} cases to accept and {held_out} held out are more than the {len(scans)} there are.")
+    orders = [each.value for each in order or [Order.RANDOM]]
+    settings = {
+        "pool": pool.value,
+        "data": data.resolve().name,
+        "styles": ", ".join(style or ["T1 3 T A"]) if pool is Pool.BRAIN else "of the images",
+        "images": " ".join(source or ()) or "all",
+        "labels": ", ".join(labels),
+        "labels in the second half": ", ".join(later),
+        "held out": str(held_out),
+        "accepted": str(accept),
+        "cases between updates": str(every),
+        "target": f"Dice {target:g}, or {most_clicks} clicks and then by hand",
+        "training": f"{epochs} epochs" if epochs else f"{minutes:g} minutes",
+        "LAD": "yes" if lad else "no",
+        "model": model,
+        "image size": str(image_size or "the model's own"),
+    }
+    check_settings(output, settings)
+    console = Console(stderr=True)
+    records = output / RECORDS
+    done = read_records(records) if records.is_file() else []
+    finished = {(record.order, record.seed) for record in done if getattr(record, "accepted", 0) == accept}
+    loaded = load_model(model, image_size=image_size)
+    for seed in range(seeds):
+        for name in orders:
+            if (name, seed) in finished:
+                continue
+            site = output / SITES / f"{name}-{seed}"
+            shutil.rmtree(site, ignore_errors=True)
+            site.mkdir(parents=True)
+            others, apart = divide(scans, held_out, seed)
+            config = UpdateConfig(minutes=minutes, epochs=epochs, lad=lad, seed=seed)
+            work = Work(accept, every, target, most_clicks, labels, later, config)
+            made = []
+            runner = LearningSite(
+                site, loaded, others, apart, work, name, seed, made.append, lambda text: console.print(text)
+            )
+            runner.run(random_order(seed), click_held_out=click_held_out)
+            for record in made:
+                append_record(records, record)
+            shutil.rmtree(site)
+    write_learning_report(output, list(read_records(records)), settings, later)
+    typer.echo(f"The report is {output / 'report.md'}.")
