@@ -134,10 +134,10 @@ class PhantomProtocol:
         styles = (*PHANTOM_SOURCES, *PHANTOM_TARGETS)
         return Split(
             PHANTOM_LABELS,
-            [_phantom(name, PHANTOM_SOURCES[n % len(PHANTOM_SOURCES)]) for n, name in enumerate(train)],
-            [_phantom(name, style) for name in held_out for style in styles],
+            [phantom_scan(name, PHANTOM_SOURCES[n % len(PHANTOM_SOURCES)]) for n, name in enumerate(train)],
+            [phantom_scan(name, style) for name in held_out for style in styles],
             dict.fromkeys(PHANTOM_SOURCES, "none") | PHANTOM_TARGETS,
-            [_phantom(name, style) for name in train for style in styles],
+            [phantom_scan(name, style) for name in train for style in styles],
         )
 
 
@@ -225,7 +225,13 @@ def _thick_slices(volume: Volume) -> tuple[NDArray[np.int32], NDArray[np.float64
     return np.asarray(part.dataobj), part.affine
 
 
-def _phantom(patient: str, style: str) -> Scan:
+def phantom_scan(patient: str, style: str) -> Scan:
+    """Scan a generated abdomen.
+
+    Args:
+        patient: a number, as text.
+        style: key of `causal_sam.phantom.studies.STYLES`.
+    """
     number = int(patient)
     volume, labels = studies.render_study(studies.STYLES[style], number, anatomy=100 + number)
     structures = {name: labels == studies.LABELS[name] for name in PHANTOM_LABELS}

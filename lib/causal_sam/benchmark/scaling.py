@@ -1,0 +1,95 @@
+"""How much faster several processes train than one, on the same batch of all together."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+
+from causal_sam.benchmark.ood.clock import StepClock
+from causal_sam.benchmark.ood.protocols import PHANTOM_LABELS, phantom_scan
+from causal_sam.errors import InputError
+from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.learning.views import labelled_slices
+from causal_sam.prompting.named import name_vectors
+from causal_sam.sam.label_prompt import new_label_prompt
+from causal_sam.sam.registry import load_model
+from causal_sam.text import load_text_encoder
+
+PATIENTS = 2
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What one number of processes was measured to do.
+
+    Attributes:
+        processes: that shared the batch.
+        step_seconds: median time of a step, with making its images.
+        speedup: against one process.
+    """
+
+    processes: int
+    step_seconds: float
+    speedup: float
+
+
+def measure_scaling(
+    counts: Sequence[int], batch: int, pairs: int, steps: int, image_size: int | None, announce: Callable[[str], object]
+) -> list[Scaling]:
+    """Train on generated abdomens with each number of processes, with LAD; gloo or nccl, one thread each.
+
+    Args:
+        counts: numbers of processes; 1 is measured in any case.
+        batch: images of a step, of all processes together.
+        pairs: anatomies of a step that are seen in two styles, of all processes together.
+        steps: that are timed.
+        image_size: side of compact's input in pixels; None for its own.
+        announce: told what is done now.
+
+    Raises:
+        InputError: a number of processes does not divide the batch.
+    """
+    counts = sorted({1, *counts})
+    if odd := [count for count in counts if batch % count or pairs % count]:
+        raise InputError(f"{odd[0]} processes cannot share {batch} images and {pairs} pairs evenly: choose multiples.")
+    found: dict[int, float] = {}
+    for count in counts:
+        announce(f"{count} process{'es' if count > 1 else ''}")
+        config = TrainingConfig(steps=steps, batch=batch // count, pairs=pairs // count)
+        with tempfile.TemporaryDirectory() as folder:
+            if count == 1:
+                _train(0, config, image_size, folder)
+            else:
+                backend = "nccl" if torch.cuda.is_available() else "gloo"
+                with idist.Parallel(backend=backend, nproc_per_node=count, start_method="spawn") as parallel:
+                    parallel.run(_train, config, image_size, folder)
+            found[count] = json.loads((Path(folder) / "seconds.json").read_text())
+    return [Scaling(count, seconds, found[1] / seconds) for count, seconds in found.items()]
+
+
+def _train(local_rank: int, config: TrainingConfig, image_size: int | None, folder: str) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        torch.manual_seed(config.seed)
+        model = load_model("compact", image_size=image_size, device=None if torch.cuda.is_available() else "cpu")
+        encoder = load_text_encoder()
+        scans = [phantom_scan(str(n), "ct-portal-venous") for n in range(PATIENTS)]
+        cases = [labelled_slices(s.volume, s.structures, PHANTOM_LABELS, model.image_size) for s in scans]
+        prompt = new_label_prompt(model, encoder.dimension)
+        learner = Learner(model, prompt, name_vectors(PHANTOM_LABELS, encoder), config)
+        loader = batches(cases, model.image_size, encoder.encode, config, styled=True, seed=0)
+        trainer, _ = make_trainer(learner, loader)
+        clock = StepClock(lambda done: None)
+        clock.attach(trainer)
+        trainer.run()
+        if idist.get_rank() == 0:
+            (Path(folder) / "seconds.json").write_text(json.dumps(clock.step_seconds))
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,147 @@
+"""The benchmark of learning: what an annotator does, what is learnt from, what is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from causal_sam.benchmark.learning.annotator import annotate
+from causal_sam.benchmark.learning.pools import data_pool, divide
+from causal_sam.benchmark.learning.records import Found, Made, Structure, append_record, read_records
+from causal_sam.benchmark.learning.report import summarise_learning
+from causal_sam.benchmark.learning.simulated_site import SimulatedSite
+from causal_sam.benchmark.ood.protocols import Scan
+from causal_sam.cli import app
+from causal_sam.errors import InputError
+from causal_sam.imaging.overlap import dice
+from causal_sam.learning.accepted import accepted_labels, read_accepted
+from causal_sam.prompting import Predictor
+from causal_sam.sam.registry import load_model
+
+
+@pytest.fixture(scope="module")
+def scans(images: Path) -> list[Scan]:
+    return data_pool(images, "auto", ["blocks/*/T1"], [], {})[0]
+
+
+@pytest.fixture(scope="module")
+def predictor(scans: list[Scan]) -> Predictor:
+    model = load_model("compact", image_size=64, device="cpu")
+    return Predictor(model, ahead=0).for_volume(scans[0].volume)
+
+
+def test_an_annotator_clicks_until_it_is_right_and_then_no_more(predictor: Predictor, scans: list[Scan]) -> None:
+    truth = scans[0].structures["block"]
+    nothing = np.zeros_like(truth)
+    done = annotate(predictor, truth, nothing, 0.8, 20)
+    assert done.automatic == 0
+    assert not done.by_hand
+    assert 1 <= done.clicks < 20
+    assert dice(done.mask, truth) >= 0.8
+    again = annotate(predictor, truth, done.mask, 0.8, 20)
+    assert (again.clicks, again.automatic) == (0, dice(done.mask, truth))
+    assert np.array_equal(again.mask, done.mask)
+
+
+def test_what_clicks_cannot_do_is_drawn_by_hand_and_costs_all_of_them(predictor: Predictor, scans: list[Scan]) -> None:
+    truth = np.zeros(scans[0].volume.shape, bool)
+    truth[::2, ::2] = True  # nothing that a model would find
+    done = annotate(predictor, truth, np.zeros_like(truth), 0.99, 2)
+    assert (done.clicks, done.by_hand) == (2, True)
+    assert np.array_equal(done.mask, truth)
+
+
+def test_a_simulated_site_is_a_data_store_as_updates_read_it(tmp_path: Path, scans: list[Scan]) -> None:
+    site = SimulatedSite(tmp_path / "site", scans)
+    assert accepted_labels(site.folder) == []
+    site.accept(1, {"block": scans[1].structures["block"]})
+    (label,) = accepted_labels(site.folder)
+    assert label.study == scans[1].patient
+    volume, structures = read_accepted(label, {})
+    np.testing.assert_allclose(volume.array, scans[1].volume.array, rtol=1e-5)
+    np.testing.assert_allclose(volume.affine, scans[1].volume.affine)
+    assert np.array_equal(structures["block"], scans[1].structures["block"])
+
+
+def test_each_case_is_held_out_once_before_any_is_again(scans: list[Scan]) -> None:
+    held = []
+    for seed in range(3):
+        others, apart = divide(scans, 1, seed)
+        assert {s.patient for s in others} | {s.patient for s in apart} == {s.patient for s in scans}
+        held += [scan.patient for scan in apart]
+    assert len(set(held)) == 3
+    with pytest.raises(InputError, match="at most 2 can be held out"):
+        divide(scans, 3, 0)
+
+
+def structure(accepted: int, case: str, label: str, clicks: int, *, held_out: bool = False, seed: int = 0) -> Structure:
+    return Structure("random", seed, accepted, None, held_out, case, "d", label, 0.5, clicks, False)
+
+
+def test_clicks_are_counted_by_case_and_forgetting_by_label(tmp_path: Path) -> None:
+    records = [
+        structure(0, "a", "liver", 5),
+        structure(0, "a", "spleen", 3),
+        structure(1, "b", "liver", 2),
+        structure(0, "h", "liver", 8, held_out=True),
+        structure(0, "h", "spleen", 4, held_out=True),
+        structure(2, "h", "liver", 2, held_out=True),
+        structure(2, "h", "spleen", 1, held_out=True),
+        *(Found("random", 0, 1, 1, "h", "d", label, value) for label, value in (("liver", 0.7), ("spleen", 0.8))),
+        *(Found("random", 0, 2, 2, "h", "d", label, value) for label, value in (("liver", 0.9), ("spleen", 0.75))),
+        Made("random", 0, 1, 1, "published", 3.0),
+        Made("random", 0, 2, 2, "rejected", 4.0),
+    ]
+    for record in records:
+        append_record(tmp_path / "records.jsonl", record)
+    with (tmp_path / "records.jsonl").open("a") as file:
+        file.write('{"record": "Made", "ord')  # cut off
+    assert list(read_records(tmp_path / "records.jsonl")) == records
+    found = summarise_learning(records, ["liver"])
+    assert [found["clicks"][step].value for step in (0, 1)] == [8, 2]
+    assert found["total"].value == 10
+    assert found["ratio"] == pytest.approx(3 / 12)
+    assert found["automatic"][2].value == pytest.approx((0.9 + 0.75) / 2)
+    assert found["labels"]["spleen"].value == pytest.approx(0.75)
+    assert found["forgotten"].value == pytest.approx(0.05)
+    assert found["rejected"] == 1
+
+
+def run(images: Path, folder: Path, *more: str):
+    pool = ["--data", str(images), "--source", "blocks/*/T1", "--held-out", "1", "--accept", "2", "--target", "0.8"]
+    how = ["--epochs", "1", "--image-size", "64", "--most-clicks", "3"]
+    return CliRunner().invoke(app, ["benchmark", "learning", *pool, *how, "-o", str(folder), *more])
+
+
+def test_a_whole_repetition_is_run_and_told(images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    result = run(images, folder)
+    assert result.exit_code == 0, result.output
+    records = list(read_records(folder / "records.jsonl"))
+    assert [r.accepted for r in records if isinstance(r, Made)] == [1, 2]
+    apart = [r for r in records if isinstance(r, Structure) and r.held_out]
+    assert [r.accepted for r in apart] == [0, 2]
+    worked = [r for r in records if isinstance(r, Structure) and not r.held_out]
+    assert {r.case for r in worked}.isdisjoint({r.case for r in apart})
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["orders"]["random"]["structures"] == 2
+    for name in ("report.md", "structures.csv", "found.csv", "updates.csv", "learning.png"):
+        assert (folder / name).stat().st_size > 0
+    assert not any((folder / "sites").iterdir())
+    again = run(images, folder)  # nothing is done twice
+    assert again.exit_code == 0
+    assert list(read_records(folder / "records.jsonl")) == records
+    other = run(images, folder, "--target", "0.7")
+    assert other.exit_code == 2
+    assert "was begun with target" in other.output
+
+
+def test_more_cases_than_there_are_cannot_be_asked_for(images: Path, tmp_path: Path) -> None:
+    result = run(images, tmp_path / "out", "--accept", "3")
+    assert result.exit_code == 2
+    assert "3 cases to accept and 1 held out are more than the 3 there are" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
