@@ -92,12 +92,9 @@ def run(config: RunConfig, backend: str | None) -> int:
     if torch.distributed.is_torchelastic_launched():
         gpus = torch.cuda.is_available() and config.site.device in (None, "cuda")
         idist.initialize(backend or ("nccl" if gpus else "gloo"), timeout=LONGEST_WAIT)
-    outcome = update(config.site, config.learning, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    outcome = update(config.site, config.learning, tell=lambda line: print(line, flush=True))
     idist.finalize()
-    if outcome is None:
-        return 0
-    print(outcome.message)
-    return int(outcome.status == "rejected")
+    return int(outcome is not None and outcome.status == "rejected")
 
 
 def main() -> None:

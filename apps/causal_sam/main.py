@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.interfaces.tasks.train import TrainTask
 
 from causal_sam import __version__
 from causal_sam.errors import CausalSamError, NotFoundError
 from causal_sam.intervention.journal import Journal
+from causal_sam.learning.site import STORE_FOLDER
+from causal_sam.learning.store import AdapterStore
 from causal_sam.sam.checkpoints import checkpoint_dir
 from causal_sam.style import describe
 from infers.note import NoteInferTask
@@ -36,8 +40,11 @@ from serving.save_route import install_save_route
 from serving.saved_labels import SavedLabels
 from serving.segment_store import SegmentStore
 from serving.styles import StyleBook
+from serving.train_process import as_own_process
+from serving.train_route import install_train_route
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
+from trainers.adapters import AdaptersTrainTask
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +67,6 @@ class CausalSamApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         try:
             self._conf = AppConf.from_conf(conf or {})
-            self._predictors = PredictorPool(self._conf)
             self._volumes = VolumeCache(self._conf.volume_mb * MIB)
             self._styles = StyleBook(self._conf.style_describer())
             self._interpreter = self._conf.interpreter()
@@ -79,6 +85,7 @@ class CausalSamApp(MONAILabelApp):
         install_error_handlers(server)
         install_infer_route(server)
         install_save_route(server)
+        install_train_route(server)
 
     def init_remote_datastore(self) -> Datastore:
         """Connect to the server of the images."""
@@ -87,7 +94,9 @@ class CausalSamApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """Register the tasks."""
-        labels = self._conf.labels or LabelSet.from_datastore(self._datastore)
+        labels = self._labels = self._conf.labels or LabelSet.from_datastore(self._datastore)
+        self._store = AdapterStore(self._conf.adapters or self._beside_labels(STORE_FOLDER))
+        self._predictors = PredictorPool(self._conf, self._store)
         self.labels = list(labels.names)
         if isinstance(self._datastore, SegmentStore):
             self._datastore.indices = labels.indices
@@ -106,15 +115,22 @@ class CausalSamApp(MONAILabelApp):
             "causal_sam_scribbles": ScribblesInferTask(resources),
             "causal_sam_organs": OrgansInferTask(resources),
             "causal_sam_note": NoteInferTask(
-                resources, self._interpreter, Journal(self._journal_folder()), lambda volume: describe(volume).sentence
+                resources,
+                self._interpreter,
+                Journal(self._beside_labels(JOURNAL_FOLDER)),
+                lambda volume: describe(volume).sentence,
             ),
         }
 
-    def _journal_folder(self) -> Path:
-        """Beside what was segmented, in a folder of its own; other stores keep nothing on this machine."""
+    def _beside_labels(self, name: str) -> Path:
+        """A folder beside what was segmented; other stores keep nothing on this machine."""
         store = self._datastore
         beside = Path(store._datastore_path) if isinstance(store, LocalDatastore) else checkpoint_dir().parent
-        return beside / JOURNAL_FOLDER
+        return beside / name
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """Register what learns from accepted labels."""
+        return {"adapters": AdaptersTrainTask(self._conf, self._store, self._labels.indices)}
 
     def init_batch_infer(self) -> CausalSamBatchInferTask:
         """Register what runs a task on many images."""
@@ -129,6 +145,20 @@ class CausalSamApp(MONAILabelApp):
             explain_failed_start(error)
             raise
         start_warm_up(self._predictors)
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run a trainer as `MONAILabelApp.train` does, here or in the process that MONAI Label started for it.
+
+        Raises:
+            NotFoundError: there is no such trainer.
+            CausalSamError: it cannot do what is asked.
+        """
+        with nullcontext() if self._server_mode else as_own_process():
+            if request.get("model") not in self._trainers:
+                raise NotFoundError(
+                    f"There is no trainer {request.get('model')!r}; this server has {', '.join(self._trainers)}."
+                )
+            return super().train(request)
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Run a task as `MONAILabelApp.infer` does, on images that the client may see.

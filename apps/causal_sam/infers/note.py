@@ -26,6 +26,7 @@ from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resource
 from serving.clicks import Clicks, Options, flag
 from serving.errors import NoteRefusedError
 from serving.images import volume_key
+from serving.models import Taught
 from serving.refinement import Refiner
 from serving.turns import taking_turns
 from serving.working_masks import UNNAMED, AppliedNote, LabelState
@@ -134,7 +135,7 @@ class NoteInferTask(InferTask):
         options = Options.from_request(request, resources.plane, resources.extent)
         key = volume_key(Path(request["image"]), options.frame)
         volume = resources.volumes.get(key)
-        predictor = resources.predictors.for_volume(volume, options.plane)
+        predictor, taught = resources.predictors.for_volume(volume, options.plane), resources.predictors.taught()
         clicks = self._named_clicks(request, volume)
         read = time.monotonic()
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
@@ -142,7 +143,7 @@ class NoteInferTask(InferTask):
             work = Work(working, clicks, options, volume, saved)
             work.take_over_saved(resources.saved)
             before = dict(work.states)
-            turn = _Turn(work, predictor, asked, request)
+            turn = _Turn(work, predictor, asked, request, taught)
             if asked.undo:
                 params = self._undo(turn)
             elif work.notes and work.notes[-1].note == asked.note and not asked.repeat:
@@ -152,6 +153,7 @@ class NoteInferTask(InferTask):
                 params = self._carry_out(turn, options)
             if not asked.preview:
                 work.commit({})
+        params["version"] = turn.version
         shown = before if asked.preview else work.states
         mask = draw_label_map(shown, resources.labels.indices, volume.shape)
         times = (begin, read, time.monotonic())
@@ -246,8 +248,10 @@ class NoteInferTask(InferTask):
         work, resources = turn.work, self._resources
         if any(state.mask.bits.size for state in work.states.values()):
             return
-        taught = resources.predictors.taught()
-        names = [] if taught is None else [n for n in resources.labels.names if taught.find(n) is not None]
+        if turn.taught is None:
+            return
+        taught = turn.taught.labels
+        names = [name for name in resources.labels.names if taught.find(name) is not None]
         if not names:
             return
         computing = resources.predictors.computing
@@ -278,7 +282,7 @@ class NoteInferTask(InferTask):
                 "user": turn.request.get(CLIENT_KEY),
                 "image": turn.request.get(IMAGE_ID_KEY) or Path(turn.request["image"]).name,
                 "frame": volume.frame,
-                "versions": {"causal_sam": __version__, "model": model.name, "adapters": model.adapter_version},
+                "versions": {"causal_sam": __version__, "model": model.name, "adapters": turn.version},
                 **entry,
             }
         )
@@ -287,9 +291,16 @@ class NoteInferTask(InferTask):
 class _Turn:
     """One request on its way."""
 
-    def __init__(self, work: Work, predictor: Predictor, asked: Asked, request: Mapping[str, Any]) -> None:
-        self.work, self.predictor, self.asked, self.request = work, predictor, asked, request
+    def __init__(
+        self, work: Work, predictor: Predictor, asked: Asked, request: Mapping[str, Any], taught: Taught | None
+    ) -> None:
+        self.work, self.predictor, self.asked, self.request, self.taught = work, predictor, asked, request, taught
         self.watch = Watch("the note", request.get(CONNECTION_KEY))
+
+    @property
+    def version(self) -> int | None:
+        """The version of the adapters that was in use."""
+        return None if self.taught is None else self.taught.version
 
     def masks(self, names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         """Masks of those of the labels that have voxels."""

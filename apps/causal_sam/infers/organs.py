@@ -21,8 +21,8 @@ from serving.working_masks import LabelState
 
 NAMES_KEY = "organs"
 NOTHING_TAUGHT = (
-    "No label has been taught to this server yet: save labels, train with training/train_labels.py, and start the "
-    "server with --conf label_prompts FILE."
+    "No label has been taught to this server yet: save labels with the tag final, then press Update Model or run the "
+    "trainer adapters."
 )
 
 
@@ -74,18 +74,19 @@ class OrgansInferTask(InferTask):
         taught = resources.predictors.taught()
         if taught is None:
             raise InputError(NOTHING_TAUGHT)
+        labels = taught.labels
         wanted = self._wanted(request.get(NAMES_KEY))
-        asked = [name for name in wanted if taught.find(name) is not None]
+        asked = [name for name in wanted if labels.find(name) is not None]
         untaught = [name for name in wanted if name not in asked]
         if not asked:
-            raise InputError(_never_taught(untaught, taught))
+            raise InputError(_never_taught(untaught, labels))
         key = volume_key(Path(request["image"]), options.frame)
         volume = resources.volumes.get(key)
         predictor = resources.predictors.for_volume(volume, options.plane)
         read = time.monotonic()
         watch = Watch("the labels", request.get(CONNECTION_KEY))
         with resources.predictors.computing:
-            prediction = predictor.predict_named(asked, taught, taking_turns(resources.predictors.computing, watch))
+            prediction = predictor.predict_named(asked, labels, taking_turns(resources.predictors.computing, watch))
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
             work = Work(working, Clicks(None, {}, True), options, volume, saved)
@@ -95,7 +96,7 @@ class OrgansInferTask(InferTask):
             work.commit({})
         # What the user made is on top of what was found without them.
         mask = draw_label_map(work.states, resources.labels.indices, volume.shape, below=asked)
-        described = _described(prediction, asked, untaught, volume)
+        described = {**_described(prediction, asked, untaught, volume), "version": taught.version}
         times = (begin, read, time.monotonic())
         return written(mask, volume, resources.labels.indices, described, options, times)
 

@@ -116,7 +116,7 @@ class PromptableInferTask(InferTask):
     def _taught(self, label: str | None) -> NamedLabels | None:
         """What the model was taught, if that is where the label can be found without clicks."""
         taught = None if label is None else self._resources.predictors.taught()
-        return taught if taught is not None and taught.find(label) is not None else None
+        return taught.labels if taught is not None and taught.labels.find(label) is not None else None
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Answer one request.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 
 from cachetools import LRUCache
 
+from causal_sam.errors import CausalSamError
 from causal_sam.imaging import Volume
 from causal_sam.intervention.correction import Corrector, load_corrector
+from causal_sam.learning.store import AdapterStore, StoreError, version_name
 from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
 from causal_sam.sam.registry import load_model
 from serving.conf import AppConf
@@ -16,19 +19,33 @@ from serving.conf import AppConf
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What the model was taught. A request asks once, and so never sees two versions.
+
+    Attributes:
+        labels: with the model and its adapters.
+        version: number in the adapter store; None for the file of the configuration.
+    """
+
+    labels: NamedLabels
+    version: int | None
+
+
 class PredictorPool:
     """Predictors for the images in use; all share the model, its embeddings and one background thread.
 
     Args:
         conf: says which model, and how much memory its embeddings may take.
+        store: versions of what the model was taught.
 
     Attributes:
         computing: hold it around work with the model. More requests than this side by side would only slow each other
             down and add up their memory; those that wait have not begun.
     """
 
-    def __init__(self, conf: AppConf) -> None:
-        self._conf = conf
+    def __init__(self, conf: AppConf, store: AdapterStore) -> None:
+        self._conf, self._store = conf, store
         self._lock = threading.Lock()
         self._base: Predictor | None = None
         self._predictors: LRUCache[tuple[str, bytes, str], Predictor] = LRUCache(
@@ -37,7 +54,11 @@ class PredictorPool:
             getsizeof=lambda predictor: predictor.slices.volume.array.nbytes,
         )
         self.computing = threading.BoundedSemaphore(conf.parallel)
-        self._taught: tuple[tuple[int, int], NamedLabels] | None = None
+        # What was loaded last from the store, and the number that the store called current then: another one, if that
+        # version could not be loaded.
+        self._version: Taught | None = None
+        self._asked_for: int | None = None
+        self._file: tuple[tuple[int, int], Taught] | None = None
         self._teaching = threading.Lock()
         self._corrector: Corrector | None = None
 
@@ -68,24 +89,53 @@ class PredictorPool:
                 self._corrector = load_corrector(predictor.encoder, self._conf.film)
             return self._corrector
 
-    def taught(self) -> NamedLabels | None:
-        """The labels that the model was taught, as they are in the file now; None if nothing was taught yet.
+    def taught(self) -> Taught | None:
+        """What the model was taught by now: the current version of the store, else the file of the configuration.
 
-        The file is read again when it changes, so that training needs no restart.
+        Both are loaded again when they change, so that training needs no restart. What cannot be loaded from the store
+        is said in the log, and what was loaded before stays in use.
+
+        Returns:
+            None if nothing was taught yet.
 
         Raises:
             CheckpointError: the file cannot be used.
         """
+        with self._teaching:
+            return self._current_version() or self._from_file()
+
+    def _current_version(self) -> Taught | None:
+        try:
+            number = self._store.current()
+        except StoreError as error:
+            logger.warning("What was loaded before stays in use: %s", error)
+            return self._version
+        if number == self._asked_for:
+            return self._version
+        self._asked_for = number
+        try:
+            with self._store.lease_current() as (version, wrong):
+                labels = NamedLabels.load(version.adapter, self.base().model)
+        except (CausalSamError, OSError, RuntimeError, MemoryError) as error:
+            kept = None if self._version is None else self._version.version
+            logger.error("%s cannot be used, and %s stays: %s", version_name(number), version_name(kept), error)
+            return self._version
+        if wrong is not None:
+            logger.error("%s", wrong)
+        self._version = Taught(labels, version.number)
+        logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.taught.names))
+        return self._version
+
+    def _from_file(self) -> Taught | None:
         path = self._conf.label_prompts
         if path is None or not path.is_file():
             return None
         stat = path.stat()
-        version = (stat.st_mtime_ns, stat.st_size)
-        with self._teaching:
-            if self._taught is None or self._taught[0] != version:
-                self._taught = (version, NamedLabels.load(path, self.base().model))
-                logger.info("Taught labels: %s.", ", ".join(self._taught[1].taught.names))
-            return self._taught[1]
+        state = (stat.st_mtime_ns, stat.st_size)
+        if self._file is None or self._file[0] != state:
+            self._file = (state, Taught(NamedLabels.load(path, self.base().model), None))
+            logger.info("Taught labels: %s.", ", ".join(self._file[1].labels.taught.names))
+        return self._file[1]
 
     def for_volume(self, volume: Volume, plane: str) -> Predictor:
         """Return the predictor of a volume.

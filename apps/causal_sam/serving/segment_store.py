@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import requests
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from monailabel.datastore.utils.convert import dicom_to_nifti, nifti_to_dicom_seg
@@ -104,6 +105,33 @@ class SegmentStore(DICOMWebDatastore):
         if image_id and label_tag == DefaultLabelTag.FINAL:
             self._take_from_archive(label_id, image_id)
         return LocalDatastore.get_label_uri(self, image_id or label_id, label_tag)
+
+    def take_accepted(self) -> None:
+        """Bring what the archive holds as labels into the folder, with their images; what cannot be read is logged.
+
+        MONAI Label's own way to do so gives up at the first one that cannot be read.
+
+        Raises:
+            requests.RequestException: the archive does not answer as it should.
+        """
+        finder = ImageFinder(self, self.name())
+        for image_id, series in self._segmentations():
+            try:
+                finder.find(image_id)
+                self.get_label_uri(series, DefaultLabelTag.FINAL, image_id)
+            except (InputError, requests.RequestException) as error:
+                logger.warning("The label of series %s is left out: %s", image_id, error)
+
+    def _segmentations(self) -> Iterator[tuple[str, str]]:
+        """Series of the listed images, with those of the DICOM SEG of them that the archive holds."""
+        listed = set(self.list_images())
+        for found in self._client.search_for_series(search_filters={"Modality": "SEG"}):
+            segmentation = pydicom.Dataset.from_json(found)
+            study, series = str(segmentation.StudyInstanceUID), str(segmentation.SeriesInstanceUID)
+            header = pydicom.Dataset.from_json(self._client.retrieve_series_metadata(study, series)[0])
+            for referenced in header.get("ReferencedSeriesSequence", [])[:1]:
+                if str(referenced.SeriesInstanceUID) in listed:
+                    yield str(referenced.SeriesInstanceUID), series
 
     def _store_segmentation(self, image_id: str, path: str, segments: list[dict[str, Any]]) -> str:
         """Convert a label map to DICOM SEG and store it in the archive; return its series."""

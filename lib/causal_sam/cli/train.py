@@ -78,7 +78,8 @@ def train(
         seed=seed,
     )
     site = Site(studies, store or studies / STORE_FOLDER, model, checkpoint, image_size, checked_device(device))
-    outcome = update(site, config, processes_for(processes, site.device), lambda line: typer.echo(line, err=True))
-    typer.echo(json.dumps(asdict(outcome), ensure_ascii=False, indent=1) if as_json else outcome.message)
+    outcome = update(site, config, processes_for(processes, site.device), lambda line: typer.echo(line, err=as_json))
+    if as_json:
+        typer.echo(json.dumps(asdict(outcome), ensure_ascii=False, indent=1))
     if outcome.status == "rejected":
         raise typer.Exit(REJECTED)

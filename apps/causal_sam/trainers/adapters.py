@@ -1,0 +1,161 @@
+"""The trainer: labels that people accepted in, a new version of the adapters out, if it is better."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+
+from causal_sam.errors import CausalSamError, InputError
+from causal_sam.learning.site import Site, UpdateConfig, is_running, processes_for, progress_of
+from causal_sam.learning.store import AdapterStore, StoreError
+from causal_sam.learning.update import update
+from causal_sam.sam.registry import checked_device
+from serving.clicks import flag
+from serving.conf import AppConf
+from serving.segment_store import SegmentStore
+
+logger = logging.getLogger(__name__)
+
+# What clients show as epochs is the share of the whole update, in this many steps.
+EPOCHS = 100
+# Options as clients render them, with their defaults; whole numbers are those of which the default is one.
+OPTIONS: dict[str, int | float | bool | str] = {
+    "minutes": 10.0,
+    "max_epochs": 0,
+    "learning_rate": 0.003,
+    "adapter_rate": 0.001,
+    "labels": "",
+    "replay": 0.5,
+    "validation": 0.2,
+    "tolerance": 0.02,
+    "lad": True,
+    "processes": 0,
+}
+
+
+class AdaptersTrainTask(TrainTask):
+    """Learns from the labels that were accepted since the current version, and publishes what is better.
+
+    Args:
+        conf: says which model.
+        store: of the versions.
+        indices: the label set, name -> value; for label maps whose client did not say what its values mean.
+    """
+
+    def __init__(self, conf: AppConf, store: AdapterStore, indices: Mapping[str, int]) -> None:
+        super().__init__("Learn from accepted labels, and use what was learnt if it is better")
+        self._conf, self._store, self._indices = conf, store, indices
+
+    def config(self) -> dict[str, Any]:
+        """Options, which clients render by their kinds."""
+        return dict(OPTIONS)
+
+    def stats(self) -> dict[str, Any]:
+        """How far the update is, under the names that clients read: they show a training without a time as running."""
+        state, running = progress_of(self._store.folder), is_running(self._store.folder)
+        phase, message = state.get("phase"), state.get("message", "")
+        if not running and phase in ("reading", "training", "measuring"):
+            phase, message = "stopped", "The update was stopped: the next one goes on, if it would learn the same."
+        stats = {
+            "epoch": round(EPOCHS * state.get("share", 0.0)),
+            "total_epochs": EPOCHS,
+            "phase": phase,
+            "message": message,
+            **self._current(),
+        }
+        if not running:
+            seconds = state.get("now", 0.0) - state.get("began", 0.0)
+            stats["total_time"] = str(timedelta(seconds=round(seconds)))
+        return stats
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Learn.
+
+        Args:
+            request: the options as clients send them, numbers perhaps as texts; and ``device``. Others are left alone.
+            datastore: with the labels.
+
+        Returns:
+            What has become of it, as an `Outcome`.
+
+        Raises:
+            InputError: an option, a label or the data store cannot be used, or another update runs.
+            CausalSamError: it could not be carried out. The version in use is as it was.
+        """
+        config = config_of(request)
+        device = self._conf.device
+        if request.get("device"):
+            device = checked_device(str(request["device"]))
+        processes = processes_for(int(_number(request, "processes")), device)
+        if not isinstance(datastore, LocalDatastore):
+            raise InputError("Labels can be learnt from a local folder of studies or a DICOMweb server only.")
+        if isinstance(datastore, SegmentStore):
+            _take_accepted(datastore)
+        conf, folder = self._conf, Path(datastore._datastore_path)
+        site = Site(folder, self._store.folder, conf.model, conf.checkpoint, device=device, values=self._indices)
+        outcome = update(site, config, processes, lambda line: print(line, flush=True))
+        return asdict(outcome)
+
+    def _current(self) -> dict[str, Any]:
+        """The version in use, and how good it is."""
+        try:
+            number = self._store.current()
+            if number is None:
+                return {"version": None}
+            metrics = self._store.version(number).manifest.training.metrics
+        except (StoreError, InputError) as error:
+            logger.warning("%s", error)
+            return {}
+        return {"version": number, "best_metric": round(sum(metrics.values()) / max(1, len(metrics)), 4)}
+
+
+def config_of(request: Mapping[str, Any]) -> UpdateConfig:
+    """Read how to learn from a request.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    labels = request.get("labels") or OPTIONS["labels"]
+    if isinstance(labels, list) and all(isinstance(name, str) for name in labels):
+        labels = ",".join(labels)
+    if not isinstance(labels, str):
+        raise InputError(f"labels must be label names separated by commas, not {str(labels)[:40]!r}.")
+    rates = ("learning_rate", "adapter_rate", "replay", "validation", "tolerance")
+    return UpdateConfig(
+        minutes=_number(request, "minutes"),
+        epochs=int(_number(request, "max_epochs")),
+        labels=tuple(name.strip() for name in labels.split(",") if name.strip()),
+        lad=flag(request, "lad", OPTIONS["lad"]),
+        **{name: _number(request, name) for name in rates},
+    )
+
+
+def _number(request: Mapping[str, Any], key: str) -> float:
+    default, value = OPTIONS[key], request.get(key)
+    if value is None or value == "":
+        return default
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    whole = isinstance(default, int)
+    if not math.isfinite(number) or (whole and number != int(number)):
+        raise InputError(f"{key} must be a {'whole ' if whole else ''}number, not {str(value)[:40]!r}.")
+    return number
+
+
+def _take_accepted(store: SegmentStore) -> None:
+    try:
+        store.take_accepted()
+    except requests.RequestException as error:
+        raise CausalSamError(f"The server that holds the images does not answer as it should ({error}).") from error
