@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from causal_sam.errors import CheckpointError, InputError
 from causal_sam.imaging import FILE_ORDER
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
-from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.causal_sam import CausalSam, weights_hash
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt
 from causal_sam.text import TextEncoder, canonical, load_text_encoder
@@ -62,6 +64,12 @@ class NamedLabels:
         """
         prompt, taught, model = load_label_prompt(path, model)
         return cls(prompt, taught, load_text_encoder(taught.text_encoder), model)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that teaching changed, hexadecimal: what was computed with another one is out of date."""
+        parts = (weights_hash(self._prompt.state_dict()), self.model.adapter_version, *self.taught.names)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def find(self, name: str) -> str | None:
         """The taught label that a name means, whatever its spelling; None if it was never taught."""
