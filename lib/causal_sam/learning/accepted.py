@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -21,7 +22,8 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
 
 DATA_STORE, LOCK = "datastore_v2.json", ".lock"
-FINAL = "final"
+FINAL, BACKGROUND = "final", "background"
+Name = TypeVar("Name", bound=Hashable)
 # Two programs rarely write the same affine to the last digit.
 GRID_TOLERANCE_MM = 0.01
 LOCK_SECONDS = 30.0
@@ -82,7 +84,7 @@ def accepted_labels(folder: Path) -> list[AcceptedLabel]:
                 _study(image_id, entry["image"]["info"]),
                 images / f"{image_id}{entry['image']['ext']}",
                 labels / f"{image_id}{entry['labels'][FINAL]['ext']}",
-                entry["labels"][FINAL]["info"],
+                {**entry["labels"][FINAL]["info"]},
             )
             for image_id, entry in objects
             if FINAL in entry["labels"]
@@ -91,7 +93,7 @@ def accepted_labels(folder: Path) -> list[AcceptedLabel]:
         raise InputError(f"The data store {folder} is locked: try again when nobody writes to it.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: restore it, or remove it and accept the labels again.") from error
     return sorted(found, key=lambda label: label.image_id)
 
@@ -113,18 +115,23 @@ def read_accepted(label: AcceptedLabel, values: Mapping[str, int]) -> tuple[Volu
             name.
     """
     for kind, path in (("image", label.image), ("label", label.label)):
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(f"The {kind} of {label.image_id} was deleted.")
-    volume = read_volume(label.image, frame_in_info(label.info) or 0)
-    drawn = read_volume(label.label)
+    volume = _read("image", label.image_id, label.image, frame_in_info(label.info) or 0)
+    drawn = _read("label", label.image_id, label.label)
     if not is_on_grid(drawn, volume):
         raise InputError(f"The label of {label.image_id} is not on the grid of its image.")
     present = [int(value) for value in np.unique(drawn.array) if value > 0]
     if not present:
         raise InputError(f"The label of {label.image_id} is empty.")
-    named = names_in_info(label.info)
-    meant = values_by_name(named, present) if named else values
-    structures = {name: drawn.array == value for name, value in meant.items() if value in present}
+    # Several segments may have one name.
+    named = {(name, value): value for name, value in _named_values(label.info)}
+    meant = values_by_name(named, present) if named else {(name, value): value for name, value in values.items()}
+    structures: dict[str, NDArray[np.bool_]] = {}
+    for (name, _), value in meant.items():
+        if value in present:
+            mask = drawn.array == value
+            structures[name] = structures[name] | mask if name in structures else mask
     if not structures:
         raise InputError(f"Nothing says which structures the values of the label of {label.image_id} are.")
     return volume, structures
@@ -145,6 +152,35 @@ def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
     ``label_info`` is a list of objects with a name and perhaps ``idx`` or ``id``; ``label_names`` (also inside
     ``params``, where the server puts its own results) is an object of name -> value or a list in the order of values.
     """
+    return dict(_named_values(info))
+
+
+def frame_in_info(info: Mapping[str, Any]) -> int | None:
+    """The frame that a label was made on, where the server put its own results; None if nothing says it."""
+    params = info.get("params")
+    frame = params.get("frame") if isinstance(params, dict) else None
+    return frame if isinstance(frame, int) else None
+
+
+def values_by_name(named: Mapping[Name, int], present: Iterable[int]) -> dict[Name, int]:
+    """Decide which value of a label map is which name.
+
+    Normally the values are those that the client said. Slicer counts all its segments there, but exports only some
+    of them under the values 1, 2, ...: when one of these is in the map that no name has, the names are taken by
+    position. Higher ones are of structures that nobody named.
+
+    Args:
+        named: from `names_in_info`.
+        present: values in the label map, without 0.
+    """
+    present = set(present)
+    if present <= set(named.values()) or max(present) > len(named):
+        return dict(named)
+    return {name: position for position, name in enumerate(sorted(named, key=named.__getitem__), start=1)}
+
+
+def _named_values(info: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Pairs of name and value for `names_in_info`."""
     params = info.get("params")
     entries = info.get("label_info")
     if isinstance(entries, list) and entries:
@@ -156,35 +192,26 @@ def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
     else:
         names = info.get("label_names") or (params.get("label_names") if isinstance(params, dict) else None) or {}
         if isinstance(names, list):
-            names = {name: position for position, name in enumerate(names, start=1)}
-        pairs = list(names.items()) if isinstance(names, dict) else []
-    return {
-        name.strip(): int(value)
+            # Where the background is in the list at all, it is the first and has the value 0.
+            pairs = [(name, value) for value, name in enumerate(names, start=int(names[0] != BACKGROUND))]
+        else:
+            pairs = list(names.items()) if isinstance(names, dict) else []
+    return [
+        (name.strip(), int(value))
         for name, value in pairs
-        if isinstance(name, str) and name.strip() not in ("", "background") and str(value).isdigit() and int(value) > 0
-    }
+        if isinstance(name, str) and name.strip() not in ("", BACKGROUND) and str(value).isdecimal() and int(value) > 0
+    ]
 
 
-def frame_in_info(info: Mapping[str, Any]) -> int | None:
-    """The frame that a label was made on, where the server put its own results; None if nothing says it."""
-    params = info.get("params")
-    frame = params.get("frame") if isinstance(params, dict) else None
-    return frame if isinstance(frame, int) else None
-
-
-def values_by_name(named: Mapping[str, int], present: Iterable[int]) -> dict[str, int]:
-    """Decide which value of a label map is which name.
-
-    Normally the values are those that the client said. Slicer counts all its segments there, but exports only some
-    of them under the values 1, 2, ...: when a value is in the map that no name has, the names are taken by position.
-
-    Args:
-        named: from `names_in_info`.
-        present: values in the label map, without 0.
-    """
-    if set(present) <= set(named.values()):
-        return dict(named)
-    return {name: position for position, name in enumerate(sorted(named, key=named.__getitem__), start=1)}
+def _read(kind: str, image_id: str, path: Path, frame: int = 0) -> Volume:
+    try:
+        return read_volume(path, frame)
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        raise InputError(f"The {kind} of {image_id} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # damaged files fail in their own ways, and one of them must not stop all learning
+        raise InputError(f"The {kind} of {image_id} cannot be read: it is damaged.") from error
 
 
 def _study(image_id: str, info: Mapping[str, Any]) -> str:
