@@ -14,11 +14,17 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
 
 from causal_sam import __version__
 from causal_sam.errors import CausalSamError, NotFoundError
 from causal_sam.intervention.journal import Journal
+from causal_sam.learning.scores import FILE as SCORES_FILE
+from causal_sam.learning.scores import Scores
 from causal_sam.learning.site import STORE_FOLDER
 from causal_sam.learning.store import AdapterStore
 from causal_sam.sam.checkpoints import checkpoint_dir
@@ -27,7 +33,10 @@ from infers.note import NoteInferTask
 from infers.organs import OrgansInferTask
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
 from infers.scribbles import ScribblesInferTask
+from scorings.dice import DiceScoring
+from scorings.effort import EffortScoring
 from serving.batch import CausalSamBatchInferTask
+from serving.click_log import ClickLog
 from serving.clicks import requested_frame
 from serving.clients import current_asker
 from serving.conf import AppConf
@@ -36,6 +45,7 @@ from serving.images import ImageFinder, VolumeCache, volume_key
 from serving.infer_route import install_infer_route
 from serving.labels import LabelSet
 from serving.models import PredictorPool
+from serving.sample_route import install_sample_route
 from serving.save_route import install_save_route
 from serving.saved_labels import SavedLabels
 from serving.segment_store import SegmentStore
@@ -44,6 +54,10 @@ from serving.train_process import as_own_process
 from serving.train_route import install_train_route
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
+from strategies.background import StudyScorer
+from strategies.studies import Studies
+from strategies.style_aware import NAME as STYLE_AWARE
+from strategies.style_aware import StyleAware
 from trainers.adapters import AdaptersTrainTask
 
 logger = logging.getLogger(__name__)
@@ -82,10 +96,14 @@ class CausalSamApp(MONAILabelApp):
             explain_failed_start(error)
             raise
         self._finder = ImageFinder(self._datastore, self.studies)
+        # MONAI Label would score with each start and each "next sample", every time in two processes that load all
+        # there is. It is done when somebody asks for it.
+        self._auto_update_scoring = False
         install_error_handlers(server)
         install_infer_route(server)
         install_save_route(server)
         install_train_route(server)
+        install_sample_route(server)
 
     def init_remote_datastore(self) -> Datastore:
         """Connect to the server of the images."""
@@ -97,6 +115,8 @@ class CausalSamApp(MONAILabelApp):
         labels = self._labels = self._conf.labels or LabelSet.from_datastore(self._datastore)
         self._store = AdapterStore(self._conf.adapters or self._beside_labels(STORE_FOLDER))
         self._predictors = PredictorPool(self._conf, self._store)
+        journal = self._beside_labels(JOURNAL_FOLDER)
+        self._journal, self._click_log = Journal(journal), ClickLog(journal)
         self.labels = list(labels.names)
         if isinstance(self._datastore, SegmentStore):
             self._datastore.indices = labels.indices
@@ -108,6 +128,7 @@ class CausalSamApp(MONAILabelApp):
             predictors=self._predictors,
             saved=SavedLabels(self._datastore, labels.indices),
             working=WorkingMasks(self._conf.working_mask_mb * MIB),
+            click_log=self._click_log,
         )
         return {
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, resources),
@@ -117,7 +138,7 @@ class CausalSamApp(MONAILabelApp):
             "causal_sam_note": NoteInferTask(
                 resources,
                 self._interpreter,
-                Journal(self._beside_labels(JOURNAL_FOLDER)),
+                self._journal,
                 lambda volume: describe(volume).sentence,
             ),
         }
@@ -132,6 +153,21 @@ class CausalSamApp(MONAILabelApp):
         """Register what learns from accepted labels."""
         return {"adapters": AdaptersTrainTask(self._conf, self._store, self._labels.indices)}
 
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Register what chooses the next study; clients offer the first one before the others."""
+        scores = Scores(self._beside_labels(SCORES_FILE))
+        studies = Studies(self._datastore, lambda image_id: self._finder.find(image_id))
+        scorer = StudyScorer(studies, scores, self._predictors, lambda volume: describe(volume).sentence)
+        return {STYLE_AWARE: StyleAware(studies, scores, scorer), "random": Random(), "first": First()}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """Register what scores accepted labels."""
+        folder = self._beside_labels(JOURNAL_FOLDER)
+        return {
+            "dice": DiceScoring(self._labels, folder / "dice.json"),
+            "effort": EffortScoring(self._click_log, self._journal, folder / "effort.json"),
+        }
+
     def init_batch_infer(self) -> CausalSamBatchInferTask:
         """Register what runs a task on many images."""
         return CausalSamBatchInferTask()
@@ -145,6 +181,9 @@ class CausalSamApp(MONAILabelApp):
             explain_failed_start(error)
             raise
         start_warm_up(self._predictors)
+        # Here and not before: MONAI Label also makes apps in processes for one task each, which must not do this too.
+        if isinstance(strategy := self._strategies.get(STYLE_AWARE), StyleAware):
+            strategy.start()
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run a trainer as `MONAILabelApp.train` does, here or in the process that MONAI Label started for it.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import FILE_ORDER, PLANES, PackedMask, Volume, write_mask
 from causal_sam.prompting import NamedLabels, Predictor
+from serving.click_log import ClickLog
 from serving.clicks import EXTENTS, Clicks, Lasso, Options
 from serving.clients import Connection
 from serving.errors import ClientGoneError
@@ -55,6 +56,7 @@ class Resources:
         predictors: the model.
         saved: labels in the data store.
         working: masks of all clients.
+        click_log: counts what people did.
     """
 
     labels: LabelSet
@@ -64,6 +66,7 @@ class Resources:
     predictors: PredictorPool
     saved: SavedLabels
     working: WorkingMasks
+    click_log: ClickLog
 
 
 class PromptableInferTask(InferTask):
@@ -180,6 +183,7 @@ class PromptableInferTask(InferTask):
                 for name, prompts in work.prompts.items()
             }
             work.commit(refinements)
+        resources.click_log.clicked(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), options.frame, clicks)
         if clicks.is_label_map:
             names = resources.labels.indices
             mask = draw_label_map(work.states, names, volume.shape, on_top=clicks.current)

@@ -92,6 +92,7 @@ class ScribblesInferTask(InferTask):
             enforced = replace(refinement.state, mask=PackedMask.pack(mask))
             refinements = {label: replace(refinement, mask=mask, state=enforced)}
             work.commit(refinements)
+        resources.click_log.painted(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), options.frame, label)
         return answer(mask, {label: 1}, work, refinements, options, axis, (begin, read, time.monotonic()))
 
 

@@ -13,7 +13,7 @@ study's priority is a weighted mean of both:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations
@@ -151,17 +151,20 @@ def disagreement(masks: NDArray[np.bool_]) -> float:
     return float(np.mean(apart))
 
 
-def style_distance(style: NDArray[np.floating], labelled: Sequence[NDArray[np.floating]]) -> float:
-    """Return how far a style lies from the nearest of those of labelled studies, 0 to 1; 1 if there are none.
+def style_distances(styles: NDArray[np.floating], labelled: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return how far styles lie from the nearest of those of labelled studies, 0 to 1; 1 if there are none.
 
     Args:
-        style: unit vector of a description.
-        labelled: unit vectors of the same text encoder.
+        styles: NxD unit vectors of descriptions.
+        labelled: MxD unit vectors of the same text encoder.
+
+    Returns:
+        N numbers.
     """
     if not len(labelled):
-        return 1.0
-    nearest = float(np.max(np.stack(labelled) @ style))
-    return min(max((1 - nearest) / FAR_STYLE, 0.0), 1.0)
+        return np.ones(len(styles))
+    nearest = (styles @ labelled.T).max(axis=1)
+    return np.clip((1 - nearest) / FAR_STYLE, 0.0, 1.0)
 
 
 def priority(distance: float, unsure: float | None) -> float:
@@ -175,7 +178,7 @@ def priority(distance: float, unsure: float | None) -> float:
     return STYLE_WEIGHT * distance + (1 - STYLE_WEIGHT) * unsure
 
 
-def rank(candidates: Sequence[Candidate], labelled: Mapping[str, NDArray[np.floating]]) -> list[Ranked]:
+def rank(candidates: Sequence[Candidate], labelled: Sequence[NDArray[np.floating]]) -> list[Ranked]:
     """Order studies by how much is to be learnt from them, the most first; equal ones by their id.
 
     A study whose uncertainty was not computed counts as unsure as the others are on the average; if it was computed for
@@ -183,13 +186,15 @@ def rank(candidates: Sequence[Candidate], labelled: Mapping[str, NDArray[np.floa
 
     Args:
         candidates: not labelled yet.
-        labelled: image id -> style, of those that are or are about to be.
+        labelled: styles of those that are or are about to be.
     """
+    if not candidates:
+        return []
     known = [each.uncertainty for each in candidates if each.uncertainty is not None]
     usual = float(np.mean(known)) if known else None
+    distances = style_distances(np.stack([each.style for each in candidates]), np.array(labelled))
     ranked = []
-    for each in candidates:
-        distance = style_distance(each.style, [style for name, style in labelled.items() if name != each.image_id])
+    for each, distance in zip(candidates, distances.tolist(), strict=True):
         unsure = usual if each.uncertainty is None else each.uncertainty
         # Rounded, so that equal ones are equal on every machine.
         value = round(priority(distance, unsure), _DIGITS)

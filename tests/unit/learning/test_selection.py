@@ -19,7 +19,7 @@ from causal_sam.learning.selection import (
     priority,
     rank,
     spread,
-    style_distance,
+    style_distances,
     uncertainty,
 )
 from causal_sam.prompting import EmbeddingCache, NamedLabels
@@ -131,10 +131,11 @@ def test_disagreement_of_masks() -> None:
 
 def test_style_distance_is_to_the_nearest_and_ends_at_one() -> None:
     east, north, between = unit(1, 0), unit(0, 1), unit(1, 0.5)
-    assert style_distance(east, []) == 1
-    assert style_distance(east, [north, east]) == 0
-    assert style_distance(east, [north]) == 1
-    assert style_distance(east, [north, between]) == pytest.approx((1 - between[0]) / FAR_STYLE)
+    styles = np.stack([east, north])
+    assert style_distances(styles, np.array([])).tolist() == [1, 1]
+    assert style_distances(styles, np.stack([north])).tolist() == [1, 0]
+    to_between = style_distances(styles, np.stack([north, between]))
+    np.testing.assert_allclose(to_between, [(1 - between[0]) / FAR_STYLE, 0], atol=1e-12)
 
 
 def test_both_parts_matter() -> None:
@@ -146,23 +147,23 @@ def test_both_parts_matter() -> None:
 def test_the_farthest_comes_first_and_then_what_is_far_from_it_too() -> None:
     """Greedy k-centre: three groups of styles, and one of each comes before a second one of any."""
     styles = {f"{group}{n}": unit(*np.eye(3)[i], 0.01 * n) for i, group in enumerate("abc") for n in (1, 2, 3)}
-    labelled, chosen = {"old": unit(1, 0, 0, 0)}, []
+    labelled, chosen = [unit(1, 0, 0, 0)], []
     while styles:
         first = rank([Candidate(name, style, None) for name, style in styles.items()], labelled)[0].image_id
         chosen.append(first)
-        labelled[first] = styles.pop(first)
+        labelled.append(styles.pop(first))
     assert {name[0] for name in chosen[:2]} == {"b", "c"}
 
 
 def test_order_is_by_priority_and_then_by_id() -> None:
     same = unit(0, 1)
     candidates = [Candidate("z", same, 0.5), Candidate("b", same, 0.2), Candidate("a", same, 0.2)]
-    assert [each.image_id for each in rank(candidates, {"old": unit(1, 0)})] == ["z", "a", "b"]
-    assert rank(candidates, {}) == rank(candidates[::-1], {})
+    assert [each.image_id for each in rank(candidates, [unit(1, 0)])] == ["z", "a", "b"]
+    assert rank(candidates, []) == rank(candidates[::-1], [])
 
 
 def test_uncertainty_outweighs_a_little_distance_and_style_a_little_uncertainty() -> None:
-    labelled = {"old": unit(1, 0)}
+    labelled = [unit(1, 0)]
     near, far = unit(1, 0.1), unit(0, 1)
     unsure_first = rank([Candidate("near", near, 0.9), Candidate("far", unit(1, 0.3), 0.1)], labelled)
     assert unsure_first[0].image_id == "near"
@@ -173,7 +174,7 @@ def test_uncertainty_outweighs_a_little_distance_and_style_a_little_uncertainty(
 def test_what_is_not_known_counts_as_usual() -> None:
     same = unit(0, 1)
     candidates = [Candidate("low", same, 0.1), Candidate("high", same, 0.7), Candidate("new", same, None)]
-    ranked = rank(candidates, {})
+    ranked = rank(candidates, [])
     assert [each.image_id for each in ranked] == ["high", "new", "low"]
     assert ranked[1].priority == pytest.approx(priority(1.0, 0.4))
 

@@ -1,0 +1,1 @@
+"""How good the answers were, and how much work they left."""

@@ -1,0 +1,1 @@
+"""Which study a client should label next."""
