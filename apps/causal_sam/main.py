@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ from serving.save_route import install_save_route
 from serving.saved_labels import SavedLabels
 from serving.segment_store import SegmentStore
 from serving.styles import StyleBook
-from serving.train_process import as_own_process
+from serving.train_process import train_as_own_process
 from serving.train_route import install_train_route
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
@@ -192,12 +192,14 @@ class CausalSamApp(MONAILabelApp):
             NotFoundError: there is no such trainer.
             CausalSamError: it cannot do what is asked.
         """
-        with nullcontext() if self._server_mode else as_own_process():
-            if request.get("model") not in self._trainers:
-                raise NotFoundError(
-                    f"There is no trainer {request.get('model')!r}; this server has {', '.join(self._trainers)}."
-                )
-            return super().train(request)
+        train = partial(self._train, request)
+        return train() if self._server_mode else train_as_own_process(train)
+
+    def _train(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = request.get("model")
+        if name not in self._trainers:
+            raise NotFoundError(f"There is no trainer {name!r}; this server has {', '.join(self._trainers)}.")
+        return super().train(request)
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Run a task as `MONAILabelApp.infer` does, on images that the client may see.

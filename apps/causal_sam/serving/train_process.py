@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 
 from causal_sam.errors import CausalSamError
 
@@ -21,18 +21,27 @@ READING_SECONDS = 1.0
 WATCH_SECONDS = 1.0
 
 
-@contextmanager
-def as_own_process() -> Iterator[None]:
-    """Let a training be all that this process does: it ends with the server, and what is wrong is its last line."""
+def train_as_own_process(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Let a training be all that this process does: it ends with the server, and its last line says what became of it.
+
+    Args:
+        train: returns a ``message`` for people, beside what it likes.
+    """
     threading.Thread(target=_end_with, args=(os.getppid(),), name="causal-sam-end-with-server", daemon=True).start()
     try:
-        yield
+        result = train()
     except CausalSamError as error:
-        print(error, flush=True)
-        time.sleep(READING_SECONDS)
+        _say_last(str(error))
         sys.exit(1)
-    # It would print the result as JSON, behind the line for people.
+    # MONAI Label would print the result as JSON behind it.
     logging.getLogger("__main__").setLevel(logging.WARNING)
+    _say_last(result["message"])
+    return result
+
+
+def _say_last(line: str) -> None:
+    # Again, if the training has told it: MONAI Label logs what it did with the scoring methods since then.
+    print(line, flush=True)
     time.sleep(READING_SECONDS)
 
 

@@ -175,7 +175,7 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
             **measure(labels, generated, job.names, "auto", GENERATED, done),
         }
 
-    progress("measuring", 0.8, f"Measuring on {len(held_out)} {'learnt' if job.seen else 'held-out'} cases.")
+    progress("measuring", 0.8, f"Measuring on {_counted(len(held_out), 'learnt' if job.seen else 'held-out')}.")
     metrics = measured(NamedLabels.load(result, model))
     before = dict.fromkeys(metrics, 0.0)
     if job.continues:
@@ -199,7 +199,7 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     version = store.add(lambda path: shutil.copyfile(result, path), training)
     draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
     why = objection_to(metrics, before, config.tolerance)
-    made = f"{version_name(version.number)} was trained on {len(job.cases)} cases"
+    made = f"{version_name(version.number)} was trained on {_counted(len(job.cases))}"
     if why is not None:
         store.reject(version.number, why)
         message, status = f"{made} and not published. {why}", "rejected"
@@ -215,6 +215,10 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     if job.skipped:
         message += f" Left out: {' '.join(skip.why for skip in job.skipped)}"
     return Outcome(status, message, version.number, metrics, before, job.skipped)
+
+
+def _counted(count: int, kind: str = "") -> str:
+    return f"{count} {kind} case{'' if count == 1 else 's'}".replace("  ", " ")
 
 
 def _mean(metrics: Mapping[str, float]) -> float:

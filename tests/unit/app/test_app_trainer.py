@@ -336,12 +336,12 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_an_error_is_the_last_line_of_a_process_that_failed(
     own_process: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def train() -> None:
+    def train() -> dict[str, str]:
         print("Reading accepted labels.")
         raise InputError("Another update runs.")
 
-    with pytest.raises(SystemExit) as caught, train_process.as_own_process():
-        train()
+    with pytest.raises(SystemExit) as caught:
+        train_process.train_as_own_process(train)
     assert caught.value.code == 1
     printed = capfd.readouterr()
     assert printed.out.splitlines() == ["Reading accepted labels.", "Another update runs."]
@@ -349,11 +349,14 @@ def test_an_error_is_the_last_line_of_a_process_that_failed(
 
 
 def test_what_became_of_an_update_is_the_last_line(own_process: None, capfd: pytest.CaptureFixture[str]) -> None:
-    with train_process.as_own_process():
+    def train() -> dict[str, str]:
         print("v0001 was published.")
-    logging.getLogger("__main__").info("Result: {}")
-    assert capfd.readouterr().out.splitlines() == ["v0001 was published."]
-    assert not logging.getLogger("__main__").isEnabledFor(logging.INFO)
+        print("Something about scoring.")
+        return {"message": "v0001 was published."}
+
+    train_process.train_as_own_process(train)
+    assert capfd.readouterr().out.splitlines()[-1] == "v0001 was published."
+    assert not logging.getLogger("__main__").isEnabledFor(logging.INFO)  # it would say "Result: {...}"
 
 
 class Archive:
