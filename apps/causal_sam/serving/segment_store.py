@@ -29,6 +29,7 @@ from causal_sam.imaging import Volume, read_volume, write_mask
 from causal_sam.imaging.directions import RAS_LPS
 from serving.grids import on_grid_of
 from serving.images import ImageFinder
+from serving.keyed_locks import KeyedLocks
 from serving.segments import complete_segmentation, for_converter, named_segments
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class SegmentStore(DICOMWebDatastore):
     """
 
     indices: Mapping[str, int] = MappingProxyType({})
+    _fetching = KeyedLocks()
 
     @classmethod
     def take_over(cls, store: DICOMWebDatastore) -> SegmentStore:
@@ -93,6 +95,14 @@ class SegmentStore(DICOMWebDatastore):
             info = {key: of_image.get(key) for key in ("Modality", "PatientID", "StudyInstanceUID")}
             info |= {"SeriesInstanceUID": series, WRITTEN_KEY: written, "label_info": segments}
             return LocalDatastore.save_label(self, image_id, path, label_tag, {**label_info, **info})
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Return the file of a series, fetched from the archive if it is not here.
+
+        A series that is still being fetched, also in the background, looks complete to MONAI Label: others wait for it.
+        """
+        with self._fetching.hold(image_id):
+            return super().get_image_uri(image_id)
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
         """Return the file of a label, which is on the grid of its image.
