@@ -22,7 +22,7 @@ import torch
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.learning.config_file import made, read_values
-from causal_sam.learning.site import STORE_FOLDER, Site, UpdateConfig
+from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER, Site, UpdateConfig
 from causal_sam.learning.update import update
 from causal_sam.sam.registry import checked_device
 
@@ -61,6 +61,7 @@ class RunConfig:
         for key in {"data", "store", "checkpoint"} & given.keys():
             given[key] = Path(str(given[key])).expanduser()
         given.setdefault("store", given["data"] / STORE_FOLDER)
+        given.setdefault("journal", given["data"] / JOURNAL_FOLDER)
         given["device"] = checked_device(str(given.get("device", "auto")))
         if not isinstance(given.get("values", {}), dict):
             raise InputError("values of the configuration must be lines of NAME: VALUE.")

@@ -21,34 +21,29 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, distributed
-from torch.nn import functional as F
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from causal_sam.imaging import Volume
-from causal_sam.imaging.overlap import dice
 from causal_sam.intervention.correction import STRENGTH
 from causal_sam.intervention.region import region_gate
-from causal_sam.intervention.simulation import KINDS, simulate_error
+from causal_sam.intervention.simulation import simulate_error
 from causal_sam.learning.log import TrainingLog
+from causal_sam.learning.tci import MODULATED_KINDS, Lesson, correction_loss, propose, score_lessons
 from causal_sam.phantom.samples import Sample, samples
-from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
-from causal_sam.sam import CausalSam, load_model
-from causal_sam.sam.film import Film, film_channels, make_modulable, modulated, save_film
+from causal_sam.sam import load_model
+from causal_sam.sam.film import Film, film_channels, make_modulable, save_film
 from causal_sam.sam.registry import has_bfloat16_units
-from causal_sam.text import TextEncoder, load_lexicon, load_text_encoder
+from causal_sam.text import load_lexicon, load_text_encoder
 
 VALIDATION_SEED = 30_000_000
-# Errors of acts that modulate the decoder; the others have exact operators.
-LEARNT = tuple(kind for kind in KINDS if kind not in ("island", "hole", "rough"))
 # Share of the masks that are wrong in two ways, and the reach of the region around these as a share of the radius.
 TWOFOLD, TWOFOLD_REACH = 0.5, (0.3, 0.9)
 # Planes of the slices: the two patient directions along rows and columns, as columns of an affine.
@@ -57,26 +52,6 @@ PLANES = {
     "coronal": ((0.0, 0.0, -1.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
     "sagittal": ((0.0, 0.0, -1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)),
 }
-
-
-class Lesson(NamedTuple):
-    """A slice with a wrong mask.
-
-    Attributes:
-        image: 3xSxS float32 in [0, 1].
-        wrong: SxS uint8.
-        truth: SxS uint8, what is wanted.
-        region: SxS float32.
-        sentence: of the intervention.
-        strength: of the modulation.
-    """
-
-    image: NDArray[np.float32]
-    wrong: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    region: NDArray[np.float32]
-    sentence: str
-    strength: float
 
 
 class Lessons(IterableDataset):
@@ -116,13 +91,13 @@ def _lesson(
     truth = mask[..., None] > 0
     present = [number for number in np.unique(sample.regions).tolist() if number]
     others = {around[number - 1]: (sample.regions == number)[..., None] & ~truth for number in present}
-    error = simulate_error(label, truth, volume, others, rng, str(rng.choice(LEARNT)))
+    error = simulate_error(label, truth, volume, others, rng, str(rng.choice(MODULATED_KINDS)))
     if error is None:
         return None
     intervention = error.intervention
     wrong, wanted, region = error.mask, truth, None
     if rng.random() < twofold:
-        other = simulate_error(label, truth, volume, others, rng, str(rng.choice(LEARNT)))
+        other = simulate_error(label, truth, volume, others, rng, str(rng.choice(MODULATED_KINDS)))
         if other is not None and _is_opposite(error.mask, other.mask, truth):
             wrong, wanted = error.mask ^ other.mask ^ truth, other.mask
             region = _around(wrong, volume, rng.uniform(*TWOFOLD_REACH))
@@ -155,56 +130,6 @@ def _around(mask: NDArray[np.bool_], volume: Volume, share: float) -> NDArray[np
     reach = max(2 * pixel, share * math.sqrt(mask.sum() / math.pi) * pixel)
     inside, outside = (ndimage.distance_transform_edt(part, volume.spacing) for part in (mask, ~mask))
     return (inside + outside <= reach).astype(np.float32)
-
-
-def propose(model: CausalSam, film: torch.nn.Module, batch: Lesson, vectors: Tensor) -> Tensor:
-    """Logits Bx1xLxL of the modulated decoder on the slices of a batch."""
-    size = (model.mask_size, model.mask_size)
-    with torch.no_grad():
-        embedding = model.encode(batch.image)
-    prompts = F.adaptive_avg_pool2d((2 * batch.wrong[:, None].float() - 1) * MASK_PROMPT_LOGIT, size)
-    region = F.adaptive_avg_pool2d(batch.region[:, None], size)
-    with modulated(film(vectors, batch.strength.float(), region)):
-        return model.decode(embedding, mask_logits=prompts).logits.float()
-
-
-def correction_loss(logits: Tensor, batch: Lesson) -> Tensor:
-    """Cross-entropy inside the region, and 1 - Dice of the mask that comes of it: the wrong one, decided anew there.
-
-    Args:
-        logits: Bx1xLxL.
-        batch: of B lessons, as tensors.
-    """
-    size = logits.shape[-2:]
-    truth, wrong, region = (
-        F.adaptive_avg_pool2d(part[:, None].float(), size) for part in (batch.truth, batch.wrong, batch.region)
-    )
-    inside = (region > 0).float()
-    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    entropy = (entropy * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)
-    mask = logits.sigmoid() * inside + wrong * (1 - inside)
-    overlap = (2 * (mask * truth).sum((1, 2, 3)) + 1) / (mask.sum((1, 2, 3)) + truth.sum((1, 2, 3)) + 1)
-    return (entropy + 1 - overlap).mean()
-
-
-@torch.inference_mode()
-def validate(model: CausalSam, film: Film, encoder: TextEncoder, lessons: list[Lesson]) -> dict[str, float]:
-    """Dice before and after, with the lessons' own sentences and, as a control, with each other's."""
-    scores: dict[str, list[float]] = {"before": [], "after": [], "other text": []}
-    for first in range(0, len(lessons), 8):
-        part = lessons[first : first + 8]
-        batch = default_collate(part)
-        vectors = encoder.encode(batch.sentence)
-        for name, given in (("after", vectors), ("other text", vectors.roll(1, 0))):
-            found = model.upscale(propose(model, film, batch, given))[:, 0] > 0
-            for lesson, proposed in zip(part, found.numpy(), strict=True):
-                decided = np.where(lesson.region > 0, proposed, lesson.wrong > 0)
-                scores[name].append(dice(decided, lesson.truth > 0))
-        scores["before"] += [dice(lesson.wrong > 0, lesson.truth > 0) for lesson in part]
-    gained = np.array(scores["after"]) - np.array(scores["before"])
-    return {f"dice {name}": float(np.mean(values)) for name, values in scores.items()} | {
-        "better": float((gained > 0).mean())
-    }
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -265,7 +190,7 @@ def train(arguments: argparse.Namespace) -> None:
                 )
                 os.replace(checkpoint.with_suffix(".part"), checkpoint)
                 save_film(arguments.out / "film.safetensors", film, model, encoder.fingerprint)
-                journal.write({"step": step, "minutes": seconds / 60} | validate(model, film, encoder, lessons))
+                journal.write({"step": step, "minutes": seconds / 60} | score_lessons(model, film, encoder, lessons))
             if processes > 1:
                 distributed.barrier()
             since = time.monotonic()  # validation does not count

@@ -25,7 +25,7 @@ from causal_sam.errors import CausalSamError, NotFoundError
 from causal_sam.intervention.journal import Journal
 from causal_sam.learning.scores import FILE as SCORES_FILE
 from causal_sam.learning.scores import Scores
-from causal_sam.learning.site import STORE_FOLDER
+from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER
 from causal_sam.learning.store import AdapterStore
 from causal_sam.sam.checkpoints import checkpoint_dir
 from causal_sam.style import describe
@@ -63,7 +63,6 @@ from trainers.adapters import AdaptersTrainTask
 logger = logging.getLogger(__name__)
 
 MIB = 2**20
-JOURNAL_FOLDER = "causal_sam_journal"
 
 
 class CausalSamApp(MONAILabelApp):

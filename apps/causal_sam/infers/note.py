@@ -210,7 +210,7 @@ class NoteInferTask(InferTask):
             name = about.pop()
             work.states[name] = work.states.pop(unnamed[0])
             masks = turn.masks([name])
-        corrector, computing = resources.predictors.corrector(), resources.predictors.computing
+        corrector, computing = resources.predictors.corrector(turn.taught), resources.predictors.computing
         with computing:
             check = taking_turns(computing, turn.watch)
             outcome = corrector.carry_out(plan, turn.predictor.slices, masks, check)
@@ -265,7 +265,7 @@ class NoteInferTask(InferTask):
         if current is None and len(labels) == 1:
             current = labels[0]
         sides = sides_in(turn.work.volume, masks)
-        corrector = self._resources.predictors.corrector()
+        corrector = self._resources.predictors.corrector(turn.taught)
         context = VolumeContext(corrector, turn.predictor.slices, masks, self._describe)
         return self._interpreter.invoke(NoteRequest(turn.asked.note, tuple(labels), current, sides, context))
 

@@ -13,6 +13,7 @@ from causal_sam.imaging import Volume
 from causal_sam.intervention.correction import Corrector, load_corrector
 from causal_sam.learning.store import AdapterStore, StoreError, version_name
 from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
+from causal_sam.sam.film import film_path
 from causal_sam.sam.registry import load_model
 from serving.conf import AppConf
 
@@ -26,10 +27,12 @@ class Taught:
     Attributes:
         labels: with the model and its adapters.
         version: number in the adapter store; None for the file of the configuration.
+        corrector: what corrects masks by notes, if notes have taught it something.
     """
 
     labels: NamedLabels
     version: int | None
+    corrector: Corrector | None = None
 
 
 class PredictorPool:
@@ -77,12 +80,17 @@ class PredictorPool:
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
 
-    def corrector(self) -> Corrector:
+    def corrector(self, taught: Taught | None) -> Corrector:
         """What corrects masks by notes, with the same model.
+
+        Args:
+            taught: what the request goes by.
 
         Raises:
             CheckpointError: the weights of the modulation are missing, damaged or another model's.
         """
+        if taught is not None and taught.corrector is not None:
+            return taught.corrector
         predictor = self.base()
         with self._lock:
             if self._corrector is None:
@@ -116,13 +124,15 @@ class PredictorPool:
         try:
             with self._store.lease_current() as (version, wrong):
                 labels = NamedLabels.load(version.adapter, self.base().model)
+                film = film_path(version.adapter)
+                corrector = None if film is None else load_corrector(self.base().encoder, film)
         except (CausalSamError, OSError, RuntimeError, MemoryError) as error:
             kept = None if self._version is None else self._version.version
             logger.error("%s cannot be used, and %s stays: %s", version_name(number), version_name(kept), error)
             return self._version
         if wrong is not None:
             logger.error("%s", wrong)
-        self._version = Taught(labels, version.number)
+        self._version = Taught(labels, version.number, corrector)
         logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.taught.names))
         return self._version
 

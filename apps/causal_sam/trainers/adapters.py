@@ -16,7 +16,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.learning.site import Site, UpdateConfig, is_running, processes_for, progress_of
+from causal_sam.learning.site import JOURNAL_FOLDER, Site, UpdateConfig, is_running, processes_for, progress_of
 from causal_sam.learning.store import AdapterStore, StoreError
 from causal_sam.learning.update import update
 from causal_sam.sam.registry import checked_device
@@ -102,7 +102,15 @@ class AdaptersTrainTask(TrainTask):
         if isinstance(datastore, SegmentStore):
             _take_accepted(datastore)
         conf, folder = self._conf, Path(datastore._datastore_path)
-        site = Site(folder, self._store.folder, conf.model, conf.checkpoint, device=device, values=self._indices)
+        site = Site(
+            folder,
+            self._store.folder,
+            conf.model,
+            conf.checkpoint,
+            device=device,
+            values=self._indices,
+            journal=folder / JOURNAL_FOLDER,
+        )
         outcome = update(site, config, processes, lambda line: print(line, flush=True))
         return asdict(outcome)
 

@@ -58,7 +58,7 @@ def train(
     if not studies.is_dir():
         raise InputError(f"There is no folder {studies}: give that of a data store of MONAI Label.")
 
-    from causal_sam.learning.site import STORE_FOLDER, Site, UpdateConfig, processes_for
+    from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER, Site, UpdateConfig, processes_for
     from causal_sam.learning.update import update
     from causal_sam.sam.registry import checked_device
 
@@ -77,7 +77,15 @@ def train(
         plane=plane,
         seed=seed,
     )
-    site = Site(studies, store or studies / STORE_FOLDER, model, checkpoint, image_size, checked_device(device))
+    site = Site(
+        studies,
+        store or studies / STORE_FOLDER,
+        model,
+        checkpoint,
+        image_size,
+        checked_device(device),
+        journal=studies / JOURNAL_FOLDER,
+    )
     outcome = update(site, config, processes_for(processes, site.device), lambda line: typer.echo(line, err=as_json))
     if as_json:
         typer.echo(json.dumps(asdict(outcome), ensure_ascii=False, indent=1))

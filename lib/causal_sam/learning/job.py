@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from causal_sam import __version__
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.intensity import IntensityWindow
+from causal_sam.intervention.journal import Journal
 from causal_sam.learning.accepted import FINAL, AcceptedLabel, accepted_labels, read_accepted
+from causal_sam.learning.corrections import Lessons, lessons_of_case, save_lessons
 from causal_sam.learning.gate import Case, is_held_out
 from causal_sam.learning.replay import Learnt, choose_replay
-from causal_sam.learning.site import Progress, Site, UpdateConfig, write_whole
+from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError, write_whole
 from causal_sam.learning.store import AdapterStore, UsedLabel, Version, version_name
 from causal_sam.learning.views import LabelledSlices, labelled_slices
 from causal_sam.prompting.named import MOST_LABELS
@@ -28,6 +33,8 @@ from causal_sam.style import Acquisition, StyledSlices
 from causal_sam.text import canonical
 
 DESCRIPTION = "job.json"
+# Lessons of notes, of cases that are learnt from and of those that are held out.
+NOTES, NOTES_APART = "notes.npz", "notes-apart.npz"
 # No more cases are measured than these; of more, those whose studies come first by their hash.
 MOST_MEASURED = 8
 
@@ -90,6 +97,7 @@ class Job:
         used: all labels that the new version will have seen.
         earlier: what is known of all cases that could be shown again.
         skipped: labels that could not be used.
+        corrections: slices of real corrections by notes that are learnt from.
     """
 
     key: str
@@ -102,6 +110,7 @@ class Job:
     used: tuple[UsedLabel, ...]
     earlier: tuple[Learnt, ...]
     skipped: tuple[Skipped, ...]
+    corrections: int
 
 
 _JOB = TypeAdapter(Job)
@@ -119,6 +128,8 @@ def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) 
     Raises:
         InputError: the data store cannot be used.
         StoreError: the adapter store cannot be read.
+        UpdateError: there are more labels than can be learnt.
+        OSError: the folder cannot be written.
     """
     progress("reading", 0.0, "Reading accepted labels.")
     model, store = site.load(), AdapterStore(site.store)
@@ -126,9 +137,12 @@ def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) 
     continues = parent is not None and parent.manifest.training.encoder_hash == model.encoder_hash()
     known = {label.image: label for label in parent.manifest.training.labels} if continues else {}
     trained, apart, used, skipped = [], [], [], []
+    others = _drawn_besides(parent, config) if continues else set()
     for label in accepted_labels(site.data):
         try:
             digest = label.digest()
+            if not label.image.exists():
+                raise InputError(f"The image of {label.image_id} was deleted.")
         except InputError as error:
             skipped.append(Skipped(label.image_id, str(error)))
             continue
@@ -136,19 +150,22 @@ def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) 
             apart.append((label, digest))
             continue
         used.append(UsedLabel(label.image_id, FINAL, digest))
-        trained.append((label, known.get(label.image_id) == used[-1]))
+        trained.append((label, known.get(label.image_id) == used[-1] and label.image_id not in others))
     if not any(not seen for _, seen in trained):
         return Nothing(_nothing_new(trained, apart, skipped, parent), tuple(skipped))
-    key = _key(model, parent, config, used, apart)
+    key = _key(site, model, parent, config, used, apart)
     job = _left_behind(folder, key)
     if job is not None:
         progress("reading", 0.1, "Going on with the update that was stopped.")
         return job
     shutil.rmtree(folder, ignore_errors=True)
-    (folder).mkdir()
+    folder.mkdir()
     reader = _Reader(site, config, model, folder, parent if continues else None)
     job = reader.read(key, parent, trained, apart, tuple(used), tuple(skipped))
     if isinstance(job, Job):
+        for path in folder.iterdir():  # what is described is there, also after a power failure
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         write_whole(folder / DESCRIPTION, _JOB.dump_json(job))
     return job
 
@@ -169,11 +186,29 @@ def _nothing_new(trained: Sequence, apart: Sequence, skipped: Sequence, parent: 
     return f"No label was accepted since {version_name(parent.number)} that can be learnt from: it stays in use."
 
 
+def _drawn_besides(parent: Version, config: UpdateConfig) -> set[str]:
+    """Images with labels that the parent was not to learn, and that are to be learnt now."""
+    only = {canonical(name) for name in config.labels}
+    cases = parent.manifest.training.config.get("cases", {})
+    return {
+        image_id
+        for image_id, case in cases.items()
+        if any(not only or canonical(name) in only for name in case.get("others", ()))
+    }
+
+
 def _key(
-    model: CausalSam, parent: Version | None, config: UpdateConfig, used: Sequence[UsedLabel], apart: Sequence
+    site: Site,
+    model: CausalSam,
+    parent: Version | None,
+    config: UpdateConfig,
+    used: Sequence[UsedLabel],
+    apart: Sequence,
 ) -> str:
     """Digest of all that an update depends on."""
     told = {
+        "package": __version__,
+        "values": dict(site.values),
         "model": [model.name, model.image_size, model.encoder_hash()],
         "parent": None if parent is None else [parent.number, parent.manifest.adapter_sha256],
         "config": asdict(config),
@@ -202,7 +237,13 @@ class _Reader:
         # Names that mean the same are one label, under the spelling that came first.
         names = () if continued is None else continued.manifest.training.names
         self._names = {canonical(name): name for name in names}
-        self._only = {canonical(name) for name in config.labels}
+        # What the parent knows is learnt too, or it would be forgotten.
+        self._only = {canonical(name) for name in config.labels} | (self._names.keys() if config.labels else set())
+        self._count = 0
+        self._notes: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for entry in Journal(site.journal).entries() if site.journal else ():
+            self._notes.setdefault((str(entry.get("image")), int(entry.get("frame") or 0)), []).append(entry)
+        self._lessons, self._lessons_apart = Lessons([], []), Lessons([], [])
 
     def read(
         self,
@@ -213,46 +254,43 @@ class _Reader:
         used: tuple[UsedLabel, ...],
         skipped: tuple[Skipped, ...],
     ) -> Job | Nothing:
-        skips, read = list(skipped), {}
+        config, skips = self._config, list(skipped)
         earlier = self._earlier(trained)
-        new = [label for label, seen in trained if not seen]
-        for label in new:
-            self._keep(label, read, skips)
-        if not read:
+        by_id = {label.image_id: label for label, _ in trained}
+        fresh = self._keep([label for label, seen in trained if not seen], skips)
+        if not fresh:
             why = f" The first of them: {skips[0].why}" if skips else ""
             return Nothing(f"None of the new labels can be learnt from.{why}", tuple(skips))
-        config = self._config
         number = 0 if parent is None else parent.number
-        replayed = choose_replay(earlier, len(read), config.replay, config.seed + number)
-        by_id = {label.image_id: label for label, _ in trained}
-        fresh = list(read)
-        for case in replayed:
-            self._keep(by_id[case.image_id], read, skips)
-        again = [image_id for image_id in read if image_id not in fresh]
-        held_out = self._held_out(apart, skips)
-        names = tuple(self._names.values())
-        if len(names) > MOST_LABELS:
-            raise InputError(f"At most {MOST_LABELS} labels can be learnt, not {len(names)}: choose some of them.")
+        replayed = choose_replay(earlier, len(fresh), config.replay, config.seed + number)
+        again = self._keep([by_id[case.image_id] for case in replayed], skips)
         share = config.replay if again else 0.0
-        cases = tuple(
-            self._case(n, *read[image_id], names, share / len(again) if image_id in again else (1 - share) / len(fresh))
-            for n, image_id in enumerate([*fresh, *again])
+        cases = (
+            *(replace(case, weight=(1 - share) / len(fresh)) for case in fresh),
+            *(replace(case, weight=share / len(again)) for case in again),
         )
+        # From here on no name is added: what is never learnt is not measured either.
+        self._only = set(self._names)
+        held_out = self._save_measured([label for label, _ in sorted(apart, key=_by_hash)], skips, self._lessons_apart)
         seen = not held_out
         if seen:  # better than not to measure at all
-            held_out = [_save_case(self._folder, f"measured{n:04d}", *read[i][1:]) for n, i in enumerate(fresh)]
+            learnt = [by_id[case.learnt.image_id] for case in fresh]
+            held_out = self._save_measured(learnt, skips, Lessons([], []))
+        save_lessons(self._folder / NOTES, self._lessons)
+        save_lessons(self._folder / NOTES_APART, self._lessons_apart)
         left_out = {skip.image_id for skip in skips}
         return Job(
             key=key,
             parent=None if parent is None else parent.number,
             continues=self._continued is not None,
-            names=names,
+            names=tuple(self._names.values()),
             cases=cases,
-            held_out=tuple(held_out[:MOST_MEASURED]),
+            held_out=tuple(held_out),
             seen=seen,
             used=tuple(label for label in used if label.image not in left_out),
             earlier=tuple({case.image_id: case for case in (*earlier, *(c.learnt for c in cases))}.values()),
             skipped=tuple(skips),
+            corrections=len(self._lessons.real),
         )
 
     def _earlier(self, trained: Sequence[tuple[AcceptedLabel, bool]]) -> list[Learnt]:
@@ -260,56 +298,75 @@ class _Reader:
         if self._continued is None:
             return []
         still = {label.image_id for label, seen in trained if seen}
-        told = self._continued.manifest.training.config["cases"]
+        told = self._continued.manifest.training.config.get("cases", {})
         return [
-            Learnt(image_id, tuple(case["names"]), case["style"])
+            Learnt(image_id, tuple(case["names"]), case["style"], tuple(case.get("others", ())))
             for image_id, case in told.items()
             if image_id in still
         ]
 
-    def _keep(self, label: AcceptedLabel, read: dict[str, tuple], skips: list[Skipped]) -> None:
-        try:
-            volume, structures = self._read(label)
-        except InputError as error:
-            skips.append(Skipped(label.image_id, str(error)))
-        else:
-            read[label.image_id] = (label.image_id, volume, structures)
+    def _keep(self, labels: Sequence[AcceptedLabel], skips: list[Skipped]) -> list[JobCase]:
+        """Read labels into files, one after the other: all of them may be more than fits into memory."""
+        kept = []
+        for label in labels:
+            try:
+                volume, structures, others = self._read(label)
+                kept.append(self._save(label.image_id, volume, structures, others))
+                self._learn_notes(label.image_id, volume, structures, self._lessons)
+            except InputError as error:
+                skips.append(Skipped(label.image_id, str(error)))
+        return kept
 
-    def _read(self, label: AcceptedLabel) -> Case:
+    def _learn_notes(
+        self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], lessons: Lessons
+    ) -> None:
+        entries = self._notes.get((image_id, volume.frame), [])
+        rng = np.random.default_rng(self._config.seed)
+        size = self._model.image_size
+        found = lessons_of_case(entries, volume, structures, self._config.plane, size, rng)
+        lessons.real.extend(found.real)
+        lessons.simulated.extend(found.simulated)
+
+    def _read(self, label: AcceptedLabel) -> tuple[Volume, dict[str, NDArray[np.bool_]], tuple[str, ...]]:
+        """The image, the structures that are to be learnt, and the names of the others."""
         volume, drawn = read_accepted(label, self._site.values)
         structures: dict[str, NDArray[np.bool_]] = {}
+        others = []
         for name, mask in drawn.items():
             meaning = canonical(name)
             if self._only and meaning not in self._only:
+                others.append(name)
                 continue
             ours = self._names.setdefault(meaning, name)
             structures[ours] = structures[ours] | mask if ours in structures else mask
+        if len(self._names) > MOST_LABELS:
+            raise UpdateError(f"At most {MOST_LABELS} labels can be learnt: choose some of them with labels.")
         if not structures:
             raise InputError(f"None of the labels that are to be learnt was drawn in {label.image_id}.")
-        return volume, structures
+        return volume, structures, tuple(others)
 
-    def _held_out(self, apart: Sequence[tuple[AcceptedLabel, str]], skips: list[Skipped]) -> list[str]:
+    def _save_measured(self, labels: Sequence[AcceptedLabel], skips: list[Skipped], lessons: Lessons) -> list[str]:
+        """Read labels to be measured on into files; at most `MOST_MEASURED`."""
         files = []
-        for label, _ in sorted(apart, key=lambda one: hashlib.sha256(one[0].study.encode()).digest()):
+        for label in labels:
             if len(files) == MOST_MEASURED:
                 break
             try:
-                files.append(_save_case(self._folder, f"measured{len(files):04d}", *self._read(label)))
+                volume, structures, _ = self._read(label)
+                files.append(_save_case(self._folder, f"measured{len(files):04d}", volume, structures))
+                self._learn_notes(label.image_id, volume, structures, lessons)
             except InputError as error:
                 skips.append(Skipped(label.image_id, str(error)))
         return files
 
-    def _case(
-        self,
-        number: int,
-        image_id: str,
-        volume: Volume,
-        structures: dict[str, NDArray[np.bool_]],
-        names: tuple[str, ...],
-        weight: float,
+    def _save(
+        self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], others: tuple[str, ...]
     ) -> JobCase:
+        # Names that come later are put behind these, so the values in the label map stay.
+        names = tuple(self._names.values())
         case = labelled_slices(volume, structures, names, self._model.image_size, self._config.plane)
-        files = f"case{number:04d}"
+        files = f"case{self._count:04d}"
+        self._count += 1
         _save_slices(self._folder, files, case)
         slices = {
             name: int((case.label_map == value).any(axis=(1, 2)).sum())
@@ -318,24 +375,42 @@ class _Reader:
         }
         made = case.slices.acquisition
         style = " ".join(filter(None, (made.modality, made.sequence, made.phase, made.vendor)))
-        return JobCase(Learnt(image_id, tuple(structures), style), files, slices, weight)
+        return JobCase(Learnt(image_id, tuple(structures), style, others), files, slices, 0.0)
+
+
+def _by_hash(apart: tuple[AcceptedLabel, str]) -> bytes:
+    return hashlib.sha256(apart[0].study.encode()).digest()
 
 
 def _save_slices(folder: Path, files: str, case: LabelledSlices) -> None:
-    np.save(folder / f"{files}-image.npy", case.slices.array)
-    np.save(folder / f"{files}-labels.npy", case.label_map)
+    _save_array(folder / f"{files}-image.npy", case.slices.array)
+    _save_array(folder / f"{files}-labels.npy", case.label_map)
     told = {
         "spacing": case.slices.spacing,
         "acquisition": asdict(case.slices.acquisition),
         "background": case.slices.background,
         "window": asdict(case.window),
-        "known": case.known.tolist(),
     }
     (folder / f"{files}.json").write_text(json.dumps(told, default=float))
 
 
-def load_slices(folder: Path, files: str) -> LabelledSlices:
-    """Read a case; processes on one machine share its arrays."""
+def _save_array(path: Path, array: NDArray) -> None:
+    """As `numpy.save`, which does not say why it cannot write."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
+
+
+def load_slices(folder: Path, case: JobCase, names: Sequence[str]) -> LabelledSlices:
+    """Read a case; processes on one machine share its arrays.
+
+    Args:
+        folder: of the job.
+        case: of the job.
+        names: of all labels of the job.
+    """
+    files = case.files
     told = json.loads((folder / f"{files}.json").read_text())
     made = told["acquisition"]
     if made["pixel_spacing"] is not None:
@@ -343,7 +418,8 @@ def load_slices(folder: Path, files: str) -> LabelledSlices:
     image = np.load(folder / f"{files}-image.npy", mmap_mode="r")
     slices = StyledSlices(image, tuple(told["spacing"]), Acquisition(**made), told["background"])
     label_map = np.load(folder / f"{files}-labels.npy", mmap_mode="r")
-    return LabelledSlices(slices, IntensityWindow(**told["window"]), label_map, np.array(told["known"]))
+    known = np.array([name in case.learnt.names for name in names])
+    return LabelledSlices(slices, IntensityWindow(**told["window"]), label_map, known)
 
 
 def _save_case(folder: Path, files: str, volume: Volume, structures: Mapping[str, NDArray[np.bool_]]) -> str:

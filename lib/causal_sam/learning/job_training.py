@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import ignite.distributed as idist
@@ -28,6 +29,8 @@ from causal_sam.text import TextEncoder, load_text_encoder
 
 CHECKPOINT, RESULT, LOSSES = "checkpoint.pt", "trained.safetensors", "losses.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
+# Share of the learning rates where training starts with what was learnt before.
+CONTINUED = 0.4
 
 
 def train(local_rank: int, site: Site, config: UpdateConfig, folder: Path) -> None:
@@ -51,7 +54,7 @@ def train(local_rank: int, site: Site, config: UpdateConfig, folder: Path) -> No
     torch.manual_seed(config.seed)
     model = site.load()
     encoder = load_text_encoder()
-    cases = [load_slices(folder, case.files) for case in job.cases]
+    cases = [load_slices(folder, case, job.names) for case in job.cases]
     amp = model.device.type == "cuda" or model.encodes_in_bfloat16
     steps = sys.maxsize
     if config.epochs:
@@ -80,8 +83,9 @@ def train(local_rank: int, site: Site, config: UpdateConfig, folder: Path) -> No
         clock.earlier = state["seconds"]
         trainer.load_state_dict({"iteration": done, "epoch_length": steps, "max_epochs": 1})
     if idist.get_rank() == 0:
+        _keep_losses(folder / LOSSES, done)
         _attach(trainer, _Recorder(folder, kept, optimizers, clock))
-    if clock(done) < 1:
+    if not done or clock(done) < 1:
         trainer.run()
     if model.encoder_hash() != fingerprint:
         raise UpdateError("The frozen encoder has changed in training, so nothing was published.")
@@ -103,7 +107,12 @@ def _learner(site: Site, job: Job, model: CausalSam, encoder: TextEncoder, confi
         model,
         prompt,
         name_vectors(job.names, encoder),
-        replace(config, adapters=taught.adapters or AdapterConfig()),
+        replace(
+            config,
+            adapters=taught.adapters or AdapterConfig(),
+            learning_rate=CONTINUED * config.learning_rate,
+            adapter_rate=CONTINUED * config.adapter_rate,
+        ),
     )
     learner.start_from(weights, adapters)
     return learner
@@ -183,7 +192,23 @@ def _attach(trainer: Engine, recorder: _Recorder) -> None:
 
 
 def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+    """What a stopped training has left; None if it left nothing that can be read."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+    except (RuntimeError, EOFError, ValueError, UnpicklingError):
+        return None
+
+
+def _keep_losses(path: Path, done: int) -> None:
+    """Leave the losses of the first steps; those behind them are made again, and the last one may be cut off."""
+    kept = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            if json.loads(line)["step"] <= done:
+                kept.append(line + "\n")
+        except ValueError:
+            break
+    write_whole(path, "".join(kept).encode())
 
 
 def _save_result(folder: Path, job: Job, learner: Learner, encoder: TextEncoder) -> None:

@@ -26,6 +26,9 @@ from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 
 LARGEST_GRADIENT = 1.0
+# Share of the training in which the learning rates rise: Adam does not know at first how large gradients are, and would
+# undo what was learnt before.
+WARM_UP = 0.05
 # Power of the areas in the loss of masks when training begins; it rises to 1.
 SMALL_MATTER = 0.5
 # Remembered features in each of the adversary's own steps.
@@ -242,9 +245,10 @@ class Optimizers:
         self._highest = [group["lr"] for group in self.main.param_groups]
 
     def set_progress(self, progress: float) -> None:
-        """Let the learning rates fall from the highest to 0 along a cosine; the adversary's stays."""
+        """Let the learning rates rise to the highest and fall to 0 along a cosine; the adversary's stays."""
+        share = min(1.0, progress / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
         for group, rate in zip(self.main.param_groups, self._highest, strict=True):
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * progress))
+            group["lr"] = rate * share
 
     def zero_grad(self) -> None:
         for optimizer in self._all:

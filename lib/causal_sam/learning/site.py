@@ -21,6 +21,7 @@ from causal_sam.style.lad import LadConfig
 
 # Where versions go if nobody says it: in the folder of the data store.
 STORE_FOLDER = "causal_sam_adapters"
+JOURNAL_FOLDER = "causal_sam_journal"
 TRAINING, PROGRESS, LOCK = "training", "progress.json", "lock"
 SECONDS_BETWEEN_REPORTS = 2.0
 NO_LAD = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
@@ -102,6 +103,7 @@ class Site:
         image_size: side of its input in pixels; None for its own. Only "compact" takes others.
         device: torch device; None for a GPU if there is one.
         values: label name -> value, for label maps whose client did not say it.
+        journal: folder of the journal of notes, to learn from them too; None for none.
     """
 
     data: Path
@@ -111,6 +113,7 @@ class Site:
     image_size: int | None = None
     device: str | None = None
     values: Mapping[str, int] = field(default_factory=dict)
+    journal: Path | None = None
 
     def load(self) -> CausalSam:
         """Load the model, without adapters."""

@@ -17,24 +17,31 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import ignite.distributed as idist
 import torch
+from safetensors import SafetensorError
+from torch import Tensor
 
-from causal_sam.errors import InputError
+from causal_sam.errors import CausalSamError, InputError
+from causal_sam.learning.corrections import Notes, learn_notes, load_lessons
 from causal_sam.learning.gate import GENERATED, generated_cases, measure, objection_to
-from causal_sam.learning.job import Job, Skipped, load_case, prepare
+from causal_sam.learning.job import NOTES, NOTES_APART, Job, Skipped, load_case, prepare
 from causal_sam.learning.job_training import LOSSES, RESULT, train
 from causal_sam.learning.plots import draw_update
 from causal_sam.learning.site import LOCK, TRAINING, Progress, Site, UpdateConfig, UpdateError
 from causal_sam.learning.store import AdapterStore, ConflictError, StoreError, Training, version_name
 from causal_sam.prompting import NamedLabels
+from causal_sam.sam.checkpoints import read_weights, save_weights
+from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film, make_modulable
+from causal_sam.text import load_text_encoder
 
 JOB, REPORTS = "job", "reports"
+NOTE_STEPS = 40
 # So many versions stay of those that were published, and of the others.
 KEPT_VERSIONS = 10
 LOCK_SECONDS = 1.0
@@ -95,6 +102,7 @@ def update(
             progress = Progress(folder, tell)
             prepared = prepare(site, config, folder / JOB, progress)
             if not _agreed(isinstance(prepared, Job)):
+                shutil.rmtree(folder / JOB, ignore_errors=True)  # it would be of no use to anybody
                 progress("nothing to learn", 1.0, prepared.why)
                 return Outcome("nothing", prepared.why, skipped=prepared.skipped)
             _launch(processes, site, config, folder / JOB)
@@ -107,7 +115,11 @@ def update(
             f"{folder} cannot be written or read ({error.strerror or error}), so nothing was published: make room "
             "there, or make it writable."
         ) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except SafetensorError as error:  # of a full disk too
+        raise UpdateError(f"What was learnt cannot be written or read ({error}), so nothing was published.") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, CausalSamError) or not _is_out_of_memory(error):
+            raise
         raise _no_memory() from error
 
 
@@ -131,9 +143,17 @@ def _launch(processes: int, site: Site, config: UpdateConfig, folder: Path) -> N
                 parallel.run(train, site, config, folder)
     except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
         last = str(error).strip().splitlines()[-1]
-        if "memory" in last or "SIGKILL" in last:
+        if "memory" in last.lower() or "SIGKILL" in last:
             raise _no_memory() from error
+        kind, _, sentence = last.partition(": ")
+        if kind.startswith("causal_sam."):  # an error of ours says all that is to be said
+            raise UpdateError(sentence) from error
         raise UpdateError(f"One of {processes} processes that trained has failed: {last}") from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of PyTorch some say it by their class, and that of the memory of the machine by its text alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error).lower()
 
 
 def _no_memory() -> UpdateError:
@@ -181,6 +201,7 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     if job.continues:
         with store.lease(job.parent) as version:
             before = measured(NamedLabels.load(version.adapter, model))
+    film, notes = _film(site, config, folder / JOB, job, progress)
     training = Training(
         parent=job.parent,
         encoder_hash=model.encoder_hash(),
@@ -192,14 +213,21 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
             **asdict(config),
             "labels": list(config.labels),
             "measured_on_learnt_cases": job.seen,
-            "cases": {case.image_id: {"names": list(case.names), "style": case.style} for case in job.earlier},
+            "cases": {
+                case.image_id: {"names": list(case.names), "style": case.style, "others": list(case.others)}
+                for case in job.earlier
+            },
             "skipped": {skip.image_id: skip.why for skip in job.skipped},
+            "notes": None if notes is None else notes._asdict(),
         },
     )
-    version = store.add(lambda path: shutil.copyfile(result, path), training)
-    draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
+    version = store.add(lambda path: _write_version(path, result, film), training)
+    with suppress(OSError):  # it is no worse without its pictures
+        draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
     why = objection_to(metrics, before, config.tolerance)
     made = f"{version_name(version.number)} was trained on {_counted(len(job.cases))}"
+    if notes is not None:
+        made += f" and {notes.corrections} corrected slices" if notes.is_better else ""
     if why is not None:
         store.reject(version.number, why)
         message, status = f"{made} and not published. {why}", "rejected"
@@ -215,6 +243,42 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     if job.skipped:
         message += f" Left out: {' '.join(skip.why for skip in job.skipped)}"
     return Outcome(status, message, version.number, metrics, before, job.skipped)
+
+
+# Weights, and what they say of themselves.
+_FilmFile = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def _film(
+    site: Site, config: UpdateConfig, folder: Path, job: Job, progress: Progress
+) -> tuple[_FilmFile | None, Notes | None]:
+    """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
+    model, encoder, store = site.load(), load_text_encoder(), AdapterStore(site.store)
+    with ExitStack() as stack:
+        start = None
+        if job.continues:
+            start = film_path(stack.enter_context(store.lease(job.parent)).adapter)
+        kept = None
+        if start is not None:
+            make_modulable(model)
+            kept = film_file(load_film(start, model, encoder.fingerprint), model, encoder.fingerprint)
+        if not job.corrections:
+            return kept, None
+        progress("learning from notes", 0.95, f"Learning from {job.corrections} slices that notes corrected.")
+        lessons, apart = load_lessons(folder / NOTES), load_lessons(folder / NOTES_APART)
+        learnt = learn_notes(model, encoder, start, lessons, apart.real, NOTE_STEPS, config.seed)
+    if learnt is None:
+        return None, None
+    film, notes = learnt
+    return (film_file(film, model, encoder.fingerprint) if notes.is_better else kept), notes
+
+
+def _write_version(path: Path, result: Path, film: _FilmFile | None) -> None:
+    weights, told = read_weights(result)
+    if film is not None:
+        weights |= {PART_PREFIX + name: weight for name, weight in film[0].items()}
+        told[PART] = film[1]
+    save_weights(path, weights, told)
 
 
 def _counted(count: int, kind: str = "") -> str:

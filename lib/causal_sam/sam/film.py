@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,6 +29,8 @@ HIDDEN = 128
 # input, of SAM's at strides 8 and 4.
 COMPACT_LEVELS = ("refine8", "refine4", "polish2")
 SAM_LEVELS = ("output_upscaling.1", "output_upscaling.4")
+# In the file of a version of adapters: what it says of its film, and the beginning of the names of its weights.
+PART, PART_PREFIX = "film", "film/"
 # Marks a decoder that has been made so.
 _MODULABLE = "causal_sam_is_modulable"
 
@@ -131,11 +133,10 @@ def modulated(modulation: Modulation) -> Iterator[None]:
         _current.reset(token)
 
 
-def save_film(path: Path, film: Film, model: CausalSam, text_fingerprint: str) -> None:
-    """Write a trained `Film`; the file appears whole or not at all.
+def film_file(film: Film, model: CausalSam, text_fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the weights of a trained `Film`, and what a file of them says about itself.
 
     Args:
-        path: of the file.
         film: trained.
         model: whose decoder it was trained with.
         text_fingerprint: of the text encoder whose vectors it takes.
@@ -146,11 +147,34 @@ def save_film(path: Path, film: Film, model: CausalSam, text_fingerprint: str) -
         "text_fingerprint": text_fingerprint,
         "decoder_hash": weights_hash(model.sam.mask_decoder.state_dict()),
     }
-    save_weights(path, film.state_dict(), told)
+    return film.state_dict(), told
+
+
+def save_film(path: Path, film: Film, model: CausalSam, text_fingerprint: str) -> None:
+    """Write a trained `Film`; the file appears whole or not at all. For the arguments see `film_file`."""
+    save_weights(path, *film_file(film, model, text_fingerprint))
+
+
+def film_path(version: Path) -> Path | None:
+    """The file of a version of adapters, if it has a film of its own; else None.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        with safe_open(version, "pt") as file:
+            return version if any(name.startswith(PART_PREFIX) for name in file.keys()) else None  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{version} cannot be read as a version of adapters.") from error
 
 
 def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
     """Read a trained `Film` for a model, in evaluation mode on its device.
+
+    Args:
+        path: from `save_film`, or a version of adapters that has one.
+        model: whose decoder it modulates.
+        text_fingerprint: of the text encoder whose vectors it takes.
 
     Raises:
         CheckpointError: there is no such file, it is damaged or something else, or it belongs to another text encoder.
@@ -158,6 +182,9 @@ def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
     """
     try:
         weights, told = read_weights(path)
+        if PART in told:  # of a version
+            told = told[PART]
+            weights = {k.removeprefix(PART_PREFIX): w for k, w in weights.items() if k.startswith(PART_PREFIX)}
         film = Film(told["text_dim"], tuple(told["channels"]))
         film.load_state_dict(weights)
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.compact import CompactImageEncoder
 from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.film import PART, PART_PREFIX
 
 # Kept small, beside what adapters may add: fewer than 9 % of a model's parameters are trained at a site.
 HIDDEN = 64
@@ -156,6 +157,7 @@ def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], Taugh
     """
     try:
         weights, told = read_weights(path)
+        told.pop(PART, None)  # what notes taught is in the same file, for others to read
         taught = TaughtLabels(**told)
         adapters = None if taught.adapters is None else AdapterConfig(**taught.adapters)
     except FileNotFoundError:
@@ -164,6 +166,7 @@ def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], Taugh
         raise _damaged(path) from error
     taught = replace(taught, names=tuple(taught.names), skip_channels=tuple(taught.skip_channels), adapters=adapters)
     ours = {key: weights.pop(key) for key in list(weights) if key.startswith(_ADAPTER_PREFIX)}
+    weights = {key: weights[key] for key in weights if not key.startswith(PART_PREFIX)}
     return weights, {key.removeprefix(_ADAPTER_PREFIX): ours[key] for key in ours}, taught
 
 

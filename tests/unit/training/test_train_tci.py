@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
+from causal_sam.learning.tci import Lesson, correction_loss, propose
 from causal_sam.sam import load_model
 from causal_sam.sam.film import load_film
 from causal_sam.text import load_lexicon, load_text_encoder
@@ -41,13 +42,13 @@ def test_only_the_region_counts(script):
     wrong[:, :16] = 0
     region = torch.zeros(1, 32, 32)
     region[:, :16] = 1
-    batch = script.Lesson(None, wrong, truth, region, [""], torch.ones(1))
+    batch = Lesson(None, wrong, truth, region, [""], torch.ones(1))
     right = 20 * (torch.nn.functional.avg_pool2d(truth[:, None].float(), 2) - 0.5)
     elsewhere = right.clone()
     elsewhere[:, :, 8:] *= -1
-    assert script.correction_loss(right, batch) < 0.01
-    torch.testing.assert_close(script.correction_loss(elsewhere, batch), script.correction_loss(right, batch))
-    assert script.correction_loss(-right, batch) > 1
+    assert correction_loss(right, batch) < 0.01
+    torch.testing.assert_close(correction_loss(elsewhere, batch), correction_loss(right, batch))
+    assert correction_loss(-right, batch) > 1
 
 
 def test_loss_falls_on_one_batch(script):
@@ -60,7 +61,7 @@ def test_loss_falls_on_one_batch(script):
     optimizer = torch.optim.AdamW(film.parameters(), lr=3e-3)
     losses = []
     for _ in range(30):
-        loss = script.correction_loss(script.propose(model, film, batch, vectors), batch)
+        loss = correction_loss(propose(model, film, batch, vectors), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
