@@ -84,6 +84,8 @@ def test_studies_are_looked_at_by_themselves_and_broken_ones_are_not_offered(lab
     given = [next_sample(labelling, {"client_id": f"reader {n}"})["id"] for n in range(len(GOOD) + 2)]
     assert set(given) == set(GOOD)
     assert set(given[: len(GOOD)]) == set(GOOD)  # one for each, then those again that are being labelled
+    # By itself MONAI Label would also start two processes with each of them, which score what there is.
+    assert requests.get(f"{labelling.url}/scoring/", timeout=REQUEST_SECONDS).status_code == 404
 
 
 def test_slicer_and_ohif_get_a_study_with_what_they_need(labelling: Server) -> None:

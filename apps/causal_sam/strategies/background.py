@@ -66,6 +66,7 @@ class StudyScorer:
         self._load_encoder = load_encoder
         self._texts: TextEncoder | None = None
         self._slices: SliceEncoder | None = None
+        self._objection: str | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping, self._wake = threading.Event(), threading.Event()
@@ -139,7 +140,9 @@ class StudyScorer:
         try:
             taught = self._predictors.taught()
         except CausalSamError as error:
-            logger.warning("Studies are chosen by their styles alone: %s", error)
+            if str(error) != self._objection:  # not with each pass
+                logger.warning("Studies are chosen by their styles alone: %s", error)
+            self._objection = str(error)
             return None
         return None if taught is None else taught.labels
 

@@ -171,6 +171,18 @@ def test_what_was_computed_is_found_again_and_done_again_when_the_model_or_the_i
     assert again.scores.get("b") == second["b"]
 
 
+def test_what_was_taught_but_cannot_be_read_leaves_the_styles(site, tmp_path: Path, caplog) -> None:
+    (tmp_path / "taught.safetensors").write_bytes(b"damaged")
+    here = site(a=ct(1), b=mr(2))
+    here.accept("a")
+    for _ in range(2):
+        here.scorer.run_pass()
+    assert caplog.text.count("Studies are chosen by their styles alone") == 1
+    answer = here.ask(SLICER)
+    assert answer["id"] == "b"
+    assert "uncertainty" not in answer["why"]
+
+
 def test_accepted_images_get_a_style_and_no_uncertainty(site, tmp_path: Path) -> None:
     teach(tmp_path / "taught.safetensors", seed=1)
     here = site(a=ct(1))
