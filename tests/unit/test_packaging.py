@@ -32,7 +32,7 @@ ARROWS = {
     "prompting": {"imaging", "sam", "text"},
     "style": {"imaging", "text", "chat"},
     "intervention": {"imaging", "sam", "text", "chat", "prompting"},
-    "learning": {"imaging", "sam", "prompting", "style"},
+    "learning": {"imaging", "sam", "text", "prompting", "style", "intervention", "phantom"},
     "phantom": {"imaging"},
     "benchmark": {"imaging", "sam", "text", "prompting", "style", "intervention", "learning", "phantom"},
     "cli": {"imaging", "sam", "text", "prompting", "style", "intervention", "learning", "phantom", "benchmark"},

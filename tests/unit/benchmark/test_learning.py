@@ -119,22 +119,31 @@ def run(images: Path, folder: Path, *more: str):
 
 def test_a_whole_repetition_is_run_and_told(images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    result = run(images, folder)
+    orders = ["--order", "random", "--order", "style_aware"]
+    result = run(images, folder, *orders)
     assert result.exit_code == 0, result.output
-    records = list(read_records(folder / "records.jsonl"))
+    every = list(read_records(folder / "records.jsonl"))
+    assert {r.order for r in every} == {"random", "style_aware"}
+    records = [r for r in every if r.order == "random"]
     assert [r.accepted for r in records if isinstance(r, Made)] == [1, 2]
     apart = [r for r in records if isinstance(r, Structure) and r.held_out]
     assert [r.accepted for r in apart] == [0, 2]
     worked = [r for r in records if isinstance(r, Structure) and not r.held_out]
     assert {r.case for r in worked}.isdisjoint({r.case for r in apart})
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["orders"]["random"]["structures"] == 2
+    assert summary["orders"]["random"]["structures"] == summary["orders"]["style_aware"]["structures"] == 2
+    clicks = dict.fromkeys(summary["orders"], 0)
+    for record in every:
+        if isinstance(record, Structure) and not record.held_out:
+            clicks[record.order] += record.clicks
+    saved = summary["fewer clicks than random"]["style_aware"]["value"]
+    assert saved == clicks["random"] - clicks["style_aware"]
     for name in ("report.md", "structures.csv", "found.csv", "updates.csv", "learning.png"):
         assert (folder / name).stat().st_size > 0
     assert not any((folder / "sites").iterdir())
-    again = run(images, folder)  # nothing is done twice
+    again = run(images, folder, *orders)  # nothing is done twice
     assert again.exit_code == 0
-    assert list(read_records(folder / "records.jsonl")) == records
+    assert list(read_records(folder / "records.jsonl")) == every
     other = run(images, folder, "--target", "0.7")
     assert other.exit_code == 2
     assert "was begun with target" in other.output

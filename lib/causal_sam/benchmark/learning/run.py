@@ -15,11 +15,17 @@ from causal_sam.benchmark.learning.records import Found, Made, Record, Structure
 from causal_sam.benchmark.learning.simulated_site import SimulatedSite
 from causal_sam.benchmark.ood.protocols import Scan
 from causal_sam.imaging.overlap import dice
+from causal_sam.learning.selection import Candidate, rank, uncertainty
 from causal_sam.learning.site import Site, UpdateConfig
 from causal_sam.learning.store import AdapterStore
 from causal_sam.learning.update import update
-from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
+from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.predictor import DEFAULT_CACHE_BYTES
+from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.style import describe
+from causal_sam.text import TextEncoder, load_text_encoder
 
 # Of the cases that are left and those that were accepted, and with what was taught: the position of the next one.
 Choose = Callable[[Sequence[Scan], Sequence[Scan], NamedLabels | None], int]
@@ -160,6 +166,31 @@ class LearningSite:
                             dice(masks[name], truth),
                         )
                     )  # fmt: skip
+
+
+def style_aware_order(model: CausalSam) -> Choose:
+    """Make what takes first what is most unlike what was accepted, and what the model is least sure of.
+
+    Args:
+        model: whose input's size the slices get.
+    """
+    text = load_text_encoder()
+    cache = EmbeddingCache(DEFAULT_CACHE_BYTES)
+
+    def choose(left: Sequence[Scan], accepted: Sequence[Scan], labels: NamedLabels | None) -> int:
+        candidates = []
+        for n, scan in enumerate(left):
+            slices, unsure = VolumeSlices(scan.volume, "auto", model.image_size), None
+            if labels is not None:
+                unsure = uncertainty(SliceEncoder(labels.model, cache), slices, labels)
+            candidates.append(Candidate(f"{n:04d}", _style(scan, text), unsure))
+        return int(rank(candidates, [_style(scan, text) for scan in accepted])[0].image_id)
+
+    return choose
+
+
+def _style(scan: Scan, text: TextEncoder) -> NDArray[np.floating]:
+    return describe(scan.volume).vector(text).numpy()
 
 
 def random_order(seed: int) -> Choose:

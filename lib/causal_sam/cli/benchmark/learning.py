@@ -90,7 +90,7 @@ def learning(
     from causal_sam.benchmark.learning.pools import brain_pool, data_pool, divide
     from causal_sam.benchmark.learning.records import append_record, read_records
     from causal_sam.benchmark.learning.report import write_learning_report
-    from causal_sam.benchmark.learning.run import LearningSite, Work, random_order
+    from causal_sam.benchmark.learning.run import LearningSite, Work, random_order, style_aware_order
     from causal_sam.learning.site import UpdateConfig
     from causal_sam.sam import load_model
 
@@ -141,7 +141,8 @@ def learning(
             runner = LearningSite(
                 site, loaded, others, apart, work, name, seed, made.append, lambda text: console.print(text)
             )
-            runner.run(random_order(seed), click_held_out=click_held_out)
+            choose = random_order(seed) if name == Order.RANDOM else style_aware_order(loaded)
+            runner.run(choose, click_held_out=click_held_out)
             for record in made:
                 append_record(records, record)
             shutil.rmtree(site)
