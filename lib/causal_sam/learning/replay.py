@@ -21,11 +21,13 @@ class Learnt:
         image_id: of the data store.
         names: of the labels that were drawn in it.
         style: how it was made, in a few words.
+        others: names of labels that were drawn in it too and not learnt.
     """
 
     image_id: str
     names: tuple[str, ...]
     style: str
+    others: tuple[str, ...] = ()
 
 
 def choose_replay(earlier: Sequence[Learnt], new: int, share: float, seed: int) -> list[Learnt]:
