@@ -58,7 +58,7 @@ class RunConfig:
             learning["labels"] = tuple(map(str, learning["labels"]))
         if "data" not in given:
             raise InputError("The configuration lacks data, the folder of the data store.")
-        for key in {"data", "store", "checkpoint"} & given.keys():
+        for key in {"data", "store", "journal", "checkpoint"} & given.keys():
             given[key] = Path(str(given[key])).expanduser()
         given.setdefault("store", given["data"] / STORE_FOLDER)
         given.setdefault("journal", given["data"] / JOURNAL_FOLDER)

@@ -90,6 +90,6 @@ def test_every_setting_of_an_update_has_an_option_with_its_default() -> None:
     options = inspect.signature(train).parameters
     for kind in (UpdateConfig, Site):
         for field in fields(kind):
-            if field.name not in ("data", "store", "device", "labels", "values"):
+            if field.name not in ("data", "store", "journal", "device", "labels", "values"):
                 assert options[field.name].default == field.default, field.name
     assert options["labels"].default == ",".join(UpdateConfig().labels)

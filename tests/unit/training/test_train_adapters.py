@@ -12,7 +12,7 @@ import yaml
 from accepted_studies import NAME, accept
 
 from causal_sam.errors import InputError
-from causal_sam.learning.site import STORE_FOLDER
+from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER
 from causal_sam.learning.store import AdapterStore
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,6 +76,7 @@ def test_the_sample_shows_every_key_with_its_default(script: ModuleType) -> None
     assert shown == script.RunConfig.from_values({"data": values["data"]})
     assert values.keys() == set(shown.site.__dataclass_fields__) | set(shown.learning.__dataclass_fields__)
     assert shown.site.store == Path(values["data"]) / STORE_FOLDER
+    assert shown.site.journal == Path(values["data"]) / JOURNAL_FOLDER
 
 
 @pytest.mark.parametrize("launcher", ["torchrun.sh", "slurm.sbatch"])
