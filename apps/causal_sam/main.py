@@ -45,6 +45,7 @@ from serving.images import ImageFinder, VolumeCache, volume_key
 from serving.infer_route import install_infer_route
 from serving.labels import LabelSet
 from serving.models import PredictorPool
+from serving.safe_datastore import install_safe_datastore
 from serving.sample_route import install_sample_route
 from serving.save_route import install_save_route
 from serving.saved_labels import SavedLabels
@@ -103,6 +104,11 @@ class CausalSamApp(MONAILabelApp):
         install_save_route(server)
         install_train_route(server)
         install_sample_route(server)
+
+    def init_datastore(self) -> Datastore:
+        """Open the data store, whose files are written whole or not at all."""
+        install_safe_datastore()
+        return super().init_datastore()
 
     def init_remote_datastore(self) -> Datastore:
         """Connect to the server of the images."""

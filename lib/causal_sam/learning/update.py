@@ -108,7 +108,8 @@ def update(
             _launch(processes, site, config, folder / JOB)
             outcome = _finish(site, config, folder, prepared, progress)
             shutil.rmtree(folder / JOB, ignore_errors=True)
-            progress(outcome.status, 1.0, outcome.message)
+            with suppress(OSError):  # it is done, whether there is room to say so or not
+                progress(outcome.status, 1.0, outcome.message)
             return outcome
     except OSError as error:
         raise UpdateError(

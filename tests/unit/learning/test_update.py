@@ -36,7 +36,7 @@ from causal_sam.learning.update import JOB, REPORTS, Outcome, update
 from causal_sam.sam.label_prompt import read_taught
 
 # So little is learnt that what was there before stays as it was.
-NEXT_TO_NOTHING = {"learning_rate": 1e-9, "adapter_rate": 1e-9, "epochs": 1}
+NEXT_TO_NOTHING = {"learning_rate": 1e-15, "adapter_rate": 1e-15, "epochs": 1}
 SPOILING = {"learning_rate": 3.0, "adapter_rate": 3.0, "epochs": 2}
 
 
