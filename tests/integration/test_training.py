@@ -28,7 +28,7 @@ CASES = 5
 # What the dialogs of the viewers hold: what the user changed comes as text.
 OPTIONS = {
     "minutes": 0.05,
-    "max_epochs": "16",
+    "max_epochs": "8",
     "learning_rate": 0.003,
     "adapter_rate": 0.001,
     "labels": "",
@@ -168,7 +168,7 @@ def test_a_training_that_is_stopped_leaves_the_next_one_its_way(server: Server, 
     assert in_use(server) == 1
     stats = wait_for(server, lambda stats: "total_time" in stats)[-1]
     assert (stats["phase"], stats["version"]) == ("stopped", 1)
-    server.client().train_start("adapters", dict(OPTIONS))
+    server.client().train_start("adapters", {**OPTIONS, "max_epochs": "1"})
     task = ended(server)
     assert task["status"] == "DONE"
     assert "was trained on 3 cases" in task["details"][-1]
