@@ -311,8 +311,9 @@ class _Reader:
         for label in labels:
             try:
                 volume, structures, others = self._read(label)
-                kept.append(self._save(label.image_id, volume, structures, others))
+                case = self._save(label.image_id, volume, structures, others)
                 self._learn_notes(label.image_id, volume, structures, self._lessons)
+                kept.append(case)
             except InputError as error:
                 skips.append(Skipped(label.image_id, str(error)))
         return kept
