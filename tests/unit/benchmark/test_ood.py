@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -118,3 +119,29 @@ def test_wrong_options_are_refused_in_one_sentence(
     assert result.exit_code == 2
     assert sentence in " ".join(result.stderr.split())
     assert not (tmp_path / "ood").exists()
+
+
+def test_structures_too_small_for_the_grid_of_the_features_are_scored_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    cases = []
+    for patient in range(3):
+        label = np.zeros((40, 36, 6), np.uint8)
+        label[12 + patient, 10, 2:4] = 1
+        image = np.random.default_rng(patient).normal(300, 8, label.shape) + 300 * label
+        for name, array in (("label", label), ("image", image.astype(np.float32))):
+            nibabel.save(
+                nibabel.Nifti1Image(array, np.diag([-2.0, -2.0, 6.0, 1.0])), folder / f"{patient}_{name}.nii.gz"
+            )
+        paths = {"image": f"{patient}_image.nii.gz", "label": f"{patient}_label.nii.gz"}
+        about = {"set": "dots", "case": str(patient), "modality": "MR", "sequence": "T1", "labels": {"1": "dot"}}
+        cases.append(paths | about)
+    (folder / "cases.json").write_text(json.dumps(cases))
+    domains = ["--data", str(folder), "--source", "dots/*/T1", "--target", "dots/*/T1", "--method", "unet"]
+    size = ["--steps", "2", "--batch", "4", "--pairs", "2", "--image-size", "64", "--seeds", "1"]
+    result = CliRunner().invoke(app, ["benchmark", "ood", *domains, *size, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    (run_,) = read_runs(tmp_path / "out" / "runs.jsonl")
+    assert [score.structure for score in run_.scores] == ["dot"]
+    assert (tmp_path / "out" / "report" / "report.md").is_file()
+    assert not (tmp_path / "out" / "report" / "features.png").exists()

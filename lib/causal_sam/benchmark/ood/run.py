@@ -91,7 +91,7 @@ def compare(
                 [(domain, trained.features(one, split.labels)) for domain, one in part] for part in (fitted, held_out)
             ]
             if seed == seeds[0]:
-                _keep(folder / SHOWN / f"{key}.npz", _feature_set(features[1]), examples)
+                _keep(folder / SHOWN / f"{key}.npz", features[1], examples)
             probes = tuple(_probes(*features, split.shifts))
             figures = (tuple(scores), probes, trained.step_seconds, trained.trainable_share)
             append_run(folder / RUNS, Run(protocol.name, seed, method.name, *figures))
@@ -106,7 +106,9 @@ def shown(folder: Path) -> tuple[dict[str, FeatureSet], list[Example]]:
         if not path.is_file():
             continue
         with np.load(path) as file:
-            features[method.name] = FeatureSet(file["features"], file["styles"].tolist(), file["structures"].tolist())
+            if len(file["features"]):
+                parts = (file["styles"].tolist(), file["structures"].tolist())
+                features[method.name] = FeatureSet(file["features"], *parts)
             for domain, case in zip(file["domains"].tolist(), file["cases"].tolist(), strict=True):
                 image, truth, answer = (file[f"{domain}/{part}"] for part in ("image", "truth", "answer"))
                 example = examples.setdefault(domain, Example(domain, case, image, truth, {}))
@@ -114,12 +116,16 @@ def shown(folder: Path) -> tuple[dict[str, FeatureSet], list[Example]]:
     return features, list(examples.values())
 
 
-def _keep(path: Path, features: FeatureSet, examples: list[Example]) -> None:
-    """Write what is shown of one method; the file appears whole or not at all."""
+def _keep(path: Path, features: list[tuple[str, Features]], examples: list[Example]) -> None:
+    """Write what is shown of one method; the file appears whole or not at all.
+
+    Structures that are too small for the grid of the features have none.
+    """
+    named = [(domain, name) for domain, each in features for name in each.names]
     arrays: dict[str, NDArray] = {
-        "features": features.features,
-        "styles": np.array(features.styles),
-        "structures": np.array(features.structures),
+        "features": np.concatenate([each.structures for _, each in features]),
+        "styles": np.array([domain for domain, _ in named], dtype=str),
+        "structures": np.array([name for _, name in named], dtype=str),
         "domains": np.array([example.domain for example in examples], dtype=str),
         "cases": np.array([example.case for example in examples], dtype=str),
     }
@@ -206,11 +212,3 @@ def _probes(
             continue
         probed = probe_style(np.concatenate(fit), styles_fitted, np.concatenate(test), styles_tested)
         yield Probe(name, probed.accuracy, probed.chance, len(styles_tested), len(set(styles_fitted)))
-
-
-def _feature_set(held_out: list[tuple[str, Features]]) -> FeatureSet:
-    return FeatureSet(
-        np.concatenate([features.structures for _, features in held_out]),
-        [domain for domain, features in held_out for _ in features.names],
-        [name for _, features in held_out for name in features.names],
-    )
