@@ -40,7 +40,7 @@ class UpdateConfig:
         epochs: passes through all slices instead, if above 0.
         learning_rate: of the label prompt, the highest one.
         adapter_rate: of the adapters.
-        labels: names to learn; empty for all.
+        labels: names to learn, beside those that the version in use knows; empty for all.
         replay: share of what is shown that is of earlier cases.
         validation: share of the studies that is held out, never to be trained on.
         tolerance: by how much Dice of a label may drop.
