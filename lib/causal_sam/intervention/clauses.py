@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from causal_sam.intervention.acts import acts_of
+from causal_sam.intervention.drafts import Details
 from causal_sam.intervention.fragments import Fragment, Mark
 from causal_sam.intervention.grammar import approvals, is_known, names_in, preposition, says
 
@@ -28,6 +29,20 @@ def completed(fragments: Sequence[Fragment]) -> list[Fragment]:
                 continue
         found.append((before and (_reversed(before, fragment) or _contrasted(before, fragment))) or fragment)
     return found
+
+
+def is_again_so(fragment: Fragment, details: Details) -> bool:
+    """Whether a fragment only says of what else the one before is so: "and so does the spleen", "as is the spleen"."""
+    first = fragment.marks[0]
+    is_inverted = first.text in ("so", "as", "nor", "neither") and len(fragment.marks) > 1
+    is_inverted = is_inverted and _is_auxiliary(fragment.marks[1])
+    last = [mark for mark in fragment.marks if mark.text != "too" and mark.kind != "also"]
+    is_too = len(last) < len(fragment.marks) and _is_auxiliary(last[-1]) if last else False
+    return (is_inverted or is_too) and bool(details.names) and not details.says_how
+
+
+def _is_auxiliary(mark: Mark) -> bool:
+    return says(mark, "copulas") or mark.text in ("does", "do", "did", "has", "have")
 
 
 def _divided(fragment: Fragment) -> Iterator[Fragment]:
@@ -107,4 +122,4 @@ def _is_replaced(fragment: Fragment, mark: Mark, has_subject: bool) -> bool:
 
 def _is_elliptic(fragment: Fragment) -> bool:
     """Whether a fragment ends as in "the left one is"."""
-    return says(fragment.marks[-1], "copulas") or fragment.marks[-1].text in ("does", "do", "has", "have")
+    return _is_auxiliary(fragment.marks[-1])

@@ -86,6 +86,8 @@ def preposition(fragment: Fragment, name: Mark) -> str:
     before = fragment.before(name)
     for place, mark in reversed(list(enumerate(before))):
         if mark.kind in PREPOSITIONS:
+            if says(mark, "neither"):
+                return ""  # "neither the liver nor the spleen reaches the diaphragm"
             if mark.text == "to" and place > 0 and before[place - 1].kind == "not":
                 return "not"
             is_relative = mark.text == "to" and place > 0 and says(before[place - 1], "relative")

@@ -92,7 +92,8 @@ class Names:
             phrase = tuple(words[:length])
             mention = self.mention(phrase)
             following = words[length] if length < len(words) else ""
-            if others and self._vocabulary.direction(following) is None:
+            is_layer = following in self._vocabulary.sets["layers"]
+            if others and self._vocabulary.direction(following) is None and not is_layer:
                 mention = None  # "spleen" is no part of "splenic vein", but "hippocampus" of "hippocampus head"
             if mention is not None and (self._says_where(phrase, mention) or self._is_part_of(phrase, mention)):
                 mention = None
@@ -115,7 +116,9 @@ class Names:
         at = phrase.index("of")
         whole = self.mention(tuple(word for word in phrase[at + 1 :] if word != "the"))
         place = self._vocabulary.longest(phrase[:at])
-        return bool(whole and whole.labels) and place is not None and place[0] == at and place[1].kind == "place"
+        is_place = place is not None and place[0] == at and place[1].kind == "place"
+        is_part = is_place or " ".join(phrase[:at]) in self._vocabulary.sets["layers"]
+        return bool(whole and whole.labels) and is_part
 
     def _says_where(self, phrase: tuple[str, ...], mention: Mention) -> bool:
         """Whether the side before a name is a place on it, as in "the right prostate"."""

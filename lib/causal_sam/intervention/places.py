@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 
 from causal_sam.intervention.fragments import Fragment, Mark
-from causal_sam.intervention.grammar import is_known, is_order, says
+from causal_sam.intervention.grammar import is_known, is_order, preposition, says
 from causal_sam.intervention.mentions import Mention
 from causal_sam.intervention.vocabulary import load_vocabulary
 
@@ -40,6 +40,26 @@ class Place:
         if self.owner.text in owners:
             return label in owners[self.owner.text]
         return label in (*self.owner.labels, *self.owner.candidates) or not self.is_part
+
+    def without(self, owners: Set[str]) -> Place:
+        """The same place on another label, if it is one of these names that it is on."""
+        return replace(self, owner=None, is_part=False) if self.owner and self.owner.text in owners else self
+
+
+def with_layers(fragment: Fragment) -> Fragment:
+    """Return a fragment in which tissue at the border of an organ is its border: "its lateral cortex is missing"."""
+    marks = tuple(Mark("edges", mark.text) if _is_own_layer(fragment, mark) else mark for mark in fragment.marks)
+    return replace(fragment, marks=marks)
+
+
+def _is_own_layer(fragment: Fragment, layer: Mark) -> bool:
+    if layer.mention is None or is_known(layer.mention) or not says(layer, "layers"):
+        return False
+    before = fragment.before(layer)
+    if fragment.has("exclude") or (fragment.has("include") and not fragment.has("not", "modal")):
+        return False  # "includes some cortex"
+    is_beside = preposition(fragment, layer) in ("into", "near", "place", "from", "beyond", "not")
+    return not is_beside and not any(says(mark, "ending_at") or mark.values == ("leak",) for mark in before)
 
 
 def places_of(fragment: Fragment) -> list[Place]:
@@ -149,6 +169,8 @@ def _is_size(fragment: Fragment, length: Mark) -> bool:
     before, after = fragment.before(length), fragment.after(length)
     if before and says(before[-1], "measuring"):
         return True
+    if after and says(after[0], "scanned"):
+        return True  # "3 mm recon"
     if after and after[0].mention:
         is_definite = bool(before) and says(before[-1], "determiners")
         return is_definite or not is_known(after[0].mention)

@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from causal_sam.intervention.acts import acts_of, with_names
-from causal_sam.intervention.clauses import completed
+from causal_sam.intervention.clauses import completed, is_again_so
 from causal_sam.intervention.drafts import Details, Draft, Unclear
-from causal_sam.intervention.fragments import Fragment
+from causal_sam.intervention.findings import FINDING, without_findings
+from causal_sam.intervention.fragments import Fragment, Mark
 from causal_sam.intervention.grammar import Act, approvals, is_known, is_negated, live, preposition, says
 from causal_sam.intervention.items import Item, in_doubt, merged
+from causal_sam.intervention.laterality import OPPOSITES
 from causal_sam.intervention.mentions import Mention, Names
-from causal_sam.intervention.places import Place
+from causal_sam.intervention.places import Place, with_layers
+from causal_sam.intervention.repairs import repaired
 from causal_sam.intervention.resolver import Resolver
 from causal_sam.intervention.schema import Action, Direction, Intervention
 from causal_sam.intervention.vocabulary import Vocabulary
@@ -39,6 +42,7 @@ class Reader:
         self._topic: tuple[str, ...] = ()
         self._complaint: Details | None = None  # what is wrong where, before it is said how
         self._other: Mention | None = None  # the last name that is no label
+        self._is_finding = False  # something is said of the patient, and not of a mask
         self._is_undone = False  # something was ordered that is none of the acts
         self._protected: list[str] = []
         self._wrong: list[str] = []
@@ -49,8 +53,9 @@ class Reader:
         Raises:
             Unclear: with the question to ask, if the note is ambiguous or asks for something impossible.
         """
+        fragments, is_repaired = repaired(fragments)
         for sentence in sorted({fragment.sentence for fragment in fragments}):
-            own = [fragment for fragment in fragments if fragment.sentence == sentence]
+            own = without_findings([fragment for fragment in fragments if fragment.sentence == sentence])
             self._refuse(own)
             self._group, self._pending, self._complaint = [], [], None
             fragments_ = completed(own)
@@ -65,7 +70,7 @@ class Reader:
         self._drafts = self._without_praise()
         items = self._merged([item for draft in self._drafts for item in self._resolver.items(draft)])
         self._check_wrong(items)
-        if self._is_undone and not items:
+        if (self._is_undone or self._is_finding or is_repaired) and not items:
             raise Unclear(f"What is to be done? {self._resolver.example()}")
         if not items:
             items = [self._keeping(label) for label in dict.fromkeys(self._protected)]
@@ -117,7 +122,7 @@ class Reader:
             raise Unclear(f"What is wrong with the mask? {self._resolver.example()}")
 
     def _read(self, fragment: Fragment) -> None:
-        fragment = self._resolver.with_kind(self._resolver.with_side(fragment, self._topic))
+        fragment = with_layers(self._resolver.with_kind(self._resolver.with_side(fragment, self._topic)))
         details = Details.of(fragment)
         self._interpret(fragment, details)
         others = [mark.mention for mark in details.names if not is_known(mark.mention)]
@@ -132,7 +137,10 @@ class Reader:
             self._set_topic(details)
             return
         acts = acts_of(fragment)
-        if acts:
+        if fragment.has(FINDING) and not acts:
+            self._is_finding = True
+            self._set_topic(details)
+        elif acts:
             self._group = self._last = self._add(fragment, details, acts)
             self._drafts += self._group
         elif self._adds_nothing(fragment, details):
@@ -159,16 +167,38 @@ class Reader:
         """Whether a fragment without an act only says what is to stay, or that the acts before it are meant again."""
         if says(fragment.marks[0], "leaving") and not details.names and details.places:
             return True  # "reduce it in front, leave the back"
-        if any(says(mark, "same") for mark in fragment.marks) and self._is_again(details):
+        is_again = any(says(mark, "same") for mark in fragment.marks) or is_again_so(fragment, details)
+        if is_again and self._is_again(details):
+            return True
+        if self._is_remedy(fragment, details):
             return True
         return fragment.has("nothing_else") and not (details.names and approvals(fragment))
+
+    def _is_remedy(self, fragment: Fragment, details: Details) -> bool:
+        """Add how far a border is moved to the acts that say so already: "too large at the top, bring it down by"."""
+        moves = [mark for mark in fragment.all("move") if not is_negated(fragment, mark)]
+        sides = [value for place in details.places for value in place.values]
+        group = self._group or self._last
+        if not moves or details.names or len(sides) != 1 or sides[0] not in OPPOSITES or not group:
+            return False
+        wanted = {"shrink": OPPOSITES[sides[0]], "expand": sides[0]}
+        for draft in group:
+            own = {value for places in draft.places for place in places for value in place.values}
+            if wanted.get(draft.act.action) not in own:
+                return False
+        for draft in group:
+            draft.add(replace(details, places=[]))
+        return True
 
     def _is_again(self, details: Details) -> bool:
         """Do the last acts on other labels too, if there are any: "the same for the spleen"."""
         names = [mark for _, more in self._pending for mark in more.names] + list(details.names)
         subjects = [mark.mention for mark in names if mark.mention.labels]
         for draft in self._last if subjects else ():
-            self._drafts.append(replace(draft, subjects=subjects, number=len(self._drafts)))
+            owners = {mention.text for mention in draft.subjects}
+            places = [[place.without(owners) for place in group] for group in draft.places]
+            copy = replace(draft, subjects=subjects, places=places, spared=[], number=len(self._drafts))
+            self._drafts.append(copy)
         self._pending = []
         return bool(subjects and self._last)
 
@@ -274,6 +304,10 @@ class Reader:
         draft = Draft(Act("keep", is_weak=True), fragment.sentence, len(self._drafts), subjects=kept)
         if self._pending and (not kept or fragment.join in ("and", ",", "/")):
             draft.subjects = [*(mark.mention for _, more in self._pending for mark in more.names), *kept]
+        if not kept and rest and spared and _is_of_part(fragment, excepted[0]):
+            # "everything is fine except the pancreatic tail": of the pancreas, and not of other labels
+            self._pending, self._topic = [(fragment, replace(details, names=tuple(rest)))], tuple(spared)
+            return
         if not draft.subjects:
             draft.is_praise = not (self._topic or fragment.has("all") or excepted)
             # What looks good without a name is all that is shown.
@@ -392,6 +426,11 @@ def _is_praise(fragment: Fragment) -> bool:
     """Whether a fragment says that an outline is smooth, and not to smooth it."""
     marks = [mark for mark in fragment.marks if mark.kind != "plain"]
     return len(marks) == 2 and marks[0].text == "smooth" and marks[1].kind in ("edges", "masks")
+
+
+def _is_of_part(fragment: Fragment, excepted: Mark) -> bool:
+    """Whether an exception is part of a label: "except the pancreatic tail"."""
+    return any(mark.kind in ("place", "edges") for mark in fragment.after(excepted))
 
 
 def _is_over(fragment: Fragment) -> bool:

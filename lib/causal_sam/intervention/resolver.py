@@ -97,7 +97,8 @@ class Resolver:
         names = [mark for mark in fragment.marks if mark.mention is mention]
         is_right = bool(approvals(fragment))
         is_each = any(
-            each.kind == "both" or (is_right and says(each, "each_of"))  # "no correction for either kidney"
+            # "no correction for either kidney", "neither kidney reaches far enough"
+            each.kind == "both" or each.text == "neither" or (is_right and says(each, "each_of"))
             for name in names
             for each in fragment.before(name)[-1:]
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from causal_sam.intervention.borders import (
     beyond,
@@ -36,6 +37,7 @@ from causal_sam.intervention.grammar import (
 from causal_sam.intervention.laterality import OPPOSITES, side_of_part
 from causal_sam.intervention.places import is_part
 from causal_sam.intervention.schema import Action
+from causal_sam.intervention.vocabulary import load_vocabulary
 
 
 def plain_acts(fragment: Fragment) -> list[Act]:
@@ -96,8 +98,11 @@ def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
         is_it = [each.kind for each in fragment.after(than)] == ["it"]  # "bigger than that"
         if not (is_compared_with_mask(fragment, than) or is_it):
             action = "shrink" if action == "expand" else "expand"
-    if says(mark, "cut_back") and _is_told(fragment, mark):
+    is_cut_back = says(mark, "cut_back") or says(replace(mark, text=mark.text.removesuffix(" the")), "cut_back")
+    if is_cut_back and _is_told(fragment, mark):
         action = "expand"  # "the edge has been shaved off"
+    if mark.text.removeprefix("over") in load_vocabulary().sets["cut_back"] and mark.text.startswith("over"):
+        action = "expand"  # "overtrimmed"
     if mark.text in ("lose", "loses") and fragment.has("mm") and is_order(fragment, mark):
         action = "shrink"  # "must lose 2 mm"
     is_on_object = bool(after) and (says(after[0], "determiners") or after[0].kind in ("mm", "more"))
@@ -110,9 +115,15 @@ def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
 def _is_told(fragment: Fragment, mark: Mark) -> bool:
     """Whether a participle says what was done, and not what is to be done."""
     before = [each for each in fragment.before(mark) if each.kind != "strength"]
-    done = ("been", "got", "gets", "someone", "somebody")
-    was_done = bool(before) and (says(before[-1], "copulas") or says(before[-1], "persons") or before[-1].text in done)
-    return was_done and not fragment.has("modal", "requests", "enough")
+    done = ("been", "got", "gets")
+    was_done = bool(before) and (says(before[-1], "copulas") or before[-1].text in done)
+    return (was_done or _is_done_by(fragment, mark)) and not fragment.has("modal", "requests", "enough")
+
+
+def _is_done_by(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a verb says what somebody did: "the resident has cut back the tip", "someone trimmed it"."""
+    before = [each for each in fragment.before(mark) if each.kind != "strength" and not says(each, "auxiliaries")]
+    return bool(before) and (says(before[-1], "persons") or says(before[-1], "agents"))
 
 
 def _is_finding(fragment: Fragment, mark: Mark) -> bool:
@@ -121,6 +132,8 @@ def _is_finding(fragment: Fragment, mark: Mark) -> bool:
     is_reached = mark.text == "extends" and bool(after) and says(after[0], "as_far_as")
     if is_reached and not fragment.has("modal", "requests", "masks", "than", "too", "more", "only", "not"):
         return True  # "the spleen extends to the iliac crest"
+    if says(mark, "done") and _is_done_by(fragment, mark) and not fragment.has("modal", "requests", "not"):
+        return True  # "someone enlarged the liver"
     if says(mark, "act_nouns") and approvals(fragment):
         return True  # "the extension at the tip is correct"
     if mark.text.startswith(("disappear", "vanish")) and any(each.text == "make" for each in before):

@@ -21,9 +21,12 @@ _MM = rf"(?P<low>{_NUMBER})(?:\s*(?:-|to)\s*(?P<high>{_NUMBER}))?\s*-?\s*{_UNIT}
 _SPELT_MM = rf"\b(?P<spelt>{'|'.join(sorted(_SPELT, key=len, reverse=True))})[\s-]+{_UNIT}"
 _KEYS = "slices?|slcs?|sl|images?|imgs?|cuts?|frames?|sections?|z"
 _SLICE = rf"\b(?:(?:axial|coronal|sagittal)\s+)?(?:{_KEYS})(?:\b|(?=\d))"
-_JOIN = r"(?:-|/|,|&|\+|\.\.+|\b(?:to|till|til|until|through|thru|and|up to|bis)\b)"
+_JOIN = r"(?:-|/|,|&|\+|\.\.+|\b(?:down to|to|till|til|until|through|thru|and|up to|bis)\b)"
 _LIST = rf"(?:{_SLICE}[.:#=]*\s*)?\d+"
-_FROM = r"(?:(?:above|below|beyond|after|before|past|up to|until|till|starting (?:at|from|with|in)|from|between)\s+)"
+_FROM = (
+    r"(?:(?:above|below|beyond|after|before|past|up to|down to|to|until|till|starting (?:at|from|with|in)|from|between)"
+    r"\s+)"
+)
 _ONWARD = r"\s*(?:onwards?|on\b(?!\s+the)|ff\b|and (?:up|above|higher|below|lower|down)\b|upwards?|downwards?|\+(?!\d))"
 _SLICES = (
     rf"(?P<before>{_FROM}(?:the\s+)?)?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
@@ -72,6 +75,13 @@ _SIGNS = (
     (re.compile(r"\bw/\s*(?=[a-z])", re.I), "with "),
     (re.compile(rf"\b(?:to|2)\s+(?=(?:{_SIZES})\b(?!\s+(?:attenuation|signal|dose|contrast)))", re.I), "too "),
 )
+# The last slice before the first: "to slice 88 from slice 80".
+_BACKWARDS = re.compile(
+    rf"\b(?:(?:up |down )?to|until|till|through)\s+(?:the\s+)?{_SLICE}\s*[.:#=]*\s*(\d+)\s*,?\s*"
+    rf"(?:(?:starting|beginning)\s+)?(?:from|at|with)\s+(?:the\s+)?(?:{_SLICE}\s*[.:#=]*\s*)?(\d+)"
+    r"(?![\d.,]*\d|\s*-?\s*[mc]m\b|\s*(?:millim|centim))",
+    re.IGNORECASE,
+)
 # Punctuation that a machine took down as words. "colon" is one only beside others.
 _DICTATED = re.compile(r"\b(?:comma|full stop|semicolon|new line|new paragraph|period)\b", re.I)
 _SPOKEN = (
@@ -101,7 +111,7 @@ _MISSPELT = re.compile(
 )
 _GLUED = re.compile(
     r"\b(over|under|mis|un)[\s-]+(?=(?:segm|call|draw|contour|estimat|exten|includ|inclus|fill|shoot|label|outlin|reach|"
-    r"done|seg|size|cover|classif|connect|smooth))",
+    r"done|seg|size|cover|classif|connect|smooth|trim|crop|shav|erod|prun))",
     re.I,
 )
 
@@ -147,7 +157,7 @@ def _plain(note: str) -> str:
             text = spoken.sub(sign, text)
     text = _IS.sub(r"\1 is", _NOT.sub(r"\1 not", text))
     text = re.sub(r"'s?\b|'", "", text).replace("~", " ")
-    text = _MISSPELT.sub(_unit_or_key, text)
+    text = _BACKWARDS.sub(r"in slices \2 to \1", _MISSPELT.sub(_unit_or_key, text))
     for sign, word in _SIGNS:
         text = sign.sub(word, text)
     return _GLUED.sub(r"\1", _SHORT.sub(r"\1 ", text))

@@ -35,7 +35,7 @@ _PLAIN_SECTIONS = (
     ),
     *("starts", "move", "edges", "masks", "actual", "beyond", "into", "near", "in", "from", "of", "as", "one"),
     *("it", "both", "all", "only", "also", "more", "no_more", "other", "surroundings", "unsure", "foreign", "asks"),
-    *("requests", "by", "contrary"),
+    *("requests", "by", "contrary", "correction"),
 )
 SHORTEST_SPELT, LONG_SPELT = 5, 9  # letters
 ENDINGS = ("s", "ed", "ing", "ly")
