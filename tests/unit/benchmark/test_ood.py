@@ -11,11 +11,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from causal_sam.benchmark.cases import read_cases
+from causal_sam.benchmark.ood.features import pooled_features
 from causal_sam.benchmark.ood.methods import METHODS, RandomVectors
 from causal_sam.benchmark.ood.protocols import BrainProtocol, DataProtocol
 from causal_sam.benchmark.ood.results import read_runs
 from causal_sam.cli import app
 from causal_sam.errors import InputError
+from causal_sam.learning.views import labelled_slices
 from causal_sam.phantom import brain
 
 
@@ -145,3 +148,12 @@ def test_structures_too_small_for_the_grid_of_the_features_are_scored_all_the_sa
     assert {score.structure for score in run_.scores} == {"dot"}
     assert (tmp_path / "out" / "report" / "report.md").is_file()
     assert not (tmp_path / "out" / "report" / "features.png").exists()
+
+
+def test_a_scan_without_any_of_the_structures_has_features_of_its_slices(images: Path) -> None:
+    volume, _ = read_cases(images)[0].read()
+    labelled = labelled_slices(volume, {}, ["liver"], 64)
+    found = pooled_features(labelled, ["liver"], 64, lambda x: x.mean((-2, -1), keepdim=True).expand(-1, -1, 8, 8))
+    assert found.slices.shape == (6, 3)
+    assert found.structures.shape == (0, 3)
+    assert found.names == []

@@ -23,7 +23,7 @@ class Features:
     """What a model makes of the slices of a scan.
 
     Attributes:
-        slices: NxC, means over the slices that show a structure.
+        slices: NxC, means over the slices that show a structure, or over all slices if none does.
         structures: MxC, means inside structures.
         names: M names of these structures.
     """
@@ -45,6 +45,8 @@ def pooled_features(
         encode: Bx3xSxS -> BxCxhxw.
     """
     shown = np.flatnonzero(labelled.label_map.any(axis=(1, 2)))
+    if not len(shown):  # of another anatomy than the names
+        shown = np.arange(len(labelled.label_map))
     image = labelled.image
     values = torch.arange(1, len(names) + 1)[:, None, None]
     slices, structures, found = [], [], []
