@@ -23,6 +23,7 @@ from causal_sam.intervention.region import region_gate
 from causal_sam.intervention.schema import Intervention, parse_plan
 from causal_sam.intervention.simulation import simulate_error
 from causal_sam.learning.tci import MODULATED_KINDS, Lesson, correction_loss, propose, score_lessons
+from causal_sam.learning.views import padded
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.film import Film, load_film, make_modulable
@@ -146,7 +147,7 @@ def _lessons(
     wanted = np.where(region > 0, truth, before)
     return [
         Lesson(
-            _padded(slices.image(index)[0].numpy(), size),
+            padded(slices.image(index)[0].numpy(), size),
             _fitted(before, slices, index, size),
             _fitted(wanted, slices, index, size),
             _fitted(region, slices, index, size).astype(np.float32),
@@ -161,13 +162,7 @@ def _fitted(array: NDArray, slices: VolumeSlices, index: int, size: int) -> NDAr
     """A slice of an array in the order of the volume's voxels, on the grid of the model's input."""
     shown = torch.from_numpy(np.ascontiguousarray(slices.frame.extract(array, index))).float()[None, None]
     scaled = F.interpolate(shown, (slices.height, slices.width), mode="nearest-exact")[0, 0].numpy()
-    return _padded(scaled.astype(np.uint8 if array.dtype == bool else np.float32), size)
-
-
-def _padded(array: NDArray, size: int) -> NDArray:
-    padded = np.zeros((*array.shape[:-2], size, size), array.dtype)
-    padded[..., : array.shape[-2], : array.shape[-1]] = array
-    return padded
+    return padded(scaled.astype(np.uint8 if array.dtype == bool else np.float32), size)
 
 
 def save_lessons(path: Path, lessons: Lessons) -> None:

@@ -29,8 +29,12 @@ def is_held_out(study: str, share: float) -> bool:
         study: its name.
         share: of the studies that are held out.
     """
-    digest = hashlib.sha256(study.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return int.from_bytes(study_digest(study)[:8], "big") < share * 2**64
+
+
+def study_digest(study: str) -> bytes:
+    """What decides about a study: SHA-256 of its name."""
+    return hashlib.sha256(study.encode()).digest()
 
 
 def generated_cases(names: Iterable[str]) -> list[Case]:

@@ -22,7 +22,7 @@ from causal_sam.imaging.intensity import IntensityWindow
 from causal_sam.intervention.journal import Journal
 from causal_sam.learning.accepted import FINAL, AcceptedLabel, accepted_labels, read_accepted
 from causal_sam.learning.corrections import Lessons, lessons_of_case, save_lessons
-from causal_sam.learning.gate import Case, is_held_out
+from causal_sam.learning.gate import Case, is_held_out, study_digest
 from causal_sam.learning.replay import Learnt, choose_replay
 from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError, write_whole
 from causal_sam.learning.store import AdapterStore, UsedLabel, Version, version_name
@@ -380,7 +380,7 @@ class _Reader:
 
 
 def _by_hash(apart: tuple[AcceptedLabel, str]) -> bytes:
-    return hashlib.sha256(apart[0].study.encode()).digest()
+    return study_digest(apart[0].study)
 
 
 def _save_slices(folder: Path, files: str, case: LabelledSlices) -> None:

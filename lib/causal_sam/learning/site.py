@@ -17,14 +17,13 @@ from causal_sam.errors import CausalSamError, InputError
 from causal_sam.learning.lad_training import TrainingConfig
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.registry import load_model
-from causal_sam.style.lad import LadConfig
+from causal_sam.style.lad import NO_LAD, LadConfig
 
 # Where versions go if nobody says it: in the folder of the data store.
 STORE_FOLDER = "causal_sam_adapters"
 JOURNAL_FOLDER = "causal_sam_journal"
 TRAINING, PROGRESS, LOCK = "training", "progress.json", "lock"
 SECONDS_BETWEEN_REPORTS = 2.0
-NO_LAD = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
 
 
 class UpdateError(CausalSamError):

@@ -36,6 +36,7 @@ from causal_sam.learning.plots import draw_update
 from causal_sam.learning.site import LOCK, TRAINING, Progress, Site, UpdateConfig, UpdateError
 from causal_sam.learning.store import AdapterStore, ConflictError, StoreError, Training, version_name
 from causal_sam.prompting import NamedLabels
+from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film, make_modulable
 from causal_sam.text import load_text_encoder
@@ -202,7 +203,7 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     if job.continues:
         with store.lease(job.parent) as version:
             before = measured(NamedLabels.load(version.adapter, model))
-    film, notes = _film(site, config, folder / JOB, job, progress)
+    film, notes = _film(model, store, config, folder / JOB, job, progress)
     training = Training(
         parent=job.parent,
         encoder_hash=model.encoder_hash(),
@@ -251,10 +252,10 @@ _FilmFile = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def _film(
-    site: Site, config: UpdateConfig, folder: Path, job: Job, progress: Progress
+    model: CausalSam, store: AdapterStore, config: UpdateConfig, folder: Path, job: Job, progress: Progress
 ) -> tuple[_FilmFile | None, Notes | None]:
     """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
-    model, encoder, store = site.load(), load_text_encoder(), AdapterStore(site.store)
+    encoder = load_text_encoder()
     with ExitStack() as stack:
         start = None
         if job.continues:

@@ -181,8 +181,8 @@ class Views(IterableDataset):
             while len(waiting) < WAITING:
                 waiting += self._run(int(rng.choice(len(self.cases), p=self.weights)), rng, styled)
             drawn = waiting.pop(int(rng.integers(len(waiting))))
-            views = [_padded(with_neighbours(view, drawn["index"]), self.image_size) for view in drawn["views"]]
-            label = _padded(drawn["label_map"][drawn["index"]][None], self.image_size)
+            views = [padded(with_neighbours(view, drawn["index"]), self.image_size) for view in drawn["views"]]
+            label = padded(drawn["label_map"][drawn["index"]][None], self.image_size)
             sample = {"image": np.stack(views), "label": label, "known": drawn["known"], "style": drawn["style"]}
             yield _moved(sample, move)
 
@@ -228,10 +228,11 @@ class Views(IterableDataset):
         return np.random.default_rng((self.seed, place, 0 if worker is None else worker.id, purpose))
 
 
-def _padded(array: NDArray, size: int) -> NDArray:
-    padded = np.zeros((*array.shape[:-2], size, size), array.dtype)
-    padded[..., : array.shape[-2], : array.shape[-1]] = array
-    return padded
+def padded(array: NDArray, size: int) -> NDArray:
+    """Put a slice, ...xhxw, into the top left corner of ...x``size``x``size``, with zeros around it."""
+    whole = np.zeros((*array.shape[:-2], size, size), array.dtype)
+    whole[..., : array.shape[-2], : array.shape[-1]] = array
+    return whole
 
 
 def _geometry(image_size: int, seed: int) -> RandAffined:

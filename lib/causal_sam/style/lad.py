@@ -200,6 +200,10 @@ class LadConfig:
         return self.adversary > 0 or self.invariance > 0 or self.anatomy > 0 or self.consistency > 0
 
 
+# All terms off: what is trained without LAD.
+NO_LAD = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
+
+
 class LadTerms(NamedTuple):
     """The terms of one batch, before their weights; zero where a term is off.
 

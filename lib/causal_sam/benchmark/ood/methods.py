@@ -27,10 +27,8 @@ from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt
-from causal_sam.style.lad import LadConfig
+from causal_sam.style.lad import NO_LAD, LadConfig
 from causal_sam.text import TextEncoder
-
-NO_LAD = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
 
 
 @dataclass(frozen=True)
