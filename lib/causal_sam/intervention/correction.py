@@ -191,9 +191,7 @@ class Corrector:
             owns = [np.ascontiguousarray(slices.frame.extract(mask, index)) for index in indices]
             before = [self._shown(slices, index, own, after) for index, own in zip(indices, owns, strict=True)]
             regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
-            # What is wrong is said of the slice's own mask, not of its neighbour's, which stands in for it.
-            amounts = [STRENGTH[intervention.strength] * own.any() for own in owns]
-            logits = self._decode(slices, indices, before, regions, sentence, amounts)
+            logits = self._decode(slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
             for index, own, region_here, low_res in zip(indices, owns, regions, logits, strict=True):
                 proposed = _proposed(intervention, own, slices.logits(low_res))
                 slices.frame.insert(compose(intervention, region_here > 0, own, proposed), after, index)
@@ -219,7 +217,7 @@ class Corrector:
         masks: list[NDArray[np.bool_]],
         regions: list[NDArray[np.float32]],
         sentence: Tensor,
-        amounts: list[float],
+        amount: float,
     ) -> Tensor:
         """Logits BxLxL of the modulated decoder on B slices."""
         model = self._encoder.model
@@ -236,8 +234,8 @@ class Corrector:
             features, skips = zip(*embeddings[part], strict=True)
             together = Embedding(torch.cat(features), tuple(torch.cat(level) for level in zip(*skips, strict=True)))
             regions_here = on_grid[part]
-            amount = torch.tensor(amounts[part], dtype=torch.float32, device=device)
-            modulation = self._film(sentence.expand(len(amount), -1), amount, regions_here)
+            strength = regions_here.new_full((len(regions_here),), amount)
+            modulation = self._film(sentence.expand(len(strength), -1), strength, regions_here)
             quick = torch.autocast(device.type, torch.bfloat16, enabled=model.encodes_in_bfloat16)
             with quick, modulated(modulation):
                 logits.append(model.decode(together, mask_logits=prompts[part]).logits[:, 0].float())

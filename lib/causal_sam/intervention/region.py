@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window, slice_axis
-from causal_sam.imaging.directions import distances_along, patient_axes
+from causal_sam.imaging.directions import axis_towards, distances_along, patient_axes
 from causal_sam.intervention.schema import Intervention
 
 # How far an act reaches where the note gives no number: shares of the structure's extent in the direction that the note
@@ -22,6 +22,8 @@ REACH_AROUND = {"slight": 0.2, "moderate": 0.45, "strong": 0.9}
 LEAST_REACH_MM = {"slight": 2.0, "moderate": 4.0, "strong": 8.0}
 # The region begins between these shares of the structure's extent, counted from its far end in the named direction.
 DIRECTED_FROM, DIRECTED_TO = 0.4, 0.65
+# Millimetres by which what is grown in a direction may become wider for each millimetre beyond the end of the mask.
+OPENING = 0.5
 # Share of the reach over which the region fades out.
 FADE = 0.3
 # Pixels around a border that smoothing may change.
@@ -85,6 +87,8 @@ def region_gate(
     weight = _around(intervention, inside, volume, reach)
     if intervention.direction is not None:
         weight *= _towards(intervention.direction, volume, inside, box)
+        if intervention.action == "expand":
+            weight *= _beyond(intervention.direction, volume, inside)
     if intervention.near is not None:
         neighbour = others.get(intervention.near)
         if neighbour is not None and neighbour[box].any():
@@ -165,6 +169,26 @@ def _towards(direction: str, volume: Volume, inside: NDArray[np.bool_], box: tup
     share = (heights - low) / max(high - low, 1e-6)
     ramp = np.clip((share - DIRECTED_FROM) / (DIRECTED_TO - DIRECTED_FROM), 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
+
+
+def _beyond(direction: str, volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What can be reached from a mask in a direction, along the axis nearest to it: straight, beyond its end in a cone.
+
+    What lies beside the mask is not in that direction, although it lies as high.
+    """
+    axis, sign = axis_towards(volume.affine, direction)
+    across = [volume.spacing[n] for n in range(3) if n != axis]
+    reached = np.zeros_like(inside)
+    ordered, held = (np.moveaxis(part, axis, 0)[::sign] for part in (reached, inside))
+    # How much farther to the side the cone reaches than each place lies; negative outside of it.
+    left = np.full(held.shape[1:], -np.inf, np.float32)
+    for place in range(1, len(held)):
+        if held[place - 1].any():
+            left = np.maximum(left, -ndimage.distance_transform_edt(~held[place - 1], across))
+        if not held[place].any():
+            left += OPENING * volume.spacing[axis]
+        ordered[place] = left >= 0
+    return reached
 
 
 def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, float, float], reach: float) -> NDArray[np.float32]:

@@ -148,9 +148,9 @@ def _lessons(
     return [
         Lesson(
             padded(slices.image(index)[0].numpy(), size),
-            _fitted(before, slices, index, size),
-            _fitted(wanted, slices, index, size),
-            _fitted(region, slices, index, size).astype(np.float32),
+            fitted(before, slices, index, size),
+            fitted(wanted, slices, index, size),
+            fitted(region, slices, index, size),
             intervention.sentence,
             STRENGTH[intervention.strength],
         )
@@ -158,8 +158,18 @@ def _lessons(
     ]
 
 
-def _fitted(array: NDArray, slices: VolumeSlices, index: int, size: int) -> NDArray:
-    """A slice of an array in the order of the volume's voxels, on the grid of the model's input."""
+def fitted(array: NDArray, slices: VolumeSlices, index: int, size: int) -> NDArray:
+    """Bring a slice of an array in the order of the volume's voxels to the grid of the model's input, SxS.
+
+    Args:
+        array: (I, J, K), bool or float32.
+        slices: of the volume.
+        index: of the slice.
+        size: side S of the model's input.
+
+    Returns:
+        uint8 of a mask, else float32; 0 in the padding.
+    """
     shown = torch.from_numpy(np.ascontiguousarray(slices.frame.extract(array, index))).float()[None, None]
     scaled = F.interpolate(shown, (slices.height, slices.width), mode="nearest-exact")[0, 0].numpy()
     return padded(scaled.astype(np.uint8 if array.dtype == bool else np.float32), size)

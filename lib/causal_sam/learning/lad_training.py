@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from causal_sam.errors import CheckpointError, InputError
-from causal_sam.learning.losses import MaskLoss
+from causal_sam.learning.losses import LabelMapLoss, MaskLoss
 from causal_sam.learning.processes import gathered, summed
 from causal_sam.learning.views import LabelledSlices, Views
 from causal_sam.sam.adapters import LARGEST_SHARE, AdapterConfig, add_adapters, load_adapters
@@ -29,8 +29,6 @@ LARGEST_GRADIENT = 1.0
 # Share of the training in which the learning rates rise: Adam does not know at first how large gradients are, and would
 # undo what was learnt before.
 WARM_UP = 0.05
-# Power of the areas in the loss of masks when training begins; it rises to 1.
-SMALL_MATTER = 0.5
 # Remembered features in each of the adversary's own steps.
 REMEMBERED_BATCH = 64
 
@@ -109,7 +107,7 @@ class Learner(nn.Module):
         self.model, self.prompt, self.config = model, prompt, config
         self.lad = LadLoss(prompt.embed_dim, prompt.text_dim, config.lad)
         self.register_buffer("vectors", vectors, persistent=False)
-        self.mask_loss = MaskLoss()
+        self.map_loss, self.mask_loss = LabelMapLoss(), MaskLoss()
         heads = [p for name, p in self.lad.named_parameters() if not name.startswith("adversary.")]
         self.groups = [
             {"params": adapters, "lr": config.adapter_rate},
@@ -163,10 +161,9 @@ class Learner(nn.Module):
         target, asked = truth[shown], known[shown][..., None, None]
         # Nothing is found where nothing is known, and so nothing is learnt there.
         asked_drafts, target = drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked
-        # At first small structures must be found at all, at the end they must have the right size.
-        power = SMALL_MATTER + (1 - SMALL_MATTER) * progress
-        parts = {"drafts": self.mask_loss(asked_drafts, target, power, summed)}
-        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, power)
+        # Areas count more and more: at first small structures must be found at all, at the end have the right size.
+        parts = {"drafts": self.map_loss(asked_drafts, target, progress, summed)}
+        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, progress)
         total = parts["drafts"] + parts["decoded"]
         if pairs and self.config.lad.is_on:
             ramp = reversal_ramp(progress)

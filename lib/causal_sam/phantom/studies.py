@@ -129,6 +129,25 @@ def write_demo_studies(folder: Path) -> list[DemoStudy]:
     return studies
 
 
+def generated_abdomen(
+    spacing: tuple[float, float, float], anatomy: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Draw the label map of a patient.
+
+    Args:
+        spacing: voxel size in mm along left, posterior and superior.
+        anatomy: seed of the patient.
+
+    Returns:
+        Values of `LABELS`, (I, J, K), and the 4x4 affine from voxel index to RAS+ millimetre.
+    """
+    shape = tuple(round(extent / step) for extent, step in zip(EXTENT_MM, spacing, strict=True))
+    # DICOM's usual axial order: columns to the left, rows to posterior, slices to superior; the middle is the origin.
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2) + (0, 0, -6)
+    return abdomen(shape, affine, np.random.default_rng(anatomy)), affine
+
+
 def render_study(style: Style, seed: int, anatomy: int = ANATOMY_SEED) -> tuple[Volume, NDArray[np.uint8]]:
     """Draw the abdomen in a style.
 
@@ -140,11 +159,7 @@ def render_study(style: Style, seed: int, anatomy: int = ANATOMY_SEED) -> tuple[
     Returns:
         The image as int16, and its label map with the values of `LABELS`.
     """
-    shape = tuple(round(extent / step) for extent, step in zip(EXTENT_MM, style.spacing, strict=True))
-    # DICOM's usual axial order: columns to the left, rows to posterior, slices to superior; the middle is the origin.
-    affine = np.diag([-style.spacing[0], -style.spacing[1], style.spacing[2], 1.0])
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2) + (0, 0, -6)
-    labels = abdomen(shape, affine, np.random.default_rng(anatomy))
+    labels, affine = generated_abdomen(style.spacing, anatomy)
     rng = np.random.default_rng(seed)
     air = -1000.0 if style.modality == "CT" else 0.0
     levels = np.array([air, *(style.levels[name] for name in LABELS)], np.float32)

@@ -71,6 +71,11 @@ class NamedLabels:
         parts = (weights_hash(self._prompt.state_dict()), self.model.adapter_version, *self.taught.names)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    @property
+    def draws_masks(self) -> bool:
+        """Whether drafts are the answer; see `LabelPrompt`."""
+        return self._prompt.draws_masks
+
     def find(self, name: str) -> str | None:
         """The taught label that a name means, whatever its spelling; None if it was never taught."""
         return self._by_meaning.get(canonical(name))
@@ -163,7 +168,8 @@ def _segment_slice(
     if not len(likely):
         return None
     decoded = model.decode(embedding, tokens=tokens[likely], mask_logits=drafts[likely])
-    logits = np.stack([slices.logits(one[0]) for one in decoded.logits.float().cpu()])
+    answers = drafts[likely] if labels.draws_masks else decoded.logits
+    logits = np.stack([slices.logits(one[0]) for one in answers.float().cpu()])
     best = logits.argmax(axis=0)
     inside = np.take_along_axis(logits, best[None], axis=0)[0] > 0
     values = (likely.cpu().numpy() + 1).astype(np.uint8)

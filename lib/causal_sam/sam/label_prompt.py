@@ -66,6 +66,15 @@ class LabelPrompt(nn.Module):
         nn.init.zeros_(self.to_token.bias)
         nn.init.constant_(self.to_filter.bias[-1:], -2.0)
 
+    @property
+    def draws_masks(self) -> bool:
+        """Whether its drafts are as fine as masks, and so are the answer; else they only prompt the mask decoder.
+
+        What of the decoder trains is little, and what upscales its features is frozen: where the draft has fine
+        features of its own, the decoder's version of it is worse.
+        """
+        return bool(self.skip_channels)
+
     def forward(self, embedding: Embedding, position: Tensor, names: Tensor, mask_size: int) -> tuple[Tensor, Tensor]:
         """Prompt B slices with N names each.
 

@@ -88,6 +88,19 @@ def test_a_direction_is_the_patients(direction: str, order: tuple[int, ...], fli
     assert region.sum() == pytest.approx(expected.sum(), rel=1e-3)
 
 
+def test_growth_in_a_direction_is_above_the_mask_and_not_beside_it() -> None:
+    shape, mask = (31, 31, 20), np.zeros((31, 31, 20), bool)
+    mask[10:21, 10:21, 2:12] = True  # upright, with vertical walls
+    mask[10:21, 5:10, 2:8] = True  # and a step
+    volume = Volume(np.zeros(shape, np.int16), np.diag([1.0, 1.0, 2.0, 1.0]), "MR")
+    grown = region_gate(act("expand", direction="superior", strength="strong"), volume, mask, {}).in_volume(shape) > 0
+    assert grown[12:19, 12:19, 12:16].all()  # beyond the end
+    assert grown[12:19, 6:9, 8].all()  # above the step, though beside the rest
+    assert not grown[21:, 15, 11].any()  # beside a wall only, but for what the cone opens
+    # Two slices beyond the end it is wider by half of the distance, 4 mm, on each side.
+    assert np.flatnonzero(grown[:, 15, 13]).tolist() == list(range(8, 23))
+
+
 def test_a_direction_keeps_its_half() -> None:
     region = gate(act("shrink", direction="superior"))
     heights = np.broadcast_to(np.arange(SHAPE[2]) * SPACING[2], SHAPE)

@@ -111,6 +111,23 @@ def test_the_more_probable_label_has_the_voxel(monkeypatch, model: CausalSam, pr
     assert found.predicted_iou == pytest.approx({"liver": 0.7, "spleen": 0.7})
 
 
+def test_fine_drafts_are_the_answer_and_the_decoder_estimates_its_iou(monkeypatch, model, predictor, labels) -> None:
+    answers(monkeypatch, model, [half(model.mask_size, 0, 20)])
+    taught = labels("liver")
+
+    def prompts(self, embedding, names):
+        draft = torch.full((1, 1, model.mask_size, model.mask_size), -5.0)
+        draft[..., 10:, :] = 5.0
+        return torch.zeros(1, 1, 128), draft
+
+    monkeypatch.setattr(NamedLabels, "prompts", prompts)
+    monkeypatch.setattr(NamedLabels, "draws_masks", True)
+    found = predictor.predict_named(["liver"], taught)
+    assert not found.label_map[:, :4].any()
+    assert (found.label_map[:, 11:] == 1).all()
+    assert found.predicted_iou == pytest.approx({"liver": 0.6})
+
+
 def test_the_decoder_is_not_asked_for_what_is_nowhere_likely(monkeypatch, model, predictor: Predictor, labels) -> None:
     answers(monkeypatch, model, [half(model.mask_size, 0, 20)])
 

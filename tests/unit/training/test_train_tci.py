@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
+from causal_sam.learning.simulated import SliceLessons, VolumeLessons
 from causal_sam.learning.tci import Lesson, correction_loss, propose
 from causal_sam.sam import load_model
 from causal_sam.sam.film import load_film
@@ -21,8 +22,27 @@ SCRIPT = Path(__file__).parents[3] / "training" / "train_tci.py"
 NAMES = sorted(load_lexicon().structures)
 
 
+def test_lessons_of_volumes_are_slices_as_the_corrector_has_them():
+    drawn = list(islice(VolumeLessons(96, 1), 60))
+    beyond = [lesson for lesson in drawn if (lesson.region[lesson.wrong > 0] > 0).all()]
+    for lesson in drawn:
+        assert lesson.image.shape == (3, 96, 96)
+        assert 0 <= lesson.image.min() <= lesson.image.max() <= 1
+        assert lesson.wrong.any()
+        assert lesson.region.any()
+        np.testing.assert_array_equal(lesson.truth[lesson.region == 0], lesson.wrong[lesson.region == 0])
+    grown = [lesson for lesson in drawn if lesson.sentence.startswith("expand")]
+    assert len(grown) > 20
+    # Beyond the end of a mask the neighbour's stands in for it, and the truth there may be smaller.
+    assert any(lesson.sentence.startswith("expand") for lesson in beyond)
+    assert any((lesson.wrong > lesson.truth).any() for lesson in grown)
+    again = list(islice(VolumeLessons(96, 1), 3))
+    for one, other in zip(drawn, again, strict=False):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
 def test_lessons_are_wrong_where_they_may_be_put_right(script):
-    drawn = list(islice(script.Lessons(96, 1, NAMES, twofold=0), 30))
+    drawn = list(islice(SliceLessons(96, 1, NAMES, twofold=0), 30))
     covered = []
     for lesson in drawn:
         wrong = lesson.wrong != lesson.truth
@@ -56,7 +76,7 @@ def test_loss_falls_on_one_batch(script):
     script.make_modulable(model)
     encoder = load_text_encoder()
     film = script.Film(encoder.dimension, script.film_channels(model))
-    batch = default_collate(list(islice(script.Lessons(64, 1, NAMES, twofold=0.5), 4)))
+    batch = default_collate(list(islice(SliceLessons(64, 1, NAMES, twofold=0.5), 4)))
     vectors = encoder.encode(batch.sentence)
     optimizer = torch.optim.AdamW(film.parameters(), lr=3e-3)
     losses = []
