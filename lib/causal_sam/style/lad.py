@@ -109,15 +109,21 @@ def consistency_loss(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
     that do not depend on the image.
 
     Args:
-        first: BxNxhxw logits of N labels under the first style.
+        first: BxNxhxw logits of N labels, which exclude each other, under the first style.
         second: the same anatomies under the second.
         truth: BxNxhxw in [0, 1].
 
     Returns:
         N losses; the overlap of a label is taken over the whole batch.
     """
-    p, q = first.sigmoid(), second.sigmoid()
+    p, q = _shares(first), _shares(second)
     return 1 - (_overlap(p * q, truth) + _overlap(p + q - p * q, truth)) / 2
+
+
+def _shares(logits: Tensor) -> Tensor:
+    """Probabilities of N labels that exclude each other, BxNxhxw, by softmax over these and the background's logit 0."""
+    background = logits.new_zeros(len(logits), 1, *logits.shape[2:])
+    return torch.cat([background, logits], 1).softmax(1)[:, 1:]
 
 
 def _overlap(masks: Tensor, truth: Tensor) -> Tensor:

@@ -58,13 +58,13 @@ def studies():
     """Three slices through the kidneys of every demo study on a coarse grid, and their label maps."""
     made = {}
     for name, style in STYLES.items():
-        spacing = (3.0, 3.0, 6.0)
+        spacing = (3.0, 3.0, 4.8)
         volume, labels = render_study(replace(style, spacing=spacing), seed=0)
         middle = labels.shape[2] // 2
         cut = np.s_[:, :, middle - 1 : middle + 2]
         array = volume.array[cut].transpose(2, 1, 0).astype(np.float32)
         background = -1000.0 if style.modality == "CT" else 0.0
-        facts = Acquisition(style.modality, slice_thickness=6.0, pixel_spacing=(3.0, 3.0), **FACTS[name])
+        facts = Acquisition(style.modality, slice_thickness=4.8, pixel_spacing=(3.0, 3.0), **FACTS[name])
         array.flags.writeable = False
         made[name] = StyledSlices(array, spacing[::-1], facts, background), labels[cut].transpose(2, 1, 0)
     return made
@@ -381,14 +381,14 @@ def test_organs_that_differ_differ_after_another_contrast(studies, study, kind):
 def test_another_modality_has_its_units_and_none_of_the_old_facts(studies):
     ct, _ = studies["ct-portal-venous"]
     as_mr = styled(ct, "modality", 0)
-    assert as_mr.acquisition == Acquisition("MR", slice_thickness=6.0, pixel_spacing=(3.0, 3.0))
+    assert as_mr.acquisition == Acquisition("MR", slice_thickness=4.8, pixel_spacing=(3.0, 3.0))
     assert as_mr.background == 0
     assert as_mr.array.min() >= 0
     bone, fat = (np.median(as_mr.array[organ(studies, "ct-portal-venous", name)]) for name in ("bone", "fat"))
     assert bone < fat
     mr, _ = studies["mr-t1"]
     as_ct = styled(mr, "modality", 0)
-    assert as_ct.acquisition == Acquisition("CT", slice_thickness=6.0, pixel_spacing=(3.0, 3.0))
+    assert as_ct.acquisition == Acquisition("CT", slice_thickness=4.8, pixel_spacing=(3.0, 3.0))
     assert as_ct.background == -1000
     for name in ("liver", "fat", "left kidney"):
         assert -200 < np.median(as_ct.array[organ(studies, "mr-t1", name)]) < 300
@@ -413,18 +413,19 @@ def test_coarser_pixels(studies):
 def test_thicker_slices_share_with_their_neighbours():
     array = np.zeros((3, 8, 8), np.float32)
     array[0], array[1], array[2] = 10, 20, 60
-    slices = StyledSlices(array, (5.0, 1.0, 1.0), Acquisition("MR", slice_thickness=5.0), 0.0)
-    result = SliceThickness(10.0).apply(slices, np.random.default_rng(0))
-    assert result.acquisition.slice_thickness == 10.0
-    # Profiles of 5 and of 8.66 mm make one of 10 mm; the second reaches 1.83 mm into both neighbours.
-    shares = np.array([1.83, 5.0, 1.83]) / 8.66
+    slices = StyledSlices(array, (4.0, 1.0, 1.0), Acquisition("MR", slice_thickness=4.0), 0.0)
+    result = SliceThickness(8.0).apply(slices, np.random.default_rng(0))
+    assert result.acquisition.slice_thickness == 8.0
+    # Profiles of 4 and of 6.93 mm make one of 8 mm; the second reaches 1.46 mm into both neighbours.
+    shares = np.array([1.464, 4.0, 1.464]) / 6.928
     np.testing.assert_allclose(result.array[1], shares @ (10, 20, 60), rtol=1e-3)
+    assert not SliceThickness.fits(replace(slices, spacing=(5.0, 1.0, 1.0)))
     for seed in range(20):
         drawn = SliceThickness.draw(slices, np.random.default_rng(seed)).thickness
-        assert 8 <= drawn <= 10
+        assert 6.4 <= drawn <= 8
         thin = replace(slices, spacing=(1.0, 1.0, 1.0), acquisition=Acquisition("MR"))
         assert 2.5 <= SliceThickness.draw(thin, np.random.default_rng(seed)).thickness <= 3.2
-    with pytest.raises(InputError, match=r"^Slices of 5 mm cannot be shown as ones of 3 mm, only as thicker\.$"):
+    with pytest.raises(InputError, match=r"^Slices of 4 mm cannot be shown as ones of 3 mm, only as thicker\.$"):
         SliceThickness(3.0).apply(slices, np.random.default_rng(0))
 
 

@@ -206,7 +206,8 @@ def test_a_constant_feature_does_not_win_the_invariance() -> None:
 
 
 def test_a_constant_mask_does_not_win_the_consistency() -> None:
-    truth = (torch.rand(BATCH, LABELS, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    values = torch.randint(LABELS + 1, (BATCH, 16, 16), generator=torch.Generator().manual_seed(0))
+    truth = torch.nn.functional.one_hot(values, LABELS + 1).movedim(-1, 1)[:, 1:].float()  # labels exclude each other
     right = 12 * (truth - 0.5)
     assert consistency_loss(right, right, truth).mean() < 0.01
     for logit in (-8.0, -1.0, 0.0, 8.0):

@@ -12,6 +12,9 @@ from causal_sam.errors import InputError
 from causal_sam.style.interventions.base import StyleIntervention
 from causal_sam.style.slices import StyledSlices
 
+# The next slice of those that lie so far apart shows other anatomy: mixed with it, one is not what its label map says.
+FAR_APART_MM = 5.0
+
 
 @dataclass(frozen=True)
 class InPlaneResolution(StyleIntervention):
@@ -68,7 +71,7 @@ class SliceThickness(StyleIntervention):
 
     @classmethod
     def fits(cls, slices: StyledSlices) -> bool:
-        return super().fits(slices) and len(slices.array) > 1
+        return super().fits(slices) and len(slices.array) > 1 and slices.spacing[0] < FAR_APART_MM
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
