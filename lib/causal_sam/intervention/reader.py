@@ -95,6 +95,10 @@ class Reader:
         done = [draft for draft in self._drafts if draft.act.action != "keep"]
         is_done = any(draft.act.action != "restyle" or not draft.act.is_weak for draft in done)
         found = [draft for draft in self._drafts if not (draft.is_praise and is_done)]
+        said = {draft.sentence for draft in found if draft.act.action not in ("keep", "restyle")}
+        if said:
+            # "Noisy scan. Liver too small." says why, and then what.
+            found = [d for d in found if d.sentence in said or d.subjects or not d.act.is_weak]
         for draft in found:
             if draft.act.action == "restyle" and draft.act.is_weak and not draft.topic and len(self._topic) == 1:
                 draft.topic = self._topic  # "Low dose scan. The liver border is lost in the noise."

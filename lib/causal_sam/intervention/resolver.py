@@ -19,6 +19,14 @@ from causal_sam.intervention.vocabulary import Vocabulary
 LISTED = 8  # names in a question
 
 
+# "Left lung misses its apex, as does the right": what begins a fragment that says of what else it is so.
+AGAIN_SO = frozenset(
+    f"{word} {auxiliary}"
+    for word in ("as", "so", "nor", "neither")
+    for auxiliary in ("is", "are", "was", "were", "does", "do", "did", "has", "have")
+)
+
+
 class Resolver:
     """Finds what the words of one note mean, for the labels that are present.
 
@@ -54,7 +62,10 @@ class Resolver:
             is_first = all(each.kind == "plain" for each in marks[:at])
             is_told = is_first and bool(following) and says(following[0], "copulas")
             is_told = is_told or (not following and any(says(each, "same") for each in marks))
-            label = self._of_side(mark.values[0], topic) if mark.values and (is_one or is_told) else None
+            is_so_too = _is_so_too(marks[:at], marks[at + 1 :])
+            label = self._of_side(mark.values[0], topic) if mark.values and (is_one or is_told or is_so_too) else None
+            if is_so_too and label and self._names.kind(label) not in {self._names.kind(each) for each in topic}:
+                continue
             if mark.kind == "place" and label:
                 name = Mark("name", mark.text, mention=Mention(f"{mark.text} one", (label,)))
                 return replace(fragment, marks=(*marks[:at], name, *marks[at + 1 + is_one :]))
@@ -283,6 +294,14 @@ def _vagueness(place: Place, group: Sequence[Place]) -> int:
     """How much better other places say where: the tip of the left lobe is on the left, and its bottom is not."""
     is_of_lobe = place.values in (("left",), ("right",)) and any(other.values == ("lobe",) for other in group)
     return 2 * (place.values == ("tip",)) + is_of_lobe
+
+
+def _is_so_too(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
+    """Whether the words around a side only say that it is so there too: "as does the right", "and the right as well"."""
+    words = [mark.text for mark in before if not says(mark, "determiners")]
+    rest = " ".join(mark.text for mark in after)
+    is_inverted = " ".join(words) in AGAIN_SO and rest in ("", "one")
+    return is_inverted or (not words and rest in ("too", "also", "as well", "likewise"))
 
 
 def _drop_side(places: Sequence[list[Place]], side: str) -> None:

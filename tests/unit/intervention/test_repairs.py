@@ -100,6 +100,18 @@ def test_neither_is_both(acts, note):
     assert acts(note, *labels) == {(label, "expand", "superior") for label in labels}
 
 
+@pytest.mark.parametrize("again", ["as does the right", "and so does the right one", "and the right as well"])
+def test_the_same_is_said_of_the_other_side(acts, again):
+    labels = ("left lung", "right lung", "heart")
+    found = acts(f"Left lung misses its apex, {again}", *labels)
+    assert found == {(label, "expand", "superior") for label in labels[:2]}
+
+
+def test_what_is_told_as_the_cause_is_no_act_of_its_own(acts):
+    assert acts("Noisy scan. Liver too small.", "liver", "spleen") == {("liver", "expand")}
+    assert acts("Low dose scan. The liver border is lost in the noise.", "liver", "spleen") == {("liver", "restyle")}
+
+
 @pytest.mark.parametrize("again", ["and so does the spleen", "as does the spleen", "the spleen does too"])
 def test_the_same_is_said_of_another_label(acts, again):
     found = acts(f"The liver includes the stomach, {again}", "liver", "spleen")
