@@ -14,12 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causal_sam.imaging import Volume
+from causal_sam.learning.losses import LabelMapLoss
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt
 
 # Share of the masks learnt from the decoder whose label is on the slice.
 DECODED_PRESENT = 0.8
+# Power of the labels' areas in the loss of drafts: small ones must be found at all, and not be drawn too large.
+AREA_POWER = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,7 @@ class LabelTeacher:
         self._vectors = vectors.to(model.device)
         self._rng = np.random.default_rng(seed)
         self._optimizer = torch.optim.AdamW(prompt.parameters(), lr=learning_rate, weight_decay=0.01)
-        # Overlap of each label over all slices of a step: slice by slice, those without a label would teach to find
-        # nothing before the others could teach to find it.
-        self._loss = DiceCELoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+        self._map_loss, self._mask_loss = LabelMapLoss(), DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
         # Not flipped: left and right are different structures.
         self._augment = Compose(
             [
@@ -157,12 +158,12 @@ class LabelTeacher:
         target = F.adaptive_avg_pool2d((label_maps.to(model.device) == values).float(), model.mask_size)
         # Nothing is found where nothing is known, and so nothing is learnt there.
         asked = known.to(model.device)[..., None, None]
-        total = self._loss(drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked)
+        total = self._map_loss(drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked, AREA_POWER)
         b, n = self._choose(target.flatten(2).any(2).cpu().numpy(), known.numpy())
         decoded = model.decode(
             embedding.at(torch.tensor([b])), tokens=tokens[n : n + 1], mask_logits=drafts[b, n][None, None]
         )
-        return total + self._loss(decoded.logits.float(), target[b, n][None, None])
+        return total + self._mask_loss(decoded.logits.float(), target[b, n][None, None])
 
     def _choose(self, present: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[int, int]:
         """A slice and a name to decode, mostly one that is there."""

@@ -136,7 +136,7 @@ def test_a_whole_repetition_is_run_and_told(images: Path, tmp_path: Path) -> Non
     for record in every:
         if isinstance(record, Structure) and not record.held_out:
             clicks[record.order] += record.clicks
-    saved = summary["fewer clicks than random"]["style_aware"]["value"]
+    saved = summary["fewer clicks than random"]["of a repetition"]["style_aware"]["value"]
     assert saved == clicks["random"] - clicks["style_aware"]
     for name in ("report.md", "structures.csv", "found.csv", "updates.csv", "learning.png"):
         assert (folder / name).stat().st_size > 0

@@ -100,7 +100,13 @@ def write_learning_report(
             writer = csv.DictWriter(file, [each.name for each in fields(kind)])
             writer.writeheader()
             writer.writerows(asdict(record) for record in records if isinstance(record, kind))
-    saved = _saved(records, orders)
+    saved = {
+        what: _saved([r for r in records if isinstance(r, Structure) and wanted(r)], orders)
+        for what, wanted in (
+            ("of a repetition", lambda r: not r.held_out),
+            ("of the held-out cases at the end", lambda r: r.held_out and r.accepted > 0),
+        )
+    }
     about = {**settings, **environment()}
     content = {"settings": about, "orders": summaries, "fewer clicks than random": saved}
     (folder / SUMMARY).write_text(json.dumps(content, default=asdict, indent=1, ensure_ascii=False) + "\n")
@@ -135,22 +141,23 @@ def _ratio(begin: Mapping[Key, Sequence[float]], end: Mapping[Key, Sequence[floa
     return sum(end[key][0] for key in shared) / before if before else None
 
 
-def _saved(records: Sequence[Record], orders: Sequence[str]) -> dict[str, Estimate]:
-    """Clicks of a whole repetition that an order saves against taking cases at random, over seeds."""
+def _saved(structures: Sequence[Structure], orders: Sequence[str]) -> dict[str, Estimate]:
+    """Clicks of a repetition that an order saves against taking cases at random, over seeds."""
     totals: dict[str, dict[int, float]] = {}
-    for record in records:
-        if isinstance(record, Structure) and not record.held_out:
-            seeds = totals.setdefault(record.order, {})
-            seeds[record.seed] = seeds.get(record.seed, 0) + record.clicks
+    for record in structures:
+        seeds = totals.setdefault(record.order, {})
+        seeds[record.seed] = seeds.get(record.seed, 0) + record.clicks
     random = totals.get("random", {})
     return {
-        order: mean({(seed, ""): [random[seed] - clicks] for seed, clicks in totals[order].items() if seed in random})
+        order: mean({(n, ""): [random[n] - clicks] for n, clicks in totals[order].items() if n in random})
         for order in orders
         if order != "random" and random.keys() & totals[order].keys()
     }
 
 
-def _markdown(summaries: Mapping[str, dict[str, Any]], about: Mapping[str, str], saved: Mapping[str, Estimate]) -> str:
+def _markdown(
+    summaries: Mapping[str, dict[str, Any]], about: Mapping[str, str], saved: Mapping[str, Mapping[str, Estimate]]
+) -> str:
     lines = ["# Learning from accepted labels", "", "![Clicks and Dice](learning.png)", ""]
     lines += [
         row(["setting", "value"]),
@@ -181,7 +188,10 @@ def _markdown(summaries: Mapping[str, dict[str, Any]], about: Mapping[str, str],
         lines += [row([label, _told(value, 3)]) for label, value in summary["labels"].items()]
         lines.append("")
     lines += [
-        f"{order} saves {_told(value, 1)} clicks of a repetition against random." for order, value in saved.items()
+        f"- {order} saves {value.value:.1f} ({value.low:.1f} to {value.high:.1f} over {value.seeds} repetitions) clicks "
+        f"{what} against random."
+        for what, orders in saved.items()
+        for order, value in orders.items()
     ]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -73,7 +73,7 @@ class UNetMethod:
                 engine.scaler.step(optimizer)
                 engine.scaler.update()
             schedule.step()
-            return {"loss": float(value)}
+            return {"loss": value.item()}
 
         loader = batches(cases, size, setup.encoder.encode, setup.config, styled=False, seed=seed)
         clock = StepClock(setup.progress)
