@@ -16,7 +16,7 @@ from torch import Tensor
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.intervention.guard import Effect, measure_effect, objection
+from causal_sam.intervention.guard import Effect, keeps_shape, measure_effect, objection
 from causal_sam.intervention.region import Region, region_gate
 from causal_sam.intervention.schema import Intervention, Plan, Strength
 from causal_sam.prompting.encoder import SliceEncoder
@@ -34,8 +34,9 @@ STRENGTH: Mapping[Strength, float] = {"slight": 0.5, "moderate": 1.0, "strong": 
 SURE = 1.0
 # Slices that are decoded at a time.
 TOGETHER = 8
-# Standard deviation of what smooths a boundary, in sides of a cube of a voxel's volume.
-SMOOTHING = 1.0
+# Standard deviations of what smooths a boundary, in sides of a cube of a voxel's volume: the first one that leaves the
+# structure its shape.
+SMOOTHING = (1.0, 0.7, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,10 +291,14 @@ def exactly(intervention: Intervention, region: Region, volume: Volume, mask: ND
         return mask | allowed
     if intervention.action == "smooth":
         side = math.prod(volume.spacing) ** (1 / 3)
-        sigma = [SMOOTHING * side / spacing for spacing in volume.spacing]
         signed = ndimage.distance_transform_edt(mask, volume.spacing)
         signed -= ndimage.distance_transform_edt(~mask, volume.spacing)
-        return np.where(allowed, ndimage.gaussian_filter(signed, sigma) > 0, mask)
+        for width in SMOOTHING:
+            sigma = [width * side / spacing for spacing in volume.spacing]
+            smoothed = np.where(allowed, ndimage.gaussian_filter(signed, sigma) > 0, mask)
+            if keeps_shape(mask, smoothed):
+                break
+        return smoothed
     return mask & ~allowed
 
 

@@ -92,6 +92,11 @@ def measure_effect(
     return Effect(label, *totals, *towards, {name: ml for name, ml in taken.items() if ml})
 
 
+def keeps_shape(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
+    """Whether smoothing has changed no more of a mask than its boundary."""
+    return max((after & ~before).sum(), (before & ~after).sum()) <= SMOOTHED_SHARE * before.sum()
+
+
 def objection(
     intervention: Intervention, region: Region, before: NDArray[np.bool_], after: NDArray[np.bool_]
 ) -> str | None:
@@ -119,7 +124,7 @@ def objection(
         return f"{label} was only to gain volume, and would have lost some, so nothing was done."
     if not after.any():
         return f"Nothing of {label} would be left: say which part is wrong, or clear the label in the viewer."
-    if act == "smooth" and max(gained.sum(), lost.sum()) > SMOOTHED_SHARE * before.sum():
+    if act == "smooth" and not keeps_shape(before, after):
         return f"{label} is too thin to be smoothed: it would lose its shape."
     if not (gained.any() or lost.any()):
         return f"The model finds nothing to change in {label} there: click into what is missing or wrong."

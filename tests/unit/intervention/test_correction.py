@@ -209,3 +209,17 @@ def test_the_shipped_modulation_fits_the_shipped_model() -> None:
     found = corrector.correct(slices, cut, Intervention(label="liver", action="expand", direction="left"), {})
     assert found.objection is None
     assert dice(found.mask) > dice(cut) + 0.05
+
+
+
+def test_what_is_thin_is_smoothed_less(corrector: Corrector, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"))
+    tube = ((grid[0] - 30) ** 2 + (grid[1] - 36) ** 2 <= 6) & (abs(grid[2] - 8) <= 6)
+    rough = tube.copy()
+    rough[33, 36, 3:14:3] = True
+    smooth = Intervention(label="aorta", action="smooth")
+    done = correct(corrector, rough, smooth)
+    assert done.objection is None
+    assert (done.mask ^ tube).sum() < (rough ^ tube).sum()
+    monkeypatch.setattr("causal_sam.intervention.correction.SMOOTHING", (1.0,))
+    assert "too thin" in correct(corrector, rough, smooth).objection
