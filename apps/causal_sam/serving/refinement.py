@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging import PackedMask
 from causal_sam.prompting import Predictor
+from causal_sam.prompting.local import merged
 from causal_sam.prompting.prompts import Prompts
 from serving.clicks import on_one_slice, slices_of
 from serving.turns import taking_turns
@@ -43,6 +44,7 @@ class Refiner:
 
     * the same prompts as before: the slice stays as it is;
     * those and more: the model corrects the mask, which it is given as a prompt (its own logits, or the edited mask);
+      of a mask that was not decided from prompts it changes only what is at the clicks;
     * others: a click was taken back, and the slice is decided from the prompts alone.
 
     Slices without prompts in the request keep their mask, unless the structure is to be followed through the volume:
@@ -105,13 +107,15 @@ class Refiner:
                 answer = predictor.predict(
                     here.foreground, here.background, here.box, None if previous is None else {index: previous}
                 ).slices[index]
-            frame.insert(answer.mask, mask, index)
+            decision, logits = answer.mask, answer.low_res_logits.astype(np.float16)
+            before = frame.extract(mask, index)
+            if before.any() and previous is not None and here.box is None and (record is None or record.logits is None):
+                # What was drawn, or found by its name, stays as it is away from the clicks.
+                clicked = [frame.to_slice(voxel)[1:] for voxel in (*here.foreground, *here.background)]
+                decision, logits = merged(before, answer.mask, clicked), None
+            frame.insert(decision, mask, index)
             records[index] = SliceRecord(
-                frozenset(here.foreground),
-                frozenset(here.background),
-                here.box,
-                answer.low_res_logits.astype(np.float16),
-                answer.predicted_iou,
+                frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou
             )
             decided.append(index)
         same_axis = state.axis == axis

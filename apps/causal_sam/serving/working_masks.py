@@ -30,7 +30,7 @@ class SliceRecord:
     Attributes:
         foreground, background: the clicks.
         box: in voxels, from this slice to this slice along the slice axis; None without a box.
-        logits: float16 LxL low-resolution logits of the mask; None if the mask was edited since.
+        logits: float16 LxL low-resolution logits of the mask; None if not all of the mask was decided from the prompts.
         predicted_iou: the model's estimate.
     """
 

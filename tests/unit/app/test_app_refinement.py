@@ -89,6 +89,26 @@ def test_more_clicks_get_the_logits_of_the_mask_before(refiner: Refiner, predict
     assert second.decided == (2,)
 
 
+def test_clicks_on_a_drawn_mask_leave_what_is_away_from_them(refiner: Refiner, predictor: RecordingPredictor) -> None:
+    drawn = np.zeros(SHAPE, bool)
+    drawn[4:12, 4:12, 2] = True
+    drawn[16:22, 14:18, 2] = True
+    one = refiner.refine(LabelState(PackedMask.pack(drawn)), prompts(C), predictor)
+    answer = predictor.predict([C], previous={2: predictor.mask_prompt(predictor.slices.frame.extract(drawn, 2))})
+    changed = one.mask[..., 2] ^ drawn[..., 2]
+    whole = answer.mask[..., 2] ^ drawn[..., 2]
+    assert changed.any()
+    assert changed.sum() < whole.sum()
+    assert not (changed & ~whole).any()
+    # The next click is on a mask of which not all was decided from clicks.
+    assert one.state.slices[2].logits is None
+    predictor.calls.clear()
+    refiner.refine(one.state, prompts(C, B), predictor)
+    np.testing.assert_array_equal(
+        predictor.calls[0][3][2], predictor.mask_prompt(predictor.slices.frame.extract(one.mask, 2))
+    )
+
+
 def test_a_click_taken_back_means_the_clicks_alone(refiner: Refiner, predictor: RecordingPredictor) -> None:
     alone = refiner.refine(EMPTY, prompts(A), predictor)
     both = refiner.refine(alone.state, prompts(A, B), predictor)

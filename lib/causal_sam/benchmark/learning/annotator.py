@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.annotator import next_click_in_volume
+from causal_sam.prompting.local import merged
 
 Voxel = tuple[int, int, int]
 
@@ -75,12 +76,17 @@ class _Work:
         clicks = self._clicks.setdefault(index, ([], []))
         clicks[0 if inside else 1].append(voxel)
         shown = slices.frame.extract(self.mask, index)
-        if index not in self._logits and shown.any():
-            self._logits[index] = self._predictor.mask_prompt(shown)
-        answer = self._predictor.predict(*clicks, previous=self._logits).slices[index]
-        self._logits[index], self._anchors[index] = answer.low_res_logits, answer.mask
+        is_local = index not in self._logits and shown.any()
+        previous = self._predictor.mask_prompt(shown) if is_local else self._logits.get(index)
+        answer = self._predictor.predict(*clicks, previous=None if previous is None else {index: previous})
+        decision = answer.slices[index].mask
+        if is_local:  # as the app answers clicks on masks that were not made by clicks
+            decision = merged(shown, decision, [slices.frame.to_slice(each)[1:] for part in clicks for each in part])
+        else:
+            self._logits[index] = answer.slices[index].low_res_logits
+        self._anchors[index] = decision
         here = self.mask.copy()
-        slices.frame.insert(answer.mask, here, index)
+        slices.frame.insert(decision, here, index)
         options = [here]
         if any(mask.any() for mask in self._anchors.values()):
             options.append(self._predictor.propagate(self._anchors, before=self.mask, changed=[index]).mask)
