@@ -38,6 +38,7 @@ from causal_sam.text import load_lexicon, load_text_encoder
 
 VALIDATION_SEED = 30_000_000
 
+
 def train(arguments: argparse.Namespace) -> None:
     """Train within the time given, with checkpoints and a log."""
     processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
@@ -66,9 +67,7 @@ def train(arguments: argparse.Namespace) -> None:
     )
     lessons = [lesson for lesson, _ in zip(held_out, range(arguments.validation), strict=False)] if rank == 0 else []
     seed = 1 + restarts * processes + rank
-    stream = MixedLessons(
-        SliceLessons(model.image_size, seed, names, TWOFOLD), VolumeLessons(model.image_size, seed)
-    )
+    stream = MixedLessons(SliceLessons(model.image_size, seed, names, TWOFOLD), VolumeLessons(model.image_size, seed))
     # Not forked: this process has threads by now, whose locks a forked one would wait for without end.
     workers = {"num_workers": 1, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
     loader = iter(DataLoader(stream, batch_size=arguments.batch, **workers))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causal_sam.imaging import PackedMask
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.local import merged
-from causal_sam.prompting.prompts import Prompts
+from causal_sam.prompting.prompts import Prompts, Voxel
 from serving.clicks import on_one_slice, slices_of
 from serving.turns import taking_turns
 from serving.working_masks import LabelState, SliceRecord
@@ -111,19 +111,29 @@ class Refiner:
             before = frame.extract(mask, index)
             if before.any() and previous is not None and here.box is None and (record is None or record.logits is None):
                 # What was drawn, or found by its name, stays as it is away from the clicks.
-                clicked = [frame.to_slice(voxel)[1:] for voxel in (*here.foreground, *here.background)]
-                decision, logits = merged(before, answer.mask, clicked), None
+                clicked = [frame.to_slice(voxel)[1:] for voxel in _clicks(here)]
+                asked = merged(before, answer.mask, clicked)
+                # An answer that does not do what the clicks say counts as a whole: there may be nothing near them.
+                decision, logits = (asked if (asked != before).any() else answer.mask), None
             frame.insert(decision, mask, index)
             records[index] = SliceRecord(
                 frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou
             )
             decided.append(index)
         same_axis = state.axis == axis
-        now = LabelState(state.mask, axis, records, state.followed if same_axis else None)
+        now = LabelState(state.mask, axis, records, state.followed if same_axis else None, state.is_found)
         changed = None if follow and now.followed is None else {*decided, *given_up}
         followed: tuple[int, ...] = ()
         if follow and (changed is None or changed):
+            decided_now, followed_before = mask, now.followed or frozenset()
             now, mask, followed = self._followed(now, mask, limits or _limits(prompts, axis), predictor, changed, check)
+            if state.is_found and not given_up:
+                # What was found stays, but for what hangs together with what is decided now.
+                clicked = [voxel for index in decided for voxel in _clicks(on_one_slice(prompts, axis, index))]
+                mask = merged(state.mask.unpack(), mask, clicked, axis)
+                for index in decided:
+                    frame.insert(frame.extract(decided_now, index), mask, index)
+                now = replace(now, followed=(now.followed | followed_before) - records.keys())
         elif now.followed:
             now = replace(now, followed=now.followed - set(decided))
         if not decided and records == state.slices and now.followed == state.followed:
@@ -141,8 +151,7 @@ class Refiner:
     ) -> tuple[LabelState, NDArray[np.bool_], tuple[int, ...]]:
         """Follow the structure; return the state but for its mask, the mask, and the slices that were followed."""
         axis, frame = predictor.slices.axis, predictor.slices.frame
-        across = tuple(other for other in range(3) if other != axis)
-        drawn = set(np.flatnonzero(mask.any(axis=across)).tolist()) - (state.followed or frozenset())
+        drawn = _held(mask, axis) - (state.followed or frozenset())
         anchors = {index: frame.extract(mask, index).copy() for index in drawn | state.slices.keys()}
         if not any(anchor.any() for anchor in anchors.values()):
             # Nothing says any longer that the structure is anywhere.
@@ -157,8 +166,7 @@ class Refiner:
                 check=taking_turns(self._computing, check),
             )
         mask = propagation.mask
-        there = frozenset(np.flatnonzero(mask.any(axis=across)).tolist())
-        return replace(state, followed=there - anchors.keys()), mask, tuple(sorted(propagation.followed))
+        return replace(state, followed=_held(mask, axis) - anchors.keys()), mask, tuple(sorted(propagation.followed))
 
     @staticmethod
     def _previous(
@@ -167,6 +175,15 @@ class Refiner:
         if record is not None and record.logits is not None:
             return record.logits.astype(np.float32)
         return predictor.mask_prompt(mask) if mask.any() else None
+
+
+def _held(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
+    """Slices with a mask."""
+    return frozenset(np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))).tolist())
+
+
+def _clicks(prompts: Prompts) -> tuple[Voxel, ...]:
+    return (*prompts.foreground, *prompts.background)
 
 
 def _limits(prompts: Prompts, axis: int) -> tuple[int, int] | None:

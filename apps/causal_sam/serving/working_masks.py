@@ -67,12 +67,14 @@ class LabelState:
         slices: voxel index along ``axis`` -> record. Slices of a saved label have a mask but no record.
         followed: voxel indices along ``axis`` of the slices whose mask was followed from others; None if the structure
             was never followed.
+        is_found: whether the mask was found by the label's name at first.
     """
 
     mask: PackedMask
     axis: int | None = None
     slices: dict[int, SliceRecord] = field(default_factory=dict)
     followed: frozenset[int] | None = None
+    is_found: bool = False
 
     @classmethod
     def found(cls, mask: NDArray[np.bool_], axis: int) -> LabelState:
@@ -83,7 +85,7 @@ class LabelState:
             axis: voxel axis perpendicular to the slices.
         """
         there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        return cls(PackedMask.pack(mask), axis, {}, frozenset(there.tolist()))
+        return cls(PackedMask.pack(mask), axis, {}, frozenset(there.tolist()), is_found=True)
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +103,7 @@ class LabelState:
             index: replace(record, logits=None) if differs[index] else record for index, record in self.slices.items()
         }
         followed = self.followed and frozenset(index for index in self.followed if not differs[index])
-        return LabelState(PackedMask.pack(mask), self.axis, slices, followed)
+        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_found)
 
 
 @dataclass(frozen=True)

@@ -297,7 +297,7 @@ def _vagueness(place: Place, group: Sequence[Place]) -> int:
 
 
 def _is_so_too(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
-    """Whether the words around a side only say that it is so there too: "as does the right", "and the right as well"."""
+    """Whether the words around a side only say that it is so there too: "as does the right", "the right as well"."""
     words = [mark.text for mark in before if not says(mark, "determiners")]
     rest = " ".join(mark.text for mark in after)
     is_inverted = " ".join(words) in AGAIN_SO and rest in ("", "one")

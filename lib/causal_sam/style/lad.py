@@ -121,7 +121,7 @@ def consistency_loss(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
 
 
 def _shares(logits: Tensor) -> Tensor:
-    """Probabilities of N labels that exclude each other, BxNxhxw, by softmax over these and the background's logit 0."""
+    """Probabilities BxNxhxw of labels that exclude each other, by softmax over these and the background's logit 0."""
     background = logits.new_zeros(len(logits), 1, *logits.shape[2:])
     return torch.cat([background, logits], 1).softmax(1)[:, 1:]
 

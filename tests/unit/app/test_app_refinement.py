@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,20 @@ def test_clicks_on_a_drawn_mask_leave_what_is_away_from_them(refiner: Refiner, p
     np.testing.assert_array_equal(
         predictor.calls[0][3][2], predictor.mask_prompt(predictor.slices.frame.extract(one.mask, 2))
     )
+
+
+def test_following_from_a_click_on_a_found_mask_leaves_what_is_away_from_it(refiner: Refiner, predictor) -> None:
+    found = np.zeros(SHAPE, bool)
+    found[4:12, 4:12] = True
+    found[16:22, 14:18] = True
+    state = LabelState.found(found, predictor.slices.axis)
+    result = refiner.refine(state, prompts(background=[B]), predictor, follow=True)
+    free = refiner.refine(replace(state, is_found=False), prompts(background=[B]), predictor, follow=True)
+    assert (result.mask != found).sum() < (free.mask != found).sum()
+    assert result.state.is_found
+    # The slice that was clicked is as it was decided.
+    np.testing.assert_array_equal(result.mask[..., 2], free.mask[..., 2])
+    np.testing.assert_array_equal(result.state.mask.unpack(), result.mask)
 
 
 def test_a_click_taken_back_means_the_clicks_alone(refiner: Refiner, predictor: RecordingPredictor) -> None:

@@ -211,7 +211,6 @@ def test_the_shipped_modulation_fits_the_shipped_model() -> None:
     assert dice(found.mask) > dice(cut) + 0.05
 
 
-
 def test_what_is_thin_is_smoothed_less(corrector: Corrector, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"))
     tube = ((grid[0] - 30) ** 2 + (grid[1] - 36) ** 2 <= 6) & (abs(grid[2] - 8) <= 6)

@@ -31,6 +31,18 @@ def test_a_change_of_a_few_pixels_is_taken_near_the_click():
     np.testing.assert_array_equal(result, DISC)
 
 
-def test_an_answer_that_changes_nothing_at_the_clicks_counts_as_a_whole():
-    after = ndimage.binary_dilation(DISC)
-    np.testing.assert_array_equal(merged(DISC, after, [(30, 30)]), after)
+def test_an_answer_that_changes_nothing_at_the_clicks_changes_nothing():
+    np.testing.assert_array_equal(merged(DISC, ndimage.binary_dilation(DISC), [(30, 30)]), DISC)
+
+
+def test_in_a_volume_what_hangs_together_with_the_click_changes_across_slices():
+    truth = np.repeat(DISC[..., None], 8, axis=2)
+    before = truth.copy()
+    before[..., 2:6] |= LEAK[..., None]
+    before[5:9, 5:9, 3] = True
+    after = truth.copy()
+    after[..., 6:] = False  # followed too short a way: not connected with the click
+    result = merged(before, after, [(30, 49, 4)], axis=2)
+    expected = truth.copy()
+    expected[5:9, 5:9, 3] = True
+    np.testing.assert_array_equal(result, expected)

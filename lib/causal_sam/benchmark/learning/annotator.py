@@ -68,6 +68,7 @@ class _Work:
         self._clicks: dict[int, tuple[list[Voxel], list[Voxel]]] = {}
         self._logits: dict[int, NDArray[np.float32]] = {}
         self._anchors: dict[int, NDArray[np.bool_]] = {}
+        self._is_found = bool(mask.any())
 
     def click(self, voxel: Voxel, inside: bool, truth: NDArray[np.bool_]) -> None:
         """Answer a click, with what comes nearer to the truth: on its slice alone, or followed."""
@@ -81,7 +82,8 @@ class _Work:
         answer = self._predictor.predict(*clicks, previous=None if previous is None else {index: previous})
         decision = answer.slices[index].mask
         if is_local:  # as the app answers clicks on masks that were not made by clicks
-            decision = merged(shown, decision, [slices.frame.to_slice(each)[1:] for part in clicks for each in part])
+            asked = merged(shown, decision, [slices.frame.to_slice(each)[1:] for part in clicks for each in part])
+            decision = asked if (asked != shown).any() else decision
         else:
             self._logits[index] = answer.slices[index].low_res_logits
         self._anchors[index] = decision
@@ -89,7 +91,11 @@ class _Work:
         slices.frame.insert(decision, here, index)
         options = [here]
         if any(mask.any() for mask in self._anchors.values()):
-            options.append(self._predictor.propagate(self._anchors, before=self.mask, changed=[index]).mask)
+            followed = self._predictor.propagate(self._anchors, before=self.mask, changed=[index]).mask
+            if self._is_found:
+                followed = merged(self.mask, followed, [voxel], slices.axis)
+                slices.frame.insert(decision, followed, index)
+            options.append(followed)
         best = max(options, key=lambda mask: dice(mask, truth))
         differs = (best != self.mask).any(axis=tuple(axis for axis in range(3) if axis != slices.axis))
         for other in np.flatnonzero(differs).tolist():

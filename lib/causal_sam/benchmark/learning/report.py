@@ -188,8 +188,8 @@ def _markdown(
         lines += [row([label, _told(value, 3)]) for label, value in summary["labels"].items()]
         lines.append("")
     lines += [
-        f"- {order} saves {value.value:.1f} ({value.low:.1f} to {value.high:.1f} over {value.seeds} repetitions) clicks "
-        f"{what} against random."
+        f"- {order} saves {value.value:.1f} clicks {what} against random, {value.low:.1f} to {value.high:.1f} over "
+        f"{value.seeds} repetitions."
         for what, orders in saved.items()
         for order, value in orders.items()
     ]
