@@ -31,6 +31,8 @@ CHECKPOINT, RESULT, LOSSES = "checkpoint.pt", "trained.safetensors", "losses.jso
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 # Share of the learning rates where training starts with what was learnt before.
 CONTINUED = 0.4
+# Power of the areas at its beginning, if the version that it goes on from has found all labels already.
+ALL_FOUND = 0.5
 
 
 def train(local_rank: int, site: Site, config: UpdateConfig, folder: Path) -> None:
@@ -110,6 +112,7 @@ def _learner(site: Site, job: Job, model: CausalSam, encoder: TextEncoder, confi
         replace(
             config,
             adapters=taught.adapters or AdapterConfig(),
+            area_power=ALL_FOUND if set(job.names) <= set(taught.names) else config.area_power,
             learning_rate=CONTINUED * config.learning_rate,
             adapter_rate=CONTINUED * config.adapter_rate,
         ),

@@ -48,6 +48,8 @@ class TrainingConfig:
         clicked: share of the decoded masks that are prompted by a click, not by the name.
         amp: automatic mixed precision.
         seed: of all that is drawn.
+        area_power: power of the labels' areas in the loss of masks when training begins; it rises to 1. At 0 small
+            structures count as much as large ones and are found at all, at 1 they get the right size.
         adapters: their size.
         lad: which terms count how much.
 
@@ -64,6 +66,7 @@ class TrainingConfig:
     clicked: float = 0.4
     amp: bool = False
     seed: int = 0
+    area_power: float = 0.0
     adapters: AdapterConfig = field(default_factory=AdapterConfig)
     lad: LadConfig = field(default_factory=LadConfig)
 
@@ -78,8 +81,9 @@ class TrainingConfig:
             raise InputError(
                 f"decoded must be 1 to {self.batch - self.pairs}, the anatomies of a step, and not {self.decoded}."
             )
-        if not 0 <= self.clicked <= 1:
-            raise InputError(f"clicked is a share, so between 0 and 1, and not {self.clicked}.")
+        for name in ("clicked", "area_power"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must be between 0 and 1, and not {getattr(self, name)}.")
         if not (self.learning_rate > 0 and self.adapter_rate > 0):
             raise InputError("learning_rate and adapter_rate must be above 0.")
 
@@ -161,9 +165,9 @@ class Learner(nn.Module):
         target, asked = truth[shown], known[shown][..., None, None]
         # Nothing is found where nothing is known, and so nothing is learnt there.
         asked_drafts, target = drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked
-        # Areas count more and more: at first small structures must be found at all, at the end have the right size.
-        parts = {"drafts": self.map_loss(asked_drafts, target, progress, summed)}
-        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, progress)
+        power = self.config.area_power + (1 - self.config.area_power) * progress
+        parts = {"drafts": self.map_loss(asked_drafts, target, power, summed)}
+        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, power)
         total = parts["drafts"] + parts["decoded"]
         if pairs and self.config.lad.is_on:
             ramp = reversal_ramp(progress)

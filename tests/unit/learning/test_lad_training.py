@@ -63,6 +63,21 @@ def test_it_learns_with_all_terms_and_leaves_the_encoder_alone(
     assert {name.split(".")[0] for name in changed} == {"model", "prompt", "lad"}
 
 
+def test_the_power_of_areas_rises_to_1_from_where_it_begins(small_model: CausalSam, labelled: LabelledSlices) -> None:
+    config = TrainingConfig(steps=3, batch=4, pairs=2, adapters=AdapterConfig(rank=2), lad=OFF)
+    learner, batch = learner_of(small_model, config), first_batch(labelled, config)
+    found = {}
+    for begins in (0.0, 0.5, 1.0):
+        learner.config = replace(config, area_power=begins)
+        for progress in (0.0, 0.5, 1.0):
+            found[begins, progress] = learner(batch, progress)["drafts"].item()
+    assert found[0.0, 0.0] != pytest.approx(found[0.0, 1.0], rel=1e-3)
+    assert found[1.0, 0.0] == found[1.0, 1.0] == found[0.0, 1.0]
+    assert found[0.5, 0.0] == found[0.0, 0.5]
+    with pytest.raises(InputError, match="area_power must be between 0 and 1, and not 2"):
+        TrainingConfig(area_power=2)
+
+
 def test_models_of_the_kind_of_vit_b_are_trained_too(small_vit: CausalSam, labelled: LabelledSlices) -> None:
     fingerprint = small_vit.encoder_hash()
     learner = learner_of(small_vit, TrainingConfig(steps=3, batch=4, pairs=2, adapters=AdapterConfig(rank=2)))
