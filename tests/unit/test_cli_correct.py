@@ -143,7 +143,9 @@ def test_a_question_writes_nothing_and_loads_no_model(run, mask, tmp_path):
 
 
 def test_the_current_label_and_its_side_are_used(run, tmp_path):
-    mask = saved(tmp_path / "map.nii.gz", (ORGAN + 2 * BESIDE).astype(np.uint8))
+    part = ORGAN.copy()
+    part[8:13] = False
+    mask = saved(tmp_path / "map.nii.gz", (part + 2 * BESIDE).astype(np.uint8))
     options = ("--labels", "tumor,edema", "--current", "tumor", "--side", "tumor=right", "--preview", "--json")
     report = report_of(run(mask, "missed laterally", *options))
     assert report["effects"][0]["sentence"] == "expand the tumor on its right side"
