@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging import PackedMask
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.local import merged
+from causal_sam.prompting.local import decided_at_clicks, merged
 from causal_sam.prompting.prompts import Prompts, Voxel
 from serving.clicks import on_one_slice, slices_of
 from serving.turns import taking_turns
-from serving.working_masks import LabelState, SliceRecord
+from serving.working_masks import LabelState, SliceRecord, held_slices
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,7 @@ class Refiner:
             if before.any() and previous is not None and here.box is None and (record is None or record.logits is None):
                 # What was drawn, or found by its name, stays as it is away from the clicks.
                 clicked = [frame.to_slice(voxel)[1:] for voxel in _clicks(here)]
-                asked = merged(before, answer.mask, clicked)
-                # An answer that does not do what the clicks say counts as a whole: there may be nothing near them.
-                decision, logits = (asked if (asked != before).any() else answer.mask), None
+                decision, logits = decided_at_clicks(before, answer.mask, clicked), None
             frame.insert(decision, mask, index)
             records[index] = SliceRecord(
                 frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou
@@ -151,7 +149,7 @@ class Refiner:
     ) -> tuple[LabelState, NDArray[np.bool_], tuple[int, ...]]:
         """Follow the structure; return the state but for its mask, the mask, and the slices that were followed."""
         axis, frame = predictor.slices.axis, predictor.slices.frame
-        drawn = _held(mask, axis) - (state.followed or frozenset())
+        drawn = held_slices(mask, axis) - (state.followed or frozenset())
         anchors = {index: frame.extract(mask, index).copy() for index in drawn | state.slices.keys()}
         if not any(anchor.any() for anchor in anchors.values()):
             # Nothing says any longer that the structure is anywhere.
@@ -166,7 +164,8 @@ class Refiner:
                 check=taking_turns(self._computing, check),
             )
         mask = propagation.mask
-        return replace(state, followed=_held(mask, axis) - anchors.keys()), mask, tuple(sorted(propagation.followed))
+        followed = held_slices(mask, axis) - anchors.keys()
+        return replace(state, followed=followed), mask, tuple(sorted(propagation.followed))
 
     @staticmethod
     def _previous(
@@ -175,11 +174,6 @@ class Refiner:
         if record is not None and record.logits is not None:
             return record.logits.astype(np.float32)
         return predictor.mask_prompt(mask) if mask.any() else None
-
-
-def _held(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
-    """Slices with a mask."""
-    return frozenset(np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))).tolist())
 
 
 def _clicks(prompts: Prompts) -> tuple[Voxel, ...]:

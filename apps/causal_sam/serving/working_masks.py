@@ -23,6 +23,11 @@ UNNAMED = "\0unnamed"  # no client can name a label so
 MAX_UNNAMED = 16
 
 
+def held_slices(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
+    """Voxel indices along an axis of the slices with a mask."""
+    return frozenset(np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))).tolist())
+
+
 @dataclass(frozen=True)
 class SliceRecord:
     """What a slice's mask was decided from.
@@ -84,8 +89,7 @@ class LabelState:
             mask: all slices.
             axis: voxel axis perpendicular to the slices.
         """
-        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        return cls(PackedMask.pack(mask), axis, {}, frozenset(there.tolist()), is_found=True)
+        return cls(PackedMask.pack(mask), axis, {}, held_slices(mask, axis), is_found=True)
 
     @property
     def nbytes(self) -> int:

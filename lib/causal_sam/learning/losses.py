@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from causal_sam.style.lad import with_background
+
 
 class LabelMapLoss(nn.Module):
     """1 - Dice, and cross-entropy, of labels that exclude each other, by softmax over these and the background.
@@ -29,8 +31,7 @@ class LabelMapLoss(nn.Module):
             power: of the areas.
             total: adds sums to those of other parts of the same batch, in other processes.
         """
-        background = logits.new_zeros(len(logits), 1, *logits.shape[2:])
-        log_found = torch.cat([background, logits], 1).log_softmax(1)
+        log_found = with_background(logits).log_softmax(1)
         truth = torch.cat([1 - truth.sum(1, keepdim=True), truth], 1)
         found = log_found.exp()
         measured = (found * truth, found, truth, -log_found * truth)

@@ -12,6 +12,22 @@ from scipy import ndimage
 NEAR = 2
 
 
+def decided_at_clicks(
+    before: NDArray[np.bool_], answer: NDArray[np.bool_], clicks: Iterable[tuple[int, int]]
+) -> NDArray[np.bool_]:
+    """Decide a slice with a mask that was not made by clicks: `merged`, or all of the answer if nothing is left of it.
+
+    An answer that does not do what the clicks say counts as a whole: there may be nothing near them.
+
+    Args:
+        before: (rows, columns).
+        answer: of the model, decided from the clicks.
+        clicks: (row, column) of them.
+    """
+    asked = merged(before, answer, clicks)
+    return asked if (asked != before).any() else answer
+
+
 def merged(
     before: NDArray[np.bool_], after: NDArray[np.bool_], clicks: Iterable[tuple[int, ...]], axis: int | None = None
 ) -> NDArray[np.bool_]:

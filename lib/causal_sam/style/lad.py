@@ -122,8 +122,12 @@ def consistency_loss(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
 
 def _shares(logits: Tensor) -> Tensor:
     """Probabilities BxNxhxw of labels that exclude each other, by softmax over these and the background's logit 0."""
-    background = logits.new_zeros(len(logits), 1, *logits.shape[2:])
-    return torch.cat([background, logits], 1).softmax(1)[:, 1:]
+    return with_background(logits).softmax(1)[:, 1:]
+
+
+def with_background(logits: Tensor) -> Tensor:
+    """Put the background's logit 0 before those of N labels that exclude each other: BxNxhxw -> Bx(1+N)xhxw."""
+    return torch.cat([logits.new_zeros(len(logits), 1, *logits.shape[2:]), logits], 1)
 
 
 def _overlap(masks: Tensor, truth: Tensor) -> Tensor:

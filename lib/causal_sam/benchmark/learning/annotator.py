@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.annotator import next_click_in_volume
-from causal_sam.prompting.local import merged
+from causal_sam.prompting.local import decided_at_clicks, merged
 
 Voxel = tuple[int, int, int]
 
@@ -82,8 +82,8 @@ class _Work:
         answer = self._predictor.predict(*clicks, previous=None if previous is None else {index: previous})
         decision = answer.slices[index].mask
         if is_local:  # as the app answers clicks on masks that were not made by clicks
-            asked = merged(shown, decision, [slices.frame.to_slice(each)[1:] for part in clicks for each in part])
-            decision = asked if (asked != shown).any() else decision
+            clicked = [slices.frame.to_slice(each)[1:] for part in clicks for each in part]
+            decision = decided_at_clicks(shown, decision, clicked)
         else:
             self._logits[index] = answer.slices[index].low_res_logits
         self._anchors[index] = decision
