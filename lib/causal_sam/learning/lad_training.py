@@ -50,6 +50,8 @@ class TrainingConfig:
         seed: of all that is drawn.
         area_power: power of the labels' areas in the loss of masks when training begins; it rises to 1. At 0 small
             structures count as much as large ones and are found at all, at 1 they get the right size.
+        varied: whether anatomies are bent, and images exposed differently, and not only moved: few patients are not all
+            that there are.
         adapters: their size.
         lad: which terms count how much.
 
@@ -67,6 +69,7 @@ class TrainingConfig:
     amp: bool = False
     seed: int = 0
     area_power: float = 0.0
+    varied: bool = False
     adapters: AdapterConfig = field(default_factory=AdapterConfig)
     lad: LadConfig = field(default_factory=LadConfig)
 
@@ -325,6 +328,7 @@ def batches(
         decoded=config.decoded,
         clicked=config.clicked,
         weights=weights,
+        varied=config.varied,
         rank=idist.get_rank(),
         processes=idist.get_world_size(),
     )

@@ -84,6 +84,7 @@ class UpdateConfig:
             learning_rate=self.learning_rate,
             adapter_rate=self.adapter_rate,
             clicked=0.0,  # clicks are answered by the model as it came
+            varied=True,
             amp=amp,
             seed=self.seed,
             lad=LadConfig() if self.lad else NO_LAD,

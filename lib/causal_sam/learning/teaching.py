@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from monai.losses import DiceCELoss
-from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandGaussianNoised, RandScaleIntensityd
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from causal_sam.imaging import Volume
+from causal_sam.learning.augmentation import expose, move
 from causal_sam.learning.losses import LabelMapLoss
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
@@ -100,23 +100,7 @@ class LabelTeacher:
         self._rng = np.random.default_rng(seed)
         self._optimizer = torch.optim.AdamW(prompt.parameters(), lr=learning_rate, weight_decay=0.01)
         self._map_loss, self._mask_loss = LabelMapLoss(), DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
-        # Not flipped: left and right are different structures.
-        self._augment = Compose(
-            [
-                RandAffined(
-                    keys=("image", "label"),
-                    prob=0.8,
-                    rotate_range=0.2,
-                    scale_range=0.12,
-                    translate_range=0.05 * model.image_size,
-                    mode=("bilinear", "nearest"),
-                    padding_mode="zeros",
-                ),
-                RandScaleIntensityd(keys="image", factors=0.15, prob=0.5),
-                RandAdjustContrastd(keys="image", gamma=(0.7, 1.5), prob=0.4),
-                RandGaussianNoised(keys="image", std=0.03, prob=0.3),
-            ]
-        ).set_random_state(seed)
+        self._move, self._expose = move(model.image_size, seed), expose(seed)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the learning rate, as a schedule does between steps."""
@@ -126,7 +110,9 @@ class LabelTeacher:
     def step(self, lessons: Sequence[Lesson]) -> float:
         """Learn from a few lessons at once, each augmented anew; return their loss."""
         self.prompt.train()
-        augmented = [self._augment({"image": lesson.image, "label": lesson.label_map}) for lesson in lessons]
+        augmented = [
+            self._move({"image": self._expose(lesson.image), "label": lesson.label_map}) for lesson in lessons
+        ]
         images, label_maps = (
             torch.stack([torch.as_tensor(one[key]).as_subclass(Tensor) for one in augmented])
             for key in ("image", "label")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import RandAffined
+from monai.transforms import Transform
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from causal_sam.imaging import Volume
 from causal_sam.imaging.intensity import IntensityWindow
+from causal_sam.learning.augmentation import bend, expose, move
 from causal_sam.learning.teaching import label_map_of
 from causal_sam.prompting.annotator import deepest_point
 from causal_sam.prompting.slices import VolumeSlices
@@ -125,6 +126,7 @@ class Views(IterableDataset):
         decoded: on how many anatomies, the first ones, a label is chosen to be decoded.
         clicked: share of these that get a click.
         weights: how often each case is shown, as shares; all alike by default.
+        varied: whether anatomies are bent, and images exposed differently, and not only moved.
         rank: of this process among all that train.
         processes: how many these are.
     """
@@ -141,13 +143,14 @@ class Views(IterableDataset):
         decoded: int = 0,
         clicked: float = 0.0,
         weights: Sequence[float] | None = None,
+        varied: bool = False,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
         super().__init__()
         self.cases, self.image_size, self.encode = list(cases), image_size, encode
         self.anatomies, self.pairs, self.seed, self.decoded, self.clicked = anatomies, pairs, seed, decoded, clicked
-        self.weights, self.rank, self.processes = weights, rank, processes
+        self.weights, self.varied, self.rank, self.processes = weights, varied, rank, processes
         self._own = [describe_slices(case.slices).sentence for case in self.cases]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -175,16 +178,20 @@ class Views(IterableDataset):
     def _stream(self, place: int, *, styled: bool) -> Iterator[dict[str, Any]]:
         """Samples for one place of the batch."""
         rng = self._rng(place, 0)
-        move = _geometry(self.image_size, int(rng.integers(2**31)))
+        seed = int(rng.integers(2**31))
+        change = bend(self.image_size, seed) if self.varied else move(self.image_size, seed)
+        exposure = expose(seed) if self.varied else None
         waiting: list[dict[str, Any]] = []
         while True:
             while len(waiting) < WAITING:
                 waiting += self._run(int(rng.choice(len(self.cases), p=self.weights)), rng, styled)
             drawn = waiting.pop(int(rng.integers(len(waiting))))
-            views = [padded(with_neighbours(view, drawn["index"]), self.image_size) for view in drawn["views"]]
+            views = np.stack([with_neighbours(view, drawn["index"]) for view in drawn["views"]])
+            if exposure is not None:
+                views = _exposed(views, exposure)
             label = padded(drawn["label_map"][drawn["index"]][None], self.image_size)
-            sample = {"image": np.stack(views), "label": label, "known": drawn["known"], "style": drawn["style"]}
-            yield _moved(sample, move)
+            image = padded(views, self.image_size)
+            yield _moved({"image": image, "label": label, "known": drawn["known"], "style": drawn["style"]}, change)
 
     def _run(self, number: int, rng: np.random.Generator, styled: bool) -> list[dict[str, Any]]:
         """Neighbouring slices of a case, all under the same styles, which are not copied for each of them."""
@@ -235,21 +242,14 @@ def padded(array: NDArray, size: int) -> NDArray:
     return whole
 
 
-def _geometry(image_size: int, seed: int) -> RandAffined:
-    """Patients lie a little differently. Not flipped: left and right are different structures."""
-    return RandAffined(
-        keys=("image", "label"),
-        prob=0.8,
-        rotate_range=0.2,
-        scale_range=0.12,
-        translate_range=0.05 * image_size,
-        mode=("bilinear", "nearest"),
-        padding_mode="zeros",
-    ).set_random_state(seed)
+def _exposed(views: NDArray[np.float32], exposure: Transform) -> NDArray[np.float32]:
+    """Change the intensities of all views of a sample, Vx3xhxw, alike."""
+    changed = exposure(views.reshape(-1, *views.shape[-2:]))
+    return np.asarray(changed, np.float32).reshape(views.shape)
 
 
-def _moved(sample: dict[str, Any], move: RandAffined) -> dict[str, Any]:
+def _moved(sample: dict[str, Any], change: Transform) -> dict[str, Any]:
     """Move all views of a sample and its label map alike."""
-    moved = move({"image": sample["image"].reshape(-1, *sample["image"].shape[-2:]), "label": sample["label"]})
+    moved = change({"image": sample["image"].reshape(-1, *sample["image"].shape[-2:]), "label": sample["label"]})
     image, label = (torch.as_tensor(moved[key]).as_subclass(Tensor) for key in ("image", "label"))
     return {**sample, "image": image.reshape(sample["image"].shape).clamp(0, 1), "label": label.to(torch.uint8)}

@@ -84,6 +84,28 @@ def test_without_a_second_style_there_is_one_view(labelled: LabelledSlices) -> N
     assert batch["decode"].tolist() == [-1] * 3
 
 
+def test_anatomies_that_vary_differ_in_size_and_in_brightness_and_labels_follow_them(labelled: LabelledSlices) -> None:
+    def spread(varied: bool) -> tuple[float, float, list[float]]:
+        batches = list(islice(Views([labelled], SIZE, Words(), anatomies=6, seed=0, varied=varied), 40))
+        sizes, means, contrasts = [], [], []
+        for image, label in ((b["image"][n, 1], b["label"][n, 0]) for b in batches for n in range(6)):
+            assert set(label.unique().tolist()) <= {0, 1, 2}
+            inside = label > 0
+            if inside.sum() < 30:
+                continue
+            ring = torch.nn.functional.max_pool2d(inside[None].float(), 7, 1, 3)[0].bool() & ~inside
+            sizes.append(float(inside.sum()))
+            means.append(float(image[inside].mean()))
+            contrasts.append(float(image[inside].mean() - image[ring].mean()))
+        return float(np.std(sizes) / np.mean(sizes)), float(np.std(means)), contrasts
+
+    size, brightness, _ = spread(varied=False)
+    size_varied, brightness_varied, contrasts = spread(varied=True)
+    assert size_varied > size
+    assert brightness_varied > 1.5 * brightness
+    assert min(contrasts) > 0.05
+
+
 def test_a_seed_gives_the_same_batches(labelled: LabelledSlices) -> None:
     def first(seed: int) -> torch.Tensor:
         return next(iter(Views([labelled], SIZE, Words(), anatomies=2, pairs=1, seed=seed)))["image"]
@@ -130,7 +152,7 @@ def test_neighbours_are_the_channels(labelled: LabelledSlices, monkeypatch: pyte
     ramp = np.broadcast_to(np.arange(20.0, dtype=np.float32)[:, None, None], labelled.slices.array.shape)
     window = type(labelled.window)(0.0, 19.0)
     case = replace(labelled, slices=labelled.slices.with_array(ramp), window=window)
-    monkeypatch.setattr(views_module, "_geometry", lambda size, seed: lambda sample: sample)
+    monkeypatch.setattr(views_module, "move", lambda size, seed: lambda sample: sample)
     for batch in islice(Views([case], SIZE, Words(), anatomies=1, seed=0), 10):
         previous, here, following = (float(x) * 19 for x in batch["image"][0, :, 0, 0])
         assert previous == pytest.approx(here - 1, abs=1e-3) or previous == pytest.approx(here, abs=1e-3)
