@@ -110,9 +110,7 @@ class LabelTeacher:
     def step(self, lessons: Sequence[Lesson]) -> float:
         """Learn from a few lessons at once, each augmented anew; return their loss."""
         self.prompt.train()
-        augmented = [
-            self._move({"image": self._expose(lesson.image), "label": lesson.label_map}) for lesson in lessons
-        ]
+        augmented = [self._move({"image": self._expose(lesson.image), "label": lesson.label_map}) for lesson in lessons]
         images, label_maps = (
             torch.stack([torch.as_tensor(one[key]).as_subclass(Tensor) for one in augmented])
             for key in ("image", "label")
