@@ -81,6 +81,9 @@ class PromptableInferTask(InferTask):
     of one label and take its mask; as *deepedit* they send the clicks of all labels and take a label map. Either form
     is understood by both.
 
+    Of masks that were drawn, saved or found by name clicks change only what is near them, unless the option *local* is
+    off: then the model may decide all of the slices that it reaches anew, which is quicker where much is wrong.
+
     With the option *reset*, the labels of the request are forgotten, what was saved of them included, and decided from
     the clicks of this request alone; other labels stay. Clients send the option as the user left it, so while it is
     ticked in OHIF every request starts again: since OHIF sends all clicks that it shows, its masks are then just what
@@ -105,6 +108,7 @@ class PromptableInferTask(InferTask):
             config={
                 "reset": False,
                 "extent": [resources.extent, *(extent for extent in EXTENTS if extent != resources.extent)],
+                "local": True,
                 "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
                 "frame": 0,
             },
@@ -178,6 +182,7 @@ class PromptableInferTask(InferTask):
                     prompts,
                     predictor,
                     follow=options.follow and by_name is None,
+                    local=options.local,
                     check=Watch(name, request.get(CONNECTION_KEY)),
                 )
                 for name, prompts in work.prompts.items()

@@ -38,6 +38,7 @@ class Options:
         reset_state: forget what was clicked for the current label, if the last request was for it too.
         plane: which plane to segment.
         follow: go on from the prompted slices through the volume.
+        local: of masks that were drawn, saved or found by name, change only what is at the clicks.
         frame: which one of an image with several, counted from 0.
         only_slice: voxel index along the slice axis; what lies on other slices is left alone. None for no limit.
         extension: of the result file.
@@ -49,6 +50,7 @@ class Options:
     reset_state: bool
     plane: str
     follow: bool
+    local: bool
     frame: int
     only_slice: int | None
     extension: str
@@ -81,6 +83,7 @@ class Options:
             reset_state=flag(request, "reset_state"),
             plane=plane,
             follow=extent == VOLUME and only_slice is None,
+            local=flag(request, "local", default=True),
             frame=requested_frame(request),
             only_slice=only_slice,
             extension=extension,

@@ -32,9 +32,8 @@ ABDOMEN = (
 RESERVED = frozenset(
     (
         *("background", "client_id", "description", "device", "extent", "foreground", "image", "label", "label_info"),
-        *("frame", "label_tag", "lasso", "model", "organs", "output", "params", "plane", "reset", "reset_state", "roi"),
-        "save_label",
-        *("selected_label_name", "session", "slice"),
+        *("frame", "label_tag", "lasso", "local", "model", "organs", "output", "params", "plane", "reset"),
+        *("reset_state", "roi", "save_label", "selected_label_name", "session", "slice"),
     )
 )
 MAX_LABELS = 254  # label maps go to clients as uint8, and one value is the background's

@@ -44,7 +44,7 @@ class Refiner:
 
     * the same prompts as before: the slice stays as it is;
     * those and more: the model corrects the mask, which it is given as a prompt (its own logits, or the edited mask);
-      of a mask that was not decided from prompts it changes only what is at the clicks;
+      of a mask that was not decided from prompts it changes only what is at the clicks, unless it may change all;
     * others: a click was taken back, and the slice is decided from the prompts alone.
 
     Slices without prompts in the request keep their mask, unless the structure is to be followed through the volume:
@@ -64,6 +64,7 @@ class Refiner:
         predictor: Predictor,
         *,
         follow: bool = False,
+        local: bool = True,
         limits: tuple[int, int] | None = None,
         check: Callable[[int], object] = lambda done: None,
     ) -> Refinement:
@@ -74,6 +75,8 @@ class Refiner:
             prompts: all of the label's in the request.
             predictor: of the volume.
             follow: go on from the prompted slices through the volume.
+            local: of what was drawn, or found by its name, change only what is at the clicks. If not, slices that were
+                changed so by the same clicks before are decided again.
             limits: first and last slice to follow it to; by default those of a box of several slices.
             check: called while following with the number of slices done; what it raises ends the work.
 
@@ -88,7 +91,7 @@ class Refiner:
         for index in slices_of(prompts, axis):
             here = on_one_slice(prompts, axis, index)
             record = records.get(index)
-            if record is not None and record.same_prompts(here):
+            if record is not None and record.same_prompts(here) and (local or not record.is_local):
                 continue
             is_positive = bool(here.foreground or here.box)
             if record is not None and not record.extended_by(here):
@@ -109,13 +112,14 @@ class Refiner:
                 ).slices[index]
             decision, logits = answer.mask, answer.low_res_logits.astype(np.float16)
             before = frame.extract(mask, index)
-            if before.any() and previous is not None and here.box is None and (record is None or record.logits is None):
-                # What was drawn, or found by its name, stays as it is away from the clicks.
+            is_foreign = before.any() and previous is not None and (record is None or record.logits is None)
+            is_local = local and is_foreign and here.box is None
+            if is_local:  # what was drawn, or found by its name, stays as it is away from the clicks
                 clicked = [frame.to_slice(voxel)[1:] for voxel in _clicks(here)]
                 decision, logits = decided_at_clicks(before, answer.mask, clicked), None
             frame.insert(decision, mask, index)
             records[index] = SliceRecord(
-                frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou
+                frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou, is_local
             )
             decided.append(index)
         same_axis = state.axis == axis
@@ -125,7 +129,7 @@ class Refiner:
         if follow and (changed is None or changed):
             decided_now, followed_before = mask, now.followed or frozenset()
             now, mask, followed = self._followed(now, mask, limits or _limits(prompts, axis), predictor, changed, check)
-            if state.is_found and not given_up:
+            if state.is_found and local and not given_up:
                 # What was found stays, but for what hangs together with what is decided now.
                 clicked = [voxel for index in decided for voxel in _clicks(on_one_slice(prompts, axis, index))]
                 mask = merged(state.mask.unpack(), mask, clicked, axis)

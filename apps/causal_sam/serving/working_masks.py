@@ -37,6 +37,7 @@ class SliceRecord:
         box: in voxels, from this slice to this slice along the slice axis; None without a box.
         logits: float16 LxL low-resolution logits of the mask; None if not all of the mask was decided from the prompts.
         predicted_iou: the model's estimate.
+        is_local: the mask was there before, and only what is at the clicks was changed.
     """
 
     foreground: frozenset[Voxel]
@@ -44,6 +45,7 @@ class SliceRecord:
     box: Box | None
     logits: NDArray[np.float16] | None
     predicted_iou: float
+    is_local: bool = False
 
     def same_prompts(self, prompts: Prompts) -> bool:
         """Whether the slice was decided from just these prompts."""
@@ -104,7 +106,8 @@ class LabelState:
             return LabelState(PackedMask.pack(mask))
         differs = (self.mask.unpack() != mask).any(axis=tuple(axis for axis in range(3) if axis != self.axis))
         slices = {
-            index: replace(record, logits=None) if differs[index] else record for index, record in self.slices.items()
+            index: replace(record, logits=None, is_local=False) if differs[index] else record
+            for index, record in self.slices.items()
         }
         followed = self.followed and frozenset(index for index in self.followed if not differs[index])
         return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_found)

@@ -90,6 +90,16 @@ def test_structures_are_followed_when_asked(request_: dict, default: str, follow
     assert Options.from_request(request_, "auto", default).follow is follow
 
 
+def test_clicks_change_what_was_found_only_where_they_are_unless_the_client_says_otherwise() -> None:
+    def local(**request: object) -> bool:
+        return Options.from_request(request, "auto", "volume").local
+
+    assert local()
+    assert local(local=True)
+    assert not local(local=False)
+    assert not local(local="false")
+
+
 @pytest.mark.parametrize(
     ("value", "frame"), [(None, 0), ("", 0), (0, 0), (3, 3), ("3", 3), (" 3 ", 3), (3.0, 3), ("3.0", 3), (-1, -1)]
 )

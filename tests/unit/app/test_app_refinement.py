@@ -101,6 +101,7 @@ def test_clicks_on_a_drawn_mask_leave_what_is_away_from_them(refiner: Refiner, p
     assert changed.any()
     assert changed.sum() < whole.sum()
     assert not (changed & ~whole).any()
+    assert one.state.slices[2].is_local
     # The next click is on a mask of which not all was decided from clicks.
     assert one.state.slices[2].logits is None
     predictor.calls.clear()
@@ -108,6 +109,29 @@ def test_clicks_on_a_drawn_mask_leave_what_is_away_from_them(refiner: Refiner, p
     np.testing.assert_array_equal(
         predictor.calls[0][3][2], predictor.mask_prompt(predictor.slices.frame.extract(one.mask, 2))
     )
+
+
+def test_all_of_a_drawn_slice_is_decided_anew_if_that_is_wanted(
+    refiner: Refiner, predictor: RecordingPredictor
+) -> None:
+    drawn = np.zeros(SHAPE, bool)
+    drawn[4:12, 4:12, 2] = True
+    drawn[16:22, 14:18, 2] = True
+    state = LabelState(PackedMask.pack(drawn))
+    answer = predictor.predict([C], previous={2: predictor.mask_prompt(predictor.slices.frame.extract(drawn, 2))})
+    anew = refiner.refine(state, prompts(C), predictor, local=False)
+    np.testing.assert_array_equal(anew.mask[..., 2], answer.mask[..., 2])
+    assert anew.state.slices[2].logits is not None
+    # Also where the same click was answered at the click alone before, but only once.
+    first = refiner.refine(state, prompts(C), predictor)
+    predictor.calls.clear()
+    again = refiner.refine(first.state, prompts(C), predictor, local=False)
+    assert again.decided == (2,)
+    assert refiner.refine(again.state, prompts(C), predictor, local=False).state is again.state
+    assert len(predictor.calls) == 1
+    # What a note or a brush did since stays.
+    edited = first.state.edited(drawn)
+    assert refiner.refine(edited, prompts(C), predictor, local=False).state is edited
 
 
 def test_following_from_a_click_on_a_found_mask_leaves_what_is_away_from_it(refiner: Refiner, predictor) -> None:
@@ -118,6 +142,8 @@ def test_following_from_a_click_on_a_found_mask_leaves_what_is_away_from_it(refi
     result = refiner.refine(state, prompts(background=[B]), predictor, follow=True)
     free = refiner.refine(replace(state, is_found=False), prompts(background=[B]), predictor, follow=True)
     assert (result.mask != found).sum() < (free.mask != found).sum()
+    anew = refiner.refine(state, prompts(background=[B]), predictor, follow=True, local=False)
+    assert (result.mask != found).sum() < (anew.mask != found).sum()
     assert result.state.is_found
     # The slice that was clicked is as it was decided.
     np.testing.assert_array_equal(result.mask[..., 2], free.mask[..., 2])

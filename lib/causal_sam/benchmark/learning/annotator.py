@@ -38,7 +38,8 @@ def annotate(
     """Click a structure until it is right.
 
     Each click is in the middle of the largest error. It is answered on its slice, and followed through the volume from
-    there; the annotator, who sees both, takes what is better, as the clients' option *extent* lets them.
+    there; at the click alone, or where the model decides anew. The annotator, who sees all, takes what is best, as the
+    clients' options *extent* and *local* let them.
 
     Args:
         predictor: with the volume that the structure is in.
@@ -71,34 +72,46 @@ class _Work:
         self._is_found = bool(mask.any())
 
     def click(self, voxel: Voxel, inside: bool, truth: NDArray[np.bool_]) -> None:
-        """Answer a click, with what comes nearer to the truth: on its slice alone, or followed."""
+        """Answer a click, with what comes nearest to the truth of all that the clients' options give."""
         slices = self._predictor.slices
         index = voxel[slices.axis]
         clicks = self._clicks.setdefault(index, ([], []))
         clicks[0 if inside else 1].append(voxel)
         shown = slices.frame.extract(self.mask, index)
-        is_local = index not in self._logits and shown.any()
-        previous = self._predictor.mask_prompt(shown) if is_local else self._logits.get(index)
-        answer = self._predictor.predict(*clicks, previous=None if previous is None else {index: previous})
-        decision = answer.slices[index].mask
-        if is_local:  # as the app answers clicks on masks that were not made by clicks
+        is_foreign = index not in self._logits and shown.any()
+        previous = self._predictor.mask_prompt(shown) if is_foreign else self._logits.get(index)
+        answer = self._predictor.predict(*clicks, previous=None if previous is None else {index: previous}).slices[
+            index
+        ]
+        # Each is a mask, its clicked slice as it was decided, and whether the model decided all of that.
+        options = self._reached(voxel, answer.mask, is_local=False, is_whole=True)
+        if is_foreign:  # as the app answers clicks on masks that were not made by clicks
             clicked = [slices.frame.to_slice(each)[1:] for part in clicks for each in part]
-            decision = decided_at_clicks(shown, decision, clicked)
-        else:
-            self._logits[index] = answer.slices[index].low_res_logits
-        self._anchors[index] = decision
+            decision = decided_at_clicks(shown, answer.mask, clicked)
+            options += self._reached(voxel, decision, is_local=True, is_whole=False)
+        elif self._is_found:
+            options += self._reached(voxel, answer.mask, is_local=True, is_whole=True)
+        best, self._anchors[index], is_whole = max(options, key=lambda option: dice(option[0], truth))
+        differs = (best != self.mask).any(axis=tuple(axis for axis in range(3) if axis != slices.axis))
+        for other in np.flatnonzero(differs).tolist():  # what the model thought of them was of another mask
+            self._logits.pop(other, None)
+        if is_whole:
+            self._logits[index] = answer.low_res_logits
+        self.mask = best
+
+    def _reached(
+        self, voxel: Voxel, decision: NDArray[np.bool_], *, is_local: bool, is_whole: bool
+    ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]]:
+        """The mask with a slice decided anew, and if there is something to follow also with what follows from it."""
+        slices, index = self._predictor.slices, voxel[self._predictor.slices.axis]
         here = self.mask.copy()
         slices.frame.insert(decision, here, index)
-        options = [here]
-        if any(mask.any() for mask in self._anchors.values()):
-            followed = self._predictor.propagate(self._anchors, before=self.mask, changed=[index]).mask
-            if self._is_found:
+        reached = [here]
+        anchors = {**self._anchors, index: decision}
+        if any(mask.any() for mask in anchors.values()):
+            followed = self._predictor.propagate(anchors, before=self.mask, changed=[index]).mask
+            if is_local and self._is_found:
                 followed = merged(self.mask, followed, [voxel], slices.axis)
                 slices.frame.insert(decision, followed, index)
-            options.append(followed)
-        best = max(options, key=lambda mask: dice(mask, truth))
-        differs = (best != self.mask).any(axis=tuple(axis for axis in range(3) if axis != slices.axis))
-        for other in np.flatnonzero(differs).tolist():
-            if other != index:  # what the model thought of this slice was of another mask
-                self._logits.pop(other, None)
-        self.mask = best
+            reached.append(followed)
+        return [(mask, decision, is_whole) for mask in reached]
