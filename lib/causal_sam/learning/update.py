@@ -154,8 +154,18 @@ def _launch(processes: int, site: Site, config: UpdateConfig, folder: Path) -> N
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Of PyTorch some say it by their class, and that of the memory of the machine by its text alone."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error).lower()
+    """Of PyTorch some say it by their class, that of the memory of the machine by its text, and oneDNN by its failure.
+
+    MONAI's transforms say that they failed, and give the reason as the cause.
+    """
+    if error.__cause__ is not None and _is_out_of_memory(error.__cause__):
+        return True
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "memory" in text
+        or "could not create a primitive" in text
+    )
 
 
 def _no_memory() -> UpdateError:

@@ -39,7 +39,7 @@ IS_ROOT = os.geteuid() == 0
 def first_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = TinySite(tmp_path_factory.mktemp("first"))
     tiny.accept(0)
-    assert update(tiny.site(), quick(epochs=12)).status == "published"
+    assert update(tiny.site(), quick()).status == "published"
     return tiny.store
 
 
