@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.transforms import (
     Compose,
     Rand2DElasticd,
@@ -13,36 +15,32 @@ from monai.transforms import (
     Transform,
 )
 
-KEYS, MODES = ("image", "label"), ("bilinear", "nearest")
-
 
 def move(image_size: int, seed: int) -> Transform:
     """Patients lie a little differently. Not flipped: left and right are different structures."""
-    return RandAffined(
-        keys=KEYS,
-        prob=0.8,
-        rotate_range=0.2,
-        scale_range=0.12,
-        translate_range=0.05 * image_size,
-        mode=MODES,
-        padding_mode="zeros",
-    ).set_random_state(seed)
+    return RandAffined(**_placement(image_size), scale_range=0.12).set_random_state(seed)
 
 
 def bend(image_size: int, seed: int) -> Transform:
     """Patients are also built differently: beside `move`, organs are larger or smaller, and bent."""
     return Rand2DElasticd(
-        keys=KEYS,
+        **_placement(image_size),
+        scale_range=0.2,
         # Control points an eighth of the slice apart, moved by up to an eighth of that: nothing is folded.
         spacing=(image_size / 8, image_size / 8),
         magnitude_range=(0.0, image_size / 64),
-        prob=0.8,
-        rotate_range=0.2,
-        scale_range=0.2,
-        translate_range=0.05 * image_size,
-        mode=MODES,
-        padding_mode="zeros",
     ).set_random_state(seed)
+
+
+def _placement(image_size: int) -> dict[str, Any]:
+    return {
+        "keys": ("image", "label"),
+        "prob": 0.8,
+        "rotate_range": 0.2,
+        "translate_range": 0.05 * image_size,
+        "mode": ("bilinear", "nearest"),
+        "padding_mode": "zeros",
+    }
 
 
 def expose(seed: int) -> Transform:

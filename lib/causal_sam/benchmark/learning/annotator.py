@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,13 +85,12 @@ class _Work:
             index
         ]
         # Each is a mask, its clicked slice as it was decided, and whether the model decided all of that.
-        options = self._reached(voxel, answer.mask, is_local=False, is_whole=True)
+        both = self._is_found and not is_foreign
+        options = self._reached(voxel, answer.mask, (False, True) if both else (False,), is_whole=True)
         if is_foreign:  # as the app answers clicks on masks that were not made by clicks
             clicked = [slices.frame.to_slice(each)[1:] for part in clicks for each in part]
             decision = decided_at_clicks(shown, answer.mask, clicked)
-            options += self._reached(voxel, decision, is_local=True, is_whole=False)
-        elif self._is_found:
-            options += self._reached(voxel, answer.mask, is_local=True, is_whole=True)
+            options += self._reached(voxel, decision, (True,), is_whole=False)
         best, self._anchors[index], is_whole = max(options, key=lambda option: dice(option[0], truth))
         differs = (best != self.mask).any(axis=tuple(axis for axis in range(3) if axis != slices.axis))
         for other in np.flatnonzero(differs).tolist():  # what the model thought of them was of another mask
@@ -100,9 +100,9 @@ class _Work:
         self.mask = best
 
     def _reached(
-        self, voxel: Voxel, decision: NDArray[np.bool_], *, is_local: bool, is_whole: bool
+        self, voxel: Voxel, decision: NDArray[np.bool_], local: Sequence[bool], *, is_whole: bool
     ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]]:
-        """The mask with a slice decided anew, and if there is something to follow also with what follows from it."""
+        """The mask with a slice decided anew, and with what follows from it if there is something, local or not."""
         slices, index = self._predictor.slices, voxel[self._predictor.slices.axis]
         here = self.mask.copy()
         slices.frame.insert(decision, here, index)
@@ -110,8 +110,10 @@ class _Work:
         anchors = {**self._anchors, index: decision}
         if any(mask.any() for mask in anchors.values()):
             followed = self._predictor.propagate(anchors, before=self.mask, changed=[index]).mask
-            if is_local and self._is_found:
-                followed = merged(self.mask, followed, [voxel], slices.axis)
-                slices.frame.insert(decision, followed, index)
-            reached.append(followed)
+            for is_local in local:
+                mask = followed
+                if is_local and self._is_found:
+                    mask = merged(self.mask, followed, [voxel], slices.axis)
+                    slices.frame.insert(decision, mask, index)
+                reached.append(mask)
         return [(mask, decision, is_whole) for mask in reached]
