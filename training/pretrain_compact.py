@@ -37,6 +37,7 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from causal_sam.atomic import atomic_write
 from causal_sam.imaging.overlap import dice
 from causal_sam.learning.log import TrainingLog
 from causal_sam.phantom.samples import Sample, samples
@@ -437,11 +438,11 @@ class Run:
             "seconds": self.seconds,
             "restarts": self.restarts,
         }
-        torch.save(state, self.checkpoint.with_suffix(".part"))
-        os.replace(self.checkpoint.with_suffix(".part"), self.checkpoint)
+        with atomic_write(self.checkpoint) as part:
+            torch.save(state, part)
         weights = {k: v.contiguous() for k, v in self.average.sam.state_dict().items()}
-        save_file(weights, self.out / "compact.safetensors.part", metadata={"model": "compact", "step": str(self.step)})
-        os.replace(self.out / "compact.safetensors.part", self.out / "compact.safetensors")
+        with atomic_write(self.out / "compact.safetensors") as part:
+            save_file(weights, part, metadata={"model": "compact", "step": str(self.step)})
 
 
 def train(arguments: argparse.Namespace) -> None:

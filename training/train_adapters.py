@@ -10,7 +10,6 @@ command from its last checkpoint, unless other labels were accepted meanwhile.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.learning.config_file import made, read_values
+from causal_sam.learning.config_file import made, read_command_line, read_values
+from causal_sam.learning.processes import torchrun_backend
 from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER, Site, UpdateConfig
 from causal_sam.learning.update import update
 from causal_sam.sam.registry import checked_device
@@ -90,9 +89,8 @@ def run(config: RunConfig, backend: str | None) -> int:
     Raises:
         CausalSamError: nothing could be made.
     """
-    if torch.distributed.is_torchelastic_launched():
-        gpus = torch.cuda.is_available() and config.site.device in (None, "cuda")
-        idist.initialize(backend or ("nccl" if gpus else "gloo"), timeout=LONGEST_WAIT)
+    if backend is not None:
+        idist.initialize(backend, timeout=LONGEST_WAIT)
     outcome = update(config.site, config.learning, tell=lambda line: print(line, flush=True))
     idist.finalize()
     return int(outcome is not None and outcome.status == "rejected")
@@ -100,15 +98,10 @@ def run(config: RunConfig, backend: str | None) -> int:
 
 def main() -> None:
     """Parse the command line and learn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="YAML file, such as sample_configs/training/adapters.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key; may be repeated")
-    parser.add_argument(
-        "--backend", choices=("gloo", "nccl"), help="of torchrun's processes; default nccl with GPUs, else gloo"
-    )
-    arguments = parser.parse_args()
+    arguments = read_command_line(__doc__, "sample_configs/training/adapters.yaml")
     try:
-        code = run(read_config(arguments.config, arguments.set), arguments.backend)
+        config = read_config(arguments.config, arguments.set)
+        code = run(config, torchrun_backend(arguments.backend, config.site.device))
     except CausalSamError as error:
         sys.exit(f"train_adapters.py: {error}")
     sys.exit(code)

@@ -11,7 +11,6 @@ on the cases held out, and `adapters.safetensors`, which the server takes as `--
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import json
 import sys
@@ -32,14 +31,15 @@ from causal_sam.benchmark.cases import read_cases
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.config_file import made, read_values
+from causal_sam.learning.config_file import made, read_command_line, read_values
 from causal_sam.learning.lad_training import Kept, Learner, TrainingConfig, batches, make_trainer
+from causal_sam.learning.processes import torchrun_backend
 from causal_sam.learning.views import LabelledSlices, labelled_slices, with_neighbours
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_label_prompt
+from causal_sam.sam.label_prompt import new_label_prompt, save_label_prompt
 from causal_sam.sam.registry import load_model
 from causal_sam.style.lad import LadConfig
 from causal_sam.text import TextEncoder, load_text_encoder
@@ -256,17 +256,7 @@ def _finish(
         name: int(sum((case.label_map == value).any(axis=(1, 2)).sum() for case in cases))
         for value, name in enumerate(names, start=1)
     }
-    taught = TaughtLabels(
-        tuple(names),
-        encoder.name,
-        encoder.fingerprint,
-        model.encoder_hash(),
-        prompt.text_dim,
-        prompt.embed_dim,
-        counts,
-        prompt.skip_channels,
-        config.training.adapters,
-    )
+    taught = learner.taught(names, encoder, counts)
     save_label_prompt(config.out / RESULT, prompt, taught, model)
     labels, predictor = NamedLabels(prompt, taught, encoder, model), Predictor(model, ahead=0)
     scores: dict[str, list[float]] = {}
@@ -290,19 +280,10 @@ def _finish(
 
 def main() -> None:
     """Parse the command line and train in all processes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="YAML file, such as sample_configs/training/lad.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key; may be repeated")
-    parser.add_argument(
-        "--backend", choices=("gloo", "nccl"), help="of torchrun's processes; default nccl with GPUs, else gloo"
-    )
-    arguments = parser.parse_args()
+    arguments = read_command_line(__doc__, "sample_configs/training/lad.yaml")
     try:
         config = read_config(arguments.config, arguments.set)
-        backend = arguments.backend
-        if backend is None and torch.distributed.is_torchelastic_launched():
-            backend = "nccl" if torch.cuda.is_available() and config.device != "cpu" else "gloo"
-        with idist.Parallel(backend=backend) as parallel:
+        with idist.Parallel(backend=torchrun_backend(arguments.backend, config.device)) as parallel:
             parallel.run(train, config)
     except CausalSamError as error:
         sys.exit(f"train_lad.py: {error}")

@@ -28,6 +28,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from causal_sam.atomic import atomic_write
 from causal_sam.learning.log import TrainingLog
 from causal_sam.learning.simulated import TWOFOLD, MixedLessons, SliceLessons, VolumeLessons
 from causal_sam.learning.tci import correction_loss, propose, score_lessons
@@ -96,10 +97,8 @@ def train(arguments: argparse.Namespace) -> None:
             next_save = seconds + 60 * arguments.save_minutes
             if journal is not None:
                 state = {"film": film.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save(
-                    state | {"step": step, "seconds": seconds, "restarts": restarts}, checkpoint.with_suffix(".part")
-                )
-                os.replace(checkpoint.with_suffix(".part"), checkpoint)
+                with atomic_write(checkpoint) as part:
+                    torch.save(state | {"step": step, "seconds": seconds, "restarts": restarts}, part)
                 save_film(arguments.out / "film.safetensors", film, model, encoder.fingerprint)
                 journal.write({"step": step, "minutes": seconds / 60} | score_lessons(model, film, encoder, lessons))
             if processes > 1:

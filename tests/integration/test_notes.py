@@ -35,6 +35,7 @@ CASES = (
     "asks",
     "grows",
     "journal",
+    "private",
     "empty",
     "ohif_clicks",
     "clicks",
@@ -242,6 +243,15 @@ def test_the_journal_holds_what_was_done_and_survives_a_restart(
         write(again, "journal", "liver: remove the stray part")
     assert entries(noted)[: len(before)] == before
     assert len(entries(noted)) == len(before) + 1
+
+
+def test_the_log_does_not_tell_what_notes_say(noted: Server, phantom: Phantom, save) -> None:
+    save("private", with_island(phantom.organs["liver"]))
+    note = "liver: remove the stray part, Dr. O'Hara says"
+    noted.post({"note": note}, model=MODEL, image="private")
+    log = noted.log.read_text()
+    assert f"'note': <{len(note)} characters>" in log
+    assert "Hara" not in log
 
 
 def test_without_a_mask_there_is_nothing_to_correct(noted: Server) -> None:

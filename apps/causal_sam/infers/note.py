@@ -23,7 +23,7 @@ from causal_sam.intervention.context import VolumeContext, sides_in
 from causal_sam.intervention.journal import Journal
 from causal_sam.prompting import Predictor
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
-from serving.clicks import Clicks, Options, flag
+from serving.clicks import NOTE_KEY, Clicks, Options, flag
 from serving.errors import NoteRefusedError
 from serving.images import volume_key
 from serving.models import Taught
@@ -33,7 +33,6 @@ from serving.working_masks import UNNAMED, AppliedNote, LabelState
 
 logger = logging.getLogger(__name__)
 
-NOTE_KEY = "note"
 NO_MASK = (
     "There is no mask of this image yet, so there is nothing to correct: click a structure, ask for labels by name, or "
     "save a label first."

@@ -12,8 +12,8 @@ from typing import Any
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
+from causal_sam.atomic import atomic_write
 from causal_sam.errors import InputError
-from causal_sam.learning.site import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ def keep_result(path: Path, result: Mapping[str, Any]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(result, indent=1).encode())
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(result, indent=1))
     except OSError as error:
         logger.warning("The result of scoring is not kept: %s cannot be written (%s).", path, error.strerror)

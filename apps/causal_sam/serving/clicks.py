@@ -23,6 +23,8 @@ from causal_sam.prompting.prompts import Box, Prompts, Voxel
 from serving.labels import BACKGROUND
 
 Shape = tuple[int, int, int]
+# What is wrong with the masks, in the clinician's words.
+NOTE_KEY = "note"
 DEFAULT_EXTENSION = ".nii.gz"
 VOLUME = "volume"
 EXTENTS = (VOLUME, "slice")

@@ -21,7 +21,9 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
 from causal_sam.errors import InputError, NotFoundError
+from serving.clicks import NOTE_KEY
 from serving.clients import Asker, Connection, asking, identify
+from serving.private_log import install_private_log, unlogged
 
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
 # endpoints, which must not wait behind inferences.
@@ -87,7 +89,7 @@ async def infer(
     run = partial(run_inference, background_tasks, model, image, session_id, json.dumps(checked), file, label, output)
     watching = asyncio.create_task(_watch(request, asker.connection))
     try:
-        with asking(asker):
+        with asking(asker), unlogged(checked.get(NOTE_KEY)):
             return await anyio.to_thread.run_sync(run, limiter=_threads)
     finally:
         watching.cancel()
@@ -121,3 +123,4 @@ def install_infer_route(app: FastAPI) -> None:
         summary=f"{RBAC_USER}Run Inference for supported model",
     )
     app.router.routes.insert(0, app.router.routes.pop())
+    install_private_log()

@@ -15,6 +15,7 @@ from causal_sam.benchmark.ood.clock import StepClock
 from causal_sam.benchmark.ood.protocols import PHANTOM_LABELS, phantom_scan
 from causal_sam.errors import InputError
 from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.learning.processes import fitting_backend
 from causal_sam.learning.views import labelled_slices
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.label_prompt import new_label_prompt
@@ -66,7 +67,7 @@ def measure_scaling(
             if count == 1:
                 _train(0, config, image_size, folder)
             else:
-                backend = "nccl" if torch.cuda.is_available() else "gloo"
+                backend = fitting_backend(None)
                 with idist.Parallel(backend=backend, nproc_per_node=count, start_method="spawn") as parallel:
                     parallel.run(_train, config, image_size, folder)
             found[count] = json.loads((Path(folder) / "seconds.json").read_text())

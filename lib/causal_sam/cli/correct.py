@@ -12,6 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from causal_sam.cli.options import (
+    AsJson,
+    ChatConsent,
+    ChatModel,
+    Checkpoint,
+    Current,
+    FilmFile,
+    Frame,
+    ImageFile,
+    Model,
+    Plane,
+    Sides,
+)
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,9 +40,7 @@ NOTHING_DONE = 2
 
 
 def correct(
-    image: Annotated[
-        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
-    ],
+    image: ImageFile,
     mask: Annotated[Path, typer.Argument(help="Mask or label map on the grid of the image: NIfTI, NRRD or MHA.")],
     note: Annotated[str, typer.Option(help="What is wrong, in your words: spleen leaks into the stomach.")],
     output: Annotated[
@@ -48,36 +59,17 @@ def correct(
         str | None,
         typer.Option(help="Names of the values 1, 2, …, with commas between them.", show_default=False),
     ] = None,
-    current: Annotated[
-        str | None, typer.Option(help="The label that a note without a name is about.", show_default=False)
-    ] = None,
-    side: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LABEL=SIDE", help="Side of the body of a label, left or right; may be repeated."),
-    ] = None,
-    model: Annotated[str, typer.Option(help="compact, vit_b, vit_l, vit_h or medsam.")] = "compact",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
-    ] = None,
-    film: Annotated[
-        Path | None,
-        typer.Option(help="Weights of the modulation, of training/train_tci.py.", show_default="the model's own"),
-    ] = None,
-    plane: Annotated[
-        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
-    ] = "auto",
-    frame: Annotated[
-        int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
-    ] = 0,
-    llm: Annotated[
-        str | None,
-        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads the note.", show_default=False),
-    ] = None,
-    llm_consent: Annotated[
-        bool, typer.Option("--llm-consent", help="The note may be sent to a remote chat model.")
-    ] = False,
+    current: Current = None,
+    side: Sides = None,
+    model: Model = "compact",
+    checkpoint: Checkpoint = None,
+    film: FilmFile = None,
+    plane: Plane = "auto",
+    frame: Frame = 0,
+    llm: ChatModel = None,
+    llm_consent: ChatConsent = False,
     preview: Annotated[bool, typer.Option("--preview", help="Say what would change, and write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Correct a mask by a note that says what is wrong with it.
 

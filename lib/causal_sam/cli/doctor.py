@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from causal_sam.cli.files import app_folder, requirements_file
+from causal_sam.cli.options import AsJson
 
 SMALLEST_PYTHON = (3, 11)
 FREE_GB = 5.0
@@ -48,7 +49,7 @@ class Check:
     advice: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check the installation. The exit code is 1 if something that is needed is missing."""
     checks = [*_python(), *_packages(), *_machine(), *_app(), *_checkpoints(), *_programs(), *_disk()]
     healthy = all(check.state != "missing" for check in checks)

@@ -7,27 +7,18 @@ from typing import Annotated
 
 import typer
 
+from causal_sam.cli.options import AsJson, ChatConsent, ChatModel, Current, Sides
 from causal_sam.errors import InputError
 
 
 def interpret(
     note: Annotated[str, typer.Argument(help="What is wrong, in your words: spleen leaks into the stomach.")],
     labels: Annotated[str, typer.Option(help="Labels that are present, with commas between them.")],
-    current: Annotated[
-        str | None, typer.Option(help="The label that a note without a name is about.", show_default=False)
-    ] = None,
-    side: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LABEL=SIDE", help="Side of the body of a label, left or right; may be repeated."),
-    ] = None,
-    llm: Annotated[
-        str | None,
-        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads it.", show_default=False),
-    ] = None,
-    llm_consent: Annotated[
-        bool, typer.Option("--llm-consent", help="The note may be sent to a remote chat model.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    current: Current = None,
+    side: Sides = None,
+    llm: ChatModel = None,
+    llm_consent: ChatConsent = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read a note about masks: what is to be done to which label, where and how much, or a question back.
 

@@ -9,29 +9,22 @@ from typing import Annotated
 
 import typer
 
+from causal_sam.cli.options import AsJson, Checkpoint, Frame, ImageFile, Plane
 from causal_sam.errors import InputError
 
 
 def organs(
-    image: Annotated[
-        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
-    ],
+    image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Label map to write: .nii.gz, .nii or .nrrd.")],
     taught: Annotated[Path, typer.Option(help="File of the labels that the model was taught.")],
     names: Annotated[
         str | None, typer.Option(help="Labels to find, with commas between them.", show_default="all that were taught")
     ] = None,
     model: Annotated[str, typer.Option(help="The model that they were taught to.")] = "compact",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
-    ] = None,
-    plane: Annotated[
-        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
-    ] = "auto",
-    frame: Annotated[
-        int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
-    ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    checkpoint: Checkpoint = None,
+    plane: Plane = "auto",
+    frame: Frame = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Segment structures by their names, those that the model was taught (training/train_labels.py).
 

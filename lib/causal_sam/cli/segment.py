@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from causal_sam.cli.options import AsJson, Checkpoint, Frame, ImageFile, Model, Plane
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ POINT, BOX = 3, 6  # how many numbers each has
 
 
 def segment(
-    image: Annotated[
-        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
-    ],
+    image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Mask to write: .nii.gz, .nii or .nrrd.")],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y,Z", help="A voxel inside the structure; may be repeated.")
@@ -47,20 +46,14 @@ def segment(
         typer.Option(metavar="X0,X1,Y0,Y1,Z0,Z1", help="First and last voxel along each axis, both inside the box."),
     ] = None,
     label: Annotated[str, typer.Option(help="Name of the structure, for the report.")] = "structure",
-    model: Annotated[str, typer.Option(help="compact, vit_b, vit_l, vit_h or medsam.")] = "compact",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
-    ] = None,
-    plane: Annotated[
-        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that the image was acquired in.")
-    ] = "auto",
-    frame: Annotated[
-        int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
-    ] = 0,
+    model: Model = "compact",
+    checkpoint: Checkpoint = None,
+    plane: Plane = "auto",
+    frame: Frame = 0,
     extent: Annotated[
         Extent, typer.Option(help="The prompted slices alone, or the whole structure, followed from them.")
     ] = Extent.VOLUME,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Segment a structure that has a point inside it, or that lies in a box.
 

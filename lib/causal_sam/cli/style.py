@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from causal_sam.cli.options import AsJson, Frame, ImageFile
+
 
 def style(
-    image: Annotated[
-        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
-    ],
-    frame: Annotated[
-        int, typer.Option(help="Which frame of an image with several: points in time, or MR sequences; from 0.")
-    ] = 0,
+    image: ImageFile,
+    frame: Frame = 0,
     vlm: Annotated[
         str | None,
         typer.Option(metavar="PROVIDER:MODEL", help="A vision-language model that describes it.", show_default=False),
@@ -23,7 +20,7 @@ def style(
     vlm_consent: Annotated[
         bool, typer.Option("--vlm-consent", help="Slices may be sent to a remote vision model.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the structured form as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Describe the imaging style: what the header says, and what is measured. Nothing of the patient is in it.
 

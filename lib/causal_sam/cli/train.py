@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from causal_sam.cli.options import AsJson, Checkpoint, ImageSize, Model, Plane
 from causal_sam.errors import InputError
 
 REJECTED = 1
@@ -23,13 +24,9 @@ def train(
         Path | None,
         typer.Option(help="Folder of the versions.", show_default="causal_sam_adapters in STUDIES, as in the server"),
     ] = None,
-    model: Annotated[str, typer.Option(help="compact, vit_b, vit_l, vit_h or medsam.")] = "compact",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the model's input in pixels; only compact takes another than its own.")
-    ] = None,
+    model: Model = "compact",
+    checkpoint: Checkpoint = None,
+    image_size: ImageSize = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto for a GPU if there is one.")] = "auto",
     processes: Annotated[int, typer.Option(min=0, help="Processes that train; 0 for one on each GPU, else one.")] = 0,
     minutes: Annotated[float, typer.Option(help="Time of training; reading and measuring come on top.")] = 10.0,
@@ -45,11 +42,9 @@ def train(
     lad: Annotated[bool, typer.Option(help="Show images in other styles too, with LAD.")] = True,
     batch: Annotated[int, typer.Option(help="Images of a step in each process.")] = 8,
     pairs: Annotated[int, typer.Option(help="How many anatomies of a step are seen in two styles.")] = 3,
-    plane: Annotated[
-        str, typer.Option(help="axial, coronal, sagittal, or auto for the plane that an image was acquired in.")
-    ] = "auto",
+    plane: Plane = "auto",
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what became of it as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Learn from the labels that were accepted (tag final) since the version in use, and publish what is better.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from causal_sam.cli.options import AsJson
 from causal_sam.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ app = typer.Typer(
 )
 
 Store = Annotated[Path, typer.Option("--store", metavar="FOLDER", help="Folder of the versions.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 DIGEST_SHOWN = 12
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -73,7 +72,7 @@ def measure_effect(
         after: (I, J, K).
         others: masks of other labels by name.
     """
-    voxel_ml = math.prod(volume.spacing) / 1000
+    voxel_ml = volume.voxel_ml
     inside = np.argwhere(before)
     middle = inside.mean(0)
     turn = volume.affine[:3, :3].T

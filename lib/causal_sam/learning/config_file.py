@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,26 @@ import yaml
 from causal_sam.errors import InputError
 
 Made = TypeVar("Made")
+
+
+def read_command_line(description: str, example: str) -> argparse.Namespace:
+    """Read the command line of a training script.
+
+    Args:
+        description: what the script does.
+        example: the configuration file that comes with the package.
+
+    Returns:
+        ``config``, the file; ``set``, changes for `read_values`; ``backend``, for
+        `causal_sam.learning.processes.torchrun_backend`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help=f"YAML file, such as {example}")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key; may be repeated")
+    parser.add_argument(
+        "--backend", choices=("gloo", "nccl"), help="of torchrun's processes; default nccl with GPUs, else gloo"
+    )
+    return parser.parse_args()
 
 
 def read_values(path: Path, changes: Sequence[str], example: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from causal_sam import __version__
+from causal_sam.atomic import atomic_write
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.intensity import IntensityWindow
@@ -24,7 +25,7 @@ from causal_sam.learning.accepted import FINAL, AcceptedLabel, accepted_labels, 
 from causal_sam.learning.corrections import Lessons, lessons_of_case, save_lessons
 from causal_sam.learning.gate import Case, is_held_out, study_digest
 from causal_sam.learning.replay import Learnt, choose_replay
-from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError, write_whole
+from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError
 from causal_sam.learning.store import AdapterStore, UsedLabel, Version, version_name
 from causal_sam.learning.views import LabelledSlices, labelled_slices
 from causal_sam.prompting.named import MOST_LABELS
@@ -166,7 +167,8 @@ def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) 
         for path in folder.iterdir():  # what is described is there, also after a power failure
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        write_whole(folder / DESCRIPTION, _JOB.dump_json(job))
+        with atomic_write(folder / DESCRIPTION) as part:
+            part.write_bytes(_JOB.dump_json(job))
     return job
 
 

@@ -16,15 +16,16 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from causal_sam.atomic import atomic_write
 from causal_sam.errors import InputError
 from causal_sam.learning.job import Job, load_job, load_slices
 from causal_sam.learning.lad_training import Kept, Learner, TrainingConfig, batches, make_trainer
-from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError, progress_of, write_whole
+from causal_sam.learning.site import Progress, Site, UpdateConfig, UpdateError, progress_of
 from causal_sam.learning.store import AdapterStore, version_name
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, read_taught, save_label_prompt
+from causal_sam.sam.label_prompt import new_label_prompt, read_taught, save_label_prompt
 from causal_sam.text import TextEncoder, load_text_encoder
 
 CHECKPOINT, RESULT, LOSSES = "checkpoint.pt", "trained.safetensors", "losses.jsonl"
@@ -182,7 +183,8 @@ class _Recorder:
         # Into memory first: where the disk is full, torch says something that nobody understands.
         content = io.BytesIO()
         torch.save(state, content)
-        write_whole(self._job / CHECKPOINT, content.getbuffer())
+        with atomic_write(self._job / CHECKPOINT) as part:
+            part.write_bytes(content.getbuffer())
 
 
 def _tell(line: str) -> None:
@@ -211,21 +213,10 @@ def _keep_losses(path: Path, done: int) -> None:
                 kept.append(line + "\n")
         except ValueError:
             break
-    write_whole(path, "".join(kept).encode())
+    with atomic_write(path) as part:
+        part.write_text("".join(kept))
 
 
 def _save_result(folder: Path, job: Job, learner: Learner, encoder: TextEncoder) -> None:
-    model, prompt = learner.model, learner.prompt
     counts = {name: sum(case.slices.get(name, 0) for case in job.cases) for name in job.names}
-    taught = TaughtLabels(
-        job.names,
-        encoder.name,
-        encoder.fingerprint,
-        model.encoder_hash(),
-        prompt.text_dim,
-        prompt.embed_dim,
-        counts,
-        prompt.skip_channels,
-        learner.config.adapters,
-    )
-    save_label_prompt(folder / RESULT, prompt, taught, model)
+    save_label_prompt(folder / RESULT, learner.prompt, learner.taught(job.names, encoder, counts), learner.model)

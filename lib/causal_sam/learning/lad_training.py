@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,9 @@ from causal_sam.learning.views import LabelledSlices, Views
 from causal_sam.sam.adapters import LARGEST_SHARE, AdapterConfig, add_adapters, load_adapters
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt
+from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt, TaughtLabels
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
+from causal_sam.text import TextEncoder
 
 LARGEST_GRADIENT = 1.0
 # Share of the training in which the learning rates rise: Adam does not know at first how large gradients are, and would
@@ -145,6 +146,26 @@ class Learner(nn.Module):
             raise CheckpointError(f"These taught labels belong to another model than {self.model.name}.") from error
         if adapters:
             load_adapters(self.model, adapters)
+
+    def taught(self, names: Sequence[str], encoder: TextEncoder, slices: Mapping[str, int]) -> TaughtLabels:
+        """What is to be said of the label prompt and the adapters when they are used.
+
+        Args:
+            names: of the labels, as the vectors are.
+            encoder: that made the vectors.
+            slices: how many slices of each label were learnt.
+        """
+        return TaughtLabels(
+            tuple(names),
+            encoder.name,
+            encoder.fingerprint,
+            self.model.encoder_hash(),
+            self.prompt.text_dim,
+            self.prompt.embed_dim,
+            dict(slices),
+            self.prompt.skip_channels,
+            self.config.adapters,
+        )
 
     def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """Return the loss of a batch of `Views`, and its parts; of several processes, that of all their batches.

@@ -1,7 +1,8 @@
-"""Tensors of all processes that train together, as one loss of one batch needs them, with gradients through them.
+"""How processes that train together talk: tensors of all of them, as one loss of one batch needs them.
 
-A loss made of such tensors is the same in every process. Its gradients reach each process whole for what that process
-gave, and the average over processes that follows makes of them the gradient of one loss of one batch.
+Gradients go through them. A loss made of such tensors is the same in every process. Its gradients reach each process
+whole for what that process gave, and the average over processes that follows makes of them the gradient of one loss of
+one batch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,30 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from torch import Tensor
+
+
+def fitting_backend(device: str | None) -> str:
+    """Name what processes talk through: nccl on GPUs, else gloo.
+
+    Args:
+        device: cpu, cuda, or None or auto for a GPU if there is one.
+    """
+    return "nccl" if torch.cuda.is_available() and device in (None, "auto", "cuda") else "gloo"
+
+
+def torchrun_backend(asked: str | None, device: str | None) -> str | None:
+    """Name what the processes that torchrun started talk through.
+
+    Args:
+        asked: gloo or nccl; None for what fits.
+        device: see `fitting_backend`.
+
+    Returns:
+        gloo or nccl; None if this process is alone.
+    """
+    if not torch.distributed.is_torchelastic_launched():
+        return None
+    return asked or fitting_backend(device)
 
 
 class _Sum(torch.autograd.Function):

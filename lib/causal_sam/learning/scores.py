@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from causal_sam.learning.site import write_whole
+from causal_sam.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ class Scores:
         images = {image_id: asdict(score) for image_id, score in sorted(self._images.items())}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, json.dumps({"format": FORMAT, "images": images}, indent=1).encode())
+            with atomic_write(self._path) as part:
+                part.write_text(json.dumps({"format": FORMAT, "images": images}, indent=1))
         except OSError as error:
             logger.warning("Scores are kept in memory alone: %s cannot be written (%s).", self._path, error.strerror)
 

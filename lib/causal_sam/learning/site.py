@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from causal_sam.atomic import atomic_write
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.learning.lad_training import TrainingConfig
 from causal_sam.sam.causal_sam import CausalSam
@@ -149,7 +150,8 @@ class Progress:
         self._last, self._message = now, text or self._message
         state = {"phase": phase, "share": round(share, 4), "began": self._began, "now": now, **figures}
         state["message"] = self._message
-        write_whole(self._path, json.dumps(state).encode())
+        with atomic_write(self._path) as part:
+            part.write_text(json.dumps(state))
         if text:
             self._tell(text)
 
@@ -191,16 +193,3 @@ def is_running(store: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(f".{path.name}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -32,13 +32,14 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from causal_sam.atomic import PART_PREFIX, atomic_write
 from causal_sam.errors import CausalSamError, InputError, NotFoundError
 
 ADAPTER, MANIFEST, LEASE = "adapter.safetensors", "manifest.json", "lease"
 CURRENT, HISTORY, LOCK = "current", "history.jsonl", "lock"
 PACKAGES = ("causal-sam", "monai", "peft", "safetensors", "torch")
 # Folders that are not a version yet, or not any more, and files that are not whole yet.
-_ADDING, _REMOVED, _PART = ".adding-", ".removed-", ".part"
+_ADDING, _REMOVED = ".adding-", ".removed-"
 
 Status = Literal["candidate", "published", "rejected"]
 
@@ -502,16 +503,9 @@ class AdapterStore:
 
     def _replace(self, name: str, content: bytes) -> None:
         """Write a file of the store, whole or not at all."""
-        part = self.folder / f".{name}{_PART}"
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.folder / name)
-            _sync(self.folder)
-        finally:
-            part.unlink(missing_ok=True)
+        with atomic_write(self.folder / name) as part:
+            part.write_bytes(content)
+        _sync(self.folder)
 
     def _remove(self, number: int) -> bool:
         """Remove a version, unless somebody uses it."""
@@ -537,7 +531,7 @@ class AdapterStore:
                 self._record(pointer)
             for path in self.folder.glob(".*"):
                 with suppress(OSError):  # its owner lives, or it is another user's
-                    if path.suffix == _PART:
+                    if path.name.startswith(PART_PREFIX):
                         path.unlink()
                     elif path.name.startswith((_ADDING, _REMOVED)):
                         with _locked(path / LEASE, fcntl.LOCK_EX | fcntl.LOCK_NB):

@@ -33,6 +33,7 @@ from causal_sam.learning.gate import GENERATED, generated_cases, measure, object
 from causal_sam.learning.job import NOTES, NOTES_APART, Job, Skipped, load_case, prepare
 from causal_sam.learning.job_training import LOSSES, RESULT, train
 from causal_sam.learning.plots import draw_update
+from causal_sam.learning.processes import fitting_backend
 from causal_sam.learning.site import LOCK, TRAINING, Progress, Site, UpdateConfig, UpdateError
 from causal_sam.learning.store import AdapterStore, ConflictError, StoreError, Training, version_name
 from causal_sam.prompting import NamedLabels
@@ -136,12 +137,11 @@ def _launch(processes: int, site: Site, config: UpdateConfig, folder: Path) -> N
     if processes == 1 or idist.get_world_size() > 1:
         train(idist.get_local_rank(), site, config, folder)
         return
-    backend = "nccl" if torch.cuda.is_available() and site.device in (None, "cuda") else "gloo"
     try:
         # They meet in a file: a port could be in use, by the update of another store for one.
         with tempfile.TemporaryDirectory() as meeting:
             where = {"init_method": (Path(meeting) / "processes").as_uri(), "start_method": "spawn"}
-            with idist.Parallel(backend=backend, nproc_per_node=processes, **where) as parallel:
+            with idist.Parallel(backend=fitting_backend(site.device), nproc_per_node=processes, **where) as parallel:
                 parallel.run(train, site, config, folder)
     except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
         last = str(error).strip().splitlines()[-1]

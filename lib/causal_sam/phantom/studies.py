@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from causal_sam.atomic import atomic_write
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume
 from causal_sam.imaging.writing import write_mask
@@ -123,9 +123,8 @@ def write_demo_studies(folder: Path) -> list[DemoStudy]:
         pass  # absent or half-written by an earlier version: write everything
     for seed, (study, style) in enumerate(zip(studies, STYLES.values(), strict=True)):
         _write_study(study, style, seed)
-    part = manifest.with_suffix(".part")
-    part.write_text(json.dumps(complete))
-    os.replace(part, manifest)
+    with atomic_write(manifest) as part:
+        part.write_text(json.dumps(complete))
     return studies
 
 
@@ -185,9 +184,8 @@ def _write_study(study: DemoStudy, style: Style, seed: int) -> None:
     image = nibabel.Nifti1Image(volume.array, volume.affine)
     image.set_sform(volume.affine, code=1)
     image.set_qform(volume.affine, code=1)
-    part = study.image.with_name(f".{study.image.name}")
-    nibabel.save(image, part)
-    os.replace(part, study.image)
+    with atomic_write(study.image) as part:
+        nibabel.save(image, part)
     write_mask(labels, volume, study.truth)
     (study.truth.parent / "labels.json").write_text(json.dumps(study.labels, indent=1))
     write_dicom_series(volume, study, style.tags)

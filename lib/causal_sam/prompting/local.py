@@ -45,14 +45,14 @@ def merged(
         axis: across the slices of a volume; None for a slice.
 
     Returns:
-        The old mask, with what has changed at the clicks.
+        The old mask, with what has changed at the clicks; a new array.
     """
     changed = before ^ after
     at = np.zeros_like(changed)
     for click in clicks:
         at[click] = changed[click]
     if not at.any():
-        return before
+        return before.copy()
     # Across the slices a voxel may be as long as a structure is thick.
     cross = ndimage.generate_binary_structure(changed.ndim, 1)
     if axis is not None:

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from causal_sam.atomic import atomic_write
 from causal_sam.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -293,10 +294,9 @@ def _short(reason: object) -> str:
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
     """Write trained weights and what they say about themselves; the file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
     kept = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    save_file(kept, part, metadata={_METADATA_KEY: json.dumps(told)})
-    os.replace(part, path)
+    with atomic_write(path) as part:
+        save_file(kept, part, metadata={_METADATA_KEY: json.dumps(told)})
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -26,7 +26,7 @@ from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt
+from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.style.lad import NO_LAD, LadConfig
 from causal_sam.text import TextEncoder
 
@@ -133,10 +133,7 @@ class SamMethod:
         model.requires_grad_(False).eval()
         # Embeddings of other adapters are not these.
         model.adapter_version = f"{self.name} {seed}"
-        taught = TaughtLabels(
-            tuple(names), setup.encoder.name, setup.encoder.fingerprint, "", prompt.text_dim, prompt.embed_dim, {}
-        )
-        labels = NamedLabels(prompt.eval(), taught, setup.encoder, model)
+        labels = NamedLabels(prompt.eval(), learner.taught(names, setup.encoder, {}), setup.encoder, model)
         return TrainedSam(model, labels, clock.step_seconds, learner.trainable_share)
 
 

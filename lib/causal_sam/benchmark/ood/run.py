@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from causal_sam.atomic import atomic_write
 from causal_sam.benchmark.interactive import slice_targets
 from causal_sam.benchmark.metrics import hd95, surface_dice
 from causal_sam.benchmark.ood.features import Features
@@ -136,10 +136,8 @@ def _keep(path: Path, features: list[tuple[str, Features]], examples: list[Examp
             for k, v in (("image", example.image), ("truth", example.truth), ("answer", answer))
         }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}")
-    with part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(part, path)
 
 
 def _labelled(scan: Scan, labels: Sequence[str], image_size: int) -> LabelledSlices:

@@ -12,6 +12,7 @@ import typer
 from causal_sam.benchmark.layouts import Kind
 from causal_sam.cli.benchmark.interactive import parse_joins
 from causal_sam.cli.benchmark.settings import check_settings
+from causal_sam.cli.options import ImageSize
 from causal_sam.errors import InputError
 
 RECORDS, SITES = "records.jsonl", "sites"
@@ -74,9 +75,7 @@ def learning(
     minutes: Annotated[float, typer.Option(help="Of training in each update.")] = 3.0,
     epochs: Annotated[int, typer.Option(min=0, help="Passes through all slices instead, if above 0.")] = 0,
     lad: Annotated[bool, typer.Option(help="Train with LAD.")] = True,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of compact's input in pixels.", show_default="the model's own")
-    ] = None,
+    image_size: ImageSize = None,
     model: Annotated[str, typer.Option(help="The model that learns.")] = "compact",
 ) -> None:
     """Let a simulated annotator work through cases and accept each, while the model learns from what was accepted.

@@ -8,20 +8,17 @@ from typing import Annotated
 
 import typer
 
+from causal_sam.cli.options import AsJson, ChatConsent, ChatModel
+
 
 def notes(
     file: Annotated[
         Path,
         typer.Argument(help='One JSON object a line: note, labels, expect (interventions or "question").'),
     ],
-    llm: Annotated[
-        str | None,
-        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads them.", show_default=False),
-    ] = None,
-    llm_consent: Annotated[
-        bool, typer.Option("--llm-consent", help="The notes may be sent to a remote chat model.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print scores and misses as JSON.")] = False,
+    llm: ChatModel = None,
+    llm_consent: ChatConsent = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read notes whose meaning is known, and compare.
 

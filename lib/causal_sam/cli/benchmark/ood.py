@@ -11,6 +11,7 @@ import typer
 from causal_sam.benchmark.layouts import Kind
 from causal_sam.cli.benchmark.interactive import parse_joins
 from causal_sam.cli.benchmark.settings import check_settings
+from causal_sam.cli.options import ImageSize
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,10 +79,7 @@ def ood(
     steps: Annotated[int, typer.Option(min=1, help="Of the training of each method.")] = 600,
     batch: Annotated[int, typer.Option(min=4, help="Images of a step.")] = 8,
     pairs: Annotated[int, typer.Option(min=2, help="Anatomies of a step that are seen under two styles.")] = 3,
-    image_size: Annotated[
-        int | None,
-        typer.Option(help="Side of compact's input in pixels.", show_default="the model's own"),
-    ] = None,
+    image_size: ImageSize = None,
     model: Annotated[str, typer.Option(help="The model that gets the adapters.")] = "compact",
 ) -> None:
     """Train methods on source domains alone and test them in and out of these, with intervals over seeds and cases.

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from causal_sam.cli.options import AsJson, ImageSize
+
 
 def scaling(
     processes: Annotated[
@@ -16,10 +18,8 @@ def scaling(
     batch: Annotated[int, typer.Option(min=8, help="Images of a step, of all processes together.")] = 16,
     pairs: Annotated[int, typer.Option(min=4, help="Anatomies of these that are seen in two styles.")] = 6,
     steps: Annotated[int, typer.Option(min=5, help="Of training, each timed.")] = 20,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of compact's input in pixels.", show_default="the model's own")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    image_size: ImageSize = None,
+    as_json: AsJson = False,
 ) -> None:
     """Time training steps in one process and in several, with one thread each, on the same batch.
 

@@ -10,6 +10,7 @@ import typer
 
 from causal_sam.benchmark.layouts import Kind
 from causal_sam.cli.benchmark.interactive import parse_joins
+from causal_sam.cli.options import ChatConsent, ChatModel, Checkpoint, FilmFile, ImageSize
 from causal_sam.errors import InputError
 
 CACHE_BYTES = 2 * 2**30
@@ -39,23 +40,11 @@ def tci(
     min_voxels: Annotated[int, typer.Option(min=1, help="Leave out structures with fewer voxels.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of patients, errors and notes.")] = 0,
     model: Annotated[str, typer.Option(help="The model whose decoder decides.")] = "compact",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)
-    ] = None,
-    film: Annotated[
-        Path | None,
-        typer.Option(help="Weights of the modulation, of training/train_tci.py.", show_default="the model's own"),
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of compact's input in pixels.", show_default="the model's own")
-    ] = None,
-    llm: Annotated[
-        str | None,
-        typer.Option(metavar="PROVIDER:MODEL", help="A chat model that reads the notes.", show_default=False),
-    ] = None,
-    llm_consent: Annotated[
-        bool, typer.Option("--llm-consent", help="The notes may be sent to a remote chat model.")
-    ] = False,
+    checkpoint: Checkpoint = None,
+    film: FilmFile = None,
+    image_size: ImageSize = None,
+    llm: ChatModel = None,
+    llm_consent: ChatConsent = False,
 ) -> None:
     """Simulate wrong masks on images that were not trained on, write a note about each, and let it be corrected.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from causal_sam.atomic import atomic_write
+
 
 def tune(
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write; other baselines in it are kept.")],
@@ -20,7 +22,6 @@ def tune(
     The settings that come with the package were found so, with the default options.
     """
     import json
-    import os
 
     from rich.progress import Progress
 
@@ -36,7 +37,6 @@ def tune(
             bar = progress.add_task(name, total=settings)
             found[name] = search(name, samples, settings, seed, lambda bar=bar: progress.advance(bar))
             progress.update(bar, completed=settings)
-            part = output.with_name(f".{output.name}.part")
-            part.write_text(json.dumps(found, indent=1) + "\n")
-            os.replace(part, output)
+            with atomic_write(output) as part:
+                part.write_text(json.dumps(found, indent=1) + "\n")
             typer.echo(f"{name}: mean Dice {found[name]['score']} with {found[name]['setting']}")
