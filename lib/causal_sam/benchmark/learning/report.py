@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from causal_sam.benchmark.learning.records import Found, Made, Record, Structure
 from causal_sam.benchmark.ood.plots import COLOURS
@@ -210,11 +211,16 @@ def _plot(path: Path, summaries: Mapping[str, dict[str, Any]]) -> None:
     for (order, summary), colour in zip(summaries.items(), COLOURS, strict=False):
         _curve(clicks, summary["clicks"], order, colour)
         _curve(found, summary["automatic"], order, colour)
+        apart = summary["held_out_clicks"]
+        if apart["begin"] and apart["end"]:
+            ends = [0, max(summary["automatic"])], [apart["begin"].value, apart["end"].value]
+            clicks.plot(*ends, "s--", color=colour, markerfacecolor="none", label=f"{order}, held-out cases")
     clicks.set(xlabel="cases accepted before", ylabel="clicks per case", ylim=(0, None))
     found.set(xlabel="cases accepted", ylabel="automatic Dice, held-out cases", ylim=(0, 1))
     clicks.legend()
     for axes in (clicks, found):
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     FigureCanvasAgg(figure).print_figure(path, dpi=110)
 
 
