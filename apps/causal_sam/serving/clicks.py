@@ -40,7 +40,8 @@ class Options:
         reset_state: forget what was clicked for the current label, if the last request was for it too.
         plane: which plane to segment.
         follow: go on from the prompted slices through the volume.
-        local: of masks that were drawn, saved or found by name, change only what is at the clicks.
+        local: of masks that were drawn, saved or found by name, change only what is at the clicks, and of found ones
+            what is like it on the slices beside theirs.
         frame: which one of an image with several, counted from 0.
         only_slice: voxel index along the slice axis; what lies on other slices is left alone. None for no limit.
         extension: of the result file.

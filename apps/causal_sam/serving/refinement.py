@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.imaging import PackedMask
+from causal_sam.imaging import PackedMask, SliceFrame
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.local import decided_at_clicks, merged
+from causal_sam.prompting.local import carried, decided_at_clicks, merged
 from causal_sam.prompting.prompts import Prompts, Voxel
 from serving.clicks import on_one_slice, slices_of
 from serving.turns import taking_turns
@@ -26,7 +26,7 @@ class Refinement:
         state: what to keep.
         mask: bool, all slices, in the file's voxel order.
         decided: voxel indices along the slice axis of the slices whose mask the model decided now from prompts.
-        followed: of those whose mask was followed now from other slices.
+        followed: of those whose mask was followed now from other slices, or changed as these were.
         unused: background clicks on slices where the label has neither a mask nor a foreground click.
     """
 
@@ -45,6 +45,7 @@ class Refiner:
     * the same prompts as before: the slice stays as it is;
     * those and more: the model corrects the mask, which it is given as a prompt (its own logits, or the edited mask);
       of a mask that was not decided from prompts it changes only what is at the clicks, unless it may change all;
+      of one that was found, what is corrected so on a slice is carried to the slices beside it, and not followed;
     * others: a click was taken back, and the slice is decided from the prompts alone.
 
     Slices without prompts in the request keep their mask, unless the structure is to be followed through the volume:
@@ -124,13 +125,16 @@ class Refiner:
             decided.append(index)
         same_axis = state.axis == axis
         now = LabelState(state.mask, axis, records, state.followed if same_axis else None, state.is_found)
-        changed = None if follow and now.followed is None else {*decided, *given_up}
+        # What was found stays, but for what hangs together with what is decided now.
+        is_kept = state.is_found and local and not given_up
+        corrected = [index for index in decided if follow and is_kept and records[index].is_local]
+        changed = None if follow and now.followed is None else {*decided, *given_up} - set(corrected)
         followed: tuple[int, ...] = ()
+        followed_before = now.followed or frozenset()
         if follow and (changed is None or changed):
-            decided_now, followed_before = mask, now.followed or frozenset()
+            decided_now = mask
             now, mask, followed = self._followed(now, mask, limits or _limits(prompts, axis), predictor, changed, check)
-            if state.is_found and local and not given_up:
-                # What was found stays, but for what hangs together with what is decided now.
+            if is_kept:
                 clicked = [voxel for index in decided for voxel in _clicks(on_one_slice(prompts, axis, index))]
                 mask = merged(state.mask.unpack(), mask, clicked, axis)
                 for index in decided:
@@ -138,6 +142,10 @@ class Refiner:
                 now = replace(now, followed=(now.followed | followed_before) - records.keys())
         elif now.followed:
             now = replace(now, followed=now.followed - set(decided))
+        if corrected:
+            clicked = {index: _clicks(on_one_slice(prompts, axis, index)) for index in corrected}
+            mask, reached = _corrected(mask, state.mask.unpack(), clicked, frame, now.followed or frozenset())
+            followed = tuple(sorted({*followed, *reached}))
         if not decided and records == state.slices and now.followed == state.followed:
             return Refinement(state, mask, (), (), unused)
         return Refinement(replace(now, mask=PackedMask.pack(mask)), mask, tuple(decided), followed, unused)
@@ -178,6 +186,34 @@ class Refiner:
         if record is not None and record.logits is not None:
             return record.logits.astype(np.float32)
         return predictor.mask_prompt(mask) if mask.any() else None
+
+
+def _corrected(
+    mask: NDArray[np.bool_],
+    before: NDArray[np.bool_],
+    clicks: Mapping[int, Sequence[Voxel]],
+    frame: SliceFrame,
+    free: frozenset[int],
+) -> tuple[NDArray[np.bool_], set[int]]:
+    """Carry what was corrected on slices to those beside them that nobody has clicked or drawn.
+
+    Args:
+        mask: with the corrections.
+        before: without.
+        clicks: index of each corrected slice -> voxels of the clicks on it.
+        frame: of the slices.
+        free: indices of slices that may change.
+
+    Returns:
+        The mask, and which slices have changed.
+    """
+    held = frozenset(range(frame.count)) - free
+    result = mask.copy()
+    for index, voxels in clicks.items():
+        decision = frame.extract(result, index).copy()
+        frame.insert(frame.extract(before, index), result, index)
+        result = carried(result, decision, index, [frame.to_slice(voxel)[1:] for voxel in voxels], frame, held)
+    return result, set(held_slices(result ^ mask, frame.axis))
 
 
 def _clicks(prompts: Prompts) -> tuple[Voxel, ...]:

@@ -62,6 +62,10 @@ class SliceFrame:
         affine: 4x4, voxel index -> RAS+ millimetre.
         shape: (I, J, K).
         axis: voxel axis perpendicular to the slices: 0, 1 or 2.
+
+    Attributes:
+        spacing_rc: distance of neighbouring rows and columns in mm.
+        spacing: distance of neighbouring slices in mm.
     """
 
     def __init__(self, affine: NDArray[np.float64], shape: tuple[int, int, int], axis: int) -> None:
@@ -77,6 +81,7 @@ class SliceFrame:
         self._step = 1 if axes[axis][1] == slice_sign else -1
         spacing = voxel_sizes(affine)
         self.spacing_rc = (float(spacing[self._row_axis]), float(spacing[self._column_axis]))
+        self.spacing = float(spacing[axis])
 
     @property
     def shape_rc(self) -> tuple[int, int]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from causal_sam.imaging import SliceFrame
+
 # Voxels around a click within which what has changed belongs to it.
 NEAR = 2
+# Millimetre within which what has changed on a slice fades away, on it and across slices (a standard deviation).
+FADE_MM = 8.0
+# Nothing is carried farther than so many of these.
+FARTHEST = 2.5
 
 
 def decided_at_clicks(
@@ -63,3 +69,66 @@ def merged(
     asked = (parts > 0) & np.isin(parts, np.unique(parts[near & solid]))
     region = (ndimage.binary_dilation(asked, cross) & changed) | near
     return np.where(region, after, before)
+
+
+def carried(
+    mask: NDArray[np.bool_],
+    decision: NDArray[np.bool_],
+    index: int,
+    clicks: Iterable[tuple[int, int]],
+    frame: SliceFrame,
+    held: Collection[int] = (),
+) -> NDArray[np.bool_]:
+    """Decide a slice of a mask, and carry to the slices beside it what has changed there.
+
+    What is wrong on a slice mostly is on the next ones too, but a structure has another outline on each. So borders
+    move there as they have moved on the slice: by the change of the signed distance to them, which fades with the
+    distance from the slice and from where it has changed.
+
+    Args:
+        mask: (I, J, K), before.
+        decision: (rows, columns), canonical; if it is empty, or does nothing at the clicks, nothing is carried.
+        index: of the slice.
+        clicks: (row, column) of those that it was decided from.
+        frame: of the slices.
+        held: indices of slices that stay as they are; nothing changes beyond them, or beyond where the structure ends.
+
+    Returns:
+        A new array.
+    """
+    before = frame.extract(mask, index)
+    changed = before ^ decision
+    result = mask.copy()
+    frame.insert(decision, result, index)
+    at = np.zeros_like(changed)
+    for click in clicks:
+        at[click] = True
+    at_clicks = ndimage.binary_dilation(at, iterations=NEAR) & changed
+    if not (at_clicks.any() and before.any() and decision.any()):
+        return result
+    reach = FARTHEST * FADE_MM
+    area = tuple(
+        slice(max(int(found[0] - reach / step), 0), int(found[-1] + reach / step) + 2)
+        for found, step in zip((np.flatnonzero(changed.any(axis)) for axis in (1, 0)), frame.spacing_rc, strict=True)
+    )
+    away = ndimage.distance_transform_edt(~changed[area], frame.spacing_rc)
+    move = _signed_distance(decision[area], frame) - _signed_distance(before[area], frame)
+    move *= np.exp(-0.5 * (away / FADE_MM) ** 2)
+    for step in (-1, 1):
+        for distance in range(1, int(reach / frame.spacing) + 1):
+            other = index + step * distance
+            if other in held or not 0 <= other < frame.count or not (here := frame.extract(result, other)).any():
+                break
+            weight = np.exp(-0.5 * (distance * frame.spacing / FADE_MM) ** 2)
+            here[area] = _signed_distance(here[area], frame) + weight * move > 0
+    return result
+
+
+def _signed_distance(mask: NDArray[np.bool_], frame: SliceFrame) -> NDArray[np.float64]:
+    """Distance to the border in mm, positive inside; where there is no border, as far as anything reaches."""
+    farthest = FARTHEST * FADE_MM
+    inside, outside = (
+        ndimage.distance_transform_edt(part, frame.spacing_rc) if not part.all() else np.full(part.shape, farthest)
+        for part in (mask, ~mask)
+    )
+    return np.clip(inside - outside, -farthest, farthest)

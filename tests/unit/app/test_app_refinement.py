@@ -12,6 +12,7 @@ import torch
 from causal_sam.errors import InputError
 from causal_sam.imaging import PackedMask, Volume
 from causal_sam.prompting import EmbeddingCache, Prediction, Predictor
+from causal_sam.prompting.local import carried
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.sam import CausalSam, load_model
 from causal_sam.sam.compact import build_compact
@@ -134,20 +135,25 @@ def test_all_of_a_drawn_slice_is_decided_anew_if_that_is_wanted(
     assert refiner.refine(edited, prompts(C), predictor, local=False).state is edited
 
 
-def test_following_from_a_click_on_a_found_mask_leaves_what_is_away_from_it(refiner: Refiner, predictor) -> None:
+def test_what_is_corrected_on_a_found_mask_is_carried_to_the_slices_beside_it(refiner: Refiner, predictor) -> None:
     found = np.zeros(SHAPE, bool)
     found[4:12, 4:12] = True
     found[16:22, 14:18] = True
     state = LabelState.found(found, predictor.slices.axis)
+    state = replace(state, followed=state.followed - {4})  # somebody has drawn this one
     result = refiner.refine(state, prompts(background=[B]), predictor, follow=True)
-    free = refiner.refine(replace(state, is_found=False), prompts(background=[B]), predictor, follow=True)
-    assert (result.mask != found).sum() < (free.mask != found).sum()
-    anew = refiner.refine(state, prompts(background=[B]), predictor, follow=True, local=False)
-    assert (result.mask != found).sum() < (anew.mask != found).sum()
+    frame = predictor.slices.frame
+    alone = refiner.refine(state, prompts(background=[B]), predictor)
+    decision = frame.extract(alone.mask, 2)
+    np.testing.assert_array_equal(result.mask, carried(found, decision, 2, [frame.to_slice(B)[1:]], frame, held={4}))
+    np.testing.assert_array_equal(result.mask[..., 4:], found[..., 4:])
+    assert result.followed == (0, 1, 3)
     assert result.state.is_found
-    # The slice that was clicked is as it was decided.
-    np.testing.assert_array_equal(result.mask[..., 2], free.mask[..., 2])
+    assert result.state.followed == {0, 1, 3, 5}
     np.testing.assert_array_equal(result.state.mask.unpack(), result.mask)
+    np.testing.assert_array_equal(state.mask.unpack(), found)
+    anew = refiner.refine(state, prompts(background=[B]), predictor, follow=True, local=False)
+    assert not np.array_equal(anew.mask, result.mask)
 
 
 def test_a_click_taken_back_means_the_clicks_alone(refiner: Refiner, predictor: RecordingPredictor) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from causal_sam.prompting.local import merged
+from causal_sam.imaging import SliceFrame
+from causal_sam.prompting.local import FADE_MM, FARTHEST, carried, merged
 
 SHAPE = (60, 60)
 rows, columns = np.mgrid[:60, :60]
@@ -46,3 +47,72 @@ def test_in_a_volume_what_hangs_together_with_the_click_changes_across_slices():
     expected = truth.copy()
     expected[5:9, 5:9, 3] = True
     np.testing.assert_array_equal(result, expected)
+
+
+SPACING = 2.0
+COUNT = 30
+MIDDLE = 15
+FRAME = SliceFrame(np.diag([-1.0, -1.0, SPACING, 1.0]), (60, 60, COUNT), 2)
+# Of the leak, on the slice; rows and columns of the frame are not the voxel axes.
+CLICK = FRAME.to_slice((30, 49, MIDDLE))[1:]
+
+
+def cone() -> np.ndarray:
+    """A disc whose radius differs from slice to slice."""
+    return np.stack([(rows - 30) ** 2 + (columns - 30) ** 2 <= (10 + k / 4) ** 2 for k in range(COUNT)], axis=2)
+
+
+def corrected(mask: np.ndarray, truth: np.ndarray, **options) -> np.ndarray:
+    return carried(mask, FRAME.extract(truth, MIDDLE), MIDDLE, [CLICK], FRAME, **options)
+
+
+def test_a_leak_goes_on_the_slices_beside_it_and_each_keeps_its_outline():
+    truth = cone()
+    mask = truth | LEAK[..., None]
+    result = corrected(mask, truth)
+    np.testing.assert_array_equal(result[..., MIDDLE], truth[..., MIDDLE])
+    near = range(MIDDLE - 3, MIDDLE + 4)
+    wrong = [(result ^ truth)[..., k].sum() for k in near]
+    assert max(wrong) <= 0.1 * LEAK.sum()
+    far = columns < 30
+    np.testing.assert_array_equal(result[far], mask[far])
+    reach = int(FARTHEST * FADE_MM / SPACING)
+    np.testing.assert_array_equal(result[..., : MIDDLE - reach], mask[..., : MIDDLE - reach])
+    # It fades: the farther, the more of the leak is left.
+    left = [(result & ~truth)[..., k].sum() / (mask & ~truth)[..., k].sum() for k in range(MIDDLE, MIDDLE + reach + 1)]
+    assert left == sorted(left)
+    assert left[-1] > 0.9
+
+
+def test_what_is_missing_comes_back_on_the_slices_beside_it():
+    truth = cone() | LEAK[..., None]
+    result = corrected(cone(), truth)
+    missing = [int((truth & ~result)[..., k].sum()) for k in range(MIDDLE - 2, MIDDLE + 3)]
+    assert max(missing) <= 0.25 * LEAK.sum()
+
+
+def test_nothing_is_carried_to_held_slices_and_beyond_or_where_the_structure_has_ended():
+    truth = cone()
+    truth[..., MIDDLE + 2 :] = False
+    mask = truth | LEAK[..., None]
+    mask[..., MIDDLE + 2] = False
+    result = corrected(mask, truth, held={MIDDLE - 2})
+    changed = np.flatnonzero((result ^ mask).any(axis=(0, 1)))
+    assert changed.tolist() == [MIDDLE - 1, MIDDLE, MIDDLE + 1]
+
+
+def test_a_slice_that_is_emptied_or_changes_elsewhere_is_carried_nowhere():
+    mask = cone() | LEAK[..., None]
+    empty = corrected(mask, np.zeros_like(mask))
+    assert np.flatnonzero((empty ^ mask).any(axis=(0, 1))).tolist() == [MIDDLE]
+    elsewhere = mask.copy()
+    elsewhere[5:9, 5:9] = True
+    result = corrected(mask, elsewhere)
+    assert np.flatnonzero((result ^ mask).any(axis=(0, 1))).tolist() == [MIDDLE]
+
+
+def test_the_mask_before_stays():
+    mask = cone() | LEAK[..., None]
+    kept = mask.copy()
+    corrected(mask, cone())
+    np.testing.assert_array_equal(mask, kept)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.annotator import next_click_in_volume
-from causal_sam.prompting.local import decided_at_clicks, merged
+from causal_sam.prompting.local import carried, decided_at_clicks, merged
 
 Voxel = tuple[int, int, int]
 
@@ -38,8 +38,8 @@ def annotate(
 ) -> Annotated:
     """Click a structure until it is right.
 
-    Each click is in the middle of the largest error. It is answered on its slice, and followed through the volume from
-    there; at the click alone, or where the model decides anew. The annotator, who sees all, takes what is best, as the
+    Each click is in the middle of the largest error. It is answered on its slice alone, or from there through the
+    volume; at the click alone, or where the model decides anew. The annotator, who sees all, takes what is best, as the
     clients' options *extent* and *local* let them.
 
     Args:
@@ -90,7 +90,11 @@ class _Work:
         if is_foreign:  # as the app answers clicks on masks that were not made by clicks
             clicked = [slices.frame.to_slice(each)[1:] for part in clicks for each in part]
             decision = decided_at_clicks(shown, answer.mask, clicked)
-            options += self._reached(voxel, decision, (True,), is_whole=False)
+            if self._is_found:
+                beside = carried(self.mask, decision, index, clicked, slices.frame, self._clicks.keys())
+                options += [(mask, decision, False) for mask in (self._with(decision, index), beside)]
+            else:
+                options += self._reached(voxel, decision, (False,), is_whole=False)
         best, self._anchors[index], is_whole = max(options, key=lambda option: dice(option[0], truth))
         differs = (best != self.mask).any(axis=tuple(axis for axis in range(3) if axis != slices.axis))
         for other in np.flatnonzero(differs).tolist():  # what the model thought of them was of another mask
@@ -104,16 +108,19 @@ class _Work:
     ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]]:
         """The mask with a slice decided anew, and with what follows from it if there is something, local or not."""
         slices, index = self._predictor.slices, voxel[self._predictor.slices.axis]
-        here = self.mask.copy()
-        slices.frame.insert(decision, here, index)
-        reached = [here]
+        reached = [self._with(decision, index)]
         anchors = {**self._anchors, index: decision}
         if any(mask.any() for mask in anchors.values()):
             followed = self._predictor.propagate(anchors, before=self.mask, changed=[index]).mask
             for is_local in local:
                 mask = followed
-                if is_local and self._is_found:
+                if is_local:
                     mask = merged(self.mask, followed, [voxel], slices.axis)
                     slices.frame.insert(decision, mask, index)
                 reached.append(mask)
         return [(mask, decision, is_whole) for mask in reached]
+
+    def _with(self, decision: NDArray[np.bool_], index: int) -> NDArray[np.bool_]:
+        mask = self.mask.copy()
+        self._predictor.slices.frame.insert(decision, mask, index)
+        return mask
