@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.imaging import PackedMask, SliceFrame
+from causal_sam.imaging import PackedMask
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.local import carried, decided_at_clicks, merged
 from causal_sam.prompting.prompts import Prompts, Voxel
@@ -89,6 +89,7 @@ class Refiner:
         # Records of another plane do not say anything about the slices of this one; their mask stays.
         records = dict(state.slices) if state.axis == axis else {}
         decided, given_up, unused = [], [], 0
+        corrected: dict[int, tuple[NDArray[np.bool_], list[tuple[int, int]]]] = {}  # slice before, clicks
         for index in slices_of(prompts, axis):
             here = on_one_slice(prompts, axis, index)
             record = records.get(index)
@@ -118,6 +119,7 @@ class Refiner:
             if is_local:  # what was drawn, or found by its name, stays as it is away from the clicks
                 clicked = [frame.to_slice(voxel)[1:] for voxel in _clicks(here)]
                 decision, logits = decided_at_clicks(before, answer.mask, clicked), None
+                corrected[index] = before.copy(), clicked
             frame.insert(decision, mask, index)
             records[index] = SliceRecord(
                 frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou, is_local
@@ -127,8 +129,9 @@ class Refiner:
         now = LabelState(state.mask, axis, records, state.followed if same_axis else None, state.is_found)
         # What was found stays, but for what hangs together with what is decided now.
         is_kept = state.is_found and local and not given_up
-        corrected = [index for index in decided if follow and is_kept and records[index].is_local]
-        changed = None if follow and now.followed is None else {*decided, *given_up} - set(corrected)
+        if not (follow and is_kept):
+            corrected = {}
+        changed = None if follow and now.followed is None else {*decided, *given_up} - corrected.keys()
         followed: tuple[int, ...] = ()
         followed_before = now.followed or frozenset()
         if follow and (changed is None or changed):
@@ -143,9 +146,12 @@ class Refiner:
         elif now.followed:
             now = replace(now, followed=now.followed - set(decided))
         if corrected:
-            clicked = {index: _clicks(on_one_slice(prompts, axis, index)) for index in corrected}
-            mask, reached = _corrected(mask, state.mask.unpack(), clicked, frame, now.followed or frozenset())
-            followed = tuple(sorted({*followed, *reached}))
+            held = frozenset(range(frame.count)) - (now.followed or frozenset())  # somebody has clicked or drawn them
+            reached = mask
+            for index, (before, clicked) in corrected.items():
+                reached = carried(reached, before, index, clicked, frame, held)
+            followed = tuple(sorted({*followed, *held_slices(reached ^ mask, axis)}))
+            mask = reached
         if not decided and records == state.slices and now.followed == state.followed:
             return Refinement(state, mask, (), (), unused)
         return Refinement(replace(now, mask=PackedMask.pack(mask)), mask, tuple(decided), followed, unused)
@@ -186,34 +192,6 @@ class Refiner:
         if record is not None and record.logits is not None:
             return record.logits.astype(np.float32)
         return predictor.mask_prompt(mask) if mask.any() else None
-
-
-def _corrected(
-    mask: NDArray[np.bool_],
-    before: NDArray[np.bool_],
-    clicks: Mapping[int, Sequence[Voxel]],
-    frame: SliceFrame,
-    free: frozenset[int],
-) -> tuple[NDArray[np.bool_], set[int]]:
-    """Carry what was corrected on slices to those beside them that nobody has clicked or drawn.
-
-    Args:
-        mask: with the corrections.
-        before: without.
-        clicks: index of each corrected slice -> voxels of the clicks on it.
-        frame: of the slices.
-        free: indices of slices that may change.
-
-    Returns:
-        The mask, and which slices have changed.
-    """
-    held = frozenset(range(frame.count)) - free
-    result = mask.copy()
-    for index, voxels in clicks.items():
-        decision = frame.extract(result, index).copy()
-        frame.insert(frame.extract(before, index), result, index)
-        result = carried(result, decision, index, [frame.to_slice(voxel)[1:] for voxel in voxels], frame, held)
-    return result, set(held_slices(result ^ mask, frame.axis))
 
 
 def _clicks(prompts: Prompts) -> tuple[Voxel, ...]:

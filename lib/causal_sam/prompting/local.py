@@ -73,21 +73,22 @@ def merged(
 
 def carried(
     mask: NDArray[np.bool_],
-    decision: NDArray[np.bool_],
+    before: NDArray[np.bool_],
     index: int,
     clicks: Iterable[tuple[int, int]],
     frame: SliceFrame,
     held: Collection[int] = (),
 ) -> NDArray[np.bool_]:
-    """Decide a slice of a mask, and carry to the slices beside it what has changed there.
+    """Carry what has changed on a slice of a mask to the slices beside it.
 
     What is wrong on a slice mostly is on the next ones too, but a structure has another outline on each. So borders
     move there as they have moved on the slice: by the change of the signed distance to them, which fades with the
     distance from the slice and from where it has changed.
 
     Args:
-        mask: (I, J, K), before.
-        decision: (rows, columns), canonical; if it is empty, or does nothing at the clicks, nothing is carried.
+        mask: (I, J, K), with the slice as it was decided; if that is empty, or has not changed at the clicks, nothing
+            is carried.
+        before: (rows, columns), the slice as it was, canonical.
         index: of the slice.
         clicks: (row, column) of those that it was decided from.
         frame: of the slices.
@@ -96,10 +97,9 @@ def carried(
     Returns:
         A new array.
     """
-    before = frame.extract(mask, index)
+    decision = frame.extract(mask, index)
     changed = before ^ decision
     result = mask.copy()
-    frame.insert(decision, result, index)
     at = np.zeros_like(changed)
     for click in clicks:
         at[click] = True

@@ -144,8 +144,8 @@ def test_what_is_corrected_on_a_found_mask_is_carried_to_the_slices_beside_it(re
     result = refiner.refine(state, prompts(background=[B]), predictor, follow=True)
     frame = predictor.slices.frame
     alone = refiner.refine(state, prompts(background=[B]), predictor)
-    decision = frame.extract(alone.mask, 2)
-    np.testing.assert_array_equal(result.mask, carried(found, decision, 2, [frame.to_slice(B)[1:]], frame, held={4}))
+    before = frame.extract(found, 2)
+    np.testing.assert_array_equal(result.mask, carried(alone.mask, before, 2, [frame.to_slice(B)[1:]], frame, held={4}))
     np.testing.assert_array_equal(result.mask[..., 4:], found[..., 4:])
     assert result.followed == (0, 1, 3)
     assert result.state.is_found

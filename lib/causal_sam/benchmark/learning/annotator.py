@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,16 +84,17 @@ class _Work:
             index
         ]
         # Each is a mask, its clicked slice as it was decided, and whether the model decided all of that.
-        both = self._is_found and not is_foreign
-        options = self._reached(voxel, answer.mask, (False, True) if both else (False,), is_whole=True)
+        also_local = self._is_found and not is_foreign
+        options = self._reached(voxel, answer.mask, is_whole=True, also_local=also_local)
         if is_foreign:  # as the app answers clicks on masks that were not made by clicks
             clicked = [slices.frame.to_slice(each)[1:] for part in clicks for each in part]
             decision = decided_at_clicks(shown, answer.mask, clicked)
             if self._is_found:
-                beside = carried(self.mask, decision, index, clicked, slices.frame, self._clicks.keys())
-                options += [(mask, decision, False) for mask in (self._with(decision, index), beside)]
+                here = self._with(decision, index)
+                beside = carried(here, shown, index, clicked, slices.frame, self._clicks.keys())
+                options += [(mask, decision, False) for mask in (here, beside)]
             else:
-                options += self._reached(voxel, decision, (False,), is_whole=False)
+                options += self._reached(voxel, decision, is_whole=False)
         best, self._anchors[index], is_whole = max(options, key=lambda option: dice(option[0], truth))
         differs = (best != self.mask).any(axis=tuple(axis for axis in range(3) if axis != slices.axis))
         for other in np.flatnonzero(differs).tolist():  # what the model thought of them was of another mask
@@ -104,20 +104,19 @@ class _Work:
         self.mask = best
 
     def _reached(
-        self, voxel: Voxel, decision: NDArray[np.bool_], local: Sequence[bool], *, is_whole: bool
+        self, voxel: Voxel, decision: NDArray[np.bool_], *, is_whole: bool, also_local: bool = False
     ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]]:
-        """The mask with a slice decided anew, and with what follows from it if there is something, local or not."""
+        """The mask with a slice decided anew, and with what follows from it if anything does: all, or at the click."""
         slices, index = self._predictor.slices, voxel[self._predictor.slices.axis]
         reached = [self._with(decision, index)]
         anchors = {**self._anchors, index: decision}
         if any(mask.any() for mask in anchors.values()):
             followed = self._predictor.propagate(anchors, before=self.mask, changed=[index]).mask
-            for is_local in local:
-                mask = followed
-                if is_local:
-                    mask = merged(self.mask, followed, [voxel], slices.axis)
-                    slices.frame.insert(decision, mask, index)
-                reached.append(mask)
+            reached.append(followed)
+            if also_local:
+                near = merged(self.mask, followed, [voxel], slices.axis)
+                slices.frame.insert(decision, near, index)
+                reached.append(near)
         return [(mask, decision, is_whole) for mask in reached]
 
     def _with(self, decision: NDArray[np.bool_], index: int) -> NDArray[np.bool_]:
