@@ -81,9 +81,9 @@ class PromptableInferTask(InferTask):
     of one label and take its mask; as *deepedit* they send the clicks of all labels and take a label map. Either form
     is understood by both.
 
-    Of masks that were drawn, saved or found by name clicks change only what is near them, of found ones on the slices
-    beside theirs too, unless the option *local* is off: then the model may decide all of the slices that it reaches
-    anew, which is quicker where much is wrong.
+    Of masks that were drawn, saved or found by name clicks change only what is near them, the more the farther they are
+    from the border, and of found ones on the slices beside theirs too, unless the option *local* is off: then the model
+    may decide all of the slices that it reaches anew, which is quicker where much is wrong.
 
     With the option *reset*, the labels of the request are forgotten, what was saved of them included, and decided from
     the clicks of this request alone; other labels stay. Clients send the option as the user left it, so while it is

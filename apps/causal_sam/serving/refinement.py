@@ -117,9 +117,9 @@ class Refiner:
             is_foreign = before.any() and previous is not None and (record is None or record.logits is None)
             is_local = local and is_foreign and here.box is None
             if is_local:  # what was drawn, or found by its name, stays as it is away from the clicks
-                clicked = [frame.to_slice(voxel)[1:] for voxel in _clicks(here)]
-                decision, logits = decided_at_clicks(before, answer.mask, clicked), None
-                corrected[index] = before.copy(), clicked
+                clicked = [[frame.to_slice(voxel)[1:] for voxel in part] for part in (here.foreground, here.background)]
+                decision, logits = decided_at_clicks(before, answer.mask, *clicked, frame.spacing_rc), None
+                corrected[index] = before.copy(), clicked[0] + clicked[1]
             frame.insert(decision, mask, index)
             records[index] = SliceRecord(
                 frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou, is_local

@@ -12,6 +12,11 @@ from causal_sam.imaging import SliceFrame
 
 # Voxels around a click within which what has changed belongs to it.
 NEAR = 2
+# What the model changes counts up to so many times as far from a click as the click is from the border: people click
+# in the middle of what is wrong, so it ends about as far behind the click.
+REACH = 2.0
+# Up to so many millimetre around a click, and not beyond the border, the click alone decides.
+SURE_MM = 3.0
 # Millimetre within which what has changed on a slice fades away, on it and across slices (a standard deviation).
 FADE_MM = 8.0
 # Nothing is carried farther than so many of these.
@@ -19,19 +24,50 @@ FARTHEST = 2.5
 
 
 def decided_at_clicks(
-    before: NDArray[np.bool_], answer: NDArray[np.bool_], clicks: Iterable[tuple[int, int]]
+    before: NDArray[np.bool_],
+    answer: NDArray[np.bool_],
+    foreground: Collection[tuple[int, int]],
+    background: Collection[tuple[int, int]],
+    spacing_rc: tuple[float, float],
 ) -> NDArray[np.bool_]:
-    """Decide a slice with a mask that was not made by clicks: `merged`, or all of the answer if nothing is left of it.
+    """Decide a slice with a mask that was not made by clicks: `merged`, near those clicks that ask for a change.
 
-    An answer that does not do what the clicks say counts as a whole: there may be nothing near them.
+    How near is what a click says of the size of the error: the farther from the border of the mask, the larger. Where
+    the model does not do what a click says, it is done around the click at least.
 
     Args:
-        before: (rows, columns).
+        before: (rows, columns), not empty.
         answer: of the model, decided from the clicks.
-        clicks: (row, column) of them.
+        foreground: (row, column) of the clicks inside the structure.
+        background: of those outside of it.
+        spacing_rc: distance of neighbouring rows and columns in mm.
+
+    Returns:
+        A new array, which is as all clicks say.
     """
-    asked = merged(before, answer, clicks)
-    return asked if (asked != before).any() else answer
+    both = ((foreground, background, True), (background, foreground, False))
+    asking = [(click, inside) for clicks, _, inside in both for click in clicks if before[click] != inside]
+    # Each voxel lies on one side of the border, and is 0 on the other.
+    depth = sum(ndimage.distance_transform_edt(side, spacing_rc) for side in (before, ~before))
+    near = np.zeros_like(before)
+    for click, _ in asking:
+        near |= _away(click, before.shape, spacing_rc) <= REACH * depth[click]
+    answered = [click for click, inside in asking if answer[click] == inside]
+    result = np.where(near, merged(before, answer, answered), before)
+    for clicks, others, inside in both:
+        for click in clicks:
+            if before[click] == result[click] == inside:
+                continue
+            away = _away(click, before.shape, spacing_rc)
+            contradicted = min((away[other] / 2 for other in others), default=SURE_MM)
+            result[(away < depth[click]) & (away <= min(SURE_MM, contradicted))] = inside
+    return result
+
+
+def _away(click: tuple[int, int], shape: tuple[int, int], spacing_rc: tuple[float, float]) -> NDArray[np.float64]:
+    """Distance of all voxels of a slice from a click in mm."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.hypot((rows - click[0]) * spacing_rc[0], (columns - click[1]) * spacing_rc[1])
 
 
 def merged(

@@ -12,7 +12,7 @@ import torch
 from causal_sam.errors import InputError
 from causal_sam.imaging import PackedMask, Volume
 from causal_sam.prompting import EmbeddingCache, Prediction, Predictor
-from causal_sam.prompting.local import carried
+from causal_sam.prompting.local import SURE_MM, carried
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.sam import CausalSam, load_model
 from causal_sam.sam.compact import build_compact
@@ -99,9 +99,11 @@ def test_clicks_on_a_drawn_mask_leave_what_is_away_from_them(refiner: Refiner, p
     answer = predictor.predict([C], previous={2: predictor.mask_prompt(predictor.slices.frame.extract(drawn, 2))})
     changed = one.mask[..., 2] ^ drawn[..., 2]
     whole = answer.mask[..., 2] ^ drawn[..., 2]
-    assert changed.any()
+    assert one.mask[C]
     assert changed.sum() < whole.sum()
-    assert not (changed & ~whole).any()
+    # What the model, whose weights are random, does not follow is done around the click at least.
+    rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    assert not (changed & ~whole)[np.hypot(rows - C[0], columns - C[1]) > SURE_MM].any()
     assert one.state.slices[2].is_local
     # The next click is on a mask of which not all was decided from clicks.
     assert one.state.slices[2].logits is None

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from causal_sam.imaging import SliceFrame
-from causal_sam.prompting.local import FADE_MM, FARTHEST, carried, merged
+from causal_sam.prompting.local import FADE_MM, FARTHEST, REACH, SURE_MM, carried, decided_at_clicks, merged
 
 SHAPE = (60, 60)
 rows, columns = np.mgrid[:60, :60]
@@ -47,6 +47,60 @@ def test_in_a_volume_what_hangs_together_with_the_click_changes_across_slices():
     expected = truth.copy()
     expected[5:9, 5:9, 3] = True
     np.testing.assert_array_equal(result, expected)
+
+
+TIP = (30, 50)
+ONE_MM = (1.0, 1.0)
+
+
+def test_a_click_changes_what_is_about_as_large_as_it_is_far_from_the_border():
+    before = DISC | LEAK
+    answer = DISC.copy()
+    answer[LEAK] = False  # all of the leak, and of the disc all that is right of its middle
+    answer[:, 30:] = False
+    result = decided_at_clicks(before, answer, [], [TIP], ONE_MM)
+    changed = before & ~result
+    depth = ndimage.distance_transform_edt(before)[TIP]
+    away = np.hypot(rows - TIP[0], columns - TIP[1])
+    assert changed[TIP]
+    assert away[changed].max() <= REACH * depth
+    assert (changed == before)[away <= REACH * depth].all()
+    assert not (result & ~before).any()
+
+
+def test_a_click_that_the_model_does_not_follow_changes_the_mask_up_to_its_border():
+    before = DISC | LEAK
+    result = decided_at_clicks(before, before, [], [TIP], ONE_MM)
+    away = np.hypot(rows - TIP[0], columns - TIP[1])
+    depth = ndimage.distance_transform_edt(before)[TIP]
+    np.testing.assert_array_equal(result, before & (away >= depth))
+    outside = (30, 13)
+    result = decided_at_clicks(DISC, DISC, [outside], [], ONE_MM)
+    assert ndimage.label(result)[1] == 1
+    assert result[outside]
+    assert not (DISC & ~result).any()
+
+
+def test_where_the_model_does_not_follow_little_is_changed_however_far_the_border_is():
+    result = decided_at_clicks(DISC, DISC, [], [(30, 30)], ONE_MM)
+    np.testing.assert_array_equal(DISC ^ result, np.hypot(rows - 30, columns - 30) <= SURE_MM)
+    halved = (SURE_MM / 6, SURE_MM / 6)
+    result = decided_at_clicks(DISC, DISC, [], [(30, 30)], halved)
+    np.testing.assert_array_equal(DISC ^ result, np.hypot(rows - 30, columns - 30) <= 6)
+
+
+def test_all_clicks_hold_also_those_side_by_side_and_those_before():
+    before = DISC.copy()
+    inside, outside = [(30, 30), (30, 48)], [(30, 32), (30, 50)]
+    for answer in (np.zeros_like(DISC), np.ones_like(DISC), before):
+        result = decided_at_clicks(before, answer, inside, outside, ONE_MM)
+        assert all(result[click] for click in inside)
+        assert not any(result[click] for click in outside)
+
+
+def test_a_mask_that_is_as_all_clicks_say_stays():
+    result = decided_at_clicks(DISC, ndimage.binary_erosion(DISC, iterations=5), [(30, 30)], [(5, 5)], ONE_MM)
+    np.testing.assert_array_equal(result, DISC)
 
 
 SPACING = 2.0

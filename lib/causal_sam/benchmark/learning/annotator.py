@@ -87,11 +87,11 @@ class _Work:
         also_local = self._is_found and not is_foreign
         options = self._reached(voxel, answer.mask, is_whole=True, also_local=also_local)
         if is_foreign:  # as the app answers clicks on masks that were not made by clicks
-            clicked = [slices.frame.to_slice(each)[1:] for part in clicks for each in part]
-            decision = decided_at_clicks(shown, answer.mask, clicked)
+            clicked = [[slices.frame.to_slice(each)[1:] for each in part] for part in clicks]
+            decision = decided_at_clicks(shown, answer.mask, *clicked, slices.frame.spacing_rc)
             if self._is_found:
                 here = self._with(decision, index)
-                beside = carried(here, shown, index, clicked, slices.frame, self._clicks.keys())
+                beside = carried(here, shown, index, clicked[0] + clicked[1], slices.frame, self._clicks.keys())
                 options += [(mask, decision, False) for mask in (here, beside)]
             else:
                 options += self._reached(voxel, decision, is_whole=False)
