@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from causal_sam.benchmark.learning.annotator import annotate
-from causal_sam.benchmark.learning.pools import data_pool, divide
+from causal_sam.benchmark.learning.pools import data_pool, divide, phantom_pool
 from causal_sam.benchmark.learning.records import Found, Made, Structure, append_record, read_records
 from causal_sam.benchmark.learning.report import summarise_learning
 from causal_sam.benchmark.learning.simulated_site import SimulatedSite
@@ -147,6 +147,26 @@ def test_a_whole_repetition_is_run_and_told(images: Path, tmp_path: Path) -> Non
     other = run(images, folder, "--target", "0.7")
     assert other.exit_code == 2
     assert "was begun with target" in other.output
+
+
+def test_generated_patients_differ_and_are_scanned_in_the_styles_in_turn() -> None:
+    scans, labels = phantom_pool(3, ["mr-t2", "ct-low-dose"])
+    assert [scan.domain for scan in scans] == ["mr-t2", "ct-low-dose", "mr-t2"]
+    assert [scan.acquisition.modality for scan in scans] == ["MR", "CT", "MR"]
+    assert len({scan.patient for scan in scans}) == 3
+    assert all(scan.structures[name].any() for scan in scans for name in labels)
+    assert (scans[0].structures["liver"] != scans[2].structures["liver"]).any()
+    with pytest.raises(InputError, match="no style 'mr-t3'; there are ct-portal-venous, ct-low-dose, mr-t1, mr-t2"):
+        phantom_pool(3, ["ct-low-dose", "mr-t3"])
+
+
+def test_without_images_it_is_said_how_to_get_some(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["benchmark", "learning", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "Say with --data where the images are, or generate some with --pool phantom" in " ".join(
+        result.output.split()
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_cases_than_there_are_cannot_be_asked_for(images: Path, tmp_path: Path) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from causal_sam.benchmark.cases import read_cases
-from causal_sam.benchmark.ood.protocols import BrainProtocol, Scan, like, read_scan
+from causal_sam.benchmark.ood.protocols import PHANTOM_LABELS, BrainProtocol, Scan, like, phantom_scan, read_scan
 from causal_sam.errors import InputError
-from causal_sam.phantom import brain
+from causal_sam.phantom import brain, studies
 
 
 def brain_pool(directory: Path, styles: Sequence[str]) -> tuple[list[Scan], tuple[str, ...]]:
@@ -26,10 +26,31 @@ def brain_pool(directory: Path, styles: Sequence[str]) -> tuple[list[Scan], tupl
     Raises:
         InputError: there are no such maps, or there is no such style.
     """
-    if unknown := [style for style in styles if style not in brain.STYLES]:
-        raise InputError(f"There is no style {unknown[0]!r}; there are {', '.join(brain.STYLES)}.")
+    _check_styles(styles, brain.STYLES)
     protocol = BrainProtocol(directory)
     return [protocol.scan(name, styles[n % len(styles)]) for n, name in enumerate(protocol.patients)], brain.SEGMENTED
+
+
+def phantom_pool(count: int, styles: Sequence[str]) -> tuple[list[Scan], tuple[str, ...]]:
+    """Generate abdomens, and scan them in the styles of a site, one after the other.
+
+    Args:
+        count: of patients.
+        styles: keys of `causal_sam.phantom.studies.STYLES`.
+
+    Returns:
+        The scans, and the structures in them.
+
+    Raises:
+        InputError: there is no such style.
+    """
+    _check_styles(styles, studies.STYLES)
+    return [phantom_scan(str(n), styles[n % len(styles)]) for n in range(count)], PHANTOM_LABELS
+
+
+def _check_styles(styles: Sequence[str], known: Collection[str]) -> None:
+    if unknown := [style for style in styles if style not in known]:
+        raise InputError(f"There is no style {unknown[0]!r}; there are {', '.join(known)}.")
 
 
 def data_pool(

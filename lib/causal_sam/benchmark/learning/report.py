@@ -207,7 +207,7 @@ def _told(value: Estimate | None, digits: int) -> str:
 
 def _plot(path: Path, summaries: Mapping[str, dict[str, Any]]) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
-    clicks, found = figure.subplots(1, 2)
+    clicks, found = figure.subplots(1, 2, sharex=True)
     for (order, summary), colour in zip(summaries.items(), COLOURS, strict=False):
         _curve(clicks, summary["clicks"], order, colour)
         _curve(found, summary["automatic"], order, colour)

@@ -23,6 +23,7 @@ class Pool(StrEnum):
 
     BRAIN = "brain"
     DATA = "data"
+    PHANTOM = "phantom"
 
 
 class Order(StrEnum):
@@ -34,17 +35,22 @@ class Order(StrEnum):
 
 def learning(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the records and their report.")],
-    data: Annotated[Path, typer.Option(help="Folder of the images or label maps.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the images or label maps.", show_default=False)] = None,
     pool: Annotated[
         Pool,
         typer.Option(
-            help="brain: label maps of brains in --data, scanned in --style. data: labelled images in --data."
+            help="brain: label maps of brains in --data, scanned in --style. data: labelled images in --data. "
+            "phantom: abdomens, generated and scanned in --style."
         ),
     ] = Pool.DATA,
+    cases: Annotated[int, typer.Option(min=2, help="How many abdomens are generated.")] = 16,
     kind: Annotated[Kind, typer.Option(help="Which data set it is.")] = Kind.AUTO,
     style: Annotated[
         list[str] | None,
-        typer.Option(help="Of the brains; several are taken in turn. May be repeated.", show_default="T1 3 T A"),
+        typer.Option(
+            help="Of brains or abdomens; several are taken in turn. May be repeated.",
+            show_default="T1 3 T A, or ct-portal-venous",
+        ),
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -86,18 +92,24 @@ def learning(
     """
     from rich.console import Console
 
-    from causal_sam.benchmark.learning.pools import brain_pool, data_pool, divide
+    from causal_sam.benchmark.learning.pools import brain_pool, data_pool, divide, phantom_pool
     from causal_sam.benchmark.learning.records import append_record, read_records
     from causal_sam.benchmark.learning.report import write_learning_report
     from causal_sam.benchmark.learning.run import LearningSite, Work, random_order, style_aware_order
     from causal_sam.learning.site import UpdateConfig
     from causal_sam.sam import load_model
 
+    if pool is not Pool.PHANTOM and data is None:
+        raise InputError("Say with --data where the images are, or generate some with --pool phantom.")
     if pool is Pool.BRAIN:
-        scans, labels = brain_pool(data, style or ["T1 3 T A"])
-        labels = tuple(name for name in labels if not label or name in label)
+        style = style or ["T1 3 T A"]
+        scans, labels = brain_pool(data, style)
+    elif pool is Pool.PHANTOM:
+        style = style or ["ct-portal-venous"]
+        scans, labels = phantom_pool(cases, style)
     else:
         scans, labels = data_pool(data, kind, source or ["*"], label or [], parse_joins(join or []))
+    labels = tuple(name for name in labels if not label or name in label)
     later = tuple(later_label or labels)
     if unknown := [name for name in (*(label or ()), *later) if name not in labels]:
         raise InputError(f"There is no label {unknown[0]!r}; there are {', '.join(labels)}.")
@@ -106,8 +118,8 @@ def learning(
     orders = [each.value for each in order or [Order.RANDOM]]
     settings = {
         "pool": pool.value,
-        "data": data.resolve().name,
-        "styles": ", ".join(style or ["T1 3 T A"]) if pool is Pool.BRAIN else "of the images",
+        "data": f"{cases} generated" if pool is Pool.PHANTOM else data.resolve().name,
+        "styles": "of the images" if pool is Pool.DATA else ", ".join(style),
         "images": " ".join(source or ()) or "all",
         "labels": ", ".join(labels),
         "labels in the second half": ", ".join(later),
