@@ -24,6 +24,8 @@ from causal_sam.cli.options import (
     Model,
     Plane,
     Sides,
+    read_pair,
+    read_sides,
 )
 from causal_sam.errors import InputError
 
@@ -81,7 +83,7 @@ def correct(
         raise InputError("Say with -o which file to write, or ask with --preview what would change.")
     if output is not None and output.resolve() == image.resolve():
         raise InputError(f"The label map would replace its image {image}: give another file with -o.")
-    said = dict(_pair(text, "--side", "spleen=left") for text in side or ())
+    said = read_sides(side)
 
     import numpy as np
 
@@ -177,7 +179,7 @@ def name_values(label: list[str], labels: str | None, values: list[int]) -> dict
             raise InputError(f"The mask holds {there}: say which is {label[0]}, as in --label {values[0]}={label[0]}.")
         named = [(str(values[0]), label[0].strip())]
     else:
-        named = [_pair(text, "--label", "1=liver") for text in label]
+        named = [read_pair(text, "--label", "1=liver") for text in label]
     if wrong := [value for value, _ in named if not value.isdecimal() or int(value) == 0]:
         raise InputError(f"The value of a label is a whole number from 1, not {wrong[0]!r}; the mask holds {there}.")
     names = {name: int(value) for value, name in named}
@@ -248,14 +250,6 @@ def _carry_out(
         bar = progress.add_task("correcting", total=None)
         outcome = corrector.carry_out(plan, slices, masks, lambda done: progress.update(bar, completed=done))
     return outcome.corrections
-
-
-def _pair(text: str, option: str, example: str) -> tuple[str, str]:
-    """The two sides of a text with "=" between them."""
-    first, equals, second = (part.strip() for part in text.rpartition("="))
-    if not (equals and first and second):
-        raise InputError(f"{option} is given as in {example}, not {text!r}.")
-    return first, second
 
 
 def _in_words(report: Mapping[str, Any], corrections: Sequence[Correction]) -> str:

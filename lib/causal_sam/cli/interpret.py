@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from causal_sam.cli.options import AsJson, ChatConsent, ChatModel, Current, Sides
-from causal_sam.errors import InputError
+from causal_sam.cli.options import AsJson, ChatConsent, ChatModel, Current, Sides, read_sides
 
 
 def interpret(
@@ -30,7 +29,7 @@ def interpret(
     from causal_sam.intervention import NoteRequest, load_interpreter
 
     present = tuple(filter(None, (name.strip() for name in labels.split(","))))
-    request = NoteRequest(note, present, current, dict(map(_side, side or ())))
+    request = NoteRequest(note, present, current, read_sides(side))
     reading = load_interpreter(llm, llm_consent).invoke(request)
     if reading.notice is not None:
         typer.secho(f"causal-sam: {reading.notice}", err=True, fg="yellow")
@@ -42,10 +41,3 @@ def interpret(
     else:
         for intervention in plan.interventions:
             typer.echo(intervention.sentence)
-
-
-def _side(text: str) -> tuple[str, str]:
-    label, equals, side = (part.strip() for part in text.rpartition("="))
-    if not equals:
-        raise InputError(f"A side is given as LABEL=left or LABEL=right, not {text!r}.")
-    return label, side

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from causal_sam.errors import InputError
 
 ImageFile = Annotated[
     Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, a DICOM file, or the folder of a DICOM series.")
@@ -40,3 +43,29 @@ ChatModel = Annotated[
 ]
 ChatConsent = Annotated[bool, typer.Option("--llm-consent", help="Notes may be sent to a remote chat model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def read_sides(texts: Sequence[str] | None) -> dict[str, str]:
+    """Read the values of `Sides`: label -> side.
+
+    Raises:
+        InputError: a text is of another form.
+    """
+    return dict(read_pair(text, "--side", "spleen=left") for text in texts or ())
+
+
+def read_pair(text: str, option: str, example: str) -> tuple[str, str]:
+    """Read the two parts of an option's value with "=" between them; the last one counts.
+
+    Args:
+        text: what was given.
+        option: its name, for the error.
+        example: of a value.
+
+    Raises:
+        InputError: there is no "=", or nothing before or after it.
+    """
+    first, equals, second = (part.strip() for part in text.rpartition("="))
+    if not (equals and first and second):
+        raise InputError(f"{option} is given as in {example}, not {text!r}.")
+    return first, second
