@@ -1,0 +1,27 @@
+"""An update in a process that may hardly take more memory than it has when training begins."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+from causal_sam.learning import job_training
+from causal_sam.learning.site import Site, UpdateConfig
+from causal_sam.learning.update import update
+
+ROOM = 64 * 2**20
+
+
+def update_without_memory(site: Site, config: UpdateConfig) -> None:
+    """Run an update; for a process of its own, which stays without memory."""
+    make_trainer = job_training.make_trainer
+
+    def limited(*args: Any, **options: Any) -> Any:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + ROOM
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        return make_trainer(*args, **options)
+
+    job_training.make_trainer = limited
+    update(site, config)
