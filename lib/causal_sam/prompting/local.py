@@ -45,8 +45,9 @@ def decided_at_clicks(
     Returns:
         A new array, which is as all clicks say.
     """
-    both = ((foreground, background, True), (background, foreground, False))
-    asking = [(click, inside) for clicks, _, inside in both for click in clicks if before[click] != inside]
+    clicks = [(click, True, background) for click in foreground]
+    clicks += [(click, False, foreground) for click in background]
+    asking = [(click, inside) for click, inside, _ in clicks if before[click] != inside]
     # Each voxel lies on one side of the border, and is 0 on the other.
     depth = sum(ndimage.distance_transform_edt(side, spacing_rc) for side in (before, ~before))
     near = np.zeros_like(before)
@@ -54,13 +55,12 @@ def decided_at_clicks(
         near |= _away(click, before.shape, spacing_rc) <= REACH * depth[click]
     answered = [click for click, inside in asking if answer[click] == inside]
     result = np.where(near, merged(before, answer, answered), before)
-    for clicks, others, inside in both:
-        for click in clicks:
-            if before[click] == result[click] == inside:
-                continue
-            away = _away(click, before.shape, spacing_rc)
-            contradicted = min((away[other] / 2 for other in others), default=SURE_MM)
-            result[(away < depth[click]) & (away <= min(SURE_MM, contradicted))] = inside
+    for click, inside, others in clicks:
+        if before[click] == result[click] == inside:
+            continue
+        away = _away(click, before.shape, spacing_rc)
+        radius = min([SURE_MM, *(away[other] / 2 for other in others)])
+        result[(away < depth[click]) & (away <= radius)] = inside
     return result
 
 
