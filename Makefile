@@ -15,13 +15,14 @@ PYTEST  ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format clean
+.PHONY: help install serve test test-all lint format clean
 
 help:
 	@echo 'make serve                     start the server on http://$(HOST):$(PORT) with demo studies'
 	@echo 'make serve STUDIES=<folder>    … with your images (also PORT=, HOST=, CONF="plane axial")'
 	@echo 'make serve STUDIES=<address>   … with the studies of a DICOMweb server'
-	@echo 'make test                      run all tests (PYTEST="tests/unit" for some of them)'
+	@echo 'make test                      run the tests (PYTEST="tests/unit" for some of them)'
+	@echo 'make test-all                  run the slow ones too'
 	@echo 'make lint / make format        check / correct the style of the code'
 	@echo 'make install                   only make the environment in $(VENV)'
 	@echo 'make clean                     remove the environment, caches and test artefacts'
@@ -44,6 +45,9 @@ serve: $(STAMP)
 	  $$(set -- $(CONF); while [ $$# -gt 1 ]; do printf -- '--conf %s=%s ' "$$1" "$$2"; shift 2; done)
 
 test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(PYTEST)
+
+test-all: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
 lint: $(STAMP)
