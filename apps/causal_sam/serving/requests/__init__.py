@@ -1,0 +1,1 @@
+"""The border: what every HTTP request has to pass before an endpoint sees it."""
