@@ -193,9 +193,20 @@ def test_mistakes_are_said_in_a_sentence(run, mask, tmp_path, options, sentence)
 
 
 def test_a_mask_on_another_grid_is_refused(run, tmp_path):
-    mask = saved(tmp_path / "small.nii.gz", MAP[:-1].astype(np.uint16))
+    mask = tmp_path / "thick.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(MAP.astype(np.uint16), AFFINE @ np.diag([1, 1, 2, 1])), mask)
     said = run(mask, "too big", *NAMED, "-o", tmp_path / "out.nii.gz", code=2)
     assert "is not on the grid of" in " ".join(said.split())
+
+
+def test_a_flipped_part_of_the_grid_is_corrected_on_the_grid_of_the_image(run, image, tmp_path):
+    part = nibabel.Nifti1Image((MAP + 0.004).astype(np.float32), AFFINE).slicer[:35, :, :7]
+    nibabel.save(part.as_reoriented(np.array([[1, -1], [0, 1], [2, -1]])), tmp_path / "part.nii")
+    run(tmp_path / "part.nii", "remove the stray part of the liver", *NAMED, "-o", tmp_path / "out.nii")
+    expected = MAP.copy()
+    expected[35:], expected[:, :, 7:], expected[ISLAND] = 0, 0, 0
+    np.testing.assert_array_equal(voxels(tmp_path / "out.nii"), expected)
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "out.nii").affine, nibabel.load(image).affine)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,8 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from numpy.typing import NDArray
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.imaging import Volume, read_volume, write_mask
+from causal_sam.imaging import Volume, read_label_map, read_volume, write_mask
 from causal_sam.imaging.directions import RAS_LPS
-from serving.grids import on_grid_of
 from serving.images import ImageFinder
 from serving.keyed_locks import KeyedLocks
 from serving.segments import complete_segmentation, for_converter, named_segments
@@ -178,7 +177,7 @@ class SegmentStore(DICOMWebDatastore):
         image = read_volume(Path(self.get_image_uri(image_id)))
         converted = Path(dicom_to_nifti(str(folder), is_seg=True))
         try:
-            label_map = on_grid_of(read_volume(converted), image)
+            label_map = read_label_map(converted, image)
         finally:
             converted.unlink()
         info["label_info"] = [
@@ -208,10 +207,7 @@ class SegmentStore(DICOMWebDatastore):
 def _read_label(path: Path, image: Volume) -> NDArray[np.integer]:
     """Read a label map into the voxel order of its image."""
     if path.suffix != RAW:
-        label = read_volume(path)
-        if label.frames > 1:
-            raise InputError(f"The label has {label.frames} layers, as of segments that overlap; save one layer.")
-        return on_grid_of(label, image).astype(np.int32)
+        return read_label_map(path, image)
     voxels = np.fromfile(path, np.uint8)
     if voxels.size != image.array.size:
         raise InputError(

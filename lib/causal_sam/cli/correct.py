@@ -87,8 +87,7 @@ def correct(
 
     import numpy as np
 
-    from causal_sam.benchmark.data_sets.case import read_label_map
-    from causal_sam.imaging import read_volume, write_mask
+    from causal_sam.imaging import read_label_map, read_volume, write_mask
     from causal_sam.intervention import NoteRequest, load_interpreter
     from causal_sam.intervention.context import VolumeContext, sides_in
     from causal_sam.style import describe

@@ -3,6 +3,7 @@
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, direction_vector
 from causal_sam.imaging.frames import PLANES, SliceFrame, slice_axis
 from causal_sam.imaging.intensity import IntensityWindow, intensity_window
+from causal_sam.imaging.label_maps import align_to_grid, as_label_map, read_label_map
 from causal_sam.imaging.packed_mask import PackedMask
 from causal_sam.imaging.reading import read_volume
 from causal_sam.imaging.volume import Volume
@@ -17,9 +18,12 @@ __all__ = [
     "PackedMask",
     "SliceFrame",
     "Volume",
+    "align_to_grid",
+    "as_label_map",
     "axis_towards",
     "direction_vector",
     "intensity_window",
+    "read_label_map",
     "read_volume",
     "slice_axis",
     "write_mask",

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 from unit.imaging.dicom_files import AXIAL, CORONAL, OBLIQUE, make_affine, rewrite, write_series
+from unit.imaging.grids import ORIENTATIONS
 
 from causal_sam.benchmark.cases import read_cases
 from causal_sam.benchmark.data_sets import amos, btcv, chaos
+from causal_sam.benchmark.data_sets.case import Case
 from causal_sam.benchmark.layouts import LAYOUTS, Kind
 from causal_sam.errors import InputError
 from causal_sam.text.lexicon import canonical
@@ -305,9 +307,20 @@ def test_names_without_reading(tmp_path):
 
 def test_labels_on_another_grid(tmp_path):
     write(tmp_path / "img" / "img0001.nii.gz", draw())
-    write(tmp_path / "label" / "label0001.nii.gz", draw_labels([1])[:, :5])
-    with pytest.raises(InputError, match=r"label0001.*not on the grid of .*img0001.*\(7, 5, 5\) and \(7, 6, 5\)"):
+    write(tmp_path / "label" / "label0001.nii.gz", draw_labels([1]), AFFINES["lps"] @ np.diag([1, 1, 2.0, 1]))
+    with pytest.raises(InputError, match=r"label0001.*not on the grid of its image img0001.*another size"):
         read_cases(tmp_path)[0].read()
+
+
+def test_label_maps_of_dicom_images_as_converters_write_them(tmp_path):
+    array, labels = draw(), draw_labels([1])
+    for name, directions in {"axial": AXIAL, "coronal": CORONAL, "oblique": OBLIQUE}.items():
+        write_series(tmp_path / name, array, make_affine(directions))
+        label = nibabel.Nifti1Image(labels, make_affine(directions))
+        for number, orientation in enumerate(ORIENTATIONS):
+            nibabel.save(label.as_reoriented(orientation), tmp_path / "label.nii.gz")
+            case = Case("x", f"{name} {number}", tmp_path / name, tmp_path / "label.nii.gz", labels={1: "liver"})
+            check(case, array, labels, {1: "liver"})
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LAYOUTS if kind != Kind.BRATS])

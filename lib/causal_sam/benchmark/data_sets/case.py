@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging import Volume, read_label_map, read_volume
 
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-# Largest difference of two affines, in millimetre, of what still is one grid.
-SAME_GRID_MM = 1e-2
 MOST_NAMED = 5  # of a list in a sentence
 # What data sets call MR sequences -> one name for each.
 SEQUENCES = {
@@ -33,26 +31,6 @@ class OtherLayout(InputError):
     """A folder is not laid out as a data set is; the message says what is missing."""
 
 
-def read_label_map(path: Path, volume: Volume) -> NDArray[np.int64]:
-    """Read the label map of an image from a file on the same grid.
-
-    Returns:
-        (I, J, K) the value of each voxel, in the image's voxel order.
-
-    Raises:
-        InputError: the file cannot be read, has several frames, or is not on the grid of the image.
-    """
-    label = read_volume(path)
-    if label.frames > 1:
-        raise InputError(f"{path} has {label.frames} frames: a label map has one number for each voxel.")
-    if label.shape != volume.shape or np.abs(label.affine - volume.affine).max() > SAME_GRID_MM:
-        raise InputError(
-            f"{path} is not on the grid of {volume.source} (shapes {label.shape} and {volume.shape}): "
-            "resample the label map to its image."
-        )
-    return np.rint(np.nan_to_num(label.array)).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Case:
     """One image with its label map.
@@ -61,7 +39,7 @@ class Case:
         group: data set that it belongs to.
         name: of the case within its data set; its sequences have the same name.
         image: file of the image, or folder of a DICOM series.
-        label: file or folder of the label map, on the same grid.
+        label: file or folder of the label map, on the grid of the image or a part of it, in any order of its axes.
         modality: DICOM code; "" when unknown.
         sequence: MR sequence or contrast phase; "" when unknown.
         labels: name of each value of the label map, or of several together, and then they may overlap; None takes all
@@ -82,7 +60,7 @@ class Case:
     frame: int = 0
     frames: int | None = None
     is_complete: bool = False
-    label_reader: Callable[[Path, Volume], NDArray[np.int64]] = read_label_map
+    label_reader: Callable[[Path, Volume], NDArray[np.integer]] = read_label_map
 
     def names(self) -> list[str]:
         """Return the names of the structures that `read` gives; no file is read where `labels` has them.
