@@ -28,7 +28,6 @@ from serving.errors import NoteRefusedError
 from serving.images import volume_key
 from serving.models import Taught
 from serving.refinement import Refiner
-from serving.turns import taking_turns
 from serving.working_masks import UNNAMED, AppliedNote, LabelState
 
 logger = logging.getLogger(__name__)
@@ -108,7 +107,7 @@ class NoteInferTask(InferTask):
             },
         )
         self._resources, self._interpreter, self._journal, self._describe = resources, interpreter, journal, describe
-        self._refiner = Refiner(resources.predictors.computing)
+        self._refiner = Refiner(resources.predictors.inference_slots)
 
     def is_valid(self) -> bool:
         """Whether clients may see the task: always."""
@@ -209,10 +208,9 @@ class NoteInferTask(InferTask):
             name = about.pop()
             work.states[name] = work.states.pop(unnamed[0])
             masks = turn.masks([name])
-        corrector, computing = resources.predictors.corrector(turn.taught), resources.predictors.computing
-        with computing:
-            check = taking_turns(computing, turn.watch)
-            outcome = corrector.carry_out(plan, turn.predictor.slices, masks, check)
+        corrector = resources.predictors.corrector(turn.taught)
+        with resources.predictors.inference_slots.hold(turn.watch) as yield_slot:
+            outcome = corrector.carry_out(plan, turn.predictor.slices, masks, yield_slot)
         corrections = outcome.corrections
         done = [each for each in corrections if each.objection is None]
         objections = [each.objection for each in corrections if each.objection is not None]
@@ -253,9 +251,8 @@ class NoteInferTask(InferTask):
         names = [name for name in resources.labels.names if taught.find(name) is not None]
         if not names:
             return
-        computing = resources.predictors.computing
-        with computing:
-            found = turn.predictor.predict_named(names, taught, taking_turns(computing, turn.watch)).label_map
+        with resources.predictors.inference_slots.hold(turn.watch) as yield_slot:
+            found = turn.predictor.predict_named(names, taught, yield_slot).label_map
         for value, name in enumerate(names, start=1):
             work.states[name] = LabelState.found(found == value, turn.predictor.slices.axis)
 

@@ -16,7 +16,6 @@ from causal_sam.prompting import NamedLabels, NamedPrediction
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
 from serving.clicks import Clicks, Options
 from serving.images import volume_key
-from serving.turns import taking_turns
 from serving.working_masks import LabelState
 
 NAMES_KEY = "organs"
@@ -85,8 +84,8 @@ class OrgansInferTask(InferTask):
         predictor = resources.predictors.for_volume(volume, options.plane)
         read = time.monotonic()
         watch = Watch("the labels", request.get(CONNECTION_KEY))
-        with resources.predictors.computing:
-            prediction = predictor.predict_named(asked, labels, taking_turns(resources.predictors.computing, watch))
+        with resources.predictors.inference_slots.hold(watch) as yield_slot:
+            prediction = predictor.predict_named(asked, labels, yield_slot)
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
             work = Work(working, Clicks(None, {}, True), options, volume, saved)

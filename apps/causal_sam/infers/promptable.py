@@ -27,7 +27,6 @@ from serving.labels import BACKGROUND, LabelSet
 from serving.models import PredictorPool
 from serving.refinement import Refinement, Refiner
 from serving.saved_labels import SavedLabel, SavedLabels
-from serving.turns import taking_turns
 from serving.working_masks import UNNAMED, LabelState, WorkingMask, WorkingMasks
 
 logger = logging.getLogger(__name__)
@@ -115,7 +114,7 @@ class PromptableInferTask(InferTask):
             },
         )
         self._resources = resources
-        self._refiner = Refiner(resources.predictors.computing)
+        self._refiner = Refiner(resources.predictors.inference_slots)
 
     def is_valid(self) -> bool:
         """Whether clients may see the task: always, the model is loaded before the server answers."""
@@ -165,9 +164,8 @@ class PromptableInferTask(InferTask):
         read = time.monotonic()
         watch = Watch(clicks.current or UNNAMED, request.get(CONNECTION_KEY))
         if by_name is not None:
-            turns = taking_turns(resources.predictors.computing, watch)
-            with resources.predictors.computing:
-                named = predictor.predict_named([clicks.current], by_name, turns).label_map > 0
+            with resources.predictors.inference_slots.hold(watch) as yield_slot:
+                named = predictor.predict_named([clicks.current], by_name, yield_slot).label_map > 0
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
             work = Work(working, clicks, options, volume, saved)

@@ -43,7 +43,7 @@ class ScribblesInferTask(InferTask):
             },
         )
         self._resources = resources
-        self._refiner = Refiner(resources.predictors.computing)
+        self._refiner = Refiner(resources.predictors.inference_slots)
 
     def is_valid(self) -> bool:
         """Whether clients may see the task: always, the model is loaded before the server answers."""

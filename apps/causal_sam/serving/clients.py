@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Priority(IntEnum):
+    """Who is served first."""
+
+    CLICK = 0
+    BATCH = 1
+    BACKGROUND = 2
 
 
 class Connection:
@@ -14,6 +23,8 @@ class Connection:
 
     def __init__(self) -> None:
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._calls: list[Callable[[], object]] = []
 
     @property
     def is_closed(self) -> bool:
@@ -22,7 +33,22 @@ class Connection:
 
     def close(self) -> None:
         """Say that the client has closed it."""
-        self._closed.set()
+        with self._lock:
+            self._closed.set()
+            calls = list(self._calls)
+        for call in calls:
+            call()
+
+    @contextmanager
+    def on_close(self, call: Callable[[], object]) -> Iterator[None]:
+        """Call ``call`` if the client closes the connection within the block; the caller looks before."""
+        with self._lock:
+            self._calls.append(call)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls.remove(call)
 
     def __deepcopy__(self, memo: object) -> Connection:
         """MONAI Label copies requests with all they hold; there is but one connection."""
@@ -37,14 +63,16 @@ class Asker:
         name: key of the client's working masks.
         server_chose_image: the image's path was made by the server, for an upload or a session, and not by the client.
         connection: to the client; None if there is none.
+        priority: of its use of the model.
     """
 
     name: str
     server_chose_image: bool = False
     connection: Connection | None = None
+    priority: Priority = Priority.CLICK
 
 
-SERVER = Asker("server")
+SERVER = Asker("server", priority=Priority.BATCH)
 _asker: ContextVar[Asker] = ContextVar("causal_sam_asker", default=SERVER)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 from cachetools import LRUCache
 
@@ -15,7 +16,9 @@ from causal_sam.learning.store import AdapterStore, StoreError, version_name
 from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
 from causal_sam.sam.film import film_path
 from causal_sam.sam.registry import load_model
+from serving.clients import Priority
 from serving.conf import AppConf
+from serving.inference_slots import InferenceSlots
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +46,7 @@ class PredictorPool:
         store: versions of what the model was taught.
 
     Attributes:
-        computing: hold it around work with the model. More requests than this side by side would only slow each other
-            down and add up their memory; those that wait have not begun.
+        inference_slots: limits how many requests use the model at a time; hold one around work with the model.
     """
 
     def __init__(self, conf: AppConf, store: AdapterStore) -> None:
@@ -56,7 +58,7 @@ class PredictorPool:
             conf.volume_mb * 2**20,
             getsizeof=lambda predictor: predictor.slices.volume.array.nbytes,
         )
-        self.computing = threading.BoundedSemaphore(conf.parallel)
+        self.inference_slots = InferenceSlots(conf.parallel)
         # What was loaded last from the store, and the number that the store called current then: another one, if that
         # version could not be loaded.
         self._version: Taught | None = None
@@ -76,7 +78,8 @@ class PredictorPool:
                 conf = self._conf
                 model = load_model(conf.model, conf.checkpoint, device=conf.device)
                 cache = EmbeddingCache(conf.cache_mb * 2**20, conf.cache_dir)
-                self._base = Predictor(model, cache, ahead=conf.encode_ahead)
+                slot = partial(self.inference_slots.hold, priority=Priority.BACKGROUND)
+                self._base = Predictor(model, cache, ahead=conf.encode_ahead, prefetch_slot=slot)
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ from causal_sam.prompting import Predictor
 from causal_sam.prompting.local import carried, decided_at_clicks, merged
 from causal_sam.prompting.prompts import Prompts, Voxel
 from serving.clicks import on_one_slice, slices_of
-from serving.turns import taking_turns
+from serving.inference_slots import InferenceSlots
 from serving.working_masks import LabelState, SliceRecord, held_slices
 
 
@@ -52,11 +51,11 @@ class Refiner:
     then what was neither prompted nor drawn there is followed again, as far as the change reaches.
 
     Args:
-        computing: limits how many requests use the model at a time.
+        inference_slots: limits how many requests use the model at a time.
     """
 
-    def __init__(self, computing: threading.Semaphore) -> None:
-        self._computing = computing
+    def __init__(self, inference_slots: InferenceSlots) -> None:
+        self._inference_slots = inference_slots
 
     def refine(
         self,
@@ -108,7 +107,7 @@ class Refiner:
                 if not is_positive and not any(mask[voxel] for voxel in here.background):
                     unused += len(here.background)
                     continue
-            with self._computing:
+            with self._inference_slots.hold():
                 answer = predictor.predict(
                     here.foreground, here.background, here.box, None if previous is None else {index: previous}
                 ).slices[index]
@@ -173,13 +172,13 @@ class Refiner:
             # Nothing says any longer that the structure is anywhere.
             return replace(state, followed=frozenset()), np.zeros_like(mask), ()
 
-        with self._computing:
+        with self._inference_slots.hold(check) as yield_slot:
             propagation = predictor.propagate(
                 anchors,
                 before=None if changed is None else mask,
                 changed=changed,
                 limits=limits,
-                check=taking_turns(self._computing, check),
+                check=yield_slot,
             )
         mask = propagation.mask
         followed = held_slices(mask, axis) - anchors.keys()

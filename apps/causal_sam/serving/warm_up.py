@@ -22,7 +22,7 @@ def warm_up(predictors: PredictorPool) -> None:
     begin = time.monotonic()
     ramp = np.linspace(-100, 200, 64 * 64 * 3, dtype=np.float32).reshape(64, 64, 3)
     volume = Volume(ramp, np.eye(4), modality="CT", tags={}, source=None)
-    with predictors.computing:
+    with predictors.inference_slots.hold():
         mask = predictors.base().for_volume(volume, "axial").predict([(32, 32, 1)]).mask
     with tempfile.TemporaryDirectory() as folder:
         for extension in (".nrrd", ".nii.gz"):

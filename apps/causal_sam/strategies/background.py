@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import requests
@@ -22,6 +23,7 @@ from causal_sam.prompting import EmbeddingCache, NamedLabels
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.text import TextEncoder, load_text_encoder
+from serving.clients import Priority
 from serving.models import PredictorPool
 from strategies.studies import Studies
 
@@ -183,7 +185,7 @@ class StudyScorer:
                     self._encoder(labels),
                     slices,
                     labels,
-                    computing=self._predictors.computing,
+                    slot=partial(self._predictors.inference_slots.hold, priority=Priority.BACKGROUND),
                     check=lambda done: self._check(),
                 )
         except _StoppedError:

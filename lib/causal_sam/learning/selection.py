@@ -76,7 +76,7 @@ def uncertainty(
     slices: VolumeSlices,
     labels: NamedLabels,
     *,
-    computing: AbstractContextManager[object] | None = None,
+    slot: Callable[[], AbstractContextManager[object]] = nullcontext,
     check: Callable[[int], object] = lambda done: None,
 ) -> float | None:
     """Return how unsure the model is about the labels that it was taught, on a few slices of a study.
@@ -85,7 +85,7 @@ def uncertainty(
         encoder: of the slices, with the model of the labels.
         slices: whole.
         labels: what the model was taught.
-        computing: entered around the work on each slice, so that others get the model in between.
+        slot: makes what is entered around the work on each slice, so that others get the model in between.
         check: called before each slice with the number of slices done; what it raises ends the work.
 
     Returns:
@@ -98,7 +98,7 @@ def uncertainty(
     doubts: list[list[float]] = [[] for _ in names]
     for done, index in enumerate(spread(slices.frame.count)):
         check(done)
-        with computing or nullcontext():
+        with slot():
             for n, doubt in _doubts(encoder, slices, index, labels).items():
                 doubts[n].append(doubt)
     return round(float(np.mean([np.mean(found) if found else ABSENT for found in doubts])), _DIGITS)

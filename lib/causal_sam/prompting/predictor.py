@@ -6,6 +6,8 @@ import copy
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -51,14 +53,21 @@ class Predictor:
         ahead: how many slices on each side of a prompted one are encoded in the background; 0 for none.
         zoom: whether small structures are looked at again on a crop around them; by default for models whose input is
             small.
+        prefetch_slot: makes what is entered around each encoding in the background, where others use the model too.
     """
 
     def __init__(
-        self, model: CausalSam, cache: EmbeddingCache | None = None, *, ahead: int = 1, zoom: bool | None = None
+        self,
+        model: CausalSam,
+        cache: EmbeddingCache | None = None,
+        *,
+        ahead: int = 1,
+        zoom: bool | None = None,
+        prefetch_slot: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.model = model
         self._encoder = SliceEncoder(model, EmbeddingCache(DEFAULT_CACHE_BYTES) if cache is None else cache)
-        self._ahead = ahead
+        self._ahead, self._prefetch_slot = ahead, prefetch_slot
         self._zoom = model.image_size <= LARGEST_ZOOMED_INPUT if zoom is None else zoom
         self._worker = AheadWorker()
         self._lock = threading.Lock()
@@ -323,9 +332,10 @@ class Predictor:
                 wanted.update(dict.fromkeys((index + distance, index - distance)))
         wanted_here = [index for index in wanted if 0 <= index < count and index not in set(prompted)]
 
-        def task(index: int):
-            return lambda: self._encoder.embedding(session.slices, index)
+        def prefetch(index: int) -> None:
+            with self._prefetch_slot():
+                self._encoder.embedding(session.slices, index)
 
         with self._lock:  # a volume set meanwhile has cancelled this session's work: do not begin new
             if self._session is session:
-                self._worker.submit(session.number, [task(index) for index in wanted_here])
+                self._worker.submit(session.number, [partial(prefetch, index) for index in wanted_here])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from causal_sam.prompting.local import SURE_MM, carried
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.sam import CausalSam, load_model
 from causal_sam.sam.compact import build_compact
+from serving.inference_slots import InferenceSlots
 from serving.refinement import Refiner
 from serving.working_masks import LabelState
 
@@ -51,7 +51,7 @@ def predictor(model: CausalSam) -> RecordingPredictor:
 
 @pytest.fixture
 def refiner() -> Refiner:
-    return Refiner(threading.BoundedSemaphore(1))
+    return Refiner(InferenceSlots(1))
 
 
 def prompts(*foreground, background=(), box=None) -> Prompts:
@@ -293,7 +293,7 @@ def test_a_box_of_several_slices_is_the_limit(refiner: Refiner, trained) -> None
 
 
 def test_others_get_the_model_between_slices(trained) -> None:
-    computing = threading.BoundedSemaphore(1)
+    slots = InferenceSlots(1)
     array = np.zeros((64, 56, 16), np.float32)
     array[20:40, 20:40] = 100
     predictor = trained.for_volume(Volume(array, np.diag([1.5, 1.5, 4, 1]), "MR"))
@@ -305,6 +305,7 @@ def test_others_get_the_model_between_slices(trained) -> None:
             raise InputError("enough")
 
     with pytest.raises(InputError, match="enough"):
-        Refiner(computing).refine(EMPTY_64, prompts((30, 30, 8)), predictor, follow=True, check=check)
+        Refiner(slots).refine(EMPTY_64, prompts((30, 30, 8)), predictor, follow=True, check=check)
     assert turns == [0, 1, 2]
-    assert computing.acquire(blocking=False)  # given back
+    with slots.hold():  # given back
+        assert slots.waiting == 0

@@ -96,19 +96,19 @@ def test_without_labels_there_is_no_uncertainty(small_model, encoder, slices) ->
 
 
 def test_the_model_is_given_away_between_slices_and_the_work_can_be_ended(small_model, encoder, slices) -> None:
-    computing, seen = threading.BoundedSemaphore(1), []
+    slot, seen = threading.BoundedSemaphore(1), []
 
     def check(done: int) -> None:
-        assert computing.acquire(blocking=False)  # free, so somebody else could compute now
-        computing.release()
+        assert slot.acquire(blocking=False)  # free, so somebody else could compute now
+        slot.release()
         seen.append(done)
         if done == 3:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        uncertainty(encoder, slices, labels_of(small_model, "one", bias=2.0), computing=computing, check=check)
+        uncertainty(encoder, slices, labels_of(small_model, "one", bias=2.0), slot=lambda: slot, check=check)
     assert seen == [0, 1, 2, 3]
-    assert computing.acquire(blocking=False)
+    assert slot.acquire(blocking=False)
 
 
 @pytest.mark.parametrize("count", [1, 2, SLICES, SLICES + 1, 300])
