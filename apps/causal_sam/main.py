@@ -95,6 +95,7 @@ class CausalSamApp(MONAILabelApp):
         except CausalSamError as error:
             explain_failed_start(error)
             raise
+        self.requests_per_client = self._conf.requests_per_client
         self._finder = ImageFinder(self._datastore, self.studies)
         # MONAI Label would score with each start and each "next sample", every time in two processes that load all
         # there is. It is done when somebody asks for it.

@@ -45,3 +45,18 @@ def test_requests_for_one_working_mask_are_answered_one_after_the_other(server: 
     # None of them was lost to another that began at the same time.
     again = server.post({**QUICK, "foreground": [[30, 40, k] for k in range(8)], "client_id": "crowd"}).json()
     assert again["labels"]["liver"]["updated_slices"] == []
+
+
+def test_one_impatient_client_does_not_keep_the_others_out(server: Server) -> None:
+    every_slice = [5, 90, 5, 75, 0, SLOW_SLICES - 1]
+    impatient = {"label": "spleen", "roi": every_slice, "client_id": "impatient"}
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(server.post, impatient, image="slow1") for _ in range(40)]
+        other = server.post({**QUICK, "client_id": "other"})
+        answers = [request.result() for request in asked]
+    assert other.status_code == 200
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert 0 < len(refused) <= 40 - 16
+    for answer in refused:
+        assert answer.status_code == 429
+        assert "wait for their answers" in answer.json()["detail"]

@@ -52,7 +52,8 @@ class AppConf:
         volume_mb: limit of the decoded images kept in memory, in MiB.
         working_mask_mb: limit of the working masks of all clients, in MiB.
         encode_ahead: how many slices on each side of a clicked one are encoded in the background; 0 for none.
-        parallel: how many requests may compute with the model at a time.
+        parallel: how many requests may use the model at a time.
+        requests_per_client: how many requests of one client are answered or wait at a time.
         vlm: vision-language model that describes the style of images, as LangChain names it; None to measure it only.
         vlm_consent: "remote" if slices may be sent to a remote one, else "none".
         llm: chat model that reads notes, as LangChain names it; None or "embedded" for the interpreter that needs none.
@@ -75,6 +76,7 @@ class AppConf:
     working_mask_mb: int = 256
     encode_ahead: int = 1
     parallel: int = min(4, max(2, (os.cpu_count() or 2) // 2))
+    requests_per_client: int = 16
     vlm: str | None = None
     vlm_consent: str = "none"
     llm: str | None = None

@@ -24,6 +24,7 @@ from causal_sam.errors import InputError, NotFoundError
 from serving.clicks import NOTE_KEY
 from serving.clients import Asker, Connection, asking, identify
 from serving.private_log import install_private_log, unlogged
+from serving.requests.limits import ClientLimit
 
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
 # endpoints, which must not wait behind inferences.
@@ -31,6 +32,7 @@ MAX_REQUESTS_AT_ONCE = 32
 # How often it is looked whether the client still waits.
 WATCH_SECONDS = 0.5
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
+_limit = ClientLimit()
 
 # Where the image comes from and which model sees it is said by the request's address; MONAI Label would let
 # parameters of these names overrule it unchecked.
@@ -87,9 +89,10 @@ async def infer(
         connection=Connection(),
     )
     run = partial(run_inference, background_tasks, model, image, session_id, json.dumps(checked), file, label, output)
+    limit = app_instance().requests_per_client
     watching = asyncio.create_task(_watch(request, asker.connection))
     try:
-        with asking(asker), unlogged(checked.get(NOTE_KEY)):
+        with _limit.admit(asker.name, limit), asking(asker), unlogged(checked.get(NOTE_KEY)):
             return await anyio.to_thread.run_sync(run, limiter=_threads)
     finally:
         watching.cancel()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from serving.clients import Asker, Connection, Priority, asking
 from serving.errors import ClientGoneError
 from serving.inference_slots import MAX_OVERTAKEN, InferenceSlots
