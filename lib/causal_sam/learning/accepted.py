@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging.label_maps import MAX_VALUE
 
 DATA_STORE, LOCK = "datastore_v2.json", ".lock"
 FINAL, BACKGROUND = "final", "background"
@@ -125,7 +126,7 @@ def read_accepted(label: AcceptedLabel, values: Mapping[str, int]) -> tuple[Volu
     if not present:
         raise InputError(f"The label of {label.image_id} is empty.")
     # Several segments may have one name.
-    named = {(name, value): value for name, value in _named_values(label.info)}
+    named = {(name, value): value for name, value in named_values(label.info)}
     meant = values_by_name(named, present) if named else {(name, value): value for name, value in values.items()}
     structures: dict[str, NDArray[np.bool_]] = {}
     for (name, _), value in meant.items():
@@ -152,7 +153,7 @@ def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
     ``label_info`` is a list of objects with a name and perhaps ``idx`` or ``id``; ``label_names`` (also inside
     ``params``, where the server puts its own results) is an object of name -> value or a list in the order of values.
     """
-    return dict(_named_values(info))
+    return dict(named_values(info))
 
 
 def frame_in_info(info: Mapping[str, Any]) -> int | None:
@@ -179,28 +180,39 @@ def values_by_name(named: Mapping[Name, int], present: Iterable[int]) -> dict[Na
     return {name: position for position, name in enumerate(sorted(named, key=named.__getitem__), start=1)}
 
 
-def _named_values(info: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Pairs of name and value for `names_in_info`."""
+def named_values(info: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Pairs of name and value as in `names_in_info`; several values may have one name."""
     params = info.get("params")
     entries = info.get("label_info")
     if isinstance(entries, list) and entries:
         named = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
         pairs = [
             (entry["name"], entry.get("idx", entry.get("id", position)))
-            for position, entry in enumerate(named, start=1)
+            for position, entry in enumerate(named, start=_first_position(entry["name"] for entry in named))
         ]
     else:
         names = info.get("label_names") or (params.get("label_names") if isinstance(params, dict) else None) or {}
         if isinstance(names, list):
-            # Where the background is in the list at all, it is the first and has the value 0.
-            pairs = [(name, value) for value, name in enumerate(names, start=int(names[0] != BACKGROUND))]
+            pairs = [(name, value) for value, name in enumerate(names, start=_first_position(names))]
         else:
             pairs = list(names.items()) if isinstance(names, dict) else []
     return [
         (name.strip(), int(value))
         for name, value in pairs
-        if isinstance(name, str) and name.strip() not in ("", BACKGROUND) and str(value).isdecimal() and int(value) > 0
+        if isinstance(name, str) and name.strip() not in ("", BACKGROUND) and _is_value(value)
     ]
+
+
+def _first_position(names: Iterable[Any]) -> int:
+    """Value of the first name of a list: where the background is in it at all, it is the first and has the value 0."""
+    return int(next(iter(names), None) != BACKGROUND)
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a label map can hold a value, which may be a text of any length."""
+    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(MAX_VALUE)):
+        value = int(value)
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_VALUE
 
 
 def _read(kind: str, image_id: str, path: Path, frame: int = 0) -> Volume:
