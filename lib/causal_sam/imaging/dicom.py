@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from pydicom.errors import InvalidDicomError
 
 from causal_sam.errors import InputError
 from causal_sam.imaging.dicom_frames import FRAME_TAGS, has_frames, read_frames
 from causal_sam.imaging.dicom_geometry import numbers, pixel_spacing, slice_normal, slice_thickness, sorted_stacks
 from causal_sam.imaging.itk import to_volume
+from causal_sam.imaging.limits import MAX_VOXELS, check_deflated_dicom, check_voxels
 from causal_sam.imaging.volume import Volume, check_frame
 
 # How the image was made. Only these leave the header: no name, date or identifier of a patient has its place in them.
@@ -60,13 +60,14 @@ _GRID_TAGS = (
 )
 
 
-def read_dicom(path: Path, frame: int = 0) -> Volume:
+def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volume:
     """Read one DICOM image, or a folder that holds the images of one series.
 
     Args:
         path: a file, or a folder (not its sub folders). Files in the folder that are not DICOM, or are DICOM objects
             without pixels, are left out.
         frame: which one, where several images lie at each place: points in time, or sequences.
+        max_voxels: limit of what the headers claim together, checked before pixels are decoded.
 
     Returns:
         The volume with modality and acquisition tags; i runs along the columns, j along the rows, and k along the
@@ -74,6 +75,7 @@ def read_dicom(path: Path, frame: int = 0) -> Volume:
         Voxels are in the units of the modality, Hounsfield units for CT; of a colour picture they are its luminance.
 
     Raises:
+        TooLargeError: the headers claim more than ``max_voxels``.
         InputError: no DICOM image, a damaged one, several series in a folder, slices that are missing, doubled, not
             parallel or of different size, no such frame, or frames that do not say where they lie.
     """
@@ -84,6 +86,7 @@ def read_dicom(path: Path, frame: int = 0) -> Volume:
     else:
         headers = _headers_in(path)
     file, first = next(iter(headers.items()))
+    check_voxels(path, _claimed_shape(headers), max_voxels, int(first.get("SamplesPerPixel") or 1))
     if has_frames(first) and len(headers) == 1:
         volume = read_frames(file, first, frame)
     else:
@@ -95,6 +98,13 @@ def read_dicom(path: Path, frame: int = 0) -> Volume:
     if modality == "CT" and not _is_grey(first):
         modality = ""  # a picture of a CT: its numbers are no Hounsfield units
     return replace(volume, modality=modality, tags=_acquisition_tags(first), source=path)
+
+
+def _claimed_shape(headers: dict[Path, pydicom.Dataset]) -> tuple[int, int, int]:
+    rows, columns = (
+        max(int(header.get(keyword) or 0) for header in headers.values()) for keyword in ("Rows", "Columns")
+    )
+    return columns, rows, sum(max(1, int(header.get("NumberOfFrames") or 1)) for header in headers.values())
 
 
 def _is_grey(header: pydicom.Dataset) -> bool:
@@ -126,11 +136,14 @@ def _read_slices(files: list[Path], headers: dict[Path, pydicom.Dataset], path: 
 
 def _header(file: Path) -> pydicom.Dataset:
     try:
+        check_deflated_dicom(file)
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_GRID_TAGS, *ACQUISITION_TAGS])
         # pydicom converts values when they are first asked for: ask here, where a damaged one can be told.
         for keyword in _GRID_TAGS:
             header.get(keyword)
-    except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, NotImplementedError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # pydicom fails in many ways on damaged files
         raise InputError(
             f"{file.name} is not a readable image: its format is unknown, or its data are damaged."
         ) from error

@@ -21,11 +21,14 @@ from causal_sam.imaging.colour import luminance
 from causal_sam.imaging.dicom import read_dicom
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.itk import to_volume
+from causal_sam.imaging.limits import MAX_VOXELS, check_claimed_bytes, check_data_file, check_voxels
 from causal_sam.imaging.volume import Volume, check_frame
 
 NIFTI = (".nii", ".nii.gz")
-ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+# Others, PostScript among them, are not even looked at, whatever a file is called.
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 # Magnitude images of MR are never negative and z-scores never reach this; air in Hounsfield units does, and a single
 # wrong voxel is no air.
 CT_BELOW = -200.0
@@ -36,7 +39,7 @@ NRRD_COLOURS = ("RGB-color", "RGBA-color")
 COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
-def read_volume(path: Path | str, frame: int = 0) -> Volume:
+def read_volume(path: Path | str, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volume:
     """Read an image or a label map.
 
     Formats: NIfTI, NRRD and MetaImage by extension, PNG and other pictures, and DICOM: a folder with the files of one
@@ -53,9 +56,11 @@ def read_volume(path: Path | str, frame: int = 0) -> Volume:
     Args:
         path: file or folder.
         frame: which one, counted from 0.
+        max_voxels: limit of what the header claims, all frames together, checked before anything is decoded.
 
     Raises:
         NotFoundError: there is nothing at ``path``.
+        TooLargeError: the header claims more than ``max_voxels``.
         InputError: the file is broken, not of a known format, or not a 2D or 3D image; it has no such frame; the
             folder holds no DICOM series, several, or one with a slice missing.
     """
@@ -64,14 +69,14 @@ def read_volume(path: Path | str, frame: int = 0) -> Volume:
         raise NotFoundError(f"There is no file or folder {path.name}.")
     name = path.name.lower()
     if path.is_dir():
-        return read_dicom(path, frame)
+        return read_dicom(path, frame, max_voxels)
     if name.endswith(NIFTI):
-        return _read_nifti(path, frame)
-    if name.endswith(ITK):
-        return _read_itk(path, frame)
+        return _read_nifti(path, frame, max_voxels)
+    if name.endswith((*NRRD, *META_IMAGE)):
+        return _read_itk(path, frame, max_voxels)
     if name.endswith(PICTURES):
-        return _read_picture(path, frame)
-    return read_dicom(path, frame)
+        return _read_picture(path, frame, max_voxels)
+    return read_dicom(path, frame, max_voxels)
 
 
 def _guess_modality(array: NDArray) -> str:
@@ -79,7 +84,7 @@ def _guess_modality(array: NDArray) -> str:
     return "CT" if finite.size and (finite < CT_BELOW).mean() >= CT_SHARE else ""
 
 
-def _read_nifti(path: Path, frame: int) -> Volume:
+def _read_nifti(path: Path, frame: int, max_voxels: int) -> Volume:
     try:
         image = nibabel.load(path)
         # Vectors lie along the fifth axis.
@@ -87,7 +92,9 @@ def _read_nifti(path: Path, frame: int) -> Volume:
         frames = math.prod(frame_axes)
         if len(image.shape) < 2 or frames != max(frame_axes, default=1):
             raise InputError(f"{path.name} has shape {image.shape}; {NOT_SPATIAL}.")
+        check_voxels(path, image.shape, max_voxels)
         check_frame(frame, frames, path)
+        check_claimed_bytes(path, math.prod(image.shape) * image.get_data_dtype().itemsize)
         # Of a compressed file too, no more than the frame is kept in memory.
         array = np.asanyarray(image.dataobj[(..., *(frame if size > 1 else 0 for size in frame_axes))])
     except InputError:
@@ -108,12 +115,17 @@ def _read_nifti(path: Path, frame: int) -> Volume:
     return Volume(array, affine, modality=_guess_modality(array), source=path, frame=frame, frames=frames)
 
 
-def _read_itk(path: Path, frame: int) -> Volume:
+def _read_itk(path: Path, frame: int, max_voxels: int) -> Volume:
+    is_nrrd = path.name.lower().endswith(NRRD)
+    check_data_file(path, is_nrrd=is_nrrd)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    # Or any format would be tried that ITK knows, those that read other files beside it among them.
+    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
     try:
         reader.ReadImageInformation()
         size = reader.GetSize()
+        check_voxels(path, size, max_voxels, reader.GetNumberOfComponents())
         # The two parts of a complex number are no frames; such voxels are refused.
         numbers = 1 if reader.GetPixelID() in COMPLEX else reader.GetNumberOfComponents()
         is_colour = "NRRD_kinds[pixel]" in reader.GetMetaDataKeys() and (
@@ -141,9 +153,10 @@ def _read_itk(path: Path, frame: int) -> Volume:
     return replace(volume, modality=_guess_modality(volume.array), frame=frame, frames=frames)
 
 
-def _read_picture(path: Path, frame: int) -> Volume:
+def _read_picture(path: Path, frame: int, max_voxels: int) -> Volume:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=PICTURE_FORMATS) as picture:
+            check_voxels(path, picture.size, max_voxels, getattr(picture, "n_frames", 1))
             frames = getattr(picture, "n_frames", 1)
             check_frame(frame, frames, path)
             picture.seek(frame)
