@@ -42,17 +42,14 @@ from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.errors import explain_failed_start, install_error_handlers
 from serving.images import ImageFinder, VolumeCache, volume_key
-from serving.infer_route import install_infer_route
 from serving.labels import LabelSet
 from serving.models import PredictorPool
+from serving.requests.routes import install_routes
 from serving.safe_datastore import install_safe_datastore
-from serving.sample_route import install_sample_route
-from serving.save_route import install_save_route
 from serving.saved_labels import SavedLabels
 from serving.segment_store import SegmentStore
 from serving.styles import StyleBook
 from serving.train_process import train_as_own_process
-from serving.train_route import install_train_route
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
 from strategies.background import StudyScorer
@@ -101,10 +98,7 @@ class CausalSamApp(MONAILabelApp):
         # there is. It is done when somebody asks for it.
         self._auto_update_scoring = False
         install_error_handlers(server)
-        install_infer_route(server)
-        install_save_route(server)
-        install_train_route(server)
-        install_sample_route(server)
+        install_routes(server)
 
     def init_datastore(self) -> Datastore:
         """Open the data store, whose files are written whole or not at all."""

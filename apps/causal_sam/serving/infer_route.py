@@ -13,8 +13,8 @@ from functools import partial
 from typing import Annotated, Any
 
 import anyio
-from fastapi import BackgroundTasks, Depends, FastAPI, File, Form, Request, UploadFile
-from monailabel.config import RBAC_USER, settings
+from fastapi import BackgroundTasks, Depends, File, Form, Request, UploadFile
+from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.user.auth import RBAC, User
@@ -23,7 +23,8 @@ from monailabel.interfaces.utils.app import app_instance
 from causal_sam.errors import InputError, NotFoundError
 from serving.clicks import NOTE_KEY
 from serving.clients import Asker, Connection, asking, identify
-from serving.private_log import install_private_log, unlogged
+from serving.private_log import unlogged
+from serving.requests.json_objects import checked_object
 from serving.requests.limits import ClientLimit
 
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
@@ -37,21 +38,6 @@ _limit = ClientLimit()
 # Where the image comes from and which model sees it is said by the request's address; MONAI Label would let
 # parameters of these names overrule it unchecked.
 _ADDRESS_KEYS = ("image", "model", "session")
-
-
-def checked_object(text: str) -> dict[str, Any]:
-    """Parse the form field ``params``.
-
-    Raises:
-        InputError: it is not a JSON object.
-    """
-    try:
-        params = json.loads(text) if text.strip() else {}
-    except ValueError as error:
-        raise InputError(f"The form field params is not valid JSON: {error}.") from error
-    if not isinstance(params, dict):
-        raise InputError(f"The form field params must be a JSON object, not {json.dumps(params)[:40]}.")
-    return params
 
 
 def checked_params(text: str) -> dict[str, Any]:
@@ -113,17 +99,3 @@ def _check_address(image: str, session_id: str, file: UploadFile | None, output:
         raise NotFoundError(f"There is no session {session_id!r}: it expired or never was; create a new one.")
     if output == ResultType.dicom_seg and not isinstance(app_instance().datastore(), DICOMWebDatastore):
         raise InputError("output=dicom_seg needs studies on a DICOMweb server; ask for image, json or all.")
-
-
-def install_infer_route(app: FastAPI) -> None:
-    """Answer ``/infer/{model}`` with `infer`, before MONAI Label's own route of the same path is tried."""
-    app.add_api_route(
-        f"{settings.MONAI_LABEL_API_STR}/infer/{{model}}",
-        infer,
-        methods=["POST"],
-        tags=["Infer"],
-        response_model=None,
-        summary=f"{RBAC_USER}Run Inference for supported model",
-    )
-    app.router.routes.insert(0, app.router.routes.pop())
-    install_private_log()

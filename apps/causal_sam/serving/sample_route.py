@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from monailabel.config import RBAC_ANNOTATOR, RBAC_USER, settings
+from fastapi import Depends, Request
+from monailabel.config import settings
 from monailabel.endpoints.activelearning import sample
 from monailabel.endpoints.scoring import run_method
 from monailabel.endpoints.user.auth import RBAC, User
@@ -60,20 +60,3 @@ def _check_name(kind: str, name: str, known: Iterable[str]) -> None:
     """MONAI Label takes an unknown strategy for an error of the server, and starts a process for an unknown method."""
     if name not in known:
         raise NotFoundError(f"There is no {kind} {name!r}; this server has {', '.join(known)}.")
-
-
-def install_sample_route(app: FastAPI) -> None:
-    """Answer ``POST /activelearning/{strategy}`` and ``/scoring/{method}`` here, before MONAI Label's own routes."""
-    for path, endpoint, tag, summary in (
-        ("activelearning/{strategy}", next_sample, "ActiveLearning", f"{RBAC_USER}Run Active Learning strategy"),
-        ("scoring/{method}", score, "Scoring", f"{RBAC_ANNOTATOR}Run Scoring Task for specific method"),
-    ):
-        app.add_api_route(
-            f"{settings.MONAI_LABEL_API_STR}/{path}",
-            endpoint,
-            methods=["POST"],
-            tags=[tag],
-            response_model=None,
-            summary=summary,
-        )
-        app.router.routes.insert(0, app.router.routes.pop())

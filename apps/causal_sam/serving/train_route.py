@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI
-from monailabel.config import RBAC_ADMIN, settings
+from fastapi import Depends
+from monailabel.config import settings
 from monailabel.endpoints.train import run, run_model
 from monailabel.endpoints.user.auth import RBAC, User
 
@@ -26,17 +26,3 @@ def train_model(
 ) -> Any:
     """Run a trainer as MONAI Label's endpoint does; being no coroutine, it runs in a thread."""
     return run_model(model, params, run_sync, enqueue)
-
-
-def install_train_route(app: FastAPI) -> None:
-    """Answer ``POST /train/`` and ``/train/{model}`` here, before MONAI Label's own routes are tried."""
-    for path, endpoint in (("", train), ("{model}", train_model)):
-        app.add_api_route(
-            f"{settings.MONAI_LABEL_API_STR}/train/{path}",
-            endpoint,
-            methods=["POST"],
-            tags=["Train"],
-            response_model=None,
-            summary=f"{RBAC_ADMIN}Run Training Task",
-        )
-        app.router.routes.insert(0, app.router.routes.pop())

@@ -59,8 +59,10 @@ def test_what_leaves_a_folder_or_hides_itself_is_refused_with_one_printable_sent
         with pytest.raises(InputError) as caught:
             checked_identifier(name, "label tag")
         sentence = str(caught.value)
-        assert sentence.startswith("The label tag ") and sentence.endswith(".") and len(sentence) < 450, repr(name)
+        assert sentence.startswith("The label tag "), repr(name)
+        assert sentence.endswith(".")
         assert sentence.isprintable()
+        assert len(sentence) < 450
 
 
 def test_every_accepted_identifier_is_one_component_of_a_path(tmp_path: Path) -> None:

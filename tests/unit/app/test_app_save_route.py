@@ -8,18 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from monailabel.endpoints import datastore
 
 from serving import save_route
 from serving.errors import install_error_handlers
+from serving.requests import routes
 
 FILE = {"label": ("label.nii.gz", b"voxels")}
 
 
 @pytest.fixture
-def app() -> FastAPI:
+def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     app = FastAPI()
     install_error_handlers(app)
-    save_route.install_save_route(app)
+    app.include_router(datastore.router)
+    monkeypatch.setattr(routes, "REPLACEMENTS", {("PUT", "/datastore/label"): save_route.save})
+    routes.install_routes(app)
 
     @app.get("/info/")
     async def info() -> dict[str, bool]:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from kill_store import training, weights
 from monailabel.datastore.local import LocalDatastore
+from monailabel.endpoints import train
 from pydicom import Dataset
 
 from causal_sam.errors import CausalSamError, CheckpointError, InputError, NotFoundError
@@ -27,6 +28,7 @@ from serving.conf import AppConf
 from serving.errors import install_error_handlers
 from serving.images import ImageRef
 from serving.models import PredictorPool
+from serving.requests import routes
 from trainers import adapters
 from trainers.adapters import AdaptersTrainTask, config_of
 
@@ -307,7 +309,10 @@ def test_others_are_answered_while_a_training_runs_in_the_server(path: str, monk
     monkeypatch.setattr(train_route, "run_model", slow)
     app = FastAPI()
     install_error_handlers(app)
-    train_route.install_train_route(app)
+    app.include_router(train.router)
+    replaced = {("POST", "/train/"): train_route.train, ("POST", "/train/{model}"): train_route.train_model}
+    monkeypatch.setattr(routes, "REPLACEMENTS", replaced)
+    routes.install_routes(app)
 
     @app.get("/info/")
     async def info() -> dict[str, bool]:
