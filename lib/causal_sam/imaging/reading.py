@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging.colour import luminance
@@ -67,6 +64,17 @@ def read_volume(path: Path | str, frame: int = 0, max_voxels: int = MAX_VOXELS) 
     path = Path(path)
     if not path.exists():
         raise NotFoundError(f"There is no file or folder {path.name}.")
+    try:
+        return _read(path, frame, max_voxels)
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        raise InputError(f"{path.name} is not a readable image ({_reason(error, path)}).") from error
+    except Exception as error:  # the libraries fail on damaged files in ways of their own
+        raise InputError(f"{path.name} is not a readable image: it is damaged.") from error
+
+
+def _read(path: Path, frame: int, max_voxels: int) -> Volume:
     name = path.name.lower()
     if path.is_dir():
         return read_dicom(path, frame, max_voxels)
@@ -99,7 +107,7 @@ def _read_nifti(path: Path, frame: int, max_voxels: int) -> Volume:
         array = np.asanyarray(image.dataobj[(..., *(frame if size > 1 else 0 for size in frame_axes))])
     except InputError:
         raise
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
+    except Exception as error:  # damaged files fail in their own ways
         raise InputError(f"{path.name} is not a readable NIfTI file ({_reason(error, path)}).") from error
     if array.dtype.fields is not None:
         array = luminance(structured_to_unstructured(array))
@@ -163,7 +171,7 @@ def _read_picture(path: Path, frame: int, max_voxels: int) -> Volume:
             pixels = _pixels(picture)
     except InputError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # damaged files fail in their own ways
         raise InputError(f"{path.name} is not a readable picture ({_reason(error, path)}).") from error
     # Shown as a radiograph is: columns run to the patient's left, rows downwards; a pixel counts as 1 mm.
     return Volume(pixels.T[..., None], RAS_LPS, source=path, frame=frame, frames=frames)
