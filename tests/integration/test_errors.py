@@ -38,7 +38,7 @@ BAD = {
         "at least one",
     ),
     "box outside": ({}, {**GOOD, "roi": [200, 300, 0, 5, 0, 5]}, 422, "outside"),
-    "box of four numbers": ({}, {**GOOD, "roi": [1, 2, 3, 4]}, 422, "six numbers"),
+    "box of four numbers": ({}, {**GOOD, "roi": [1, 2, 3, 4]}, 422, "6 numbers"),
     "box of no label": (
         {"model": "causal_sam_multilabel"},
         {"liver": [[30, 40, 5]], "spleen": [[70, 40, 5]], "roi": [1, 9, 1, 9, 1, 2]},

@@ -108,7 +108,7 @@ def test_values_without_names_are_those_of_monai_label(server: Server, phantom: 
     [
         ({"painted": 0}, "Nothing was scribbled"),
         ({"selected_label_name": "background_scribbles"}, "must be the name of a structure"),
-        ({"roi": [1, 2]}, "six numbers"),
+        ({"roi": [1, 2]}, "6 numbers"),
     ],
 )
 def test_what_cannot_be_used_is_said(server: Server, phantom: Phantom, tmp_path, change: dict, sentence: str) -> None:
@@ -124,7 +124,7 @@ def test_strokes_on_another_grid_or_none_are_refused(server: Server, phantom: Ph
     params = {"selected_label_name": "liver", "label_info": INFO}
     response = server.post(params, model=MODEL, files={"label": ("s.nii.gz", small.read_bytes())})
     assert response.status_code == 422
-    assert "on its grid" in response.json()["detail"]
+    assert "not on the grid of its image" in response.json()["detail"]
     response = server.post(params, model=MODEL)
     assert response.status_code == 422
     assert "upload the label map" in response.json()["detail"]

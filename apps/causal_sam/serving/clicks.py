@@ -8,7 +8,6 @@ the other form, of other labels and of options that no longer exist may come alo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,8 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import MASK_EXTENSIONS, PLANES, SliceFrame
 from causal_sam.prompting.prompts import Box, Prompts, Voxel
 from serving.labels import BACKGROUND
+from serving.requests.identifiers import checked_label_name
+from serving.requests.numbers import checked_numbers, checked_points, checked_whole, shown
 
 Shape = tuple[int, int, int]
 # What is wrong with the masks, in the clinician's words.
@@ -28,6 +29,9 @@ NOTE_KEY = "note"
 DEFAULT_EXTENSION = ".nii.gz"
 VOLUME = "volume"
 EXTENTS = (VOLUME, "slice")
+# A person makes far fewer; the model's work grows with their square.
+MAX_POINTS = 1000
+MAX_CORNERS = 10_000
 DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
 
 
@@ -74,13 +78,9 @@ class Options:
         """
         plane = _choice(request, "plane", PLANES, plane)
         extent = _choice(request, "extent", EXTENTS, extent)
-        only_slice = _slice(request.get("slice"))
-        dtype = request.get("result_dtype") or None
-        if dtype not in (None, *DTYPES):
-            raise InputError(f"result_dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
-        extension = request.get("result_extension") or DEFAULT_EXTENSION
-        if extension not in MASK_EXTENSIONS:
-            raise InputError(f"result_extension must be one of {', '.join(MASK_EXTENSIONS)}, not {extension!r}.")
+        only_slice = checked_whole(request.get("slice"), "slice")
+        if only_slice is not None and only_slice < 0:
+            only_slice = None
         return cls(
             reset=flag(request, "reset"),
             reset_state=flag(request, "reset_state"),
@@ -89,9 +89,9 @@ class Options:
             local=flag(request, "local", default=True),
             frame=requested_frame(request),
             only_slice=only_slice,
-            extension=extension,
+            extension=_choice(request, "result_extension", MASK_EXTENSIONS, DEFAULT_EXTENSION),
             compress=flag(request, "result_compress", default=True),
-            dtype=dtype,
+            dtype=_choice(request, "result_dtype", DTYPES, None),
         )
 
 
@@ -153,6 +153,8 @@ class Clicks:
             prompts = _checked(shape, _points(request, "foreground", shape), background, roi)
             return cls(current, {current: prompts}, False)
         clicked = {name: _points(request, name, shape) for name in lists}
+        if sum(map(len, clicked.values())) > MAX_POINTS:
+            raise InputError(f"The labels have more than {MAX_POINTS} points together: send fewer in one request.")
         boxed = current if current in clicked else None
         if roi is not None and boxed is None:
             with_points = [name for name, points in clicked.items() if points]
@@ -184,7 +186,7 @@ class Lasso:
         Raises:
             InputError: it is no such list, or leaves the volume.
         """
-        points = _points(request, "lasso", shape)
+        points = checked_points(request.get("lasso"), "lasso", MAX_CORNERS, is_flat=shape[2] == 1)
         if not points:
             return None
         if len(points) < 3:
@@ -234,12 +236,7 @@ def _checked(
 
 
 def _points(request: Mapping[str, Any], key: str, shape: Shape) -> list[list[float]]:
-    points = request.get(key) or []
-    if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
-        raise InputError(f"{key} must be a list of points [i, j, k], not {str(points)[:40]}.")
-    if shape[2] == 1:  # clients of 2D images may leave out the third index
-        points = [[*point, 0] if len(point) == 2 else point for point in points]
-    return points
+    return checked_points(request.get(key), key, MAX_POINTS, is_flat=shape[2] == 1)
 
 
 def roi_of(request: Mapping[str, Any], shape: Shape) -> list[int] | None:
@@ -249,11 +246,9 @@ def roi_of(request: Mapping[str, Any], shape: Shape) -> list[int] | None:
         InputError: it is no box, or outside of the volume.
     """
     roi = request.get("roi")
-    if roi is None or roi == []:
+    if roi in (None, "", []):
         return None
-    valid = isinstance(roi, list) and len(roi) == 6
-    if not valid or not all(isinstance(n, int | float) and math.isfinite(n) for n in roi):
-        raise InputError(f"roi must be six numbers [i0, i1, j0, j1, k0, k1] in voxel indices, not {str(roi)[:60]}.")
+    roi = checked_numbers(roi, (6,), "[i0, i1, j0, j1, k0, k1]", "roi")
     clipped: list[int] = []
     for axis, size in enumerate(shape):
         first, last = sorted(round(n) for n in roi[2 * axis : 2 * axis + 2])
@@ -266,30 +261,21 @@ def roi_of(request: Mapping[str, Any], shape: Shape) -> list[int] | None:
 def _label_name(value: Any) -> str | None:
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > 100:
-        raise InputError(f"label must be the name of a structure, not {str(value)[:40]!r}.")
-    if value == BACKGROUND:
+    name = checked_label_name(value.strip() if isinstance(value, str) else value)
+    if name == BACKGROUND:
         raise InputError("The label 'background' cannot be segmented: choose a structure.")
-    return value
+    return name
 
 
-def _choice(request: Mapping[str, Any], key: str, allowed: Sequence[str], default: str) -> str:
+def _choice(request: Mapping[str, Any], key: str, allowed: Sequence[str], default: str | None) -> str | None:
     """One of several; a client that does not show the option sends the whole list, whose first entry is the default."""
     chosen = request.get(key)
-    chosen = (chosen[0] if isinstance(chosen, list) and chosen else chosen) or default
-    if chosen not in allowed:
-        raise InputError(f"{key} must be one of {', '.join(allowed)}, not {chosen!r}.")
+    chosen = chosen[0] if isinstance(chosen, list) and chosen else chosen
+    if chosen in (None, "", []):
+        return default
+    if not isinstance(chosen, str) or chosen not in allowed:
+        raise InputError(f"{key} must be one of {', '.join(allowed)}, not {shown(chosen)}.")
     return chosen
-
-
-def _slice(value: Any) -> int | None:
-    if value is None or value == "":
-        return None
-    try:
-        index = int(value)
-    except (TypeError, ValueError):
-        raise InputError(f"slice must be a voxel index, not {value!r}.") from None
-    return index if index >= 0 else None
 
 
 def requested_frame(request: Mapping[str, Any]) -> int:
@@ -298,16 +284,7 @@ def requested_frame(request: Mapping[str, Any]) -> int:
     Raises:
         InputError: it is no whole number.
     """
-    value = request.get("frame")
-    if value is None or value == "":
-        return 0
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not number.is_integer():
-        raise InputError(f"frame must be a whole number, counted from 0, not {str(value)[:40]!r}.")
-    return int(number)
+    return checked_whole(request.get("frame"), "frame") or 0
 
 
 def flag(request: Mapping[str, Any], key: str, default: bool = False) -> bool:
@@ -323,7 +300,7 @@ def flag(request: Mapping[str, Any], key: str, default: bool = False) -> bool:
         return bool(value)
     if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no", "on", "off", "1", "0"):
         return value.lower() in ("true", "yes", "on", "1")
-    raise InputError(f"{key} must be true or false, not {value!r}.")
+    raise InputError(f"{key} must be true or false, not {shown(value)}.")
 
 
 def on_one_slice(prompts: Prompts, axis: int, index: int) -> Prompts:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import SliceFrame, Volume, read_volume
-from causal_sam.learning.accepted import is_on_grid, names_in_info, values_by_name
+from causal_sam.imaging import SliceFrame, Volume
+from causal_sam.imaging.label_maps import read_label_map
+from causal_sam.learning.accepted import names_in_info, values_by_name
 from causal_sam.prompting.prompts import Prompts, Voxel
 from serving.clicks import roi_of
 from serving.labels import BACKGROUND
+from serving.requests.identifiers import checked_label_name
 
 FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES = "foreground_scribbles", "background_scribbles"
 # A stroke is shown to the model as points along it, at least so many voxels from each other.
@@ -54,32 +56,29 @@ class Scribbles:
             volume: the image.
 
         Raises:
-            InputError: there is no label map, it is not on the image's grid, or has no stroke inside the structure and
+            InputError: there is no label map, its voxels are not those of the image, or it has no stroke inside the structure and
                 nothing to correct.
         """
         path = request.get("label")
         if not isinstance(path, str) or not Path(path).is_file():
             raise InputError("The scribbles are missing: upload the label map with the strokes as the file label.")
-        label = request.get("selected_label_name") or next(iter(names))
-        if not isinstance(label, str) or label in (BACKGROUND, FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES):
-            raise InputError(f"selected_label_name must be the name of a structure, not {str(label)[:40]!r}.")
-        painted = read_volume(Path(path))
-        if not is_on_grid(painted, volume):
-            raise InputError(
-                f"The scribbles have {painted.shape} voxels, their image {volume.shape}: send them on its grid."
-            )
+        label = checked_label_name(request.get("selected_label_name") or next(iter(names)), "selected_label_name")
+        if label in (BACKGROUND, FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES):
+            raise InputError(f"selected_label_name must be the name of a structure, not {label!r}.")
+        roi = roi_of(request, volume.shape)
         named = names_in_info({"label_info": request.get("label_info")})
+        painted = read_label_map(Path(path), volume)
         if named:
-            named = values_by_name(named, [int(value) for value in np.unique(painted.array) if value > 0])
+            named = values_by_name(named, [int(value) for value in np.unique(painted) if value > 0])
         else:
             named = {**names, BACKGROUND_SCRIBBLES: len(names) + 1, FOREGROUND_SCRIBBLES: len(names) + 2}
         foreground, background = (
-            painted.array == named.get(name, -1) for name in (FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES)
+            painted == named.get(name, -1) for name in (FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES)
         )
-        mask = painted.array == named[label] if label in named else None
+        mask = painted == named[label] if label in named else None
         if not foreground.any() and not (background.any() and mask is not None and mask.any()):
             raise InputError("Nothing was scribbled: paint at least one stroke inside the structure.")
-        return cls(label, mask, foreground, background, roi_of(request, volume.shape))
+        return cls(label, mask, foreground, background, roi)
 
     def prompts(self, frame: SliceFrame) -> Prompts:
         """The strokes as points on their slices."""

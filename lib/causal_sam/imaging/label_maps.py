@@ -19,6 +19,9 @@ MAX_VALUE = 65535
 # The voxels of a label map lie this close to voxels of the image, in voxels, over its whole extent: far above what
 # rounded headers do.
 VOXEL_TOLERANCE = 0.1
+# A label map may reach beyond its image, but not so far that reading it takes memory of another order.
+MAX_PADDING = 8
+MIN_VOXEL_LIMIT = 2**24
 
 
 def read_label_map(path: Path, image: Volume) -> NDArray[np.int32]:
@@ -35,7 +38,7 @@ def read_label_map(path: Path, image: Volume) -> NDArray[np.int32]:
         NotFoundError: there is no such file.
         InputError: the file cannot be read, is no label map, or its voxels are not those of the image.
     """
-    label = read_volume(path)
+    label = read_volume(path, max_voxels=max(MIN_VOXEL_LIMIT, MAX_PADDING * image.array.size))
     return align_to_grid(Volume(as_label_map(label, path.name), label.affine, source=path), image)
 
 

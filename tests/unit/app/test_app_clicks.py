@@ -116,7 +116,7 @@ def test_the_frame_is_a_number_or_its_text(value: object, frame: int) -> None:
         ({"frame": True}, "frame must be a whole number"),
         ({"frame": "inf"}, "frame must be a whole number"),
         ({"reset": "perhaps"}, "true or false"),
-        ({"slice": "top"}, "voxel index"),
+        ({"slice": "top"}, "slice must be a whole number"),
         ({"plane": "x"}, "plane must be"),
         ({"extent": "all"}, "extent must be"),
     ],
