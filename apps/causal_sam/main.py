@@ -40,6 +40,7 @@ from serving.click_log import ClickLog
 from serving.clicks import requested_frame
 from serving.clients import current_asker
 from serving.conf import AppConf
+from serving.data.segment_store import SegmentStore
 from serving.errors import explain_failed_start, install_error_handlers
 from serving.images import ImageFinder, VolumeCache, volume_key
 from serving.labels import LabelSet
@@ -47,7 +48,6 @@ from serving.models import PredictorPool
 from serving.requests.routes import install_routes
 from serving.safe_datastore import install_safe_datastore
 from serving.saved_labels import SavedLabels
-from serving.segment_store import SegmentStore
 from serving.styles import StyleBook
 from serving.train_process import train_as_own_process
 from serving.warm_up import start_warm_up
@@ -110,6 +110,9 @@ class CausalSamApp(MONAILabelApp):
         store = super().init_remote_datastore()
         return SegmentStore.take_over(store) if isinstance(store, DICOMWebDatastore) else store
 
+    def _download_dcmqi_tools(self) -> None:
+        """Download nothing: DICOM SEG is written and read by highdicom, not by MONAI Label's dcmqi."""
+
     def init_infers(self) -> dict[str, InferTask]:
         """Register the tasks."""
         labels = self._labels = self._conf.labels or LabelSet.from_datastore(self._datastore)
@@ -118,8 +121,6 @@ class CausalSamApp(MONAILabelApp):
         journal = self._beside_labels(JOURNAL_FOLDER)
         self._journal, self._click_log = Journal(journal), ClickLog(journal)
         self.labels = list(labels.names)
-        if isinstance(self._datastore, SegmentStore):
-            self._datastore.indices = labels.indices
         resources = Resources(
             labels=labels,
             plane=self._conf.plane,

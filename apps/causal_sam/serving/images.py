@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -11,15 +10,11 @@ from pathlib import Path
 
 from cachetools import LRUCache
 from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import Volume, read_volume
 from serving.keyed_locks import KeyedLocks
-
-_DICOM_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-
 
 class ForbiddenPathError(InputError):
     """A client asked for a file that is not the studies'."""
@@ -51,7 +46,6 @@ class ImageFinder:
     def __init__(self, datastore: Datastore, studies: str) -> None:
         self._datastore = datastore
         self._studies = None if "://" in studies else Path(studies).resolve()
-        self._fetching = KeyedLocks()
 
     def find(self, image: str, *, server_chose: bool = False) -> ImageRef:
         """Return the image of an id, or of a path inside the studies folder.
@@ -74,27 +68,8 @@ class ImageFinder:
         return ImageRef(self._path_in_studies(image), None)
 
     def _path_of_id(self, image_id: str) -> Path | None:
-        if isinstance(self._datastore, DICOMWebDatastore):
-            # The store joins the id to its cache folder unchecked, so nothing but a UID may reach it.
-            return self._fetched(image_id) if _DICOM_UID.fullmatch(image_id) else None
         path = self._datastore.get_image_uri(image_id) if image_id else ""
         return Path(path) if path else None
-
-    def _fetched(self, series: str) -> Path:
-        try:
-            # A series that is still being downloaded looks complete to the store.
-            with self._fetching.hold(series):
-                made = Path(self._datastore.get_image_uri(series))
-                # The first time it tells where it made the image, not where it keeps it, and leaves that lying. By
-                # another path it would be another image the next time, without the masks.
-                kept = Path(self._datastore.get_image_uri(series))
-            if kept != made:
-                made.unlink(missing_ok=True)
-            return kept
-        except IndexError as error:
-            raise NotFoundError(f"The DICOMweb server has no series {series}.") from error
-        except RuntimeError as error:  # of the conversion to NIfTI
-            raise InputError(f"Series {series} cannot be read as a volume ({' '.join(str(error).split())}).") from error
 
     def _path_in_studies(self, image: str) -> Path:
         unknown = NotFoundError(f"There is no image {image!r} in the studies; /datastore/?output=all lists the ids.")

@@ -22,7 +22,7 @@ from causal_sam.learning.update import update
 from causal_sam.sam.registry import checked_device
 from serving.clicks import flag
 from serving.conf import AppConf
-from serving.segment_store import SegmentStore
+from serving.data.segment_store import SegmentStore
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel
@@ -52,9 +53,29 @@ def write_mask(
     if not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} does not exist.")
     labels = _as_labels(mask, dtype)
+    write = _write_nrrd if extension == ".nrrd" else _write_nifti
+    return _replace(path, extension, lambda part: write(labels, like.affine, part, compress))
+
+
+def write_image(frames: Sequence[Volume], path: Path) -> Path:
+    """Write an image as NIfTI; it appears whole or not at all.
+
+    Args:
+        frames: of the image, on one grid; several lie along a fourth axis.
+        path: ends in ``.nii.gz``.
+
+    Returns:
+        ``path``.
+    """
+    arrays = [frame.array for frame in frames]
+    array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=3)
+    return _replace(path, ".nii.gz", lambda part: _write_nifti(array, frames[0].affine, part, compress=True))
+
+
+def _replace(path: Path, extension: str, write: Callable[[str], None]) -> Path:
     temporary = path.parent / f".{uuid.uuid4().hex}{extension}"
     try:
-        (_write_nrrd if extension == ".nrrd" else _write_nifti)(labels, like.affine, str(temporary), compress)
+        write(str(temporary))
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
@@ -58,46 +59,44 @@ class Structure:
         code: what it is.
         category: what kind of thing that is.
         side: of the patient; None where the code says it, or the name does not.
+        region: the organ that a lesion lies in; None where the name does not say one.
     """
 
     code: Code
     category: Code
     side: Code | None = None
+    region: Structure | None = None
+
+    def concept(self) -> CodedConcept:
+        """The code with its side, as the type of a segment."""
+        return self._with_side("SegmentedPropertyTypeModifierCodeSequence")
+
+    def regions(self) -> list[CodedConcept] | None:
+        """The region with its side; None if there is none."""
+        return None if self.region is None else [self.region._with_side("AnatomicRegionModifierSequence")]
+
+    def _with_side(self, sequence: str) -> CodedConcept:
+        concept = CodedConcept.from_code(self.code)
+        if self.side is not None:
+            setattr(concept, sequence, [CodedConcept.from_code(self.side)])
+        return concept
 
 
-def segment_codes(name: str) -> dict[str, dict[str, str]]:
-    """Return the codes of a segment: for each of DICOM's code sequences its one item, in the form of dcmqi's metadata.
+def find_structure(name: str) -> Structure:
+    """Return the structure that a label's name means, a tissue if it is none that DICOM knows.
 
-    >>> [code["CodeMeaning"] for code in segment_codes("left kidney").values()]
-    ['Anatomical Structure', 'Kidney', 'Left']
-
-    Args:
-        name: of a label.
+    >>> kidney = find_structure("left kidney")
+    >>> kidney.code.meaning, kidney.category.meaning, kidney.side.meaning
+    ('Kidney', 'Anatomical Structure', 'Left')
     """
     words = re.sub(r"[\W_]+", " ", name).lower().split()
-    structure, organ = _find(words), None
+    structure = _find(words)
     for start in range(1, len(words)):
         lesion, place = _find(words[start:]), _find(words[:start])
         # Other words before a lesion may well say that there is none.
         if structure is None and lesion is not None and lesion.category == ABNORMAL and place is not None:
-            structure, organ = lesion, place
-    structure = structure or Structure(TISSUE, TISSUE)
-    sequences = {
-        "SegmentedPropertyCategoryCodeSequence": structure.category,
-        "SegmentedPropertyTypeCodeSequence": structure.code,
-        "SegmentedPropertyTypeModifierCodeSequence": structure.side,
-        "AnatomicRegionSequence": organ and organ.code,
-        "AnatomicRegionModifierSequence": organ and organ.side,
-    }
-    return {
-        sequence: {
-            "CodeValue": code.value,
-            "CodingSchemeDesignator": code.scheme_designator,
-            "CodeMeaning": code.meaning,
-        }
-        for sequence, code in sequences.items()
-        if code is not None
-    }
+            structure = replace(lesion, region=place)
+    return structure or Structure(TISSUE, TISSUE)
 
 
 def _find(words: Sequence[str]) -> Structure | None:
