@@ -18,6 +18,7 @@ from monailabel.interfaces.exception import (
 )
 
 from causal_sam.errors import CausalSamError, InputError
+from serving.data.archive import describe_failure
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ async def _monailabel_error(request: Request, error: MONAILabelException) -> JSO
 
 
 async def _no_answer_from_archive(request: Request, error: requests.RequestException) -> JSONResponse:
-    return _answer(request, 502, f"The server that holds the images does not answer as it should ({error}).")
+    return _answer(request, *describe_failure(error))
 
 
 async def _malformed_request(request: Request, error: RequestValidationError) -> JSONResponse:

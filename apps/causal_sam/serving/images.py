@@ -16,6 +16,7 @@ from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import Volume, read_volume
 from serving.keyed_locks import KeyedLocks
 
+
 class ForbiddenPathError(InputError):
     """A client asked for a file that is not the studies'."""
 

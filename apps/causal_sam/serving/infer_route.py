@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import anyio
 from fastapi import BackgroundTasks, Depends, File, Form, Request, UploadFile
 from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
@@ -23,7 +22,9 @@ from monailabel.interfaces.utils.app import app_instance
 from causal_sam.errors import InputError, NotFoundError
 from serving.clicks import NOTE_KEY
 from serving.clients import Asker, Connection, asking, identify
+from serving.data.segment_store import SegmentStore
 from serving.private_log import unlogged
+from serving.requests.dicom_seg import answer_as_dicom_seg
 from serving.requests.json_objects import checked_object
 from serving.requests.limits import ClientLimit
 
@@ -74,7 +75,11 @@ async def infer(
         server_chose_image=bool(file or session_id),
         connection=Connection(),
     )
-    run = partial(run_inference, background_tasks, model, image, session_id, json.dumps(checked), file, label, output)
+    if output == ResultType.dicom_seg:
+        run = partial(answer_as_dicom_seg, background_tasks, model, image, checked)
+    else:
+        given = (image, session_id, json.dumps(checked), file, label, output)
+        run = partial(run_inference, background_tasks, model, *given)
     limit = app_instance().requests_per_client
     watching = asyncio.create_task(_watch(request, asker.connection))
     try:
@@ -97,5 +102,5 @@ def _check_address(image: str, session_id: str, file: UploadFile | None, output:
     sessions = app_instance().sessions()
     if session_id and (sessions is None or sessions.get_session(session_id) is None):
         raise NotFoundError(f"There is no session {session_id!r}: it expired or never was; create a new one.")
-    if output == ResultType.dicom_seg and not isinstance(app_instance().datastore(), DICOMWebDatastore):
-        raise InputError("output=dicom_seg needs studies on a DICOMweb server; ask for image, json or all.")
+    if output == ResultType.dicom_seg and not (image and isinstance(app_instance().datastore(), SegmentStore)):
+        raise InputError("output=dicom_seg needs image=<series> of a DICOMweb server; ask for image, json or all.")

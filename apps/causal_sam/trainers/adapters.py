@@ -22,6 +22,7 @@ from causal_sam.learning.update import update
 from causal_sam.sam.registry import checked_device
 from serving.clicks import flag
 from serving.conf import AppConf
+from serving.data.archive import describe_failure
 from serving.data.segment_store import SegmentStore
 
 logger = logging.getLogger(__name__)
@@ -166,4 +167,4 @@ def _take_accepted(store: SegmentStore) -> None:
     try:
         store.take_accepted()
     except requests.RequestException as error:
-        raise CausalSamError(f"The server that holds the images does not answer as it should ({error}).") from error
+        raise CausalSamError(describe_failure(error)[1]) from error

@@ -1,4 +1,4 @@
-"""Labels of every kind on their way into a data store: put on their image's grid and named, or refused in a sentence."""
+"""Labels on their way into a data store: put on the grid of their image and named, or refused in a sentence."""
 
 from __future__ import annotations
 
@@ -159,7 +159,9 @@ def test_what_is_no_label_of_the_image_is_refused_in_one_sentence(tmp_path: Path
         with pytest.raises(InputError) as caught:
             check(path)
         sentence = str(caught.value)
-        assert sentence.endswith(".") and "\n" not in sentence and str(tmp_path) not in sentence, (name, sentence)
+        assert sentence.endswith("."), name
+        assert "\n" not in sentence, name
+        assert str(tmp_path) not in sentence, name
 
 
 def test_an_empty_label_is_refused_only_as_an_accepted_one(tmp_path: Path) -> None:

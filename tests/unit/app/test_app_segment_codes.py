@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydicom.sr.codedict import codes
 
+from serving.data.segment_codes import GROUPS, SYNONYMS, TISSUE, find_structure
 from serving.labels import ABDOMEN
-from serving.segment_codes import GROUPS, SYNONYMS, TISSUE, segment_codes
 
 CATEGORY, TYPE = "SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"
 SIDE = "SegmentedPropertyTypeModifierCodeSequence"
@@ -16,7 +16,16 @@ RIGHT, LEFT = "24028007", "7771000"
 
 
 def values(name: str) -> dict[str, str]:
-    return {sequence: code["CodeValue"] for sequence, code in segment_codes(name).items()}
+    structure = find_structure(name)
+    kind = structure.concept()
+    found = {CATEGORY: structure.category.value, TYPE: kind.value}
+    concepts = [(kind, SIDE)] + [(region, REGION_SIDE) for region in structure.regions() or ()]
+    if structure.regions():
+        found[REGION] = structure.regions()[0].value
+    for concept, sequence in concepts:
+        if sequence in concept:
+            found[sequence] = concept[sequence][0].CodeValue
+    return found
 
 
 @pytest.mark.parametrize(
@@ -76,11 +85,9 @@ def test_the_labels_that_are_offered_are_all_coded() -> None:
 
 
 def test_meanings_are_those_of_the_dictionary() -> None:
-    assert segment_codes("right kidney") == {
-        CATEGORY: {"CodeValue": ANATOMY, "CodingSchemeDesignator": "SCT", "CodeMeaning": "Anatomical Structure"},
-        TYPE: {"CodeValue": "64033007", "CodingSchemeDesignator": "SCT", "CodeMeaning": "Kidney"},
-        SIDE: {"CodeValue": RIGHT, "CodingSchemeDesignator": "SCT", "CodeMeaning": "Right"},
-    }
+    kidney = find_structure("right kidney")
+    assert (kidney.code.scheme_designator, kidney.code.meaning, kidney.side.meaning) == ("SCT", "Kidney", "Right")
+    assert kidney.category.meaning == "Anatomical Structure"
 
 
 def test_synonyms_lead_to_structures() -> None:

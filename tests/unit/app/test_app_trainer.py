@@ -23,10 +23,10 @@ from causal_sam.errors import CausalSamError, CheckpointError, InputError, NotFo
 from causal_sam.learning.site import TRAINING, Progress, UpdateConfig
 from causal_sam.learning.store import AdapterStore
 from causal_sam.learning.update import Outcome
-from serving import models, segment_store, train_process, train_route
+from serving import models, train_process, train_route
 from serving.conf import AppConf
+from serving.data import segment_store
 from serving.errors import install_error_handlers
-from serving.images import ImageRef
 from serving.models import PredictorPool
 from serving.requests import routes
 from trainers import adapters
@@ -370,6 +370,12 @@ class Archive:
     base_url = "http://archive/dicom-web"
     segmentations: dict[str, str] = {"2.1": "1.1", "2.2": "1.2", "2.3": "1.3", "2.4": ""}  # noqa: RUF012
 
+    def __init__(self) -> None:
+        self._session = requests.Session()
+
+    def set_http_retry_params(self, *, retry: bool) -> None:
+        assert not retry
+
     def search_for_series(self, search_filters: dict[str, str]) -> list[dict]:
         series = self.segmentations if search_filters["Modality"] == "SEG" else ("1.1", "1.2")
         found = []
@@ -395,12 +401,12 @@ def test_labels_and_images_of_an_archive_are_fetched_and_what_is_gone_is_left_ou
     store = segment_store.SegmentStore.take_over(made)
     taken, learnt = [], []
 
-    def find(self, image_id: str) -> ImageRef:
+    def fetch(image_id: str) -> str:
         if image_id == "1.1":
             raise NotFoundError("The DICOMweb server has no series 1.1.")
-        return ImageRef(tmp_path, image_id)
+        return str(tmp_path)
 
-    monkeypatch.setattr(segment_store.ImageFinder, "find", find)
+    monkeypatch.setattr(store, "get_image_uri", fetch)
     monkeypatch.setattr(store, "get_label_uri", lambda *arguments: taken.append(arguments))
     monkeypatch.setattr(adapters, "update", lambda site, *rest: learnt.append(site) or Outcome("nothing", ""))
     task({}, store)
@@ -417,5 +423,5 @@ def test_an_archive_that_does_not_answer_is_said(
 
     monkeypatch.setattr(Archive, "search_for_series", silent)
     made = segment_store.DICOMWebDatastore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
-    with pytest.raises(CausalSamError, match="The server that holds the images does not answer as it should"):
+    with pytest.raises(CausalSamError, match="The server that holds the images does not answer in time"):
         task({}, segment_store.SegmentStore.take_over(made))

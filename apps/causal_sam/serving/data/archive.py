@@ -53,7 +53,7 @@ class ArchivedSeries:
 class _LimitedAdapter(HTTPAdapter):
     """Waits for an answer no longer than it should take."""
 
-    def send(self, request, *arguments, timeout=None, **options):  # noqa: ANN001, ANN002, ANN003, ANN201
+    def send(self, request, *arguments, timeout=None, **options):
         is_retrieval = "multipart" in request.headers.get("Accept", "")
         limit = (CONNECT_SECONDS, RETRIEVE_SECONDS if is_retrieval else QUERY_SECONDS)
         return super().send(request, *arguments, timeout=timeout or limit, **options)
@@ -73,9 +73,10 @@ def find_series(client: DICOMwebClient, series: str) -> ArchivedSeries:
         NotFoundError: it has no such series.
         requests.RequestException: it does not answer as it should.
     """
-    answers = [pydicom.Dataset.from_json(found) for found in client.search_for_series(
-        search_filters={"SeriesInstanceUID": series}
-    )]
+    answers = [
+        pydicom.Dataset.from_json(found)
+        for found in client.search_for_series(search_filters={"SeriesInstanceUID": series})
+    ]
     for found in answers:
         if found.get("SeriesInstanceUID") == series:
             study = str(found.StudyInstanceUID)

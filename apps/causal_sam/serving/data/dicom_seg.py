@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import highdicom
 import numpy as np
 import pydicom
 from highdicom.color import CIELabColor
-from highdicom.io import ImageFileReader
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from monailabel.datastore.utils.colors import GENERIC_ANATOMY_COLORS
 from numpy.typing import NDArray
@@ -70,13 +69,14 @@ def write_dicom_seg(label: IncomingLabel, series: Path, frame: int = 0) -> Segme
             software_versions=__version__,
             device_serial_number="0",
             content_label="SEGMENTATION",
-            content_description="Segmentation by Causal-SAM, accepted by a person",
+            content_description="Segmentation by Causal-SAM",
             series_description=ALGORITHM,
         )
     except (ValueError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
         raise InputError(
             f"The label cannot be written as DICOM SEG: the headers of series {series.name} are incomplete ({error})."
         ) from error
+    sources.number_frames(made)
     made.SpecificCharacterSet = UTF_8
     return made
 
@@ -94,18 +94,14 @@ def read_dicom_seg(file: Path, image: Volume) -> tuple[NDArray[np.uint16], list[
     Raises:
         InputError: segments overlap, the frames do not lie on the grid of the image, or the file is damaged.
     """
-    reader = ImageFileReader(file)
     try:
-        reader.open()
-        header = reader.metadata
-        label = _label_of(reader, header, image)
-        return align_to_grid(label, image), _names_of(header)
+        segmentation = pydicom.dcmread(file)
+        label = _label_of(segmentation, image)
+        return align_to_grid(label, image), _names_of(segmentation)
     except InputError:
         raise
     except Exception as error:  # foreign objects fail in their own ways
         raise InputError(f"The DICOM SEG cannot be read: it is damaged, or of an unknown kind ({error}).") from error
-    finally:
-        reader.close()
 
 
 def _numbered(label_map: NDArray[np.integer], values: list[int]) -> NDArray[np.uint16]:
@@ -138,14 +134,16 @@ def _description(number: int, segment: Mapping[str, Any], series: str) -> Segmen
 def _colour(number: int, segment: Mapping[str, Any]) -> CIELabColor:
     """The client's colour, or else that of the structure, or else one that its neighbours do not have."""
     colour = segment.get("color")
-    is_colour = isinstance(colour, list | tuple) and len(colour) >= 3 and all(isinstance(c, int | float) for c in colour)
+    is_colour = (
+        isinstance(colour, list | tuple) and len(colour) >= 3 and all(isinstance(c, int | float) for c in colour)
+    )
     if not is_colour or not all(0 <= part <= 255 for part in colour[:3]):
         others = list(GENERIC_ANATOMY_COLORS.values())
         colour = GENERIC_ANATOMY_COLORS.get(segment["name"].lower(), others[number % len(others)])
     return CIELabColor(*rgb2lab(np.array(colour[:3]) / 255))
 
 
-def _label_of(reader: ImageFileReader, header: pydicom.Dataset, image: Volume) -> Volume:
+def _label_of(header: pydicom.Dataset, image: Volume) -> Volume:
     """Read the frames of a DICOM SEG into a volume on their own pixels and the slices of the image."""
     shared = header.get("SharedFunctionalGroupsSequence", [])
     groups = [[frame, *shared] for frame in header.PerFrameFunctionalGroupsSequence]
@@ -171,9 +169,25 @@ def _label_of(reader: ImageFileReader, header: pydicom.Dataset, image: Volume) -
         raise InputError("The frames of the DICOM SEG reach beyond the image.")
     lps[:3, 3] = positions[0] + slices.min() * lps[:3, 2]
     array = np.zeros((header.Columns, header.Rows, np.ptp(slices) + 1), np.uint16, order="F")
-    for index, (group, place) in enumerate(zip(groups, slices - slices.min(), strict=True)):
-        _add(array[:, :, place], reader.read_frame(index).T, group, header)
+    for group, place, frame in zip(groups, slices - slices.min(), _frames(header), strict=True):
+        _add(array[:, :, place], frame.T, group, header)
     return Volume(array, RAS_LPS @ lps)
+
+
+def _frames(segmentation: pydicom.Dataset) -> Iterator[NDArray[np.integer]]:
+    """Decode frames, rows x columns; those of one bit one by one, for all of them may be large.
+
+    highdicom's reader of single frames takes too few bytes where a frame does not begin with a byte.
+    """
+    shape = (int(segmentation.Rows), int(segmentation.Columns))
+    count, size = int(segmentation.NumberOfFrames), shape[0] * shape[1]
+    if segmentation.BitsAllocated > 1:
+        yield from segmentation.pixel_array.reshape(count, *shape)
+        return
+    packed = np.frombuffer(segmentation.PixelData, np.uint8)
+    for start in range(0, count * size, size):
+        bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")
+        yield bits[start % 8 :][:size].reshape(shape)
 
 
 def _add(plane: NDArray[np.uint16], frame: NDArray, groups: Iterable[pydicom.Dataset], header: pydicom.Dataset) -> None:
@@ -187,7 +201,9 @@ def _add(plane: NDArray[np.uint16], frame: NDArray, groups: Iterable[pydicom.Dat
         number = int(item(groups, "SegmentIdentificationSequence").ReferencedSegmentNumber)
     others = np.unique(plane[inside])
     if others.size and (taken := others[others > 0]).size:
-        raise InputError(f"Segments {taken[0]} and {number} of the DICOM SEG overlap; a label map has one for each voxel.")
+        raise InputError(
+            f"Segments {taken[0]} and {number} of the DICOM SEG overlap; a label map has one for each voxel."
+        )
     np.copyto(plane, np.asarray(number, np.uint16), where=inside)
 
 

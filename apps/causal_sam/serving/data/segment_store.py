@@ -139,8 +139,8 @@ class SegmentStore(DICOMWebDatastore):
     def take_accepted(self) -> None:
         """Bring what the archive holds as labels into the folder, with their images; what cannot be read is logged.
 
-        MONAI Label's own way to do so gives up at the first one that cannot be read, and deletes labels that the archive
-        does not list.
+        MONAI Label's own way to do so gives up at the first one that cannot be read, and deletes labels that the
+        archive does not list.
 
         Raises:
             requests.RequestException: the archive does not answer as it should.

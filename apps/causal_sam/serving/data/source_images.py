@@ -30,14 +30,17 @@ class SourceImages:
     """The images of one even stack.
 
     Attributes:
-        headers: of the files in the order of their slices, or of the one file with several frames.
-        frames: which frames of the one file, or which of the headers, are the slices of the stack.
+        headers: of the files in the order of their slices; or of the one file with several frames, with the frames of
+            the stack only.
+        frames: which frames of the one file they are, counted from 0 in the order of their slices.
         affine: column, row and slice -> RAS+ millimetre.
+        count: of the slices.
     """
 
     headers: list[pydicom.Dataset]
     frames: list[int]
     affine: NDArray[np.float64]
+    count: int
 
     @classmethod
     def read(cls, series: Path, frame: int = 0) -> SourceImages:
@@ -69,13 +72,22 @@ class SourceImages:
         stack = stacks[frame]
         affine = RAS_LPS @ _lps(planes[stack[0]], orientations[stack[0]], positions[stack])
         if several:
-            return cls([first], stack, affine)
+            _complete(first)
+            first.PerFrameFunctionalGroupsSequence = [planes[index][0] for index in stack]
+            first.NumberOfFrames = len(stack)
+            return cls([first], stack, affine, len(stack))
         spacing = float(np.linalg.norm(affine[:3, 2]))
-        complete = [_completed(headers[index], spacing, len(stack)) for index in stack]
-        return cls(complete, list(range(len(stack))), affine)
+        slices = [headers[index] for index in stack]
+        for header in slices:
+            _complete(header)
+            header.PixelSpacing = list(pixel_spacing(header) or (1.0, 1.0))
+            header.SliceThickness = slice_thickness(header) if header.get("SliceThickness") else spacing
+            if len(stack) > 1:
+                header.SpacingBetweenSlices = spacing
+        return cls(slices, [], affine, len(stack))
 
     def planes_of(self, label_map: NDArray[np.integer], image: Volume) -> NDArray[np.integer]:
-        """Return a label map in the order of the images, (frames, rows, columns).
+        """Return a label map in the order of the images, (slices, rows, columns).
 
         Args:
             label_map: (I, J, K) on the grid of ``image``.
@@ -84,12 +96,16 @@ class SourceImages:
         Raises:
             InputError: the grid is not that of the images.
         """
-        first = self.headers[0]
-        shape = (int(first.Columns), int(first.Rows), len(self.frames))
+        shape = (int(self.headers[0].Columns), int(self.headers[0].Rows), self.count)
         grid = Volume(np.broadcast_to(np.uint8(0), shape), self.affine)
-        planes = np.zeros((int(first.get("NumberOfFrames") or len(self.headers)), *shape[1::-1]), label_map.dtype)
-        planes[self.frames] = align_to_grid(Volume(label_map, image.affine), grid).T
-        return planes
+        return align_to_grid(Volume(label_map, image.affine), grid).T
+
+    def number_frames(self, segmentation: pydicom.Dataset) -> None:
+        """Let a segmentation of `headers` refer, in place, to the frames by their numbers in the file."""
+        for frame in segmentation.PerFrameFunctionalGroupsSequence if self.frames else ():
+            for derivation in frame.DerivationImageSequence:
+                for source in derivation.SourceImageSequence:
+                    source.ReferencedFrameNumber = self.frames[int(source.ReferencedFrameNumber) - 1] + 1
 
 
 def item(groups: Iterable[pydicom.Dataset], sequence: str) -> pydicom.Dataset:
@@ -150,8 +166,8 @@ def _lps(plane: list[pydicom.Dataset], orientation: NDArray, positions: NDArray)
     return lps
 
 
-def _completed(header: pydicom.Dataset, spacing: float, count: int) -> pydicom.Dataset:
-    """Put into a header, in place, what highdicom needs: clean or empty elements, and the distance of the slices."""
+def _complete(header: pydicom.Dataset) -> None:
+    """Put into a header, in place, what highdicom needs: clean or empty elements."""
     header.decode()  # its text, before the segmentation that it is copied into says that it is in UTF-8
     for keyword in _EMPTY:
         value = header.get(keyword)
@@ -160,8 +176,3 @@ def _completed(header: pydicom.Dataset, spacing: float, count: int) -> pydicom.D
         except (ValueError, TypeError):
             value = None
         setattr(header, keyword, value if keyword != "PatientSex" or value in SEXES else None)
-    header.PixelSpacing = list(pixel_spacing(header) or (1.0, 1.0))
-    header.SliceThickness = slice_thickness(header) if header.get("SliceThickness") else spacing
-    if count > 1:
-        header.SpacingBetweenSlices = spacing
-    return header
