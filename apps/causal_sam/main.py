@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from monailabel.app import app as server
-from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces import app as interfaces
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
@@ -105,10 +105,11 @@ class CausalSamApp(MONAILabelApp):
         install_safe_datastore()
         return super().init_datastore()
 
-    def init_remote_datastore(self) -> Datastore:
+    def _init_dicomweb_datastore(self) -> Datastore:
         """Connect to the server of the images."""
-        store = super().init_remote_datastore()
-        return SegmentStore.take_over(store) if isinstance(store, DICOMWebDatastore) else store
+        # MONAI Label knows how to sign in to all kinds of servers, and then makes the store of this name.
+        interfaces.DICOMWebDatastore = SegmentStore
+        return super()._init_dicomweb_datastore()
 
     def _download_dcmqi_tools(self) -> None:
         """Download nothing: DICOM SEG is written and read by highdicom, not by MONAI Label's dcmqi."""

@@ -69,6 +69,7 @@ async def _monailabel_error(request: Request, error: MONAILabelException) -> JSO
 
 
 async def _no_answer_from_archive(request: Request, error: requests.RequestException) -> JSONResponse:
+    logger.warning("The archive failed: %s", error)
     return _answer(request, *describe_failure(error))
 
 

@@ -27,7 +27,12 @@ ERRORS = {
     "archive": (
         requests.ConnectionError("refused"),
         502,
-        "The server that holds the images does not answer as it should (refused).",
+        "The server that holds the images cannot be reached, or broke off its answer; try again later.",
+    ),
+    "slow-archive": (
+        requests.ReadTimeout("10 s"),
+        504,
+        "The server that holds the images does not answer in time; try again later.",
     ),
     "monailabel-own": (MONAILabelException(MONAILabelError.SERVER_ERROR, "It broke"), 500, "It broke"),
 }

@@ -25,7 +25,7 @@ from causal_sam.learning.store import AdapterStore
 from causal_sam.learning.update import Outcome
 from serving import models, train_process, train_route
 from serving.conf import AppConf
-from serving.data import segment_store
+from serving.data.segment_store import SegmentStore
 from serving.errors import install_error_handlers
 from serving.models import PredictorPool
 from serving.requests import routes
@@ -397,8 +397,7 @@ class Archive:
 def test_labels_and_images_of_an_archive_are_fetched_and_what_is_gone_is_left_out(
     tmp_path: Path, task: AdaptersTrainTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = segment_store.DICOMWebDatastore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
-    store = segment_store.SegmentStore.take_over(made)
+    store = SegmentStore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
     taken, learnt = [], []
 
     def fetch(image_id: str) -> str:
@@ -422,6 +421,6 @@ def test_an_archive_that_does_not_answer_is_said(
         raise requests.Timeout("timed out")
 
     monkeypatch.setattr(Archive, "search_for_series", silent)
-    made = segment_store.DICOMWebDatastore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
+    store = SegmentStore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
     with pytest.raises(CausalSamError, match="The server that holds the images does not answer in time"):
-        task({}, segment_store.SegmentStore.take_over(made))
+        task({}, store)

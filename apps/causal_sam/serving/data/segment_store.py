@@ -17,6 +17,7 @@ from typing import Any
 import pydicom
 import requests
 from cachetools import TTLCache, cached
+from dicomweb_client import DICOMwebClient
 from filelock import FileLock
 from highdicom.seg import Segmentation
 from monailabel.config import settings
@@ -38,23 +39,34 @@ MAX_UID = 64
 # In a label's info, when it was written: of several in the archive the newest one counts.
 WRITTEN_KEY = "written"
 # How long a series counts as what the archive has, in seconds.
-CHECKED_SECONDS = 30.0
-MAX_CHECKED = 4096
+COMPARED_SECONDS = 30.0
+MAX_COMPARED = 4096
 _OF_IMAGE = ("StudyDate", "StudyTime", "Modality", "PatientID", "StudyInstanceUID")
 
 
 class SegmentStore(DICOMWebDatastore):
-    """MONAI Label's store of a DICOMweb server, which keeps names, codes and places of labels; made by `take_over`."""
+    """MONAI Label's store of a DICOMweb server, which keeps names, codes and places of labels.
 
-    _checked: TTLCache[str, bool]
+    Args:
+        client: of the server.
+        search_filter: which series are listed, by DICOM keyword.
+        cache_path: folder for what is fetched; None for one in the user's cache.
+        fetch_by_frame: fetch pixels apart from headers, for servers that send no whole files.
+        convert_to_nifti: give clients NIfTI files, not folders of DICOM files.
+    """
 
-    @classmethod
-    def take_over(cls, store: DICOMWebDatastore) -> SegmentStore:
-        """Give this class to a store that MONAI Label made: it knows how to sign in to all kinds of servers."""
-        store.__class__ = cls
-        store._checked = TTLCache(MAX_CHECKED, CHECKED_SECONDS)
-        limit_waiting(store._client)
-        return store
+    def __init__(
+        self,
+        client: DICOMwebClient,
+        search_filter: dict[str, Any],
+        cache_path: str | None = None,
+        fetch_by_frame: bool = False,
+        convert_to_nifti: bool = True,
+    ) -> None:
+        limit_waiting(client)
+        # Series that were compared with the archive's a short time ago.
+        self._compared: TTLCache[str, bool] = TTLCache(MAX_COMPARED, COMPARED_SECONDS)
+        super().__init__(client, search_filter, cache_path, fetch_by_frame, convert_to_nifti)
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any], label_id: str = ""
@@ -114,9 +126,9 @@ class SegmentStore(DICOMWebDatastore):
         files = self._files(image_id)
         # One lock for all threads and servers that share the folder.
         with FileLock(files.with_name(f".{image_id}.lock")):
-            if image_id not in self._checked:
+            if image_id not in self._compared:
                 self._fetch(image_id, files)
-                self._checked[image_id] = True
+                self._compared[image_id] = True
             return str(self._converted(image_id, files) if self._convert_to_nifti else files)
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
