@@ -45,6 +45,7 @@ from serving.errors import explain_failed_start, install_error_handlers
 from serving.images import ImageFinder, VolumeCache, volume_key
 from serving.labels import LabelSet
 from serving.models import PredictorPool
+from serving.requests.border import install_border
 from serving.requests.routes import install_routes
 from serving.safe_datastore import install_safe_datastore
 from serving.saved_labels import SavedLabels
@@ -99,6 +100,7 @@ class CausalSamApp(MONAILabelApp):
         self._auto_update_scoring = False
         install_error_handlers(server)
         install_routes(server)
+        install_border(server, self._conf.border_rules())
 
     def init_datastore(self) -> Datastore:
         """Open the data store, whose files are written whole or not at all."""

@@ -316,10 +316,5 @@ def test_an_uploaded_file_is_segmented(server: Server) -> None:
     assert params["labels"]["liver"]["updated_slices"] == [5]
 
 
-def test_a_file_inside_the_studies_folder_may_be_named_by_its_path(server: Server) -> None:
-    for image in ("more/inside.nii.gz", str(server.studies / "more" / "inside.nii.gz")):
-        assert server.post(deepgrow("liver", [LIVER]), image=image).status_code == 200
-
-
 def test_voxels_that_are_not_numbers_are_tolerated(server: Server) -> None:
     assert server.post(deepgrow("liver", [LIVER]), image="some_nan").status_code == 200

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from monailabel.config import settings
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
@@ -20,6 +21,10 @@ from causal_sam.sam.registry import MODELS, checked_device
 from causal_sam.style import StyleDescription, describe
 from serving.clicks import EXTENTS, VOLUME
 from serving.labels import LabelSet
+from serving.requests.access import AccessPolicy, checked_host, checked_origin
+from serving.requests.addresses import OFF_BY_DEFAULT
+from serving.requests.bodies import MIB, BodyLimits
+from serving.requests.border import BorderRules
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -29,6 +34,12 @@ if TYPE_CHECKING:
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
 _PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts", "adapters", "film"})
+
+_LISTS: dict[str, Callable[[str], str]] = {
+    "hosts": checked_host,
+    "origins": checked_origin,
+    "unsafe_routes": lambda name: _one_of("unsafe_routes", name, tuple(OFF_BY_DEFAULT)),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,11 @@ class AppConf:
         llm: chat model that reads notes, as LangChain names it; None or "embedded" for the interpreter that needs none.
         llm_consent: "remote" if notes, without what may say something of a person, may be sent to a remote one, else
             "none".
+        hosts: names and addresses under which the server is reached beside those of the loopback interface.
+        origins: addresses of web pages on other servers that may use this one.
+        max_body_mb: limit of one request with its files, in MiB.
+        max_queued_trainings: how many trainings may run or wait; the same for batches and scorings.
+        unsafe_routes: what `OFF_BY_DEFAULT` switches off and the operator wants.
     """
 
     labels: LabelSet | None = None
@@ -81,6 +97,11 @@ class AppConf:
     vlm_consent: str = "none"
     llm: str | None = None
     llm_consent: str = "none"
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_body_mb: int = 1024
+    max_queued_trainings: int = 4
+    unsafe_routes: tuple[str, ...] = ()
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> AppConf:
@@ -98,6 +119,11 @@ class AppConf:
                 raise InputError(f"There is no configuration {key!r}; known are {', '.join([CONFIG_KEY, *known])}.")
         checked = {key: _check(key, value) for key, value in values.items() if value is not None and value != ""}
         return cls(**checked)
+
+    def border_rules(self) -> BorderRules:
+        """What may pass the border; MONAI Label's own setting of origins counts too."""
+        origins = (*self.origins, *map(str, settings.MONAI_LABEL_CORS_ORIGINS))
+        return BorderRules(AccessPolicy(self.hosts, origins), BodyLimits(self.max_body_mb * MIB), self.unsafe_routes)
 
     def style_describer(self) -> Callable[[Volume], StyleDescription]:
         """Make what describes the style of images.
@@ -159,6 +185,8 @@ def _check(key: str, value: Any) -> Any:
         return _one_of(key, value, ("none", "remote"))
     if key == "extent":
         return _one_of(key, value, EXTENTS)
+    if key in _LISTS:
+        return tuple(_LISTS[key](item) for item in _items(key, value))
     if key in _PATHS:
         path = Path(str(value)).expanduser()
         if key in ("checkpoint", "film") and not path.is_file():
@@ -167,6 +195,13 @@ def _check(key: str, value: Any) -> Any:
     if key == "device":
         return checked_device(str(value))
     return _number(key, value, minimum=0 if key == "encode_ahead" else 1)
+
+
+def _items(key: str, value: Any) -> list[str]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise InputError(f"{key} must be a list, or names separated by commas, not {value!r}.")
+    return [item.strip() for item in items if item.strip()]
 
 
 def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> str:

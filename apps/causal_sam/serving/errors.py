@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
+import psutil
 import requests
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
     LabelNotFoundException,
     MONAILabelError,
     MONAILabelException,
 )
+from starlette.exceptions import HTTPException
 
 from causal_sam.errors import CausalSamError, InputError
 from serving.data.archive import describe_failure
@@ -44,7 +48,7 @@ class NoteRefusedError(InputError):
 
 def _answer(request: Request, status: int, sentence: str, details: Mapping[str, Any] = {}) -> JSONResponse:
     # The path names the model or image, never the parameters: they may hold what a clinician wrote.
-    logger.warning("%s %s answered %d: %s", request.method, request.url.path, status, sentence)
+    logger.warning("%s %s answered %d: %s", request.method, ascii(request.url.path)[1:-1], status, sentence)
     return JSONResponse({"detail": sentence, **details}, status_code=status)
 
 
@@ -74,8 +78,27 @@ async def _no_answer_from_archive(request: Request, error: requests.RequestExcep
 
 
 async def _malformed_request(request: Request, error: RequestValidationError) -> JSONResponse:
-    problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-    return _answer(request, 422, f"The request is malformed ({problems}).")
+    problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+    shown = "; ".join(ascii(problem[:200])[1:-1] for problem in problems[:3])
+    return _answer(request, 422, f"The request is malformed ({shown}).")
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code < 400:
+        return await http_exception_handler(request, error)
+    sentence = str(error.detail).strip(" +.!") + "."
+    if error.detail == HTTPStatus(error.status_code).phrase:
+        sentence = {
+            404: f"This server has nothing at {request.url.path[:200]!a}.",
+            405: f"The method {request.method} is not allowed at {request.url.path[:200]!a}.",
+        }.get(error.status_code, sentence)
+    answer = _answer(request, error.status_code, sentence)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _process_is_gone(request: Request, error: psutil.NoSuchProcess) -> JSONResponse:
+    return _answer(request, 409, "The task ended before it could be stopped.")
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
@@ -94,6 +117,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MONAILabelException, _monailabel_error)
     app.add_exception_handler(requests.RequestException, _no_answer_from_archive)
     app.add_exception_handler(RequestValidationError, _malformed_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(psutil.NoSuchProcess, _process_is_gone)
     app.add_exception_handler(Exception, _unexpected_error)
     # MONAI Label makes its app while the web server starts up, when the handlers known until then are already built
     # into the chain of middleware: let the next request build it anew.

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,13 +66,16 @@ def serve(
             metavar="KEY VALUE", help="Configuration of the app; may be repeated. See sample_configs/server.yaml."
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0, for all, needs --conf hosts NAMES.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
 ) -> None:
     """Start the server, and say what to open in which client."""
     settings = parse_conf(conf or [])
     if model is not None:
         settings["model"] = model
+    settings = with_hosts(settings, host)
     check_monai_label()
     check_port(host, port)
     studies = _prepared(studies)
@@ -96,6 +100,31 @@ def parse_conf(pairs: Sequence[str]) -> dict[str, str]:
             )
         settings[key] = value
     return settings
+
+
+def with_hosts(settings: Mapping[str, str], host: str) -> dict[str, str]:
+    """Let the server answer to the address that it listens on.
+
+    Raises:
+        InputError: it listens on all addresses, and nothing says under which of them it is reached.
+    """
+    if "hosts" in settings or host == "localhost" or _is_address(host, "is_loopback"):
+        return dict(settings)
+    if not _is_address(host, "is_unspecified"):
+        return {**settings, "hosts": host}
+    if "config" in settings:  # the file may say it
+        return dict(settings)
+    raise InputError(
+        f"--host {host} lets other machines in: say under which names or addresses they reach this one, such as "
+        "--conf hosts 192.168.1.20,seg.example.org."
+    )
+
+
+def _is_address(host: str, kind: str) -> bool:
+    try:
+        return getattr(ip_address(host), kind)
+    except ValueError:
+        return False
 
 
 def server_command(studies: str, host: str, port: int, settings: Mapping[str, str]) -> list[str]:
