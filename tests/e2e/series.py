@@ -145,11 +145,7 @@ def read_segments(segmentation: highdicom.seg.Segmentation, series: Series) -> d
         orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
         np.testing.assert_allclose(orientation, image.ImageOrientationPatient, atol=1e-5)
     np.testing.assert_allclose(shared.PixelMeasuresSequence[0].PixelSpacing, series.images[0].PixelSpacing, atol=1e-5)
-    planes = segmentation.get_pixels_by_source_instance(
-        list(sources),
-        ignore_spatial_locations=True,  # dcmqi does not say that they are preserved; we have just looked
-        assert_missing_frames_are_empty=True,
-    )
+    planes = segmentation.get_pixels_by_source_instance(list(sources), assert_missing_frames_are_empty=True)
     return {
         segment.SegmentLabel: planes[..., number].transpose(2, 1, 0) > 0
         for number, segment in enumerate(segmentation.SegmentSequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -94,12 +95,15 @@ def grid(server: Server, series: Series) -> NDArray[np.float64]:
     return read_nifti(response.content).affine
 
 
-def save_as_ohif(server: Server, series: Series, label_map: NDArray[np.integer]) -> requests.Response:
+def save_as_ohif(
+    server: Server, series: Series, label_map: NDArray[np.integer], names: dict[str, int] = VALUES
+) -> requests.Response:
     """Save a label as the client code of OHIF's panel does: the bytes of its segmentation, without a tag."""
+    params = json.dumps({"label_info": [{"name": name, "idx": value} for name, value in names.items()]})
     return requests.put(
         f"{server.url}/datastore/label",
         params={"image": series.uid},
-        files={"params": (None, "{}"), "label": ("label.bin", label_map.tobytes(order="F"))},
+        files={"params": (None, params), "label": ("label.bin", label_map.tobytes(order="F"))},
         timeout=SECONDS,
     )
 
@@ -250,7 +254,7 @@ def test_what_cannot_be_stored_is_refused_in_one_sentence(
     for sent, image, status, sentence in (
         (np.zeros_like(label_map), series, 422, "no voxel"),
         (label_map.astype(np.uint16), series, 422, "one byte for each of the 7168 voxels"),
-        (label_map, tilted, 422, "not stacked evenly"),
+        (label_map, tilted, 422, "tilted"),
         (label_map, unknown, 404, "no series 1.2.3"),
     ):
         response = save_as_ohif(server, image, sent)
