@@ -8,6 +8,7 @@ routes (the first part of the path) has threads of its own, so that slow request
 from __future__ import annotations
 
 import inspect
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -112,6 +113,8 @@ def _check(arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, UploadFile) and item.filename:
+                # MONAI Label's own client, and so Slicer, sends the path that the file has at its end.
+                item.filename = re.split(r"[/\\]", item.filename)[-1]
                 checked_identifier(item.filename, "file name")
         if name in _JSON_FIELDS and isinstance(value, str):
             checked_object(value, f"form field {name}")
