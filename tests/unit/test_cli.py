@@ -241,10 +241,9 @@ def test_serve_command_reaches_the_app():
     assert command[-6:] == ["--conf", "plane", "axial", "--conf", "model", "vit_b"]
 
 
-def test_server_lists_mr_and_finds_the_converters():
-    environment = server_environment({"PATH": "/usr/bin", "HOME": "/home/a"})
+def test_server_lists_mr():
+    environment = server_environment({"HOME": "/home/a"})
     assert json.loads(environment["MONAI_LABEL_DICOMWEB_SEARCH_FILTER"]) == {"Modality": "CT,MR"}
-    assert environment["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
     assert environment["HOME"] == "/home/a"
 
 

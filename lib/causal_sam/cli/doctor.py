@@ -162,7 +162,6 @@ def _checkpoints() -> Iterator[Check]:
 def _programs() -> Iterator[Check]:
     scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin"])
     for part, names, advice in (
-        ("DICOM SEG converters", ("itkimage2segimage",), "pip install dcmqi; otherwise MONAI Label downloads them"),
         ("Orthanc", ("Orthanc",), "apt-get install orthanc orthanc-dicomweb, to use OHIF"),
         (
             "Chromium",

@@ -137,13 +137,10 @@ def server_command(studies: str, host: str, port: int, settings: Mapping[str, st
 
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment of the server: the user's, and what MONAI Label needs to serve MR and to find its converters."""
-    # Where the DICOM SEG converters are not on the PATH, MONAI Label downloads them at its first start.
-    scripts = str(Path(sys.executable).parent)
-    path = os.pathsep.join(part for part in (scripts, environment.get("PATH", "")) if part)
+    """Environment of the server: the user's, and what MONAI Label needs to serve MR."""
     # MONAI Label lists only CT of a DICOMweb server unless told otherwise.
     listed = {"MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "CT,MR"})}
-    return {**listed, **environment, "PATH": path}
+    return {**listed, **environment}
 
 
 def check_monai_label() -> None:

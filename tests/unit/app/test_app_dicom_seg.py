@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from skimage.color import lab2rgb
 from unit.imaging.dicom_files import dataset, rewrite, write_enhanced
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging import Volume, read_volume, write_mask
+from causal_sam.imaging.label_maps import read_label_map
 from serving.data.dicom_seg import read_dicom_seg, write_dicom_seg
 from serving.data.incoming_labels import IncomingLabel
 
@@ -189,6 +192,50 @@ def test_another_program_finds_no_error(axial: Series, tmp_path: Path) -> None:
     write_dicom_seg(incoming(image, labels(list(NAMES))), axial.folder).save_as(tmp_path / "a.dcm")
     said = subprocess.run(["dciodvfy", tmp_path / "a.dcm"], capture_output=True, text=True, check=False).stderr
     assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+@pytest.fixture(scope="module")
+def dcmqi() -> str:
+    """The folder of another program that reads and writes DICOM SEG."""
+    found = shutil.which("segimage2itkimage", path=str(Path(sys.executable).parent))
+    return str(Path(found).parent) if found else pytest.fail("needs dcmqi (pip install dcmqi)")
+
+
+def test_dcmqi_reads_it_where_the_image_is(axial: Series, tmp_path: Path, dcmqi: str) -> None:
+    image = read_volume(axial.folder)
+    label_map = seen_by_image(axial, labels(list(NAMES)), image)
+    write_dicom_seg(incoming(image, label_map), axial.folder).save_as(tmp_path / "a.dcm")
+    options = ["--inputDICOM", tmp_path / "a.dcm", "--outputDirectory", tmp_path, "--outputType", "nii"]
+    subprocess.run([f"{dcmqi}/segimage2itkimage", *options], check=True, capture_output=True)
+    for number, value in enumerate(NAMES, start=1):
+        found = read_label_map(tmp_path / f"{number}.nii.gz", image)
+        np.testing.assert_array_equal(found > 0, label_map == value)
+
+
+def test_what_dcmqi_writes(axial: Series, tmp_path: Path, dcmqi: str) -> None:
+    image = read_volume(axial.folder)
+    label_map = seen_by_image(axial, labels([1, 2]), image)
+    write_mask(label_map, image, tmp_path / "label.nii.gz")
+    code = {"CodeValue": "85756007", "CodingSchemeDesignator": "SCT", "CodeMeaning": "Tissue"}
+    attributes = [
+        {
+            "labelID": value,
+            "SegmentLabel": name,
+            "SegmentDescription": name,
+            "SegmentAlgorithmType": "MANUAL",
+            "SegmentedPropertyCategoryCodeSequence": code,
+            "SegmentedPropertyTypeCodeSequence": code,
+        }
+        for value, name in ((1, "prostate"), (2, "Tumor"))
+    ]
+    described = {"SeriesNumber": "1", "InstanceNumber": "1", "ContentLabel": "A", "segmentAttributes": [attributes]}
+    (tmp_path / "described.json").write_text(json.dumps(described))
+    command = [f"{dcmqi}/itkimage2segimage", "--inputImageList", tmp_path / "label.nii.gz", "--outputDICOM"]
+    command += [tmp_path / "a.dcm", "--inputDICOMDirectory", axial.folder, "--inputMetadata", tmp_path / "described.json"]
+    subprocess.run(command, check=True, capture_output=True)
+    found, segments = read_dicom_seg(tmp_path / "a.dcm", image)
+    np.testing.assert_array_equal(found, label_map)
+    assert segments == [{"name": "prostate", "idx": 1}, {"name": "Tumor", "idx": 2}]
 
 
 # --- Of other programs
