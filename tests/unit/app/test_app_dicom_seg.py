@@ -231,7 +231,13 @@ def test_what_dcmqi_writes(axial: Series, tmp_path: Path, dcmqi: str) -> None:
     described = {"SeriesNumber": "1", "InstanceNumber": "1", "ContentLabel": "A", "segmentAttributes": [attributes]}
     (tmp_path / "described.json").write_text(json.dumps(described))
     command = [f"{dcmqi}/itkimage2segimage", "--inputImageList", tmp_path / "label.nii.gz", "--outputDICOM"]
-    command += [tmp_path / "a.dcm", "--inputDICOMDirectory", axial.folder, "--inputMetadata", tmp_path / "described.json"]
+    command += [
+        tmp_path / "a.dcm",
+        "--inputDICOMDirectory",
+        axial.folder,
+        "--inputMetadata",
+        tmp_path / "described.json",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     found, segments = read_dicom_seg(tmp_path / "a.dcm", image)
     np.testing.assert_array_equal(found, label_map)
