@@ -30,7 +30,7 @@ def running(
     *,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in the background until the block ends; the block begins when ``ready_url`` answers 200.
 
     Args:
@@ -41,6 +41,9 @@ def running(
         environment: all of its variables; by default those of the tests.
         folder: where it is started.
 
+    Yields:
+        Its process.
+
     Raises:
         RuntimeError: it ended or did not answer in time; carries the end of its log.
     """
@@ -48,7 +51,7 @@ def running(
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
             _wait_until_ready(process, ready_url, log, seconds)
-            yield
+            yield process
         finally:
             process.terminate()
             try:

@@ -50,11 +50,13 @@ class Server:
         url: without a slash at the end.
         studies: folder of its images.
         log: file with all it prints.
+        pid: id of its process.
     """
 
     url: str
     studies: Path
     log: Path
+    pid: int
 
     def client(self, client_id: str | None = None) -> MONAILabelClient:
         """MONAI Label's own client, whose code the Slicer plug-in carries too."""
@@ -124,7 +126,11 @@ def from_address(address: str) -> requests.Session:
 
 @contextmanager
 def running_server(
-    studies: Path, folder: Path, conf: Mapping[str, str] | None = None, start: Sequence[str] = PYTHON_FORM
+    studies: Path,
+    folder: Path,
+    conf: Mapping[str, str] | None = None,
+    start: Sequence[str] = PYTHON_FORM,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run a server on a free port, from a folder that has nothing to do with it, until the block ends.
 
@@ -133,6 +139,7 @@ def running_server(
         folder: where it is started and keeps its log.
         conf: ``--conf`` pairs.
         start: how ``monailabel`` is called.
+        variables: more environment variables.
     """
     port = free_port()
     url, log = f"http://127.0.0.1:{port}", folder / "server.log"
@@ -141,7 +148,7 @@ def running_server(
         f"{url}/info/",
         log,
         MONAI_LABEL_START_SECONDS,
-        environment=environment(folder),
+        environment=environment(folder) | dict(variables or {}),
         folder=folder,
-    ):
-        yield Server(url, studies, log)
+    ) as process:
+        yield Server(url, studies, log, process.pid)
