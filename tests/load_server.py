@@ -29,7 +29,7 @@ from integration.server import Server, read_nifti, running_server
 
 SHAPE = (40, 36, 6)
 AFFINE = np.diag([-2.0, -2.0, 6.0, 1.0])
-# Bright boxes in each image: name -> brightness and place. No organs, which would be measured on generated abdomens too.
+# Bright boxes in each image: name -> brightness and place. No organs: those are measured on generated abdomens too.
 BLOCKS = {
     "implant": (500, (slice(4, 16), slice(6, 20))),
     "port": (700, (slice(24, 34), slice(6, 16))),
