@@ -46,12 +46,14 @@ NOTES = (
 )
 # Small caches, so that they are full when the clients have warmed up.
 CONF = {"labels": ",".join(NAMES), "cache_mb": "96", "volume_mb": "32", "working_mask_mb": "16"}
-SHORT = {"minutes": 3, "max_epochs": 10, "lad": False, "validation": 0}
+SHORT = {"minutes": 3, "max_epochs": 6, "lad": False, "validation": 0}
 LONG = {"minutes": 120, "max_epochs": 0, "lad": False}
 REQUEST_SECONDS = 300
 WARM_UP = 0.3
 """Requests before the batch and the training begin, as a share of those that come after."""
 BATCH_IMAGES = 24
+LEARNT = 3
+"""Images whose labels are learnt before."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,14 @@ def make_site(folder: Path, clients: int) -> Path:
     for number in range(BATCH_IMAGES):
         nibabel.save(_nifti(_draw(200 + number)[0]), studies / f"batch{number:02d}.nii.gz")
     with running_server(studies, folder, CONF) as server:
-        for number in range(clients):
-            for image, seed in ((image_of(number), number), (f"extra{number:02d}", 100 + number)):
-                _save(server, image, _draw(seed)[1], NAMES)
+        for number in range(LEARNT):
+            _save(server, image_of(number), _draw(number)[1], NAMES)
         _start(server, "train/adapters", SHORT)
         while (state := _state(server, "train/"))["status"] not in ("DONE", "ERROR"):
             time.sleep(0.5)
+        for number in range(clients):
+            for image, seed in ((image_of(number), number), (f"extra{number:02d}", 100 + number)):
+                _save(server, image, _draw(seed)[1], NAMES)
         answer = server.post({}, model="causal_sam_organs", image="batch00")
         assert answer.status_code == 200, f"nothing was learnt: {state}; {answer.text}"
     return studies
