@@ -101,7 +101,7 @@ def test_it_answers_to_its_own_names_only(client: TestClient) -> None:
 
 
 def test_pages_of_strangers_get_nothing(client: TestClient) -> None:
-    good = ("http://127.0.0.1:8000", "http://localhost:3000", "http://[::1]:1", PAGE, PAGE + ":443", PAGE.upper())
+    good = ("http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000", PAGE, PAGE + ":443", PAGE.upper())
     for origin in good:
         answer = client.get("/info/", headers={"origin": origin})
         assert answer.status_code == 200, origin
@@ -116,7 +116,14 @@ def test_pages_of_strangers_get_nothing(client: TestClient) -> None:
         ),
         *("file://", "", "127.0.0.1", "http://", "chrome-extension://abc", "https://evil.org@127.0.0.1", "http://a b"),
         *("http://127.0.0.1:8000/x", "http://127.0.0.1:99999", "http://[::1", "http://viewer.hospital.org", HOST),
-        *("https://viewer.hospital.org.evil.org", "https://viewer.hospital.org:8443", "http://127.0.0.1:8000, null"),
+        # Another port is another server of this machine, whoever runs it.
+        *("http://127.0.0.1:3000", "http://localhost", "http://[::1]:1", "http://127.0.0.2:8000", "https://localhost"),
+        *(
+            "http://other.localhost:8000",
+            "https://viewer.hospital.org.evil.org",
+            "https://viewer.hospital.org:8443",
+            "http://127.0.0.1:8000, null",
+        ),
     )
     for origin in bad:
         for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"):
@@ -297,7 +304,7 @@ def test_json_that_cannot_be_used_reaches_no_endpoint(client: TestClient) -> Non
 
 def test_configured_names_are_checked() -> None:
     assert checked_host("Seg.Hospital.org.") == "seg.hospital.org"
-    assert checked_host("::1") == checked_host("[::1]") == "::1"
+    assert checked_host("fe80::1") == checked_host("[FE80::1]") == "fe80::1"
     assert checked_origin("https://A.org/") == "https://a.org:443"
     for host in ("http://a.org", "a.org:80", "a b", "", "*", "a/b"):
         with pytest.raises(InputError, match="hosts"):

@@ -21,6 +21,10 @@ from serving.requests.refusal import RefusedError
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _OTHER_SITES = ("cross-site", "same-site")
+# Users write either, so pages of one of them may use the server under another, on the same port. Other ports are other
+# servers, whoever runs them.
+_LOOPBACK_NAMES = ("127.0.0.1", "::1")
+_LOOPBACK = "localhost"
 
 
 class AccessPolicy:
@@ -54,7 +58,7 @@ class AccessPolicy:
                 "hosts in its configuration.",
             )
         origins = headers.getlist("origin")
-        if len(origins) > 1 or not all(self.allows(origin, host=given[0]) for origin in origins):
+        if len(origins) > 1 or not all(self.allows(origin, given[0]) for origin in origins):
             raise RefusedError(
                 403,
                 f"Pages of {origins[0][:100]!r} may not use this server: open its own pages, or let its operator add "
@@ -63,21 +67,19 @@ class AccessPolicy:
         if not origins and headers.get("sec-fetch-site") in _OTHER_SITES and not _is_link(method, headers):
             raise RefusedError(403, "Pages of other sites may link to this server, and not load anything from it.")
 
-    def allows(self, origin: str, host: str | None = None) -> bool:
-        """Whether scripts of a page may use this server.
+    def allows(self, origin: str, host: str) -> bool:
+        """Whether scripts of a page may use this server: a page of its own, or one that is configured.
 
         Args:
             origin: of the page, as browsers send it.
-            host: header of the request; a page of the same host may.
+            host: header of the request.
         """
         try:
-            plain, parts = checked_origin(origin), urlsplit(origin)
-        except (InputError, ValueError):
+            plain = checked_origin(origin)
+            # The scheme is the page's: behind a proxy that ends TLS the server does not know its own.
+            return plain in self._origins or plain == checked_origin(f"{urlsplit(origin).scheme}://{host}")
+        except InputError:
             return False
-        if plain in self._origins or _is_loopback(_plain(parts.hostname or "")):
-            return True
-        # The scheme is left out: behind a proxy that ends TLS the server does not know it.
-        return host is not None and plain == checked_origin(f"{parts.scheme}://{host}")
 
 
 def checked_host(host: str) -> str:
@@ -111,12 +113,13 @@ def checked_origin(origin: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.lower().strip("[]").rstrip(".")
+    plain = name.lower().strip("[]").rstrip(".")
+    return _LOOPBACK if plain in _LOOPBACK_NAMES else plain
 
 
 def _is_loopback(name: str) -> bool:
     try:
-        return name == "localhost" or ip_address(name).is_loopback
+        return name == _LOOPBACK or ip_address(name).is_loopback
     except ValueError:
         return False
 
