@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monailabel.app import app as server
+from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces import app as interfaces
 from monailabel.interfaces.app import MONAILabelApp
@@ -37,7 +38,7 @@ from scorings.dice import DiceScoring
 from scorings.effort import EffortScoring
 from serving.batch import CausalSamBatchInferTask
 from serving.click_log import ClickLog
-from serving.clicks import requested_frame
+from serving.clicks import LABEL_FILE_KEY, requested_frame
 from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.data.segment_store import SegmentStore
@@ -49,6 +50,7 @@ from serving.requests.border import install_border
 from serving.requests.routes import install_routes
 from serving.safe_datastore import install_safe_datastore
 from serving.saved_labels import SavedLabels
+from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
 from serving.styles import StyleBook
 from serving.train_process import train_as_own_process
 from serving.warm_up import start_warm_up
@@ -79,7 +81,7 @@ class CausalSamApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         try:
             self._conf = AppConf.from_conf(conf or {})
-            self._volumes = VolumeCache(self._conf.volume_mb * MIB)
+            self._volumes = VolumeCache(self._conf.volume_mb * MIB, self._conf.max_voxels)
             self._styles = StyleBook(self._conf.style_describer())
             self._interpreter = self._conf.interpreter()
             super().__init__(
@@ -153,6 +155,19 @@ class CausalSamApp(MONAILabelApp):
         beside = Path(store._datastore_path) if isinstance(store, LocalDatastore) else checkpoint_dir().parent
         return beside / name
 
+    def _load_sessions(self, load: bool = False) -> SessionStore | None:
+        """Open the sessions, when MONAI Label's base class asks for them."""
+        if not load:
+            return None
+        conf, expiry = self._conf, settings.MONAI_LABEL_SESSION_EXPIRY
+        limits = SessionLimits(
+            count=conf.max_sessions,
+            image_bytes=conf.session_mb * MIB,
+            total_bytes=conf.sessions_mb * MIB,
+            expiry=expiry if expiry > MIN_EXPIRY else DEFAULT_EXPIRY,
+        )
+        return SessionStore(sessions_folder(), limits)
+
     def init_trainers(self) -> dict[str, TrainTask]:
         """Register what learns from accepted labels."""
         return {"adapters": AdaptersTrainTask(self._conf, self._store, self._labels.indices)}
@@ -225,6 +240,7 @@ class CausalSamApp(MONAILabelApp):
                 IMAGE_ID_KEY: image.image_id,
                 CLIENT_KEY: asker.name,
                 CONNECTION_KEY: asker.connection,
+                LABEL_FILE_KEY: asker.label_file,
             },
             datastore,
         )

@@ -26,6 +26,8 @@ from serving.requests.numbers import checked_numbers, checked_points, checked_wh
 Shape = tuple[int, int, int]
 # What is wrong with the masks, in the clinician's words.
 NOTE_KEY = "note"
+# Under this key the app tells its tasks where an uploaded label map lies; it is set by the server for every request.
+LABEL_FILE_KEY = "causal_sam_label_file"
 DEFAULT_EXTENSION = ".nii.gz"
 VOLUME = "volume"
 EXTENTS = (VOLUME, "slice")

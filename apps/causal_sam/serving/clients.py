@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 
 class Priority(IntEnum):
@@ -63,12 +64,14 @@ class Asker:
         name: key of the client's working masks.
         server_chose_image: the image's path was made by the server, for an upload or a session, and not by the client.
         connection: to the client; None if there is none.
+        label_file: an uploaded label map, on disk for the time of the request; None without.
         priority: of its use of the model.
     """
 
     name: str
     server_chose_image: bool = False
     connection: Connection | None = None
+    label_file: Path | None = None
     priority: Priority = Priority.CLICK
 
 

@@ -16,6 +16,7 @@ from monailabel.config import settings
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
+from causal_sam.imaging.limits import MAX_VOXELS
 from causal_sam.sam.checkpoints import checkpoint_dir
 from causal_sam.sam.registry import MODELS, checked_device
 from causal_sam.style import StyleDescription, describe
@@ -65,6 +66,10 @@ class AppConf:
         encode_ahead: how many slices on each side of a clicked one are encoded in the background; 0 for none.
         parallel: how many requests may use the model at a time.
         requests_per_client: how many requests of one client are answered or wait at a time.
+        max_voxels: limit of one image, all its frames together; the headers of larger ones are all that is read.
+        max_sessions: how many sessions there may be at a time.
+        session_mb: limit of the image of one session, in MiB, also of what an archive unpacks to.
+        sessions_mb: limit of all sessions together, in MiB.
         vlm: vision-language model that describes the style of images, as LangChain names it; None to measure it only.
         vlm_consent: "remote" if slices may be sent to a remote one, else "none".
         llm: chat model that reads notes, as LangChain names it; None or "embedded" for the interpreter that needs none.
@@ -93,6 +98,10 @@ class AppConf:
     encode_ahead: int = 1
     parallel: int = min(4, max(2, (os.cpu_count() or 2) // 2))
     requests_per_client: int = 16
+    max_voxels: int = MAX_VOXELS
+    max_sessions: int = 64
+    session_mb: int = 2048
+    sessions_mb: int = 16384
     vlm: str | None = None
     vlm_consent: str = "none"
     llm: str | None = None

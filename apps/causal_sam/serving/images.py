@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cachetools import LRUCache
-from monailabel.config import settings
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging.limits import MAX_VOXELS
 from serving.keyed_locks import KeyedLocks
+from serving.sessions.store import sessions_folder
 
 
 class ForbiddenPathError(InputError):
@@ -87,8 +88,7 @@ class ImageFinder:
 
 def _existing_upload(image: str) -> Path:
     path = Path(image)
-    sessions = Path(settings.MONAI_LABEL_SESSION_PATH or Path.home() / ".cache" / "monailabel" / "sessions").resolve()
-    own = (Path(tempfile.gettempdir()).resolve(), sessions)
+    own = (Path(tempfile.gettempdir()).resolve(), sessions_folder().resolve())
     if not any(path.resolve().is_relative_to(folder) for folder in own):
         raise ForbiddenPathError("The image of a session or upload must be where the server keeps those.")
     if not path.exists():
@@ -122,9 +122,11 @@ class VolumeCache:
 
     Args:
         max_bytes: limit of the arrays. A larger volume is handed out but not kept.
+        max_voxels: limit of one image; a larger one is not read.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_voxels: int = MAX_VOXELS) -> None:
+        self._max_voxels = max_voxels
         self._lock = threading.Lock()
         self._volumes: LRUCache[VolumeKey, Volume] = LRUCache(max_bytes, getsizeof=lambda volume: volume.array.nbytes)
         self._reading = KeyedLocks()
@@ -141,7 +143,7 @@ class VolumeCache:
                 kept = self._volumes.get(key)
             if kept is not None:
                 return kept
-            volume = read_volume(path, frame)
+            volume = read_volume(path, frame, self._max_voxels)
             with self._lock:
                 if volume.array.nbytes <= self._volumes.maxsize:
                     self._volumes[key] = volume

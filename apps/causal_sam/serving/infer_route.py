@@ -2,31 +2,29 @@
 
 MONAI Label's own endpoint is a coroutine that runs the task where it is: until the task is done the event loop stands
 still, and nobody gets an answer, not even to ``/info/``. This endpoint takes the same request, by the same path, and
-runs MONAI Label's own function for it in a thread.
+answers it in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from functools import partial
 from typing import Annotated, Any
 
 import anyio
 from fastapi import BackgroundTasks, Depends, File, Form, Request, UploadFile
 from monailabel.config import settings
-from monailabel.endpoints.infer import ResultType, run_inference
+from monailabel.endpoints.infer import ResultType
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
-from causal_sam.errors import InputError, NotFoundError
-from serving.clicks import NOTE_KEY
+from causal_sam.errors import InputError
 from serving.clients import Asker, Connection, asking, identify
 from serving.data.segment_store import SegmentStore
-from serving.private_log import unlogged
-from serving.requests.dicom_seg import answer_as_dicom_seg
+from serving.requests.inference import run_inference
 from serving.requests.json_objects import checked_object
 from serving.requests.limits import ClientLimit
+from serving.sessions.endpoints import open_session
 
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
 # endpoints, which must not wait behind inferences.
@@ -75,15 +73,11 @@ async def infer(
         server_chose_image=bool(file or session_id),
         connection=Connection(),
     )
-    if output == ResultType.dicom_seg:
-        run = partial(answer_as_dicom_seg, background_tasks, model, image, checked)
-    else:
-        given = (image, session_id, json.dumps(checked), file, label, output)
-        run = partial(run_inference, background_tasks, model, *given)
+    run = partial(run_inference, background_tasks, model, image, session_id, checked, file, label, output)
     limit = app_instance().requests_per_client
     watching = asyncio.create_task(_watch(request, asker.connection))
     try:
-        with _limit.admit(asker.name, limit), asking(asker), unlogged(checked.get(NOTE_KEY)):
+        with _limit.admit(asker.name, limit), asking(asker):
             return await anyio.to_thread.run_sync(run, limiter=_threads)
     finally:
         watching.cancel()
@@ -99,8 +93,7 @@ async def _watch(request: Request, connection: Connection) -> None:
 def _check_address(image: str, session_id: str, file: UploadFile | None, output: ResultType | None) -> None:
     if not (image or session_id or file):
         raise InputError("Name the image to segment: give image=<id>, session_id=<id> or upload a file.")
-    sessions = app_instance().sessions()
-    if session_id and (sessions is None or sessions.get_session(session_id) is None):
-        raise NotFoundError(f"There is no session {session_id!r}: it expired or never was; create a new one.")
+    if session_id:
+        open_session(session_id)
     if output == ResultType.dicom_seg and not (image and isinstance(app_instance().datastore(), SegmentStore)):
         raise InputError("output=dicom_seg needs image=<series> of a DICOMweb server; ask for image, json or all.")

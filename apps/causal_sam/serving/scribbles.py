@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from skimage.morphology import skeletonize
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import SliceFrame, Volume
-from causal_sam.imaging.label_maps import read_label_map
 from causal_sam.learning.accepted import names_in_info, values_by_name
 from causal_sam.prompting.prompts import Prompts, Voxel
-from serving.clicks import roi_of
+from serving.clicks import LABEL_FILE_KEY, roi_of
+from serving.data.incoming_labels import read_sent
 from serving.labels import BACKGROUND
 from serving.requests.identifiers import checked_label_name
 
@@ -48,26 +47,26 @@ class Scribbles:
         """Read the strokes of a request.
 
         Args:
-            request: ``label`` is the path of the label map, ``label_info`` says what its values are: a list of names
-                with their values (``id``). Without it the values behind those of the label set are strokes outside
-                and inside, as in MONAI Label's own scribbles. ``selected_label_name`` is the structure, ``roi``
-                where it is.
+            request: `LABEL_FILE_KEY` has the path of the label map, ``label_info`` says what its values are: a list of
+                names with their values (``id``). Without it the values behind those of the label set are strokes
+                outside and inside, as in MONAI Label's own scribbles. ``selected_label_name`` is the structure,
+                ``roi`` where it is.
             names: the label set, name -> value.
             volume: the image.
 
         Raises:
-            InputError: there is no label map, its voxels are not those of the image, or it has no stroke inside the structure and
-                nothing to correct.
+            InputError: there is no label map, its voxels are not those of the image, or it has no stroke inside the
+                structure and nothing to correct.
         """
-        path = request.get("label")
-        if not isinstance(path, str) or not Path(path).is_file():
+        path = request.get(LABEL_FILE_KEY)
+        if path is None:
             raise InputError("The scribbles are missing: upload the label map with the strokes as the file label.")
         label = checked_label_name(request.get("selected_label_name") or next(iter(names)), "selected_label_name")
         if label in (BACKGROUND, FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES):
             raise InputError(f"selected_label_name must be the name of a structure, not {label!r}.")
         roi = roi_of(request, volume.shape)
         named = names_in_info({"label_info": request.get("label_info")})
-        painted = read_label_map(Path(path), volume)
+        painted = read_sent(path, volume)
         if named:
             named = values_by_name(named, [int(value) for value in np.unique(painted) if value > 0])
         else:

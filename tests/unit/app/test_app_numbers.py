@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
-from serving.clicks import MAX_CORNERS, MAX_POINTS, Clicks, Lasso, Options, requested_frame
+from serving.clicks import LABEL_FILE_KEY, MAX_CORNERS, MAX_POINTS, Clicks, Lasso, Options, requested_frame
 from serving.requests.numbers import checked_numbers, checked_points, checked_whole
 from serving.scribbles import Scribbles
 
@@ -86,7 +86,7 @@ def test_any_json_beside_scribbles(request: dict[str, Any], tmp_path: Path) -> N
         strokes[3:9, 4, 5] = 4
         nibabel.save(nibabel.Nifti1Image(strokes, np.eye(4)), path)
     image = Volume(np.zeros(SHAPE, np.int16), read_volume(path).affine)
-    sentence = refusal(Scribbles.from_request, {**request, "label": str(path)}, {"liver": 1, "spleen": 2}, image)
+    sentence = refusal(Scribbles.from_request, {**request, LABEL_FILE_KEY: path}, {"liver": 1, "spleen": 2}, image)
     assert sentence is None or (sentence.endswith(".") and len(sentence) < 700)
 
 
@@ -127,4 +127,4 @@ def test_scribbles_of_another_size_are_refused_before_they_are_read(tmp_path: Pa
     path = tmp_path / "strokes.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.zeros((300, 300, 300), np.uint8), np.eye(4)), path)
     with pytest.raises(InputError, match="at most 16777216"):
-        Scribbles.from_request({"label": str(path)}, {"liver": 1}, image)
+        Scribbles.from_request({LABEL_FILE_KEY: path}, {"liver": 1}, image)

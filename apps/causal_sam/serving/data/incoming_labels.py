@@ -69,7 +69,7 @@ def check_label(path: Path, image: Volume, info: Mapping[str, Any], tag: str) ->
         InputError: the label cannot be read, has layers, values that are no labels or another grid; its names are
             unfit; or it is final and empty.
     """
-    label_map = _read_raw(path, image) if path.suffix.lower() == RAW else _read_file(path, image)
+    label_map = read_sent(path, image)
     present = _present(label_map)
     if tag == DefaultLabelTag.FINAL and not present:
         raise InputError("The label has no voxel, so there is nothing to store.")
@@ -109,6 +109,15 @@ def _named_in_file(path: Path) -> list[tuple[str, int]]:
         found.append({"name": name, "idx": header.get(f"Segment{number}_LabelValue", str(number + 1))})
         number += 1
     return named_values({"label_info": found})
+
+
+def read_sent(path: Path, image: Volume) -> NDArray[np.integer]:
+    """Read a label map as a client sent it: any image format, or ``.bin`` with one byte for each voxel of the image.
+
+    Raises:
+        InputError: it cannot be read, is no label map, or its voxels are not those of the image.
+    """
+    return _read_raw(path, image) if path.suffix.lower() == RAW else _read_file(path, image)
 
 
 def _read_raw(path: Path, image: Volume) -> NDArray[np.uint8]:

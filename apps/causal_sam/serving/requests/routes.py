@@ -27,6 +27,7 @@ from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
 from serving.sample_route import next_sample, score
 from serving.save_route import save
+from serving.sessions.endpoints import create_session, get_session, remove_session
 from serving.train_route import train, train_model
 
 Endpoint = Callable[..., Any]
@@ -35,6 +36,9 @@ Endpoint = Callable[..., Any]
 REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/infer/{model}"): infer,
     ("PUT", "/datastore/label"): save,
+    ("PUT", "/session/"): create_session,
+    ("GET", "/session/{session_id}"): get_session,
+    ("DELETE", "/session/{session_id}"): remove_session,
     ("POST", "/train/"): train,
     ("POST", "/train/{model}"): train_model,
     ("POST", "/activelearning/{strategy}"): next_sample,

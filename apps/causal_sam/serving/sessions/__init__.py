@@ -1,0 +1,1 @@
+"""Images that clients upload: for one request, or for a session of many."""
