@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_said(server: Server, phantom: Phantom, tmp_path,
 
 def test_strokes_on_another_grid_or_none_are_refused(server: Server, phantom: Phantom, tmp_path) -> None:
     small = tmp_path / "small.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(strokes(phantom)[:50].astype(np.uint8), phantom.affine), small)
+    nibabel.save(nibabel.Nifti1Image(strokes(phantom)[:50].astype(np.uint8), np.diag([-4.0, -2.0, 5.0, 1.0])), small)
     params = {"selected_label_name": "liver", "label_info": INFO}
     response = server.post(params, model=MODEL, files={"label": ("s.nii.gz", small.read_bytes())})
     assert response.status_code == 422
