@@ -96,6 +96,7 @@ class CausalSamApp(MONAILabelApp):
             explain_failed_start(error)
             raise
         self.requests_per_client = self._conf.requests_per_client
+        self.max_queued_trainings = self._conf.max_queued_trainings
         self._finder = ImageFinder(self._datastore, self.studies)
         # MONAI Label would score with each start and each "next sample", every time in two processes that load all
         # there is. It is done when somebody asks for it.

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import requests
 from accepted_studies import NAME, draw
+from monailabel.client.client import MONAILabelClientException
 
 from causal_sam.imaging.overlap import dice
 from causal_sam.learning.site import STORE_FOLDER, is_running
@@ -143,11 +144,16 @@ def test_slicers_training_says_that_nothing_is_new(server: Server) -> None:
     assert task["details"][-1] == "No label was accepted since v0001 that can be learnt from: it stays in use."
 
 
-def test_what_cannot_be_used_is_the_last_line(server: Server) -> None:
-    server.client("user-xyz").train_start("adapters", {**OPTIONS, "minutes": "soon"})
+def test_what_cannot_be_used_is_said_before_a_training_starts(server: Server) -> None:
+    with pytest.raises(MONAILabelClientException, match="minutes must be a number, not 'soon'"):
+        server.client("user-xyz").train_start("adapters", {**OPTIONS, "minutes": "soon"})
+
+
+def test_what_cannot_be_carried_out_is_the_last_line(server: Server) -> None:
+    server.client("user-xyz").train_start("adapters", {**OPTIONS, "replay": "7"})
     task = ended(server)
     assert task["status"] == "ERROR"
-    assert task["details"][-1] == "minutes must be a number, not 'soon'."
+    assert task["details"][-1].startswith("replay must be")
     assert not any("Traceback" in line for line in task["details"])
 
 

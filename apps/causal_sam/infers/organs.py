@@ -35,6 +35,9 @@ class OrgansInferTask(InferTask):
         resources: shared with the other tasks.
     """
 
+    # It needs nobody to click or write.
+    runs_in_batches = True
+
     def __init__(self, resources: Resources) -> None:
         super().__init__(
             type=InferType.SEGMENTATION,

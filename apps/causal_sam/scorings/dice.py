@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
@@ -35,6 +35,9 @@ class DiceScoring(ScoringMethod):
         labels: the label set; for names in other spellings, and label maps whose client did not say what they hold.
         result: file for the result.
     """
+
+    # What a request may choose, with the kinds of the values.
+    options: ClassVar[dict[str, str]] = {"y": "", "y_pred": ""}
 
     def __init__(self, labels: LabelSet, result: Path) -> None:
         super().__init__("Dice of the labels that tasks saved against the accepted ones, by label and image")

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import requests
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from kill_store import training, weights
 from monailabel.datastore.local import LocalDatastore
-from monailabel.endpoints import train
 from pydicom import Dataset
 
 from causal_sam.errors import CausalSamError, CheckpointError, InputError, NotFoundError
 from causal_sam.learning.site import TRAINING, Progress, UpdateConfig
 from causal_sam.learning.store import AdapterStore
 from causal_sam.learning.update import Outcome
-from serving import models, train_process, train_route
+from serving import models, train_process
 from serving.conf import AppConf
 from serving.data.segment_store import SegmentStore
-from serving.errors import install_error_handlers
 from serving.models import PredictorPool
-from serving.requests import routes
 from trainers import adapters
 from trainers.adapters import AdaptersTrainTask, config_of
 
@@ -294,39 +287,6 @@ def test_a_store_that_cannot_be_read_is_as_if_it_had_not_changed(
     (store.folder / "current").mkdir()
     assert pool.taught() is first
     assert "cannot be read" in caplog.text
-
-
-@pytest.mark.parametrize("path", ["/train/", "/train/adapters"])
-def test_others_are_answered_while_a_training_runs_in_the_server(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    began, may_end = threading.Event(), threading.Event()
-
-    def slow(*arguments) -> dict[str, list]:
-        began.set()
-        assert may_end.wait(60)
-        return {"arguments": list(arguments)}
-
-    monkeypatch.setattr(train_route, "run", slow)
-    monkeypatch.setattr(train_route, "run_model", slow)
-    app = FastAPI()
-    install_error_handlers(app)
-    app.include_router(train.router)
-    replaced = {("POST", "/train/"): train_route.train, ("POST", "/train/{model}"): train_route.train_model}
-    monkeypatch.setattr(routes, "REPLACEMENTS", replaced)
-    routes.install_routes(app)
-
-    @app.get("/info/")
-    async def info() -> dict[str, bool]:
-        return {"answers": True}
-
-    with TestClient(app) as client, ThreadPoolExecutor() as pool:
-        asked = pool.submit(client.post, path, params={"run_sync": True}, json={"minutes": 1})
-        assert began.wait(60)
-        assert client.get("/info/").json() == {"answers": True}
-        assert not asked.done()
-        may_end.set()
-        named = [] if path == "/train/" else ["adapters"]
-        rest = [] if path == "/train/" else [False]
-        assert asked.result().json() == {"arguments": [*named, {"minutes": 1}, True, *rest]}
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from starlette.routing import BaseRoute
 
 from serving.infer_route import infer
 from serving.private_log import install_private_log
+from serving.requests.active_learning import next_sample
+from serving.requests.background_tasks import infer_batch, score, score_method, train, train_model
 from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
-from serving.sample_route import next_sample, score
 from serving.save_route import save
 from serving.sessions.endpoints import create_session, get_session, remove_session
-from serving.train_route import train, train_model
 
 Endpoint = Callable[..., Any]
 
@@ -42,7 +42,9 @@ REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/train/"): train,
     ("POST", "/train/{model}"): train_model,
     ("POST", "/activelearning/{strategy}"): next_sample,
-    ("POST", "/scoring/{method}"): score,
+    ("POST", "/batch/infer/{model}"): infer_batch,
+    ("POST", "/scoring/"): score,
+    ("POST", "/scoring/{method}"): score_method,
 }
 THREADS_PER_FAMILY = 16
 # Form fields that MONAI Label parses as JSON.
