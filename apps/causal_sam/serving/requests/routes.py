@@ -27,6 +27,7 @@ from serving.requests.active_learning import next_sample
 from serving.requests.background_tasks import infer_batch, score, score_method, train, train_model
 from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
+from serving.requests.proxy import proxy
 from serving.save_route import save
 from serving.sessions.endpoints import create_session, get_session, remove_session
 
@@ -45,6 +46,11 @@ REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/batch/infer/{model}"): infer_batch,
     ("POST", "/scoring/"): score,
     ("POST", "/scoring/{method}"): score_method,
+    **{
+        (method, f"/proxy/dicom/{operation}{{path:path}}"): proxy
+        for method in ("GET", "POST")
+        for operation in ("", "qido/", "wado/", "stow/")
+    },
 }
 THREADS_PER_FAMILY = 16
 # Form fields that MONAI Label parses as JSON.
