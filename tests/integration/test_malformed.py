@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ import malformed
 import psutil
 import pytest
 import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from malformed import Attempt, malformed_requests
 
 from causal_sam.cli.files import app_folder
@@ -31,6 +34,7 @@ pytestmark = pytest.mark.integration
 
 ANSWER_SECONDS = 120
 SENDERS = 3
+TASKS = ("/train", "/batch", "/scoring")  # start processes
 LABELS = {"labels": "liver,spleen,right kidney"}
 GOOD = {"label": "liver", "foreground": [[12, 10, 3]], "background": [], "client_id": "after"}
 
@@ -185,27 +189,15 @@ def report(answers: Sequence[Answer], seconds: Sequence[float]) -> str:
     )
 
 
-def check_all(sandbox: Sandbox, seed: int, count: int) -> str:
-    """Send malformed requests to a new server, look at what it answers and leaves, and start it again.
-
-    Returns:
-        A summary.
-    """
+def check_all(sandbox: Sandbox, attack: Callable[[Server], list[Answer]]) -> None:
+    """Attack a new server, look at what it answers and leaves, and start it again."""
     beside = contents(sandbox.outside)
-    attempts = list(malformed_requests(seed, count, sandbox.mark, str(sandbox.outside)))
     with sandbox.server() as server:
         assert server.post(GOOD).status_code == 200
         app = {path: digest for path, digest in contents(app_folder()).items() if not _is_scratch(path)}
         temporary = set(contents(sandbox.root / "tmp"))
-
-        def attempt(each: Attempt) -> Answer:
-            answer = send(server.url, each)
-            if answer.status == 200 and each.target.startswith(("/train", "/batch", "/scoring")):
-                stop_tasks(server)
-            return answer
-
-        with asking_for_info(server) as seconds, ThreadPoolExecutor(SENDERS) as pool:
-            answers = list(pool.map(attempt, attempts))
+        with asking_for_info(server) as seconds:
+            answers = attack(server)
         stop_tasks(server)
         summary = report(answers, seconds)
         print(summary)
@@ -222,7 +214,54 @@ def check_all(sandbox: Sandbox, seed: int, count: int) -> str:
     with sandbox.server() as server:
         assert {"ct", "mr"} <= requests.get(f"{server.url}/datastore/?output=all", timeout=60).json()["objects"].keys()
         assert server.post(GOOD).status_code == 200
-    return summary
+
+
+def send_seeded(server: Server, attempts: Sequence[Attempt]) -> list[Answer]:
+    """Send attempts, a few at a time."""
+
+    def attempt(each: Attempt) -> Answer:
+        answer = send(server.url, each)
+        if answer.status == 200 and each.target.startswith(TASKS):
+            stop_tasks(server)
+        return answer
+
+    with ThreadPoolExecutor(SENDERS) as pool:
+        return list(pool.map(attempt, attempts))
+
+
+def send_generated(server: Server, examples: int) -> list[Answer]:
+    """Send what schemathesis makes of the description of the routes: ``examples`` good and as many bad ones of each."""
+    answers: list[Answer] = []
+
+    def attempt(case: schemathesis.Case) -> None:
+        try:
+            got = case.call(timeout=ANSWER_SECONDS)
+        except (requests.RequestException, UnicodeError, ValueError) as error:
+            if not isinstance(error, requests.ConnectionError | requests.Timeout):
+                return  # no HTTP library can send it
+            status, kind, body = 0, "", repr(error).encode()
+        else:
+            status, kind, body = got.status_code, got.headers.get("content-type", [""])[0], got.content
+        if status == 200 and case.path.startswith(TASKS):
+            stop_tasks(server)
+        sent = Attempt(len(answers), case.method, case.formatted_path, {}, b"", case.as_curl_command()[:300])
+        answers.append(Answer(sent, status, kind, body))
+
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in schemathesis.GenerationMode:
+            chosen = settings(
+                max_examples=examples,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            with suppress(Unsatisfiable):  # nothing bad can be made for a route without parameters
+                chosen(given(operation.as_strategy(mode))(attempt))()
+    return answers
 
 
 def _is_scratch(path: str) -> bool:
@@ -231,10 +270,18 @@ def _is_scratch(path: str) -> bool:
 
 
 def test_malformed_requests_do_no_harm(sandbox: Sandbox) -> None:
-    check_all(sandbox, seed=0, count=100)
+    attempts = list(malformed_requests(0, 100, sandbox.mark, str(sandbox.outside)))
+    check_all(sandbox, lambda server: send_seeded(server, attempts))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_thousand_malformed_requests_do_no_harm(sandbox: Sandbox) -> None:
-    check_all(sandbox, seed=1, count=1000)
+    attempts = list(malformed_requests(1, 1000, sandbox.mark, str(sandbox.outside)))
+    check_all(sandbox, lambda server: send_seeded(server, attempts))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_requests_made_from_the_description_of_the_routes_do_no_harm(sandbox: Sandbox) -> None:
+    check_all(sandbox, lambda server: send_generated(server, examples=12))
