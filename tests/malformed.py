@@ -278,6 +278,7 @@ def _texts(mark: str, outside: str) -> tuple[str, ...]:
         "x" * 300,
         "x" * 5000,
         "9" * 5000,
+        "9" * 25,
         "1e400",
         "-1",
         "NaN",

@@ -41,12 +41,12 @@ GOOD = {"label": "liver", "foreground": [[12, 10, 3]], "background": [], "client
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the status (0 for none), the content type and the body of an answer to an attempt."""
+    """What came back to an attempt: the status (0 for none) and the body; ``time`` is when it was sent and answered."""
 
     attempt: Attempt
     status: int
-    kind: str
     body: bytes
+    time: tuple[float, float]
 
     def __str__(self) -> str:
         sent = self.attempt
@@ -112,7 +112,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def send(url: str, attempt: Attempt) -> Answer:
     """Send an attempt as it is: no library may put its path or headers right."""
-    parts = urlsplit(url)
+    parts, begin = urlsplit(url), time.monotonic()
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=ANSWER_SECONDS)
     try:
         has_host = "Host" in attempt.headers
@@ -124,9 +124,9 @@ def send(url: str, attempt: Attempt) -> Answer:
         with suppress(BrokenPipeError, ConnectionResetError):  # a body that is too large is refused on the way
             connection.send(attempt.body)
         response = connection.getresponse()
-        return Answer(attempt, response.status, response.headers.get("content-type", ""), response.read())
+        return Answer(attempt, response.status, response.read(), (begin, time.monotonic()))
     except (OSError, http.client.HTTPException) as error:
-        return Answer(attempt, 0, "", repr(error).encode())
+        return Answer(attempt, 0, repr(error).encode(), (begin, time.monotonic()))
     finally:
         connection.close()
 
@@ -148,9 +148,9 @@ def objection(answer: Answer) -> str | None:
 
 
 @contextmanager
-def asking_for_info(server: Server) -> Iterator[list[float]]:
-    """Ask for ``/info/`` ten times a second during the block; yields the list that the seconds go to."""
-    seconds: list[float] = []
+def asking_for_info(server: Server) -> Iterator[list[tuple[float, float]]]:
+    """Ask for ``/info/`` ten times a second during the block; yields the list that seconds and times go to."""
+    seconds: list[tuple[float, float]] = []
     done = threading.Event()
 
     def ask() -> None:
@@ -161,7 +161,7 @@ def asking_for_info(server: Server) -> Iterator[list[float]]:
                     answered = session.get(f"{server.url}/info/", timeout=ANSWER_SECONDS).status_code == 200
                 except requests.RequestException:
                     answered = False
-                seconds.append(time.monotonic() - begin if answered else float("inf"))
+                seconds.append((time.monotonic() - begin if answered else float("inf"), begin))
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -178,14 +178,16 @@ def stop_tasks(server: Server) -> None:
         requests.delete(f"{server.url}/{path}{'' if '/' in path else '/'}", timeout=ANSWER_SECONDS)
 
 
-def report(answers: Sequence[Answer], seconds: Sequence[float]) -> str:
+def report(answers: Sequence[Answer], seconds: Sequence[tuple[float, float]]) -> str:
     """A summary for the log."""
     ordered = sorted(seconds)
+    slowest, begin = ordered[-1]
     statuses = ", ".join(f"{status}: {count}" for status, count in sorted(Counter(a.status for a in answers).items()))
+    meanwhile = [a for a in answers if a.time[0] < begin + slowest and a.time[1] > begin]
     return (
         f"{len(answers)} requests; answers {statuses}; /info/ asked {len(ordered)} times: "
-        f"median {ordered[len(ordered) // 2]:.3f} s, 99 % {ordered[int(len(ordered) * 0.99)]:.3f} s, "
-        f"slowest {ordered[-1]:.3f} s"
+        f"median {ordered[len(ordered) // 2][0]:.3f} s, 99 % {ordered[int(len(ordered) * 0.99)][0]:.3f} s, "
+        f"slowest {slowest:.3f} s beside\n" + "\n".join(map(str, meanwhile[:8]))
     )
 
 
@@ -205,7 +207,7 @@ def check_all(sandbox: Sandbox, attack: Callable[[Server], list[Answer]]) -> Non
         assert not wrong, f"{len(wrong)} bad answers; {summary}\n" + "\n".join(wrong[:60])
         assert psutil.pid_exists(server.pid)
         assert server.post(GOOD).status_code == 200
-        assert max(seconds) < float("inf")
+        assert max(seconds)[0] < float("inf")
         assert {p: d for p, d in contents(app_folder()).items() if not _is_scratch(p)} == app
         assert set(contents(sandbox.root / "tmp")) == temporary, "uploads stay in the temporary folder"
         assert "Traceback" not in server.log.read_text()
@@ -234,18 +236,19 @@ def send_generated(server: Server, examples: int) -> list[Answer]:
     answers: list[Answer] = []
 
     def attempt(case: schemathesis.Case) -> None:
+        begin = time.monotonic()
         try:
             got = case.call(timeout=ANSWER_SECONDS)
         except (requests.RequestException, UnicodeError, ValueError) as error:
             if not isinstance(error, requests.ConnectionError | requests.Timeout):
                 return  # no HTTP library can send it
-            status, kind, body = 0, "", repr(error).encode()
+            status, body = 0, repr(error).encode()
         else:
-            status, kind, body = got.status_code, got.headers.get("content-type", [""])[0], got.content
+            status, body = got.status_code, got.content
         if status == 200 and case.path.startswith(TASKS):
             stop_tasks(server)
         sent = Attempt(len(answers), case.method, case.formatted_path, {}, b"", case.as_curl_command()[:300])
-        answers.append(Answer(sent, status, kind, body))
+        answers.append(Answer(sent, status, body, (begin, time.monotonic())))
 
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     for found in schema.get_all_operations():

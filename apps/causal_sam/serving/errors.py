@@ -52,6 +52,11 @@ def _answer(request: Request, status: int, sentence: str, details: Mapping[str, 
     return JSONResponse({"detail": sentence, **details}, status_code=status)
 
 
+def _sentence(message: object) -> str:
+    """Make what MONAI Label and FastAPI say a sentence."""
+    return str(message).strip(" +.!") + "."
+
+
 async def _note_refused(request: Request, error: NoteRefusedError) -> JSONResponse:
     return _answer(request, error.status, str(error), error.details)
 
@@ -69,7 +74,7 @@ async def _monailabel_error(request: Request, error: MONAILabelException) -> JSO
         status = 404
     else:
         status = 400 if error.error == MONAILabelError.INVALID_INPUT else 500
-    return _answer(request, status, str(error.msg))
+    return _answer(request, status, _sentence(error.msg))
 
 
 async def _no_answer_from_archive(request: Request, error: requests.RequestException) -> JSONResponse:
@@ -86,7 +91,7 @@ async def _malformed_request(request: Request, error: RequestValidationError) ->
 async def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code < 400:
         return await http_exception_handler(request, error)
-    sentence = str(error.detail).strip(" +.!") + "."
+    sentence = _sentence(error.detail)
     if error.detail == HTTPStatus(error.status_code).phrase:
         sentence = {
             404: f"This server has nothing at {request.url.path[:200]!a}.",

@@ -71,6 +71,9 @@ class Border:
                 await send({"type": "websocket.close", "code": 1008})
             return
 
+        # Answers are whole: no viewer asks for parts of files, and a bad range would be refused without a sentence.
+        scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"range"]}
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_ANSWER_HEADERS)

@@ -27,6 +27,7 @@ from serving.requests.active_learning import next_sample
 from serving.requests.background_tasks import infer_batch, score, score_method, train, train_model
 from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
+from serving.requests.logs import gpu, logs
 from serving.requests.proxy import proxy
 from serving.save_route import save
 from serving.sessions.endpoints import create_session, get_session, remove_session
@@ -46,6 +47,8 @@ REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/batch/infer/{model}"): infer_batch,
     ("POST", "/scoring/"): score,
     ("POST", "/scoring/{method}"): score_method,
+    ("GET", "/logs/"): logs,
+    ("GET", "/logs/gpu"): gpu,
     **{
         (method, f"/proxy/dicom/{operation}{{path:path}}"): proxy
         for method in ("GET", "POST")

@@ -1,0 +1,46 @@
+"""The server's log, and the state of its GPUs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Query
+from fastapi.responses import PlainTextResponse
+from monailabel.config import settings
+from monailabel.endpoints.logs import get_logs
+from monailabel.endpoints.user.auth import RBAC, User
+
+from causal_sam.errors import NotFoundError
+
+Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
+
+MAX_LINES = 100_000
+MAX_REFRESH_SECONDS = 86_400
+GPU_SECONDS = 20
+
+
+def logs(
+    user: Admin,
+    lines: Annotated[int, Query(ge=0, le=MAX_LINES)] = 300,
+    html: bool = True,
+    text: bool = False,
+    refresh: Annotated[int, Query(ge=0, le=MAX_REFRESH_SECONDS)] = 0,
+) -> Any:
+    """Return the last lines of the log, or all of it for 0 lines."""
+    return get_logs(str(Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"), lines, html, text, refresh)
+
+
+def gpu(user: Admin) -> PlainTextResponse:
+    """Return what ``nvidia-smi`` prints.
+
+    Raises:
+        NotFoundError: there is no such program.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        raise NotFoundError("This server has no GPU of NVIDIA, or no nvidia-smi that could tell of it.")
+    run = subprocess.run([program], capture_output=True, text=True, timeout=GPU_SECONDS, check=False)
+    return PlainTextResponse(run.stdout)
