@@ -9,6 +9,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import highdicom
 import nrrd
 import numpy as np
 import pytest
@@ -254,7 +255,7 @@ def test_what_cannot_be_stored_is_refused_in_one_sentence(
     for sent, image, status, sentence in (
         (np.zeros_like(label_map), series, 422, "no voxel"),
         (label_map.astype(np.uint16), series, 422, "one byte for each of the 7168 voxels"),
-        (label_map, tilted, 422, "tilted"),
+        (label_map, tilted, 422, "tilted gantry"),
         (label_map, unknown, 404, "no series 1.2.3"),
     ):
         response = save_as_ohif(server, image, sent)
@@ -285,3 +286,40 @@ def test_the_newest_label_of_another_workstation_counts(
     # Listed again, it is not written again: clients would lose the clicks since.
     again = take_from_archive(server, series)
     assert again == info
+
+
+def test_an_inference_is_answered_as_dicom_seg(
+    server: Server, segmentations: Segmentations, all_series: dict[str, Series]
+) -> None:
+    series = all_series["oblique"]
+    before = len(segmentations.of(series))
+    params = {"label": "pancreas", "foreground": [inside(server, series)], "extent": "slice", "reset": True}
+    response = server.post(params, image=series.uid, output="dicom_seg")
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/dicom"
+    found = read_segments(highdicom.seg.segread(BytesIO(response.content)), series)
+    assert list(found) == ["pancreas"]
+    assert found["pancreas"][INSIDE]
+    assert len(segmentations.of(series)) == before  # it is for the client alone
+    upload = {"file": ("a.nii.gz", b"voxels")}
+    response = server.post(params, image="", output="dicom_seg", files=upload)
+    assert (response.status_code, "needs image" in response.json()["detail"]) == (422, True), response.text
+
+
+def test_the_rest_of_a_series_that_arrives_later_is_fetched(server: Server, archive: str, tmp_path: Path) -> None:
+    series = write_geometry(tmp_path / "late", GEOMETRIES["axial"])
+    late = tmp_path / "not yet"
+    late.mkdir()
+    for file in sorted(series.folder.iterdir())[5:]:
+        file.rename(late / file.name)
+    servers.upload(archive, series.folder)
+    points = {"label": "liver", "foreground": [[10, 17, 3]], "background": [], "extent": "slice"}
+    answer, _ = server.slicer(points, image=series.uid)
+    assert answer.shape[2] == 5
+    servers.upload(archive, late)
+    for _ in range(60):  # what was compared a short time ago counts as the same
+        answer, _ = server.slicer(points, image=series.uid)
+        if answer.shape[2] == SHAPE[2]:
+            break
+        time.sleep(1)
+    assert answer.shape == SHAPE
