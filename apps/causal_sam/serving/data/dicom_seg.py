@@ -199,11 +199,8 @@ def _add(plane: NDArray[np.uint16], frame: NDArray, groups: Iterable[pydicom.Dat
         full = header.MaximumFractionalValue if kind == SegmentationTypeValues.FRACTIONAL.value else 1
         inside = frame >= MIN_FRACTION * full
         number = int(item(groups, "SegmentIdentificationSequence").ReferencedSegmentNumber)
-    others = np.unique(plane[inside])
-    if others.size and (taken := others[others > 0]).size:
-        raise InputError(
-            f"Segments {taken[0]} and {number} of the DICOM SEG overlap; a label map has one for each voxel."
-        )
+    if taken := int(plane[inside].max(initial=0)):
+        raise InputError(f"Segments {taken} and {number} of the DICOM SEG overlap; a label map has one for each voxel.")
     np.copyto(plane, np.asarray(number, np.uint16), where=inside)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, write_mask
-from causal_sam.imaging.label_maps import read_label_map
+from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
 from causal_sam.learning.accepted import named_values, values_by_name
 from serving.requests.identifiers import checked_label_name
 
@@ -139,4 +139,6 @@ def _read_file(path: Path, image: Volume) -> NDArray[np.int32]:
 
 
 def _present(label_map: NDArray[np.integer]) -> list[int]:
-    return [int(value) for value in np.unique(label_map[label_map > 0])]
+    seen = np.zeros(MAX_VALUE + 1, np.bool_)  # many times as fast as sorting
+    seen[label_map.ravel(order="K")] = True
+    return [value for value in np.flatnonzero(seen).tolist() if value]
