@@ -52,14 +52,19 @@ _TO_SCREEN = f"""(voxels) => {{
 _NUMBER_OF_POINTS = """() => window.cornerstoneTools.annotation.state.getAllAnnotations()
   .filter(({ metadata }) => metadata.toolName === 'ProbeMONAILabel').length"""
 _SEGMENTATION_EXISTS = "() => Boolean(window.services.segmentationService.getLabelmapVolume('1'))"
+_LOADED_IS_SHOWN = """() => {
+  const loaded = window.services.segmentationService.getSegmentations().at(-1);
+  return loaded && Boolean(window.services.segmentationService.getLabelmapVolume(loaded.segmentationId));
+}"""
 _SEGMENTATION = """() => {
-  const volume = window.services.segmentationService.getLabelmapVolume('1');
+  const shown = window.services.segmentationService.getSegmentations().at(-1);
+  const volume = window.services.segmentationService.getLabelmapVolume(shown.segmentationId);
   const voxels = volume.voxelManager.getCompleteScalarDataArray();
   let bytes = '';
   for (let start = 0; start < voxels.length; start += 32768) {
     bytes += String.fromCharCode(...voxels.subarray(start, start + 32768));
   }
-  const segments = Object.values(window.services.segmentationService.getSegmentations()[0].segments);
+  const segments = Object.values(shown.segments);
   return {
     shape: volume.dimensions,
     voxels: btoa(bytes),
@@ -209,6 +214,15 @@ class Viewer:
         self.page.mouse.dblclick(*self.page.evaluate(_CENTRE))
         self.page.wait_for_function(f"(before) => ({_CANVAS_WIDTH})() > 2 * before", arg=before)
 
+    def load_segmentation(self, server: str, study_uid: str) -> None:
+        """Open a study and load its DICOM SEG; return when it is shown."""
+        self.page.goto(f"{server}/ohif/monai-label?StudyInstanceUIDs={study_uid}", timeout=LOAD_MS)
+        self.page.wait_for_function(_VOLUME_IS_LOADED, timeout=LOAD_MS)
+        self.page.get_by_role("button", name="Confirm and Hide").click()
+        self.page.locator('[data-cy="study-browser-thumbnail-no-image"]').dblclick()
+        self.page.get_by_text("LOAD", exact=True).first.click(timeout=LOAD_MS)
+        self.page.wait_for_function(_LOADED_IS_SHOWN, timeout=LOAD_MS)
+
     def connect(self, server: str) -> None:
         """Enter the MONAI Label server's URL in the panel and connect; return when its models are offered.
 
@@ -266,7 +280,7 @@ class Viewer:
         return np.ptp(pixels[y, x], axis=-1)
 
     def segmentation(self) -> Segmentation:
-        """Return what the viewer holds as its segmentation."""
+        """Return what the viewer holds as its segmentation, or the one that was loaded."""
         state = self.page.evaluate(_SEGMENTATION)
         voxels = np.frombuffer(base64.b64decode(state["voxels"]), dtype=np.uint8)
         return Segmentation(voxels.reshape(state["shape"], order="F"), state["segments"])

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import highdicom
 import nrrd
 import numpy as np
+import pydicom
 import pytest
 import requests
 import SimpleITK as sitk
@@ -23,6 +25,7 @@ from causal_sam.imaging.directions import RAS_LPS
 from serving.labels import ABDOMEN
 
 from . import servers
+from .conftest import ARTIFACTS, CT
 from .series import (
     GEOMETRIES,
     INSIDE,
@@ -34,6 +37,10 @@ from .series import (
     write_geometry,
     written_by_another,
 )
+from .studies import write_studies
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first test starts the servers
 
@@ -304,6 +311,33 @@ def test_an_inference_is_answered_as_dicom_seg(
     upload = {"file": ("a.nii.gz", b"voxels")}
     response = server.post(params, image="", output="dicom_seg", files=upload)
     assert (response.status_code, "needs image" in response.json()["detail"]) == (422, True), response.text
+
+
+def test_ohif_shows_a_label_of_the_archive_where_the_organs_are(
+    server: Server, archive: str, browser: Browser, tmp_path: Path
+) -> None:
+    from .ohif import Viewer  # needs playwright
+
+    study = write_studies(tmp_path, [CT])[CT]
+    servers.upload(archive, study.dicom)
+    uid = str(pydicom.dcmread(next(study.dicom.rglob("*.dcm"))).SeriesInstanceUID)
+    names = {name: number for number, name in enumerate(study.organs, start=1)}
+    label_map = sum(mask * np.uint8(names[name]) for name, mask in study.organs.items())
+    series = Series(uid, study.dicom, np.eye(4), [])
+    shown = {f"{name} (肝)": value for name, value in names.items()}
+    response = save_as_ohif(server, series, label_map.astype(np.uint8), shown)
+    assert response.status_code == 200, response.text
+
+    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
+    viewer = Viewer(page)
+    viewer.load_segmentation(server.url, study.study_uid)
+    viewer.screenshot(ARTIFACTS / "dicom_seg.png")
+    found = viewer.segmentation()
+    page.context.close()
+    assert list(found.segments) == list(shown)
+    for name, mask in study.organs.items():
+        np.testing.assert_array_equal(found.mask(f"{name} (肝)"), mask, err_msg=name)
 
 
 def test_the_rest_of_a_series_that_arrives_later_is_fetched(server: Server, archive: str, tmp_path: Path) -> None:
