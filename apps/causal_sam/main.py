@@ -43,9 +43,11 @@ from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.data.segment_store import SegmentStore
 from serving.errors import explain_failed_start, install_error_handlers
+from serving.file_modes import follow_mode_of
 from serving.images import ImageFinder, VolumeCache, volume_key
 from serving.labels import LabelSet
 from serving.models import PredictorPool
+from serving.private_log import install_private_log
 from serving.requests.border import install_border
 from serving.requests.routes import install_routes
 from serving.safe_datastore import install_safe_datastore
@@ -80,6 +82,8 @@ class CausalSamApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         try:
+            follow_mode_of(studies, Path(app_dir) / "logs" / "app.log")
+            install_private_log()
             self._conf = AppConf.from_conf(conf or {})
             self._volumes = VolumeCache(self._conf.volume_mb * MIB, self._conf.max_voxels)
             self._styles = StyleBook(self._conf.style_describer())

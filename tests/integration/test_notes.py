@@ -248,9 +248,9 @@ def test_the_journal_holds_what_was_done_and_survives_a_restart(
 def test_the_log_does_not_tell_what_notes_say(noted: Server, phantom: Phantom, save) -> None:
     save("private", with_island(phantom.organs["liver"]))
     note = "liver: remove the stray part, Dr. O'Hara says"
-    noted.post({"note": note}, model=MODEL, image="private")
+    assert noted.post({"note": note, "preview": True}, model=MODEL, image="private").status_code == 200
     log = noted.log.read_text()
-    assert f"'note': <{len(note)} characters>" in log
+    assert "causal_sam_note: preview=True; " in log
     assert "Hara" not in log
 
 

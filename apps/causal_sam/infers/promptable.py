@@ -233,7 +233,7 @@ class Watch:
             raise ClientGoneError(f"The client went away while {self._label} was followed; nothing was changed.")
         if time.monotonic() - self._logged >= PROGRESS_SECONDS:
             self._logged = time.monotonic()
-            logger.info("Following %s: %d slices done.", self._label, done)
+            logger.info("Following a structure: %d slices done.", done)
 
 
 class Work:
@@ -368,7 +368,6 @@ def written(
         "total": round(end - begin, 2),
         "transform": None,
     }
-    logger.info("%s %.2f s.", params["message"], end - begin)
     return str(path), params
 
 

@@ -11,6 +11,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from causal_sam.errors import CausalSamError
 from serving.clients import SERVER, asking
+from serving.private_log import origin
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class CausalSamBatchInferTask(BatchInferTask):
                 with asking(SERVER):  # people come first, whoever has asked for the batch
                     return infer(one, store)
             except CausalSamError as error:
-                logger.warning("%s was left out: %s", one["image"], error)
+                logger.warning("%s was left out (%s).", one["image"], origin(error))
                 return {"error": str(error)}
 
         # The model is on a device already. MONAI Label would share the images among GPUs, and fails without any.

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 
 from causal_sam.errors import CausalSamError, InputError
 from serving.data.archive import describe_failure
+from serving.private_log import known_method, origin
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +47,12 @@ class NoteRefusedError(InputError):
         self.details = dict(details or {})
 
 
-def _answer(request: Request, status: int, sentence: str, details: Mapping[str, Any] = {}) -> JSONResponse:
-    # The path names the model or image, never the parameters: they may hold what a clinician wrote.
-    logger.warning("%s %s answered %d: %s", request.method, ascii(request.url.path)[1:-1], status, sentence)
+def _answer(
+    request: Request, status: int, sentence: str, error: Exception, details: Mapping[str, Any] = {}
+) -> JSONResponse:
+    # Neither the path nor the sentence is logged: they quote what a client wrote.
+    route = getattr(request.scope.get("route"), "path", "of no route")
+    logger.warning("%s %s answered %d (%s).", known_method(request.method), route, status, origin(error))
     return JSONResponse({"detail": sentence, **details}, status_code=status)
 
 
@@ -58,15 +62,16 @@ def _sentence(message: object) -> str:
 
 
 async def _note_refused(request: Request, error: NoteRefusedError) -> JSONResponse:
-    return _answer(request, error.status, str(error), error.details)
+    return _answer(request, error.status, str(error), error, error.details)
 
 
 async def _input_error(request: Request, error: InputError) -> JSONResponse:
-    return _answer(request, error.status, str(error))
+    return _answer(request, error.status, str(error), error)
 
 
 async def _own_error(request: Request, error: CausalSamError) -> JSONResponse:
-    return _answer(request, 500, str(error))
+    logger.error("%s", error)  # about the server, not about what was asked
+    return _answer(request, 500, str(error), error)
 
 
 async def _monailabel_error(request: Request, error: MONAILabelException) -> JSONResponse:
@@ -74,18 +79,19 @@ async def _monailabel_error(request: Request, error: MONAILabelException) -> JSO
         status = 404
     else:
         status = 400 if error.error == MONAILabelError.INVALID_INPUT else 500
-    return _answer(request, status, _sentence(error.msg))
+    return _answer(request, status, _sentence(error.msg), error)
 
 
 async def _no_answer_from_archive(request: Request, error: requests.RequestException) -> JSONResponse:
-    logger.warning("The archive failed: %s", error)
-    return _answer(request, *describe_failure(error))
+    status = None if error.response is None else error.response.status_code
+    logger.warning("The archive failed: %s, status %s.", type(error).__name__, status)
+    return _answer(request, *describe_failure(error), error)
 
 
 async def _malformed_request(request: Request, error: RequestValidationError) -> JSONResponse:
     problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
     shown = "; ".join(ascii(problem[:200])[1:-1] for problem in problems[:3])
-    return _answer(request, 422, f"The request is malformed ({shown}).")
+    return _answer(request, 422, f"The request is malformed ({shown}).", error)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -97,13 +103,13 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
             404: f"This server has nothing at {request.url.path[:200]!a}.",
             405: f"The method {request.method} is not allowed at {request.url.path[:200]!a}.",
         }.get(error.status_code, sentence)
-    answer = _answer(request, error.status_code, sentence)
+    answer = _answer(request, error.status_code, sentence, error)
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _process_is_gone(request: Request, error: psutil.NoSuchProcess) -> JSONResponse:
-    return _answer(request, 409, "The task ended before it could be stopped.")
+    return _answer(request, 409, "The task ended before it could be stopped.", error)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:

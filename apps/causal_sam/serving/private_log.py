@@ -26,6 +26,7 @@ _WORDS = {
     "result_dtype": ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64"),
     "result_extension": MASK_EXTENSIONS,
 }
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 _MAX_LOGGED_NUMBER = 10**6
 
 
@@ -43,6 +44,11 @@ def loggable(params: Mapping[str, Any]) -> str:
         elif key in _WORDS and isinstance(value, str) and value in _WORDS[key]:
             said.append(f"{key}={value}")
     return ", ".join(said) or "no options"
+
+
+def known_method(method: str) -> str:
+    """Return the method of a request, which may be any word, if it is one of HTTP."""
+    return method if method in _METHODS else "A request"
 
 
 def origin(error: BaseException) -> str:

@@ -90,9 +90,9 @@ class StyleAware(Strategy):
             for image_id, priority, why in self._in_order(unlabelled, given, client, now):
                 if self._scorer.is_usable(image_id):
                     self._given[image_id] = Given(now, client, NAME)
-                    logger.info("Next study for %s: %s. %s", client, image_id, why)
+                    logger.info("Next study: %s. %s", image_id, why)
                     return {"id": image_id, "weight": priority, "why": why}
-        logger.info("No study is left for %s: %d have no label, and none of them can be read.", client, len(unlabelled))
+        logger.info("No study is left: %d have no label, and none of them can be read.", len(unlabelled))
         return {}
 
     def _last_given(self, image_id: str, now: float) -> Given | None:

@@ -198,7 +198,7 @@ def test_nothing_left_is_an_empty_answer(site, caplog) -> None:
     here = site(a=ct(1))
     here.accept("a")
     assert here.ask(SLICER) == {}
-    assert "No study is left for user-xyz" in caplog.text
+    assert "No study is left: 0 have no label" in caplog.text
     assert site().strategy(SLICER, here.store) == {}
 
 

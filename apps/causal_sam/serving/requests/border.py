@@ -16,6 +16,7 @@ from starlette.routing import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from causal_sam.errors import InputError
+from serving.private_log import known_method, origin
 from serving.requests.access import AccessPolicy
 from serving.requests.addresses import METHODS, check_address
 from serving.requests.bodies import BodyLimits
@@ -63,7 +64,7 @@ class Border:
             if scope["type"] == "http":
                 receive = await self._rules.bodies.admit(path, headers, receive)
         except InputError as error:
-            logger.warning("%s %s answered %d: %s", ascii(method), ascii(path[:200]), error.status, error)
+            logger.warning("%s at the border answered %d (%s).", known_method(method), error.status, origin(error))
             if scope["type"] == "http":
                 answer = JSONResponse({"detail": str(error)}, status_code=error.status, headers=_ANSWER_HEADERS)
                 await answer(scope, receive, send)

@@ -22,7 +22,6 @@ from starlette.datastructures import UploadFile
 from starlette.routing import BaseRoute
 
 from serving.infer_route import infer
-from serving.private_log import install_private_log
 from serving.requests.active_learning import next_sample
 from serving.requests.background_tasks import infer_batch, score, score_method, train, train_model
 from serving.requests.identifiers import checked_identifier
@@ -90,7 +89,6 @@ def install_routes(app: FastAPI) -> None:
     app.router.routes[:] = [route for route in app.router.routes if not _is_of_router(route)]
     app.include_router(table)
     app.openapi_schema = None
-    install_private_log()
 
 
 def _routes_of_routers(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
