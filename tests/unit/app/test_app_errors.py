@@ -21,9 +21,9 @@ ERRORS = {
     "monailabel-input": (
         MONAILabelException(MONAILabelError.INVALID_INPUT, "No such strategy"),
         400,
-        "No such strategy",
+        "No such strategy.",
     ),
-    "monailabel-image": (ImageNotFoundException("Image x not found"), 404, "Image x not found"),
+    "monailabel-image": (ImageNotFoundException("Image x not found"), 404, "Image x not found."),
     "archive": (
         requests.ConnectionError("refused"),
         502,
@@ -34,7 +34,7 @@ ERRORS = {
         504,
         "The server that holds the images does not answer in time; try again later.",
     ),
-    "monailabel-own": (MONAILabelException(MONAILabelError.SERVER_ERROR, "It broke"), 500, "It broke"),
+    "monailabel-own": (MONAILabelException(MONAILabelError.SERVER_ERROR, "It broke"), 500, "It broke."),
 }
 
 
