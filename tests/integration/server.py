@@ -34,8 +34,10 @@ def command(studies: Path, port: int, conf: Mapping[str, str], start: Sequence[s
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables of a server whose sessions are kept in ``folder``."""
-    own = {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions"), "OMP_NUM_THREADS": "1"}
+    """Variables of a server whose sessions and temporary files are kept in ``folder``."""
+    temporary = folder / "temporary"
+    temporary.mkdir(exist_ok=True)
+    own = {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions"), "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     return server_environment(os.environ) | own
 
 
@@ -57,6 +59,13 @@ class Server:
     studies: Path
     log: Path
     pid: int
+
+    def left_behind(self) -> set[str]:
+        """Names in its folders of temporary files, uploads and results, and of sessions."""
+        folder = self.log.parent
+        return {
+            str(path.relative_to(folder)) for name in ("temporary", "sessions") for path in (folder / name).rglob("*")
+        }
 
     def client(self, client_id: str | None = None) -> MONAILabelClient:
         """MONAI Label's own client, whose code the Slicer plug-in carries too."""
