@@ -195,7 +195,6 @@ class Client:
 
     def __init__(self, server: Server, number: int, measured: Measured) -> None:
         self.server, self.number, self.measured = server, number, measured
-        self.session = requests.Session()
         self.answers = measured.answers.setdefault(number, [])
 
     def do(self, step: Step, phase: str) -> None:
@@ -204,9 +203,7 @@ class Client:
         if step.kind in _TASKS:
             sent = {**step.sent, **who, "result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False}
             begin = time.monotonic()
-            answer = self.server.post(
-                sent, model=_TASKS[step.kind], image=image_of(self.number), output="image", session=self.session
-            )
+            answer = self.server.post(sent, model=_TASKS[step.kind], image=image_of(self.number), output="image")
             if step.kind == "click":
                 self.measured.clicks[phase].append(time.monotonic() - begin)
             self.answers.append(_digest(answer))
@@ -216,15 +213,15 @@ class Client:
             for value, _ in enumerate(step.sent["names"], start=1):
                 i, j, k = step.sent["corner"]
                 array[i + 3 * value : i + 3 * value + 3, j : j + 8, k : k + 2] = value
-            status = _save(self.server, image, array, step.sent["names"], self.session, **who)
+            status = _save(self.server, image, array, step.sent["names"], **who)
             self.measured.saved[image] = (_voxels(array), tuple(step.sent["names"]))
             self.answers.append(str(status))
         elif step.kind == "sample":
             url = f"{self.server.url}/activelearning/random"
-            answer = self.session.post(url, json=who, timeout=REQUEST_SECONDS)
+            answer = requests.post(url, json=who, timeout=REQUEST_SECONDS)
             self.answers.append(f"{answer.status_code} {bool(answer.json().get('id'))}")
         else:
-            answer = self.session.get(f"{self.server.url}/info/", timeout=REQUEST_SECONDS)
+            answer = requests.get(f"{self.server.url}/info/", timeout=REQUEST_SECONDS)
             self.answers.append(f"{answer.status_code} {answer.json()['name']}")
 
 
@@ -238,12 +235,10 @@ def _voxels(array: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(array, np.int32).tobytes()).hexdigest()
 
 
-def _save(
-    server: Server, image: str, array: np.ndarray, names: Sequence[str], session: Any = requests, **params: Any
-) -> int:
+def _save(server: Server, image: str, array: np.ndarray, names: Sequence[str], **params: Any) -> int:
     info = [{"name": name, "idx": value} for value, name in enumerate(names, start=1)]
     content = _nifti(array).to_bytes()
-    response = session.put(
+    response = requests.put(
         f"{server.url}/datastore/label",
         params={"image": image, "tag": "final"},
         data={"params": json.dumps({"label_info": info, **params})},

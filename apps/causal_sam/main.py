@@ -13,7 +13,7 @@ from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces import app as interfaces
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -38,7 +38,7 @@ from scorings.dice import DiceScoring
 from scorings.effort import EffortScoring
 from serving.batch import CausalSamBatchInferTask
 from serving.click_log import ClickLog
-from serving.clicks import LABEL_FILE_KEY, requested_frame
+from serving.clicks import LABEL_FILE_KEY, flag, requested_frame
 from serving.clients import current_asker
 from serving.conf import AppConf
 from serving.data.segment_store import SegmentStore
@@ -49,6 +49,7 @@ from serving.labels import LabelSet
 from serving.models import PredictorPool
 from serving.private_log import install_private_log
 from serving.requests.border import install_border
+from serving.requests.identifiers import checked_result_tag
 from serving.requests.routes import install_routes
 from serving.safe_datastore import install_safe_datastore
 from serving.saved_labels import SavedLabels
@@ -235,6 +236,7 @@ class CausalSamApp(MONAILabelApp):
         model = request.get("model")
         if model not in self._infers:
             raise NotFoundError(f"There is no model {model!r}; this server has {', '.join(self._infers)}.")
+        tag = checked_result_tag(request.get("label_tag")) if flag(request, "save_label") else None
         asker = current_asker()
         image = self._finder.find(str(request.get("image") or ""), server_chose=asker.server_chose_image)
         # By its path, since an id that happens to be a file where the server was started would be taken for that file.
@@ -252,11 +254,7 @@ class CausalSamApp(MONAILabelApp):
         volume = self._volumes.kept(volume_key(image.path, requested_frame(request)))
         if volume is not None and (style := self._styles.look_up(volume)) is not None:
             result["params"]["style"] = style
-        if request.get("save_label") and image.image_id is not None and result["file"]:
-            result["label"] = (datastore or self._datastore).save_label(
-                image.image_id,
-                result["file"],
-                request.get("label_tag", DefaultLabelTag.ORIGINAL),
-                {"model": model, "params": result["params"]},
-            )
+        if tag is not None and image.image_id is not None and result["file"]:
+            info = {"model": model, "params": result["params"]}
+            result["label"] = (datastore or self._datastore).save_label(image.image_id, result["file"], tag, info)
         return result

@@ -51,6 +51,8 @@ BAD = {
     "unknown type": ({}, {**GOOD, "result_dtype": "complex64"}, 422, "uint8"),
     "params that are not JSON": ({}, "{foreground", 422, "JSON"),
     "params that are a list": ({}, "[1]", 422, "JSON object"),
+    "result as an accepted label": ({}, {**GOOD, "save_label": True, "label_tag": "final"}, 422, "accepted"),
+    "result outside of the studies": ({}, {**GOOD, "save_label": True, "label_tag": "../x"}, 422, "label tag"),
     "unknown output": ({"output": "video"}, GOOD, 422, "output"),
     "DICOM from a folder": ({"output": "dicom_seg"}, GOOD, 422, "DICOMweb"),
     "unknown session": ({"query": {"session_id": "abc"}}, GOOD, 404, "abc"),

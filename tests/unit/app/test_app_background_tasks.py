@@ -174,7 +174,7 @@ def test_values_are_of_the_options_kind(client: TestClient, started: list[dict[s
         },
         "/batch/infer/organs": {
             "plane": ("oblique", ["axial"], {}),
-            "label_tag": ("../x", "/tmp/x", 1),
+            "label_tag": ("../x", "/tmp/x", 1, "final"),
             "frame": ("a",),
             "max_batch_size": (1.5,),
             "logging": ("LOUD", 3),

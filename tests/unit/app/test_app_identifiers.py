@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from causal_sam.errors import InputError
-from serving.requests.identifiers import MAX_LENGTH, checked_identifier, checked_label_name
+from serving.requests.identifiers import MAX_LENGTH, checked_identifier, checked_label_name, checked_result_tag
 
 GOOD = (
     "1.2.840.113619.2.55.3.604688119.969.1268071029.320",
@@ -78,3 +78,12 @@ def test_names_of_labels_may_contain_what_paths_may_not() -> None:
     for name in ("", "  ", "a\nb", "\ud800", "\0", "x" * (MAX_LENGTH + 1), "\u202eliver", 3, None):
         with pytest.raises(InputError, match="label name"):
             checked_label_name(name)
+
+
+def test_results_of_tasks_are_not_saved_as_accepted_labels() -> None:
+    assert [checked_result_tag(tag) for tag in (None, "", "original", "second try")] == [
+        *("original", "original", "original", "second try")
+    ]
+    for tag in ("final", "FINAL", "../final", "/tmp/x", 1, ["final"], [], {}):
+        with pytest.raises(InputError, match="label tag"):
+            checked_result_tag(tag)

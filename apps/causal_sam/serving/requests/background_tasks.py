@@ -21,7 +21,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_tasks
 
 from causal_sam.errors import InputError, NotFoundError
-from serving.requests.identifiers import checked_identifier
+from serving.requests.identifiers import checked_identifier, checked_result_tag
 from serving.requests.options import OptionValues, chosen_options
 
 Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
@@ -100,7 +100,7 @@ def infer_batch(
     request = {"model": model, "images": _images(images, params)}
     request |= chosen_options(params, {**BATCH_OPTIONS, **tasks[model].config()})
     if "label_tag" in request:
-        checked_identifier(request["label_tag"], "label tag")
+        checked_result_tag(request["label_tag"])
     return _start(BATCH, request, run_sync, enqueue=False)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from monailabel.interfaces.datastore import DefaultLabelTag
+
 from causal_sam.errors import InputError
 
 MAX_LENGTH = 200
@@ -43,6 +45,22 @@ def checked_identifier(value: object, what: str) -> str:
     else:
         return name
     raise InputError(f"The {what} {_shortened(name)} {problem}; give a plain name without '/', '\\' and '..'.")
+
+
+def checked_result_tag(value: object) -> str:
+    """Return the tag under which the result of a task may be saved.
+
+    Args:
+        value: as a client sent it; None or empty for the usual one.
+
+    Raises:
+        InputError: it is no identifier, or "final", which says that a person accepted the label: a task must neither
+            replace such labels nor be trained on its own results.
+    """
+    tag = checked_identifier(DefaultLabelTag.ORIGINAL.value if value in (None, "") else value, "label tag")
+    if tag.casefold() == DefaultLabelTag.FINAL:
+        raise InputError("The label tag 'final' is for labels that a person accepted; save results as 'original'.")
+    return tag
 
 
 def checked_label_name(value: object, what: str = "label name") -> str:

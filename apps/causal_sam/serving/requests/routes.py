@@ -28,6 +28,7 @@ from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
 from serving.requests.logs import gpu, logs
 from serving.requests.proxy import proxy
+from serving.requests.viewer import viewer
 from serving.save_route import save
 from serving.sessions.endpoints import create_session, get_session, remove_session
 
@@ -48,6 +49,7 @@ REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/scoring/{method}"): score_method,
     ("GET", "/logs/"): logs,
     ("GET", "/logs/gpu"): gpu,
+    ("GET", "/ohif/{path:path}"): viewer,
     **{
         (method, f"/proxy/dicom/{operation}{{path:path}}"): proxy
         for method in ("GET", "POST")
