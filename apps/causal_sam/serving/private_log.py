@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+import warnings
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -62,6 +63,8 @@ def install_private_log() -> None:
     """Keep what clients write out of all logs of this process."""
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It quotes the values of headers, those of a patient's name too.
+    warnings.filterwarnings("ignore", module="pydicom")
     if not isinstance(logging.getLogRecordFactory(), _RecordFactory):
         logging.setLogRecordFactory(_RecordFactory())
 

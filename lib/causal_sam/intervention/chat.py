@@ -127,7 +127,7 @@ class ChatInterpreter(Interpreter):
             plan = within(self._seconds, conversation.plan)
         except Exception as error:  # providers fail in their own ways, and none may stop the work
             reason = _short(error)
-            logger.warning("%s did not read a note: %s", self._name, reason)
+            logger.warning("%s did not read a note: %s", self._name, type(error).__name__)  # the reason may quote it
             reading = self._fallback.invoke(request)
             notice = f"{self._name} could not be used ({reason}), so the {reading.interpreter} interpreter read it."
             return Reading(reading.plan, reading.interpreter, notice)
