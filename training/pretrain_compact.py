@@ -20,6 +20,9 @@ In the output folder: `checkpoint.pt`, `log.jsonl`, `examples-*.png`, TensorBoar
 
 from __future__ import annotations
 
+import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
+
+# isort: split
 import argparse
 import copy
 import math
@@ -229,7 +232,7 @@ def region_loss(features: Tensor, regions: Tensor) -> Tensor:
     numbers = middles.flatten(1)
     places = F.normalize(features.float().flatten(2), dim=1)
     logits = places.transpose(1, 2) @ places / TEMPERATURE
-    itself = torch.eye(logits.shape[-1], dtype=torch.bool)
+    itself = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
     counted = pure[:, None] & pure[:, :, None] & ~itself
     alike = counted & (numbers[:, None] == numbers[:, :, None])
     found = logits - logits.masked_fill(~counted, -torch.inf).logsumexp(-1, keepdim=True)
@@ -253,7 +256,7 @@ def training_loss(model: CausalSam, batch: Sample, rounds: int, rng: np.random.G
     """
     structures = batch.masks.shape[1]
     embedding = model.encode(batch.image.contiguous(memory_format=torch.channels_last))
-    comparison = region_loss(embedding.features, batch.regions)
+    comparison = region_loss(embedding.features, batch.regions.to(model.device))
     if rounds == 0:
         return comparison
     seen = rng.random() >= WITHOUT_SKIPS
@@ -263,8 +266,8 @@ def training_loss(model: CausalSam, batch: Sample, rounds: int, rng: np.random.G
     )
     truth, neighbours = (masks.flatten(0, 1).numpy() for masks in (batch.masks, batch.neighbours))
     prompts = Prompts(truth, neighbours, batch.ended.repeat_interleave(structures, 0).numpy(), rng)
-    target = F.avg_pool2d(torch.from_numpy(prompts.truth)[:, None].float(), 2)
-    total = torch.zeros(())
+    target = F.avg_pool2d(torch.from_numpy(prompts.truth)[:, None].to(model.device).float(), 2)
+    total = torch.zeros((), device=model.device)
     learning = {0, rounds - 1}
     for round_ in range(rounds):
         with torch.set_grad_enabled(round_ in learning):
@@ -291,7 +294,7 @@ def training_loss(model: CausalSam, batch: Sample, rounds: int, rng: np.random.G
                 shown = logits[torch.arange(len(pick)), pick][:, None]
             shown = shown.detach()
             prompts.mask_logits = shown
-            prompts.click((model.upscale(shown)[:, 0] > 0).numpy().astype(np.uint8))
+            prompts.click((model.upscale(shown)[:, 0] > 0).cpu().numpy().astype(np.uint8))
     return total / len(learning) + REGION_WEIGHT * comparison
 
 
@@ -317,7 +320,7 @@ def predict_like_an_annotator(model: CausalSam, image: Tensor, truth: np.ndarray
             )
             best = int(decoded.iou[0].argmax())
             previous = decoded.logits[:, best : best + 1].float()
-            mask = (model.upscale(previous)[0, 0] > 0).numpy().astype(np.uint8)
+            mask = (model.upscale(previous)[0, 0] > 0).cpu().numpy().astype(np.uint8)
         masks.append(mask)
     return masks
 

@@ -234,9 +234,7 @@ def learn_notes(
             group["lr"] = LEARNING_RATE * (1 - step / steps)
         kinds = [lessons.simulated or lessons.real, lessons.real]
         batch = default_collate([kinds[n % 2][int(rng.integers(len(kinds[n % 2])))] for n in range(BATCH)])
-        batch = batch._replace(**{name: getattr(batch, name).to(model.device) for name in Lesson._fields[:4]})
-        vectors = encoder.encode(batch.sentence).to(model.device)
-        loss = correction_loss(propose(model, film, batch, vectors), batch)
+        loss = correction_loss(propose(model, film, batch, encoder.encode(batch.sentence)), batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(film.parameters(), 1.0)

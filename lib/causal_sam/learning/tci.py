@@ -45,13 +45,23 @@ class Lesson(NamedTuple):
 
 
 def propose(model: CausalSam, film: torch.nn.Module, batch: Lesson, vectors: Tensor) -> Tensor:
-    """Logits Bx1xLxL of the modulated decoder on the slices of a batch."""
-    size = (model.mask_size, model.mask_size)
+    """Decide slices with the modulated decoder.
+
+    Args:
+        model: whose decoder can be modulated.
+        film: makes the modulation; on the model's device.
+        batch: of B lessons, as tensors on any device.
+        vectors: BxD, of the sentences, on any device.
+
+    Returns:
+        Bx1xLxL logits on the model's device.
+    """
+    size, device = (model.mask_size, model.mask_size), model.device
     with torch.no_grad():
         embedding = model.encode(batch.image)
-    prompts = F.adaptive_avg_pool2d((2 * batch.wrong[:, None].float() - 1) * MASK_PROMPT_LOGIT, size)
-    region = F.adaptive_avg_pool2d(batch.region[:, None], size)
-    with modulated(film(vectors, batch.strength.float(), region)):
+    wrong, region, strength = (part.to(device).float() for part in (batch.wrong, batch.region, batch.strength))
+    prompts = F.adaptive_avg_pool2d((2 * wrong[:, None] - 1) * MASK_PROMPT_LOGIT, size)
+    with modulated(film(vectors.to(device), strength, F.adaptive_avg_pool2d(region[:, None], size))):
         return model.decode(embedding, mask_logits=prompts).logits.float()
 
 
@@ -60,11 +70,12 @@ def correction_loss(logits: Tensor, batch: Lesson) -> Tensor:
 
     Args:
         logits: Bx1xLxL.
-        batch: of B lessons, as tensors.
+        batch: of B lessons, as tensors on any device.
     """
     size = logits.shape[-2:]
     truth, wrong, region = (
-        F.adaptive_avg_pool2d(part[:, None].float(), size) for part in (batch.truth, batch.wrong, batch.region)
+        F.adaptive_avg_pool2d(part[:, None].to(logits.device).float(), size)
+        for part in (batch.truth, batch.wrong, batch.region)
     )
     inside = (region > 0).float()
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
@@ -84,7 +95,7 @@ def score_lessons(model: CausalSam, film: Film, encoder: TextEncoder, lessons: S
         vectors = encoder.encode(batch.sentence)
         for name, given in (("after", vectors), ("other text", vectors.roll(1, 0))):
             found = model.upscale(propose(model, film, batch, given))[:, 0] > 0
-            for lesson, proposed in zip(part, found.numpy(), strict=True):
+            for lesson, proposed in zip(part, found.cpu().numpy(), strict=True):
                 decided = np.where(lesson.region > 0, proposed, lesson.wrong > 0)
                 scores[name].append(dice(decided, lesson.truth > 0))
         scores["before"] += [dice(lesson.wrong > 0, lesson.truth > 0) for lesson in part]

@@ -297,18 +297,17 @@ class Predictor:
         self, slices: VolumeSlices, index: int, prompts: Prompts, mask_logits: NDArray[np.float32] | None
     ) -> SlicePrediction:
         """Ask the model once, on whole or cropped slices; the answer is of their size."""
-        device = self.model.device
-        embedding = self._encoder.embedding(slices, index).to(device)
+        embedding = self._encoder.embedding(slices, index).to(self.model.device)
         points = point_labels = boxes = masks = None
         clicked = prompts.foreground + prompts.background
         if clicked:
-            points = slices.points(clicked)[None].to(device)
+            points = slices.points(clicked)[None]
             labels = [1] * len(prompts.foreground) + [0] * len(prompts.background)
-            point_labels = torch.tensor([labels], device=device)
+            point_labels = torch.tensor([labels])
         if prompts.box is not None:
-            boxes = slices.box(prompts.box)[None].to(device)
+            boxes = slices.box(prompts.box)[None]
         if mask_logits is not None:
-            masks = torch.from_numpy(mask_logits)[None, None].to(device)
+            masks = torch.from_numpy(mask_logits)[None, None]
         decoded = self.model.decode(
             embedding,
             points=points,

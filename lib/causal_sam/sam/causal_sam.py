@@ -106,10 +106,11 @@ class CausalSam(nn.Module):
         tokens: Tensor | None = None,
         multimask: bool = False,
     ) -> Decoded:
-        """Decode B prompts on the slice of ``embedding``.
+        """Decode B prompts on the slice of ``embedding``. Prompts may be on any device.
 
         Args:
-            embedding: of one slice (shared by the B prompts), or for the compact model of B slices.
+            embedding: of one slice (shared by the B prompts), or for the compact model of B slices; on the model's
+                device.
             points: BxNx2 (x, y) in pixels of the input frame.
             point_labels: BxN; 1 foreground, 0 background, -1 padding. Needed with ``points``.
             boxes: Bx4 (x0, y0, x1, y1), corners inclusive, in the same pixels.
@@ -140,7 +141,11 @@ class CausalSam(nn.Module):
         prompts = [prompt for prompt in (points, boxes, mask_logits, tokens) if prompt is not None]
         if not prompts:
             raise InputError("Give at least one click, box, mask or label name: nothing was prompted.")
-        batch = len(prompts[0])
+        batch, device = len(prompts[0]), self.device
+        points, point_labels, boxes, mask_logits, tokens = (
+            None if prompt is None else prompt.to(device)
+            for prompt in (points, point_labels, boxes, mask_logits, tokens)
+        )
         clicks = None if points is None else (points, point_labels)
         extra = {}
         if embedding.skips:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -148,3 +149,15 @@ def test_losses_are_float32_in_mixed_precision(small_model: CausalSam, labelled:
 def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError):
         replace(TrainingConfig(), **wrong)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])  # those of processors and of GPUs
+def test_steps_in_mixed_precision(small_model: CausalSam, labelled: LabelledSlices, half: torch.dtype) -> None:
+    config = TrainingConfig(steps=2, batch=4, pairs=2, amp=True, adapters=AdapterConfig(rank=2))
+    before = torch.get_autocast_dtype("cpu")
+    torch.set_autocast_dtype("cpu", half)
+    try:
+        seen = train(learner_of(small_model, config), labelled)
+    finally:
+        torch.set_autocast_dtype("cpu", before)
+    assert all(np.isfinite(value) for step in seen for value in step.values())

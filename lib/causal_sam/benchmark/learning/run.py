@@ -190,7 +190,7 @@ def style_aware_order(model: CausalSam) -> Choose:
 
 
 def _style(scan: Scan, text: TextEncoder) -> NDArray[np.floating]:
-    return describe(scan.volume).vector(text).numpy()
+    return describe(scan.volume).vector(text).cpu().numpy()
 
 
 def random_order(seed: int) -> Choose:
