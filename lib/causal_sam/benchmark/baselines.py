@@ -22,6 +22,7 @@ from skimage.graph import MCP_Geometric
 from skimage.segmentation import random_walker
 
 from causal_sam.errors import InputError
+from causal_sam.imaging.distances import distance_to
 
 SETTINGS_FILE = "baseline_settings.json"
 
@@ -63,7 +64,7 @@ def seeds_of(shape: tuple[int, ...], points: NDArray[np.intp], radius: int) -> N
     """Balls of ``radius`` voxels around clicks: nobody means a single voxel."""
     seeds = np.zeros(shape, bool)
     seeds[tuple(points.T)] = True
-    return ndimage.distance_transform_edt(~seeds) <= radius if len(points) else seeds
+    return distance_to(seeds) <= radius if len(points) else seeds
 
 
 def background_seeds(
@@ -73,9 +74,7 @@ def background_seeds(
 
     Methods that divide an image between two kinds of seeds need some of both from the first click on.
     """
-    inside = np.ones(shape, bool)
-    inside[tuple(foreground.T)] = False
-    far = ndimage.distance_transform_edt(inside) > reach * max(shape)
+    far = distance_to(seeds_of(shape, foreground, 0)) > reach * max(shape)
     if not far.any():  # the image is all within reach: its edge is what is left
         far[...] = True
         far[tuple(slice(1, -1) for _ in shape)] = False
@@ -365,10 +364,10 @@ def _erased(
     """
     if not len(background):
         return mask
-    to_foreground = ndimage.distance_transform_edt(~seeds_of(mask.shape, foreground, 0))
+    to_foreground = distance_to(seeds_of(mask.shape, foreground, 0))
     mask = mask.copy()
     for point in background:
-        far = ndimage.distance_transform_edt(~seeds_of(mask.shape, point[None], 0))
+        far = distance_to(seeds_of(mask.shape, point[None], 0))
         mask &= far > eraser * to_foreground[tuple(point)]
     return mask
 

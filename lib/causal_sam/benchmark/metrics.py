@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from causal_sam.imaging.distances import distance_to
+
 
 def hd95(mask: NDArray, truth: NDArray, spacing: Sequence[float]) -> float:
     """Return the 95th percentile of the distances between two masks' borders, in both directions, in millimetre.
@@ -66,7 +68,7 @@ def _border_distances(
     part = ndimage.find_objects((mask | truth).astype(np.uint8))[0]
     borders = [np.pad(m[part], 1) for m in (mask, truth)]
     borders = [m & ~ndimage.binary_erosion(m) for m in borders]
-    to_mask, to_truth = (ndimage.distance_transform_edt(~border, sampling=spacing) for border in borders)
+    to_mask, to_truth = (distance_to(border, spacing) for border in borders)
     return np.concatenate([to_truth[borders[0]], to_mask[borders[1]]])
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
+from causal_sam.imaging.distances import signed_distance
 from causal_sam.intervention.guard import Effect, keeps_shape, measure_effect, objection
 from causal_sam.intervention.region import Region, region_gate
 from causal_sam.intervention.schema import Intervention, Plan, Strength
@@ -291,8 +292,7 @@ def exactly(intervention: Intervention, region: Region, volume: Volume, mask: ND
         return mask | allowed
     if intervention.action == "smooth":
         side = math.prod(volume.spacing) ** (1 / 3)
-        signed = ndimage.distance_transform_edt(mask, volume.spacing)
-        signed -= ndimage.distance_transform_edt(~mask, volume.spacing)
+        signed = signed_distance(mask, volume.spacing)
         for width in SMOOTHING:
             sigma = [width * side / spacing for spacing in volume.spacing]
             smoothed = np.where(allowed, ndimage.gaussian_filter(signed, sigma) > 0, mask)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window, slice_axis
 from causal_sam.imaging.directions import axis_towards, distances_along, patient_axes
+from causal_sam.imaging.distances import distance_to
 from causal_sam.intervention.schema import Intervention
 
 # How far an act reaches where the note gives no number: shares of the structure's extent in the direction that the note
@@ -139,9 +140,9 @@ def _around(intervention: Intervention, inside: NDArray[np.bool_], volume: Volum
         reach = ROUGHNESS_VOXELS * max(spacing)
     band = np.zeros(inside.shape, np.float32)
     if action != "shrink":
-        band += _fading(ndimage.distance_transform_edt(~inside, spacing), reach) * ~inside
+        band += _fading(distance_to(inside, spacing), reach) * ~inside
     if action != "expand":
-        band += _fading(ndimage.distance_transform_edt(inside, spacing), reach) * inside
+        band += _fading(distance_to(~inside, spacing), reach) * inside
     return band
 
 
@@ -184,7 +185,7 @@ def _beyond(direction: str, volume: Volume, inside: NDArray[np.bool_]) -> NDArra
     left = np.full(held.shape[1:], -np.inf, np.float32)
     for place in range(1, len(held)):
         if held[place - 1].any():
-            left = np.maximum(left, -ndimage.distance_transform_edt(~held[place - 1], across))
+            left = np.maximum(left, -distance_to(held[place - 1], across))
         if not held[place].any():
             left += OPENING * volume.spacing[axis]
         ordered[place] = left >= 0
@@ -192,7 +193,7 @@ def _beyond(direction: str, volume: Volume, inside: NDArray[np.bool_]) -> NDArra
 
 
 def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, float, float], reach: float) -> NDArray[np.float32]:
-    return _fading(ndimage.distance_transform_edt(~neighbour, spacing), reach)
+    return _fading(distance_to(neighbour, spacing), reach)
 
 
 def _foreign(volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
@@ -201,7 +202,7 @@ def _foreign(volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) 
     # Smoothed inside of the mask alone: what lies outside must not make its border look strange.
     share = ndimage.gaussian_filter(inside.astype(np.float32), CALM)
     image = ndimage.gaussian_filter(shown * inside, CALM) / np.maximum(share, 1e-3)
-    depth = ndimage.distance_transform_edt(inside, volume.spacing)
+    depth = distance_to(~inside, volume.spacing)
     core = image[depth >= CORE * depth.max()]
     middle = np.median(core)
     spread = max(1.4826 * float(np.median(np.abs(core - middle))), 0.01)

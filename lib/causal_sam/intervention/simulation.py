@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, distances_along
+from causal_sam.imaging.distances import distance_to
 from causal_sam.intervention.schema import Direction, Intervention, Strength
 
 # Depth of a uniform error as a share of the radius of a ball of the structure's volume, by the strength that a
@@ -198,9 +199,7 @@ def _misled_by_style(structure: _Structure) -> SimulatedError | None:
 
 def _distance(mask: NDArray[np.bool_], volume: Volume) -> NDArray[np.float32]:
     """To the nearest voxel outside of the mask, in millimetre."""
-    if mask.all():
-        return np.full(mask.shape, np.inf, np.float32)
-    return ndimage.distance_transform_edt(mask, volume.spacing).astype(np.float32)
+    return distance_to(~mask, volume.spacing).astype(np.float32)
 
 
 def _direction(structure: _Structure) -> tuple[Direction, float]:

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch.utils.data import IterableDataset, get_worker_info
 
 from causal_sam.imaging import Volume
+from causal_sam.imaging.distances import signed_distance
 from causal_sam.intervention.correction import STRENGTH
 from causal_sam.intervention.region import region_gate
 from causal_sam.intervention.simulation import SimulatedError, simulate_error
@@ -156,8 +156,7 @@ def _around(mask: NDArray[np.bool_], volume: Volume, share: float) -> NDArray[np
     """1 within a share of the mask's radius of its border, on both sides."""
     pixel = math.sqrt(volume.spacing[0] * volume.spacing[1])
     reach = max(2 * pixel, share * math.sqrt(mask.sum() / math.pi) * pixel)
-    inside, outside = (ndimage.distance_transform_edt(part, volume.spacing) for part in (mask, ~mask))
-    return (inside + outside <= reach).astype(np.float32)
+    return (np.abs(signed_distance(mask, volume.spacing)) <= reach).astype(np.float32)
 
 
 def _random_abdomen(rng: np.random.Generator) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:

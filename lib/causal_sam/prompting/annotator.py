@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from causal_sam.imaging.distances import distance_to
+
 
 class Click(NamedTuple):
     """A click in a slice: row and column in pixels, and whether it says inside (foreground) or outside."""
@@ -82,7 +84,7 @@ def next_click_in_volume(
     if largest is None:
         return None
     part = ndimage.find_objects(largest.astype(np.uint8))[0]
-    depth = ndimage.distance_transform_edt(np.pad(largest[part], 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    depth = distance_to(~np.pad(largest[part], 1), spacing)[1:-1, 1:-1, 1:-1]
     if rng is None:
         deepest = int(depth.argmax())
     else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from causal_sam.imaging.distances import distance_to
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.prompting.slices import VolumeSlices
 
@@ -28,14 +28,14 @@ def with_implied_foreground(slices: VolumeSlices, index: int, prompts: Prompts, 
     """
     if not mask.any():
         return prompts
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    clicked = np.ones(mask.shape, bool)
+    depth = distance_to(~np.pad(mask, 1))[1:-1, 1:-1]
+    clicked = np.zeros(mask.shape, bool)
     for voxel in prompts.background:
         _, row, column = slices.frame.to_slice(voxel)
         if depth[row, column] > MIDDLE * depth.max():
             return prompts
-        clicked[row, column] = False
-    safe = np.minimum(depth, ndimage.distance_transform_edt(clicked))
+        clicked[row, column] = True
+    safe = np.minimum(depth, distance_to(clicked))
     row, column = np.unravel_index(int(safe.argmax()), safe.shape)
     implied = slices.frame.to_voxel(index, int(row), int(column))
     return Prompts((implied,), prompts.background, None)

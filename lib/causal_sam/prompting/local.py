@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.imaging import SliceFrame
+from causal_sam.imaging.distances import distance_to, signed_distance
 
 # Voxels around a click within which what has changed belongs to it.
 NEAR = 2
@@ -48,8 +49,7 @@ def decided_at_clicks(
     clicks = [(click, True, background) for click in foreground]
     clicks += [(click, False, foreground) for click in background]
     asking = [(click, inside) for click, inside, _ in clicks if before[click] != inside]
-    # Each voxel lies on one side of the border, and is 0 on the other.
-    depth = sum(ndimage.distance_transform_edt(side, spacing_rc) for side in (before, ~before))
+    depth = np.abs(signed_distance(before, spacing_rc))
     near = np.zeros_like(before)
     for click, _ in asking:
         near |= _away(click, before.shape, spacing_rc) <= REACH * depth[click]
@@ -147,8 +147,8 @@ def carried(
         slice(max(int(found[0] - reach / step), 0), int(found[-1] + reach / step) + 2)
         for found, step in zip((np.flatnonzero(changed.any(axis)) for axis in (1, 0)), frame.spacing_rc, strict=True)
     )
-    away = ndimage.distance_transform_edt(~changed[area], frame.spacing_rc)
-    move = _signed_distance(decision[area], frame) - _signed_distance(before[area], frame)
+    away = distance_to(changed[area], frame.spacing_rc)
+    move = _limited_distance(decision[area], frame) - _limited_distance(before[area], frame)
     move *= np.exp(-0.5 * (away / FADE_MM) ** 2)
     for step in (-1, 1):
         for distance in range(1, int(reach / frame.spacing) + 1):
@@ -156,15 +156,11 @@ def carried(
             if other in held or not 0 <= other < frame.count or not (here := frame.extract(result, other)).any():
                 break
             weight = np.exp(-0.5 * (distance * frame.spacing / FADE_MM) ** 2)
-            here[area] = _signed_distance(here[area], frame) + weight * move > 0
+            here[area] = _limited_distance(here[area], frame) + weight * move > 0
     return result
 
 
-def _signed_distance(mask: NDArray[np.bool_], frame: SliceFrame) -> NDArray[np.float64]:
+def _limited_distance(mask: NDArray[np.bool_], frame: SliceFrame) -> NDArray[np.float64]:
     """Distance to the border in mm, positive inside; where there is no border, as far as anything reaches."""
     farthest = FARTHEST * FADE_MM
-    inside, outside = (
-        ndimage.distance_transform_edt(part, frame.spacing_rc) if not part.all() else np.full(part.shape, farthest)
-        for part in (mask, ~mask)
-    )
-    return np.clip(inside - outside, -farthest, farthest)
+    return np.clip(signed_distance(mask, frame.spacing_rc), -farthest, farthest)
