@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,11 +12,13 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from causal_sam.json_lines import JsonLines
 from serving.clicks import Clicks
 
 logger = logging.getLogger(__name__)
 
-NAME = "clicks.jsonl"
+STEM = "clicks"
+LARGEST_FILE = 16 * 2**20
 # The kinds of acts, as they are counted in an entry.
 KINDS = ("foreground", "background", "boxes", "strokes")
 # Clients send all their clicks with each request. So many clients on so many images are remembered at a time; what is
@@ -37,7 +37,7 @@ class ClickLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+        self._lines = JsonLines(folder, STEM, LARGEST_FILE, is_synced=False)
         self._lock = threading.Lock()
         self._seen: LRUCache[tuple[str, str, int], set[tuple[Any, ...]]] = LRUCache(REMEMBERED)
 
@@ -73,17 +73,7 @@ class ClickLog:
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Read all entries, the oldest first; a line cut off by a crash is skipped."""
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                yield entry
+        return self._lines.entries()
 
     def _append(self, image_id: str, client: str | None, frame: int, label: str | None, counts: Counter[str]) -> None:
         entry = {
@@ -94,14 +84,9 @@ class ClickLog:
             "label": label,
             **{kind: counts[kind] for kind in KINDS if counts[kind]},
         }
-        # The line break comes first, so that a line cut off by a crash does not spoil this one.
-        line = b"\n" + json.dumps(entry, ensure_ascii=False).encode()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(file, line)
-            finally:
-                os.close(file)
+            self._lines.append(entry)
         except OSError as error:
-            logger.warning("Clicks on %s are not counted: %s cannot be written (%s).", image_id, self._path, error)
+            logger.warning(
+                "Clicks on %s are not counted: %s cannot be written (%s).", image_id, self._lines.path, error
+            )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +61,69 @@ def test_threads_and_processes_share_a_folder(tmp_path: Path) -> None:
     assert {(entry["by"], entry["number"]) for entry in entries} == {
         (by, number) for by in ("0", "1", "me") for number in range(50)
     }
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from causal_sam.json_lines import JsonLines
+lines = JsonLines(Path(sys.argv[1]), "notes", 500)
+for number in range(int(sys.argv[3])):
+    lines.append({"by": sys.argv[2], "number": number, "note": "x" * 60})
+    print(number, flush=True)
+"""
+
+
+def test_nothing_is_lost_while_four_processes_write_and_rotate_and_some_are_killed(tmp_path: Path) -> None:
+    folder, answered = tmp_path / "journal", {}
+
+    def start(by: str, count: int) -> subprocess.Popen:
+        command = [sys.executable, "-c", WRITER, str(folder), by, str(count)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    writers = {str(n): start(str(n), 10_000 if n % 2 else 150) for n in range(4)}
+    rng = random.Random(0)
+    for by in ("1", "3", "5", "7"):  # those that would write for long are killed in the midst of it
+        if by not in writers:
+            writers[by] = start(by, 10_000)
+        for _ in range(rng.randrange(20, 60)):
+            answered.setdefault(by, []).append(int(writers[by].stdout.readline()))
+        writers[by].kill()
+    for by, writer in writers.items():
+        answered.setdefault(by, []).extend(int(line) for line in writer.stdout.read().split())
+        assert writer.wait() in (0, -signal.SIGKILL)
+    entries = [(entry["by"], entry["number"]) for entry in Journal(folder).entries()]
+    assert len(entries) == len(set(entries))
+    assert {(by, number) for by, numbers in answered.items() for number in numbers} <= set(entries)
+    assert {by: max(numbers) for by, numbers in answered.items() if by in "02"} == {"0": 149, "2": 149}
+    for by in writers:
+        mine = [number for who, number in entries if who == by]
+        assert mine == sorted(mine)  # the files are in order
+    assert len(list(folder.glob("notes.*.jsonl"))) > 50
+
+
+def test_an_entry_that_is_read_while_files_are_put_aside_is_read_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, largest=300)
+    for number in range(20):
+        journal.append({"number": number})
+    entries = journal.entries()
+    seen = [next(entries)["number"]]
+    for number in range(20, 60):
+        journal.append({"number": number})
+    seen += [entry["number"] for entry in entries]
+    assert seen[:20] == list(range(20))
+    assert seen == sorted(set(seen))
+
+
+def test_the_folder_may_be_removed_between_two_entries_or_be_read_only(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    journal.append({"number": 0})
+    shutil.rmtree(tmp_path / "journal")
+    assert list(journal.entries()) == []
+    journal.append({"number": 1})
+    (tmp_path / "journal" / "notes.lock").unlink()  # as a journal of an earlier version has none
+    assert [entry["number"] for entry in journal.entries()] == [1]
+    assert not (tmp_path / "journal" / "notes.lock").exists()
 
 
 def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Files of entries, one JSON object a line, that any number of threads and processes append to and none loses."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# Files may hold what clinicians wrote.
+MODE = 0o600
+
+
+class JsonLines:
+    """Entries in ``<stem>.jsonl`` of a folder, the older ones in ``<stem>.1.jsonl``, ``<stem>.2.jsonl`` and so on.
+
+    A line cut off by a crash is skipped when the entries are read, and does not spoil the next one. All changes are
+    made under a lock that ends with the process that holds it.
+
+    Args:
+        folder: is made with the first entry, and again if somebody removes it.
+        stem: of the names of the files.
+        largest: size of a file in bytes beyond which the next entry begins a new one.
+        is_synced: whether an entry is on the disk before `append` returns.
+    """
+
+    def __init__(self, folder: Path, stem: str, largest: int, *, is_synced: bool = True) -> None:
+        self.folder, self.path = folder, folder / f"{stem}.jsonl"
+        self._stem, self._largest, self._is_synced = stem, largest, is_synced
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write an entry.
+
+        Args:
+            entry: what JSON can hold.
+
+        Raises:
+            OSError: it cannot be written; the file is as it was.
+        """
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
+            self._rotate()
+            self._write(line)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Read all entries that are there when the first one is asked for, the oldest first."""
+        with ExitStack() as stack:
+            try:
+                with self._locked(os.O_RDONLY, fcntl.LOCK_SH):  # none is renamed until all are open
+                    files = self._opened(stack)
+            except FileNotFoundError:  # of an earlier version, or a copy, that nobody has written to yet
+                files = self._opened(stack)
+            for file in files:
+                for line in file:
+                    try:
+                        entry = json.loads(line)
+                    except ValueError:  # cut off by a crash
+                        continue
+                    if isinstance(entry, dict):
+                        yield entry
+
+    def _opened(self, stack: ExitStack) -> list[BinaryIO]:
+        paths = [*self._rotated(), self.path]
+        return [stack.enter_context(path.open("rb")) for path in paths if path.exists()]
+
+    @contextmanager
+    def _locked(self, flags: int, how: int) -> Iterator[None]:
+        path = self.folder / f"{self._stem}.lock"
+        while True:
+            file = os.open(path, flags, MODE)
+            try:
+                fcntl.flock(file, how)
+                # Another file may be there by now, if somebody cleans up: its lock is the one that counts.
+                if _is_there(file, path):
+                    yield
+                    return
+            finally:
+                os.close(file)
+
+    def _rotate(self) -> None:
+        if self.path.is_file() and self.path.stat().st_size >= self._largest:
+            number = 1 + max((self._number(path) for path in self._rotated()), default=0)
+            self.path.rename(self.path.with_name(f"{self._stem}.{number}.jsonl"))
+
+    def _rotated(self) -> list[Path]:
+        paths = self.folder.glob(f"{self._stem}.*.jsonl")
+        return sorted((path for path in paths if self._number(path)), key=self._number)
+
+    def _number(self, path: Path) -> int:
+        middle = path.name.removeprefix(f"{self._stem}.").removesuffix(".jsonl")
+        return int(middle) if middle.isdecimal() else 0
+
+    def _write(self, line: bytes) -> None:
+        """Append a line; what could not be written whole is taken back."""
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, MODE)
+        try:
+            before = os.fstat(file).st_size
+            if before and os.pread(file, 1, before - 1) != b"\n":
+                line = b"\n" + line
+            try:
+                if os.write(file, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if self._is_synced:
+                    os.fsync(file)
+            except OSError:
+                os.ftruncate(file, before)
+                raise
+        finally:
+            os.close(file)
+
+
+def _is_there(file: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
