@@ -26,7 +26,7 @@ from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resource
 from serving.clicks import NOTE_KEY, Clicks, Options, flag
 from serving.errors import NoteRefusedError
 from serving.images import volume_key
-from serving.models import Taught
+from serving.models import Taught, with_problem
 from serving.refinement import Refiner
 from serving.working_masks import UNNAMED, AppliedNote, LabelState
 
@@ -151,7 +151,7 @@ class NoteInferTask(InferTask):
                 params = self._carry_out(turn, options)
             if not asked.preview:
                 work.commit({})
-        params["version"] = turn.version
+        params = with_problem({**params, "version": turn.version}, resources.predictors.problem)
         shown = before if asked.preview else work.states
         mask = draw_label_map(shown, resources.labels.indices, volume.shape)
         times = (begin, read, time.monotonic())
@@ -194,7 +194,8 @@ class NoteInferTask(InferTask):
         masks = turn.masks(resources.labels.names)
         unnamed = [name for name, state in work.states.items() if name.startswith(UNNAMED) and state.mask.bits.size]
         if not masks and len(unnamed) != 1:
-            raise NoteRefusedError(NO_MASK)
+            problem = resources.predictors.problem
+            raise NoteRefusedError(NO_MASK if problem is None else f"{NO_MASK} {problem}")
         reading = self._read(turn, masks, tuple(masks) or resources.labels.names)
         plan = reading.plan
         details = {"plan": plan.model_dump(mode="json"), "interpreter": reading.interpreter, "notice": reading.notice}

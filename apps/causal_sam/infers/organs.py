@@ -16,6 +16,7 @@ from causal_sam.prompting import NamedLabels, NamedPrediction
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
 from serving.clicks import Clicks, Options
 from serving.images import volume_key
+from serving.models import VersionUnusableError, with_problem
 from serving.working_masks import LabelState
 
 NAMES_KEY = "organs"
@@ -52,6 +53,11 @@ class OrgansInferTask(InferTask):
         )
         self._resources = resources
 
+    def info(self) -> dict[str, Any]:
+        """Describe the task for ``/info/``, with what is wrong with the version in use."""
+        info, problem = super().info(), self._resources.predictors.problem
+        return info if problem is None else info | {"description": f"{info['description']}. {problem}"}
+
     def is_valid(self) -> bool:
         """Whether clients may see the task: always; what was not taught is said in the answer."""
         return True
@@ -68,14 +74,16 @@ class OrgansInferTask(InferTask):
 
         Raises:
             InputError: the image cannot be used, or none of the labels was taught. The working mask is as it was.
+            VersionUnusableError: what was taught cannot be loaded; the same holds.
             ClientGoneError: the client went away meanwhile; the same holds.
         """
         begin = time.monotonic()
         resources = self._resources
         options = Options.from_request(request, resources.plane, resources.extent)
         taught = resources.predictors.taught()
+        problem = resources.predictors.problem
         if taught is None:
-            raise InputError(NOTHING_TAUGHT)
+            raise InputError(NOTHING_TAUGHT) if problem is None else VersionUnusableError(problem)
         labels = taught.labels
         wanted = self._wanted(request.get(NAMES_KEY))
         asked = [name for name in wanted if labels.find(name) is not None]
@@ -99,6 +107,7 @@ class OrgansInferTask(InferTask):
         # What the user made is on top of what was found without them.
         mask = draw_label_map(work.states, resources.labels.indices, volume.shape, below=asked)
         described = {**_described(prediction, asked, untaught, volume), "version": taught.version}
+        described = with_problem(described, problem)
         times = (begin, read, time.monotonic())
         return written(mask, volume, resources.labels.indices, described, options, times)
 

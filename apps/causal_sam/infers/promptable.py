@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
-import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from serving.images import VolumeCache, volume_key
 from serving.labels import BACKGROUND, LabelSet
 from serving.models import PredictorPool
 from serving.refinement import Refinement, Refiner
+from serving.results import ResultsFolder
 from serving.saved_labels import SavedLabel, SavedLabels
 from serving.working_masks import UNNAMED, LabelState, WorkingMask, WorkingMasks
 
@@ -38,9 +37,7 @@ CONNECTION_KEY = "causal_sam_connection"
 # Following a structure says so in the log this often.
 PROGRESS_SECONDS = 2.0
 
-# MONAI Label deletes a result once it is sent. Its client saves what it gets under the same file name in the folder for
-# temporary files, so on one machine a result must not lie right there.
-_results = tempfile.TemporaryDirectory(prefix="causal-sam-results-")
+_results = ResultsFolder()
 
 
 @dataclass(frozen=True)
@@ -156,10 +153,12 @@ class PromptableInferTask(InferTask):
         if clicks.is_empty and not options.reset:
             by_name = self._taught(clicks.current)
             if by_name is None:
+                problem = resources.predictors.problem
                 raise InputError(
                     "Nothing was clicked: give at least one foreground point, a roi or a lasso"
                     + (" on any slice" if options.only_slice is None else f" on slice {options.only_slice}")
                     + ", or a label that this server was taught."
+                    + ("" if problem is None else f" {problem}")
                 )
         read = time.monotonic()
         watch = Watch(clicks.current or UNNAMED, request.get(CONNECTION_KEY))
@@ -353,7 +352,7 @@ def written(
 ) -> tuple[str, dict[str, Any]]:
     """Write a mask to a temporary file, and add to the parameters of the response what all answers have."""
     begin, read, inferred = times
-    path = Path(_results.name) / f"{uuid.uuid4().hex}{options.extension}"
+    path = _results.new_path(options.extension)
     write_mask(mask, volume, path, compress=options.compress, dtype=options.dtype)
     end = time.monotonic()
     if volume.frames > 1:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from cachetools import LRUCache
 
-from causal_sam.errors import CausalSamError
+from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.intervention.correction import Corrector, load_corrector
 from causal_sam.learning.store import AdapterStore, StoreError, version_name
@@ -21,6 +23,10 @@ from serving.conf import AppConf
 from serving.inference_slots import InferenceSlots
 
 logger = logging.getLogger(__name__)
+
+# After a failure to load a version the next request tries again, those behind it after a pause that grows.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,12 @@ class PredictorPool:
             getsizeof=lambda predictor: predictor.slices.volume.array.nbytes,
         )
         self.inference_slots = InferenceSlots(conf.parallel)
-        # What was loaded last from the store, and the number that the store called current then: another one, if that
-        # version could not be loaded.
+        # What was loaded last from the store, the number that the store called current then, and whether it is that.
         self._version: Taught | None = None
         self._asked_for: int | None = None
+        self._is_loaded = True
+        self._problem: str | None = None
+        self._retry_at, self._pause = 0.0, 0.0
         self._file: tuple[tuple[int, int], Taught] | None = None
         self._teaching = threading.Lock()
         self._corrector: Corrector | None = None
@@ -103,11 +111,11 @@ class PredictorPool:
     def taught(self) -> Taught | None:
         """What the model was taught by now: the current version of the store, else the file of the configuration.
 
-        Both are loaded again when they change, so that training needs no restart. What cannot be loaded from the store
-        is said in the log, and what was loaded before stays in use.
+        Both are loaded again when they change, so that training needs no restart. While the current version cannot be
+        loaded, what was loaded before stays in use, and `problem` says so; loading is tried again with later requests.
 
         Returns:
-            None if nothing was taught yet.
+            None if nothing was taught yet, or nothing of it can be loaded.
 
         Raises:
             CheckpointError: the file cannot be used.
@@ -115,29 +123,47 @@ class PredictorPool:
         with self._teaching:
             return self._current_version() or self._from_file()
 
+    @property
+    def problem(self) -> str | None:
+        """Why `taught` did not return the current version when it was asked last, as a sentence; None if it did."""
+        return self._problem
+
     def _current_version(self) -> Taught | None:
         try:
             number = self._store.current()
         except StoreError as error:
-            logger.warning("What was loaded before stays in use: %s", error)
+            self._report(f"{error} {_in_use(self._version)}")
+            self._asked_for = _UNKNOWN  # so that it is loaded once the store can be read
             return self._version
-        if number == self._asked_for:
-            return self._version
-        self._asked_for = number
+        if number != self._asked_for:
+            self._asked_for, self._is_loaded = number, number is None
+            self._retry_at, self._pause = 0.0, 0.0
+            self._problem = None
+        if not self._is_loaded and time.monotonic() >= self._retry_at:
+            self._load(number)
+        return self._version
+
+    def _load(self, number: int) -> None:
+        """Load a version, or what stands in for it; if it is not that version, it is tried again after a pause."""
         try:
             with self._store.lease_current() as (version, wrong):
-                labels = NamedLabels.load(version.adapter, self.base().model)
-                film = film_path(version.adapter)
-                corrector = None if film is None else load_corrector(self.base().encoder, film)
+                if self._version is None or self._version.version != version.number:
+                    labels = NamedLabels.load(version.adapter, self.base().model)
+                    film = film_path(version.adapter)
+                    corrector = None if film is None else load_corrector(self.base().encoder, film)
+                    self._version = Taught(labels, version.number, corrector)
+                    logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.taught.names))
         except (CausalSamError, OSError, RuntimeError, MemoryError) as error:
-            kept = None if self._version is None else self._version.version
-            logger.error("%s cannot be used, and %s stays: %s", version_name(number), version_name(kept), error)
-            return self._version
-        if wrong is not None:
-            logger.error("%s", wrong)
-        self._version = Taught(labels, version.number, corrector)
-        logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.taught.names))
-        return self._version
+            wrong = f"{version_name(number)} cannot be loaded ({str(error).rstrip('.')}). {_in_use(self._version)}"
+        self._is_loaded = wrong is None
+        self._report(wrong)
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause + FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+
+    def _report(self, problem: str | None) -> None:
+        if problem is not None and problem != self._problem:  # not with each request
+            logger.error("%s", problem)
+        self._problem = problem
 
     def _from_file(self) -> Taught | None:
         path = self._conf.label_prompts
@@ -165,3 +191,22 @@ class PredictorPool:
                 if volume.array.nbytes <= self._predictors.maxsize:
                     predictor = self._predictors.setdefault(key, predictor)
         return predictor
+
+
+class VersionUnusableError(InputError):
+    """A version was published, and neither it nor one before it can be loaded."""
+
+    status = 503
+
+
+def with_problem(params: dict[str, Any], problem: str | None) -> dict[str, Any]:
+    """Say in the parameters of a response why the current version is not the one that was used, if it is not."""
+    return (
+        params
+        if problem is None
+        else {**params, "version_problem": problem, "message": f"{params['message']} {problem}"}
+    )
+
+
+def _in_use(version: Taught | None) -> str:
+    return "No version is in use." if version is None else f"{version_name(version.version)} stays in use."

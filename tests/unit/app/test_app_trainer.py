@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from causal_sam.learning.update import Outcome
 from serving import models, train_process
 from serving.conf import AppConf
 from serving.data.segment_store import SegmentStore
-from serving.models import PredictorPool
+from serving.models import PredictorPool, with_problem
 from trainers import adapters
 from trainers.adapters import AdaptersTrainTask, config_of
 
@@ -258,6 +259,8 @@ def test_while_the_current_version_is_damaged_its_parent_stands_in(
     assert loader.loaded == ["v0001"]
     assert "v0002 is damaged" in caplog.text
     assert "Until then v0001 is used" in caplog.text
+    assert "v0002 is damaged" in pool.problem
+    assert with_problem({"message": "liver: 5.0 ml."}, pool.problem)["message"].endswith("which it was trained from.")
 
 
 def test_what_was_loaded_stays_when_the_next_cannot_be(
@@ -268,13 +271,48 @@ def test_what_was_loaded_stays_when_the_next_cannot_be(
     first = pool.taught()
     loader.fails.add("v0002")
     publish()
-    assert pool.taught() is first
-    assert pool.taught() is first
-    assert loader.loaded == ["v0001", "v0002"]
-    assert "v0002 cannot be used, and v0001 stays: These weights belong to another model." in caplog.text
-    assert caplog.text.count("cannot be used") == 1
+    for _ in range(4):
+        assert pool.taught() is first
+    # Once more with the next request, then after a pause.
+    assert loader.loaded == ["v0001", "v0002", "v0002"]
+    said = "v0002 cannot be loaded (These weights belong to another model). v0001 stays in use."
+    assert pool.problem == said
+    assert caplog.text.count(said) == 1
     publish()
     assert pool.taught().version == 3
+    assert pool.problem is None
+
+
+def test_a_failure_to_load_that_passes_is_over_with_a_later_request(
+    store: AdapterStore,
+    loader: Loader,
+    publish: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = PredictorPool(AppConf(), store)
+    publish()
+    loader.fails.add("v0001")
+    assert pool.taught() is None
+    assert pool.problem == "v0001 cannot be loaded (These weights belong to another model). No version is in use."
+    loader.fails.clear()
+    assert pool.taught().version == 1
+    assert pool.problem is None
+    loader.fails.add("v0002")
+    publish()
+    now = 0.0
+    monkeypatch.setattr(models, "time", SimpleNamespace(monotonic=lambda: now))
+    tries = []
+    for second in range(300):
+        now += 1
+        before = len(loader.loaded)
+        assert pool.taught().version == 1
+        tries.extend([second] * (len(loader.loaded) - before))
+    assert tries[:5] == [0, 1, 2, 5, 12]
+    assert max(later - earlier for earlier, later in itertools.pairwise(tries)) <= models.LONGEST_PAUSE_SECONDS + 1
+    loader.fails.clear()
+    now += models.LONGEST_PAUSE_SECONDS
+    assert pool.taught().version == 2
+    assert pool.problem is None
 
 
 def test_a_store_that_cannot_be_read_is_as_if_it_had_not_changed(
@@ -286,7 +324,12 @@ def test_a_store_that_cannot_be_read_is_as_if_it_had_not_changed(
     (store.folder / "current").unlink()
     (store.folder / "current").mkdir()
     assert pool.taught() is first
-    assert "cannot be read" in caplog.text
+    assert pool.taught() is first
+    assert caplog.text.count("cannot be read") == 1
+    assert "v0001 stays in use" in pool.problem
+    (store.folder / "current").rmdir()
+    assert pool.taught() is first
+    assert pool.problem is not None  # lost, so that history counts
 
 
 @pytest.fixture
