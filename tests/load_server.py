@@ -46,7 +46,7 @@ NOTES = (
 )
 # Small caches, so that they are full when the clients have warmed up.
 CONF = {"labels": ",".join(NAMES), "cache_mb": "96", "volume_mb": "32", "working_mask_mb": "16"}
-SHORT = {"minutes": 3, "max_epochs": 6, "lad": False, "validation": 0}
+SHORT = {"minutes": 3, "max_epochs": 6, "lad": False, "validation": 0, "min_dice": 0, "min_label_dice": 0}
 LONG = {"minutes": 120, "max_epochs": 0, "lad": False}
 REQUEST_SECONDS = 300
 WARM_UP = 0.3

@@ -23,7 +23,7 @@ SECONDS = 120
 LABEL = "lesion"
 VALUE = ABDOMEN.index(LABEL) + 1
 BRIGHT = 30  # HU above which a voxel is in the block
-OPTIONS = {"max_epochs": 24, "lad": False, "validation": 0}
+OPTIONS = {"max_epochs": 24, "lad": False, "validation": 0, "min_dice": 0, "min_label_dice": 0}
 
 
 def bright(server: Server, series: Series) -> np.ndarray:

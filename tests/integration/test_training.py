@@ -36,6 +36,8 @@ OPTIONS = {
     "replay": 0.5,
     "validation": "0",
     "tolerance": 0.02,
+    "min_dice": 0,
+    "min_label_dice": "0",
     "lad": False,
     "processes": 0,
 }

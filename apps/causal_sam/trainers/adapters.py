@@ -39,6 +39,8 @@ OPTIONS: dict[str, int | float | bool | str] = {
     "replay": 0.5,
     "validation": 0.2,
     "tolerance": 0.02,
+    "min_dice": 0.5,
+    "min_label_dice": 0.2,
     "lad": True,
     "processes": 0,
 }
@@ -139,7 +141,7 @@ def config_of(request: Mapping[str, Any]) -> UpdateConfig:
         labels = ",".join(labels)
     if not isinstance(labels, str):
         raise InputError(f"labels must be label names separated by commas, not {str(labels)[:40]!r}.")
-    rates = ("learning_rate", "adapter_rate", "replay", "validation", "tolerance")
+    rates = ("learning_rate", "adapter_rate", "replay", "validation", "tolerance", "min_dice", "min_label_dice")
     return UpdateConfig(
         minutes=_number(request, "minutes"),
         epochs=int(_number(request, "max_epochs")),

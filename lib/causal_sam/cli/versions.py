@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +66,7 @@ def show(number: Number, store: Store, as_json: AsJson = False) -> None:
 
 @app.command()
 def compare(first: Number, second: Number, store: Store, as_json: AsJson = False) -> None:
-    """Put two versions side by side: each label on held-out cases, and what was gained and lost."""
+    """Put two versions side by side: each label on the cases that were measured, and what was gained and lost."""
     from causal_sam.learning.store import version_name
 
     one, two = _number(first), _number(second)
@@ -80,7 +80,7 @@ def compare(first: Number, second: Number, store: Store, as_json: AsJson = False
         change = f"  {after - before:+.3f}" if before is not None and after is not None else ""
         typer.echo(f"{label:{width}}  {_figure(before):>6}  {_figure(after):>6}{change}")
     if not comparison.same_cases:
-        typer.echo("Neither was trained from the other, so they may have been measured on different held-out labels.")
+        typer.echo("Neither was trained from the other, so they may have been measured on different cases.")
     for said, names in (("gained", comparison.names_gained), ("lost", comparison.names_lost)):
         if names:
             typer.echo(f"labels {said}: {', '.join(names)}")
@@ -156,7 +156,7 @@ def _details(version: Version, current: int | None) -> Iterator[str]:
     yield f"trained from: {version_name(training.parent)}"
     yield f"model: {training.encoder_hash}"
     yield f"labels: {', '.join(training.names)}"
-    yield "on held-out accepted labels:"
+    yield f"Dice on {_measured_on(training.config)}:"
     for name, value in training.metrics.items():
         before = training.parent_metrics.get(name)
         parent = "" if before is None else f" ({version_name(training.parent)} {_figure(before)})"
@@ -167,6 +167,15 @@ def _details(version: Version, current: int | None) -> Iterator[str]:
     yield f"configuration: {json.dumps(training.config, ensure_ascii=False)}"
     yield f"packages: {', '.join(f'{name} {number}' for name, number in manifest.packages.items())}"
     yield f"file: {version.adapter}"
+
+
+def _measured_on(config: Mapping[str, Any]) -> str:
+    """Name the cases that a version was measured on; versions of earlier releases say it in their own way."""
+    if "measured_on_learnt_cases" not in config:
+        return "accepted labels"
+    is_learnt = config["measured_on_learnt_cases"]
+    earlier = "cases that it was trained on, since none was held out" if is_learnt else "held-out cases"
+    return config.get("measured_on", earlier)
 
 
 def _figure(value: float | None) -> str:

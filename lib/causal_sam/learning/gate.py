@@ -83,13 +83,21 @@ def measure(
     return {name + suffix: mean(found[name + suffix]) for name in names if name + suffix in found}
 
 
-def objection_to(metrics: Mapping[str, float], parent: Mapping[str, float], tolerance: float) -> str | None:
+def objection_to(
+    metrics: Mapping[str, float],
+    parent: Mapping[str, float],
+    tolerance: float,
+    min_dice: float = 0.0,
+    min_label_dice: float = 0.0,
+) -> str | None:
     """Say why a version is not published, as a sentence; None if it is.
 
     Args:
         metrics: of the version, by label.
         parent: of the one in use, measured on the same images; all 0 if there is none.
         tolerance: by how much a label may drop.
+        min_dice: least mean over the labels on the site's own images.
+        min_label_dice: least of each of these.
     """
     dropped = {name: parent[name] - value for name, value in metrics.items() if parent[name] - value > tolerance}
     if dropped:
@@ -101,6 +109,17 @@ def objection_to(metrics: Mapping[str, float], parent: Mapping[str, float], tole
     before, after = (round(mean(values.values()), 4) if values else 0.0 for values in (parent, metrics))
     if not after:
         return "None of the labels is found with it: accept more labels, or train longer."
+    own = {name: value for name, value in metrics.items() if not name.endswith(GENERATED)}
+    poorest = min(own, key=own.__getitem__, default=None)
+    if poorest is not None and own[poorest] < min_label_dice:
+        return (
+            f"{poorest} is found with Dice {own[poorest]:.3f} only, below {min_label_dice:g}: accept more labels, "
+            "train longer, or choose the others with labels."
+        )
+    if own and mean(own.values()) < min_dice:
+        return (
+            f"The mean Dice is {mean(own.values()):.3f} only, below {min_dice:g}: accept more labels, or train longer."
+        )
     if after < before:
         return f"The mean Dice would fall from {before:.4f} to {after:.4f}: accept more labels, or train longer."
     return None

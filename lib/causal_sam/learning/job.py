@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,8 @@ class Job:
         continues: whether it starts with the weights of the parent; else the parent belongs to another model.
         names: of the labels, those of the parent first.
         cases: to learn from.
-        held_out: beginnings of the names of the files of the cases to be measured on.
-        seen: these are cases that were learnt from, since none is held out yet.
+        held_out: beginnings of the names of the files of cases to be measured on that are not learnt from.
+        learnt: the same of cases that are learnt from, for labels that no held-out case has.
         used: all labels that the new version will have seen.
         earlier: what is known of all cases that could be shown again.
         skipped: labels that could not be used.
@@ -107,7 +107,7 @@ class Job:
     names: tuple[str, ...]
     cases: tuple[JobCase, ...]
     held_out: tuple[str, ...]
-    seen: bool
+    learnt: tuple[str, ...]
     used: tuple[UsedLabel, ...]
     earlier: tuple[Learnt, ...]
     skipped: tuple[Skipped, ...]
@@ -229,6 +229,14 @@ def _left_behind(folder: Path, key: str) -> Job | None:
     return job if job.key == key else None
 
 
+@dataclass
+class _Measured:
+    """Files of cases to be measured on, and the labels that they have."""
+
+    files: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+
 class _Reader:
     """Reads accepted labels into the files of a job."""
 
@@ -241,7 +249,7 @@ class _Reader:
         self._names = {canonical(name): name for name in names}
         # What the parent knows is learnt too, or it would be forgotten.
         self._only = {canonical(name) for name in config.labels} | (self._names.keys() if config.labels else set())
-        self._count = 0
+        self._count = self._measured = 0
         self._notes: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for entry in Journal(site.journal).entries() if site.journal else ():
             self._notes.setdefault((str(entry.get("image")), int(entry.get("frame") or 0)), []).append(entry)
@@ -273,11 +281,15 @@ class _Reader:
         )
         # From here on no name is added: what is never learnt is not measured either.
         self._only = set(self._names)
-        held_out = self._save_measured([label for label, _ in sorted(apart, key=_by_hash)], skips, self._lessons_apart)
-        seen = not held_out
-        if seen:  # better than not to measure at all
-            learnt = [by_id[case.learnt.image_id] for case in fresh]
-            held_out = self._save_measured(learnt, skips, Lessons([], []))
+        measured = _Measured()
+        for label, _ in sorted(apart, key=_by_hash):
+            self._save_measured(label, measured, tuple(self._names.values()), skips, self._lessons_apart)
+        held_out, learnt = measured.files, _Measured()
+        # Better than not to measure these labels at all.
+        missing = tuple(name for name in self._names.values() if name not in measured.names)
+        for case in cases:
+            if not set(missing).isdisjoint(case.learnt.names):
+                self._save_measured(by_id[case.learnt.image_id], learnt, missing, skips, Lessons([], []))
         save_lessons(self._folder / NOTES, self._lessons)
         save_lessons(self._folder / NOTES_APART, self._lessons_apart)
         left_out = {skip.image_id for skip in skips}
@@ -288,7 +300,7 @@ class _Reader:
             names=tuple(self._names.values()),
             cases=cases,
             held_out=tuple(held_out),
-            seen=seen,
+            learnt=tuple(learnt.files),
             used=tuple(label for label in used if label.image not in left_out),
             earlier=tuple({case.image_id: case for case in (*earlier, *(c.learnt for c in cases))}.values()),
             skipped=tuple(skips),
@@ -348,19 +360,28 @@ class _Reader:
             raise InputError(f"None of the labels that are to be learnt was drawn in {label.image_id}.")
         return volume, structures, tuple(others)
 
-    def _save_measured(self, labels: Sequence[AcceptedLabel], skips: list[Skipped], lessons: Lessons) -> list[str]:
-        """Read labels to be measured on into files; at most `MOST_MEASURED`."""
-        files = []
-        for label in labels:
-            if len(files) == MOST_MEASURED:
-                break
-            try:
-                volume, structures, _ = self._read(label)
-                files.append(_save_case(self._folder, f"measured{len(files):04d}", volume, structures))
-                self._learn_notes(label.image_id, volume, structures, lessons)
-            except InputError as error:
-                skips.append(Skipped(label.image_id, str(error)))
-        return files
+    def _save_measured(
+        self,
+        label: AcceptedLabel,
+        measured: _Measured,
+        names: Sequence[str],
+        skips: list[Skipped],
+        lessons: Lessons,
+    ) -> None:
+        """Read a label to be measured on into a file, but for what is not asked for; at most `MOST_MEASURED`."""
+        if len(measured.files) == MOST_MEASURED:
+            return
+        try:
+            volume, structures, _ = self._read(label)
+            asked = {name: mask for name, mask in structures.items() if name in names}
+            files = _save_case(self._folder, f"measured{self._measured:04d}", volume, asked)
+            self._learn_notes(label.image_id, volume, structures, lessons)
+        except InputError as error:
+            skips.append(Skipped(label.image_id, str(error)))
+            return
+        self._measured += 1
+        measured.files.append(files)
+        measured.names.update(asked)
 
     def _save(
         self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], others: tuple[str, ...]

@@ -44,6 +44,8 @@ class UpdateConfig:
         replay: share of what is shown that is of earlier cases.
         validation: share of the studies that is held out, never to be trained on.
         tolerance: by how much Dice of a label may drop.
+        min_dice: least mean Dice of a version that is published, on the site's own images.
+        min_label_dice: least Dice of each label there.
         lad: whether images are also seen in other styles, with LAD.
         batch: images of a step in each process.
         pairs: how many anatomies of a step are seen in two styles.
@@ -62,6 +64,8 @@ class UpdateConfig:
     replay: float = 0.5
     validation: float = 0.2
     tolerance: float = 0.02
+    min_dice: float = 0.5
+    min_label_dice: float = 0.2
     lad: bool = True
     batch: int = 8
     pairs: int = 3
@@ -71,7 +75,7 @@ class UpdateConfig:
     def __post_init__(self) -> None:
         if self.epochs < 0 or (not self.epochs and not self.minutes > 0):
             raise InputError("An update needs minutes above 0, or a number of epochs.")
-        for name in ("replay", "validation", "tolerance"):
+        for name in ("replay", "validation", "tolerance", "min_dice", "min_label_dice"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
         self.steps(1)

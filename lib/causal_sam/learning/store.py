@@ -80,8 +80,8 @@ class Training:
         encoder_hash: `CausalSam.encoder_hash` of the model that it belongs to.
         labels: the accepted labels that it was trained on.
         names: of the labels that it knows.
-        metrics: one number for each label, on the held-out accepted labels.
-        parent_metrics: the same of the parent, on the same held-out labels.
+        metrics: one number for each label, on the cases that ``config`` names as ``measured_on``.
+        parent_metrics: the same of the parent, on the same cases.
         config: of the training; what JSON can hold.
     """
 
@@ -164,7 +164,7 @@ class Comparison:
 
     Attributes:
         metrics: label -> the number of the first and of the second version; None if it was not measured.
-        same_cases: both were measured on the same held-out labels, since one was trained from the other.
+        same_cases: both were measured on the same cases, since one was trained from the other.
         names_gained: labels that only the second version knows.
         names_lost: labels that only the first version knows.
         labels_gained: accepted labels that only the second was trained on. One that was corrected is also lost.

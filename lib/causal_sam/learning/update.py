@@ -194,20 +194,21 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     """Measure what was trained, add it to the store, and publish or reject it."""
     model, store = site.load(), AdapterStore(site.store)
     result = folder / JOB / RESULT
-    held_out = [load_case(folder / JOB, files) for files in job.held_out]
+    own = [load_case(folder / JOB, files) for files in (*job.held_out, *job.learnt)]
     generated = generated_cases(job.names)
-    total, count = 2 * (len(held_out) + len(generated)), itertools.count(1)
+    total, count = 2 * (len(own) + len(generated)), itertools.count(1)
+    measured_on = _measured_on(len(job.held_out), len(job.learnt), len(generated))
 
     def measured(labels: NamedLabels) -> dict[str, float]:
         def done() -> None:
             progress("measuring", 0.8 + 0.2 * next(count) / total)
 
         return {
-            **measure(labels, held_out, job.names, config.plane, done=done),
+            **measure(labels, own, job.names, config.plane, done=done),
             **measure(labels, generated, job.names, "auto", GENERATED, done),
         }
 
-    progress("measuring", 0.8, f"Measuring on {_counted(len(held_out), 'learnt' if job.seen else 'held-out')}.")
+    progress("measuring", 0.8, f"Measuring on {measured_on}.")
     metrics = measured(NamedLabels.load(result, model))
     before = dict.fromkeys(metrics, 0.0)
     if job.continues:
@@ -224,7 +225,8 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
         config={
             **asdict(config),
             "labels": list(config.labels),
-            "measured_on_learnt_cases": job.seen,
+            "measured_on_learnt_cases": not job.held_out,
+            "measured_on": measured_on,
             "cases": {
                 case.image_id: {"names": list(case.names), "style": case.style, "others": list(case.others)}
                 for case in job.earlier
@@ -236,17 +238,19 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     version = store.add(lambda path: _write_version(path, result, film), training)
     with suppress(OSError):  # it is no worse without its pictures
         draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
-    why = objection_to(metrics, before, config.tolerance)
+    why = objection_to(metrics, before, config.tolerance, config.min_dice, config.min_label_dice)
     made = f"{version_name(version.number)} was trained on {_counted(len(job.cases))}"
     if notes is not None:
         made += f" and {notes.corrections} corrected slices" if notes.is_better else ""
     if why is not None:
         store.reject(version.number, why)
-        message, status = f"{made} and not published. {why}", "rejected"
+        message, status = f"{made} and not published. {why} It was measured on {measured_on}.", "rejected"
     else:
         try:
             store.publish(version.number)
-            message = f"{made} and published: Dice {_mean(metrics):.3f}, until now {_mean(before):.3f}."
+            message = (
+                f"{made} and published: Dice {_mean(metrics):.3f}, until now {_mean(before):.3f}, on {measured_on}."
+            )
             status = "published"
             with suppress(StoreError):  # it is published, and the next one removes what is too much
                 store.collect(KEPT_VERSIONS)
@@ -295,6 +299,17 @@ def _write_version(path: Path, result: Path, film: _FilmFile | None) -> None:
 
 def _counted(count: int, kind: str = "") -> str:
     return f"{count} {kind} case{'' if count == 1 else 's'}".replace("  ", " ")
+
+
+def _measured_on(held_out: int, learnt: int, generated: int) -> str:
+    """Name the cases that a version was measured on, for people."""
+    parts = [_counted(held_out, "held-out")] if held_out else []
+    if learnt:
+        why = "for labels that no held-out case has" if held_out else "since none is held out yet"
+        parts.append(f"{_counted(learnt)} that it was trained on, {why}")
+    if generated:
+        parts.append(_counted(generated, "generated"))
+    return " and ".join(parts)
 
 
 def _mean(metrics: Mapping[str, float]) -> float:

@@ -128,6 +128,24 @@ def test_what_is_published(metrics: dict[str, float], parent: dict[str, float], 
         assert objection.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("metrics", "sentence"),
+    [
+        ({"liver": 0.6, "spleen": 0.4}, None),
+        ({"liver": 0.476, "spleen": 0.0}, "spleen is found with Dice 0.000 only, below 0.2"),
+        ({"liver": 0.95, "spleen": 0.19}, "spleen is found with Dice 0.190 only, below 0.2"),
+        ({"liver": 0.55, "spleen": 0.4}, "The mean Dice is 0.475 only, below 0.5"),
+        ({"liver": 0.6, "liver (generated)": 0.05}, None),  # the site's own images count
+        ({"liver": 0.4, "liver (generated)": 0.99}, "The mean Dice is 0.400 only, below 0.5"),
+    ],
+)
+def test_what_is_too_bad_is_not_published_even_if_it_is_better(metrics: dict[str, float], sentence: str | None) -> None:
+    objection = objection_to(metrics, dict.fromkeys(metrics, 0.0), 0.02, 0.5, 0.2)
+    assert (objection is None) == (sentence is None)
+    assert sentence is None or (sentence in objection and objection.endswith("."))
+    assert objection_to(metrics, dict.fromkeys(metrics, 0.0), 0.02) is None
+
+
 def test_no_tolerance_is_no_tolerance() -> None:
     assert objection_to({"a": 0.799, "b": 0.9}, {"a": 0.8, "b": 0.8}, 0.0) is not None
     assert objection_to({"a": 0.8, "b": 0.9}, {"a": 0.8, "b": 0.8}, 0.0) is None

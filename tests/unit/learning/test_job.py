@@ -65,14 +65,14 @@ def test_the_first_update_learns_all_that_was_accepted(tiny: TinySite) -> None:
     assert (job.parent, job.continues, job.names) == (None, False, (LEFT, RIGHT))
     assert [case.weight for case in job.cases] == [pytest.approx(1 / 3)] * 3
     assert [case.slices for case in job.cases] == [{LEFT: SHAPE[2], RIGHT: SHAPE[2]}] * 3
-    assert (job.seen, len(job.held_out), job.skipped) == (True, 3, ())
+    assert (job.held_out, len(job.learnt), job.skipped) == ((), 3, ())
     assert {label.image for label in job.used} == set(ids(job))
     assert load_job(tiny.store / "job") == job
     case = slices_of(tiny, job, 0)
     assert case.slices.array.shape == case.label_map.shape == (SHAPE[2], 58, 64)
     assert np.unique(case.label_map).tolist() == [0, 1, 2]
     assert case.known.tolist() == [True, True]
-    volume, structures = load_case(tiny.store / "job", job.held_out[0])
+    volume, structures = load_case(tiny.store / "job", job.learnt[0])
     assert volume.shape == SHAPE
     assert {name: bool(mask.any()) for name, mask in structures.items()} == {LEFT: True, RIGHT: True}
 
@@ -97,7 +97,7 @@ def test_a_study_is_on_one_side_as_a_whole(tiny: TinySite) -> None:
     apart = [n for n in range(24) if is_held_out(patients[n // 2], 0.4)]
     assert 0 < len(apart) < 24
     assert ids(job) == [f"case{n:02d}" for n in range(24) if n not in apart]
-    assert not job.seen
+    assert not job.learnt
     assert len(job.held_out) == min(len(apart), jobs.MOST_MEASURED)
     assert {label.image for label in job.used} == set(ids(job))
 
@@ -110,11 +110,23 @@ def test_what_is_never_learnt_is_not_measured(tiny: TinySite) -> None:
         tiny.accept(number, {LEFT: LEFT})
     tiny.accept(apart[0], {RIGHT: RIGHT})
     job = prepared(tiny, validation=0.4)
-    assert (job.names, job.seen, len(job.held_out)) == ((LEFT,), True, 2)
+    assert (job.names, len(job.learnt), len(job.held_out)) == ((LEFT,), 2, 0)
     tiny.accept(apart[1])
     job = prepared(tiny, validation=0.4)
-    assert (job.names, job.seen, len(job.held_out)) == ((LEFT,), False, 1)
+    assert (job.names, len(job.learnt), len(job.held_out)) == ((LEFT,), 0, 1)
     assert set(load_case(tiny.store / "job", job.held_out[0])[1]) == {LEFT}
+
+
+def test_a_label_that_no_held_out_case_has_is_measured_on_learnt_ones(tiny: TinySite) -> None:
+    learnt, apart = ([n for n in range(40) if is_held_out(f"case{n:02d}", 0.4) == side][:3] for side in (False, True))
+    tiny.accept(learnt[0])
+    tiny.accept(learnt[1], {LEFT: LEFT})
+    tiny.accept(learnt[2], {RIGHT: RIGHT})
+    tiny.accept(apart[0], {LEFT: LEFT})
+    job = prepared(tiny, validation=0.4)
+    assert (len(job.held_out), len(job.learnt)) == (1, 2)
+    measured = [set(load_case(tiny.store / "job", files)[1]) for files in (*job.held_out, *job.learnt)]
+    assert measured == [{LEFT}, {RIGHT}, {RIGHT}]
 
 
 def test_only_what_is_new_is_learnt_and_some_of_the_rest_shown_again(tiny: TinySite, encoder_hash: str) -> None:
@@ -173,7 +185,7 @@ def test_chosen_labels_are_learnt_and_the_others_later(tiny: TinySite, encoder_h
     later = prepared(tiny, labels=(RIGHT,))
     # What is known already goes on to be learnt and measured, or it would be forgotten.
     assert (later.names, ids(later)) == ((LEFT, RIGHT), ["case00", "case01"])
-    assert set(load_case(tiny.store / "job", later.held_out[0])[1]) == {LEFT, RIGHT}
+    assert set(load_case(tiny.store / "job", later.learnt[0])[1]) == {LEFT, RIGHT}
     assert prepared(tiny).names == (LEFT, RIGHT)
     learn(tiny, later, encoder_hash)
     assert isinstance(prepared(tiny), Nothing)

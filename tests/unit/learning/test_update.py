@@ -72,6 +72,7 @@ def test_the_first_update_publishes(learnt: tuple[TinySite, Outcome, list[str]])
     tiny, outcome, told = learnt
     assert (outcome.status, outcome.version, outcome.skipped) == ("published", 1, ())
     assert outcome.message.startswith("v0001 was trained on 3 cases and published: Dice 0.")
+    assert outcome.message.endswith("on 3 cases that it was trained on, since none is held out yet.")
     assert set(outcome.metrics) == {LEFT, RIGHT}
     assert min(outcome.metrics.values()) > 0.3
     assert outcome.parent_metrics == {LEFT: 0.0, RIGHT: 0.0}
@@ -99,6 +100,7 @@ def test_the_manifest_says_what_it_was_made_from(learnt: tuple[TinySite, Outcome
         quick(seed=1)
     )
     assert config["measured_on_learnt_cases"] is True
+    assert config["measured_on"] == "3 cases that it was trained on, since none is held out yet"
     assert config["cases"]["case00"]["names"] == [LEFT, RIGHT]
     assert config["skipped"] == {}
 
@@ -163,6 +165,18 @@ def test_what_is_worse_is_not_published(site: TinySite) -> None:
     # Its labels are still to be learnt.
     assert update(site.site(), quick(**NEXT_TO_NOTHING)).status == "published"
     assert store.current() == 3
+
+
+def test_what_is_too_bad_is_not_published_and_says_where_it_was_measured(tiny: TinySite) -> None:
+    for number in range(3):
+        tiny.accept(number)
+    outcome = update(tiny.site(), quick(epochs=1, min_dice=0.9, min_label_dice=0.9))
+    assert (outcome.status, AdapterStore(tiny.store).current()) == ("rejected", None)
+    assert (
+        "only, below 0.9: accept more labels, train longer" in outcome.message
+        or "None of the labels" in outcome.message
+    )
+    assert outcome.message.endswith("It was measured on 3 cases that it was trained on, since none is held out yet.")
 
 
 def test_another_version_that_came_meanwhile_stays(site: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,14 @@ def learning(
             shutil.rmtree(site, ignore_errors=True)
             site.mkdir(parents=True)
             others, apart = divide(scans, held_out, seed)
-            config = UpdateConfig(minutes=minutes, epochs=epochs, lad=lad, seed=seed)
+            config = UpdateConfig(
+                minutes=minutes,
+                epochs=epochs,
+                lad=lad,
+                seed=seed,
+                min_dice=0.0,  # also what a site would not publish yet is measured
+                min_label_dice=0.0,
+            )
             work = Work(accept, every, target, most_clicks, labels, later, config)
             made = []
             runner = LearningSite(
