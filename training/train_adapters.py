@@ -10,6 +10,9 @@ command from its last checkpoint, unless other labels were accepted meanwhile.
 
 from __future__ import annotations
 
+import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
+
+# isort: split
 import sys
 from dataclasses import dataclass, fields
 from datetime import timedelta

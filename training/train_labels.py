@@ -12,6 +12,9 @@ Only the `LabelPrompt` is trained, under 9 % of all parameters; encoder and deco
 
 from __future__ import annotations
 
+import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
+
+# isort: split
 import argparse
 import math
 import time

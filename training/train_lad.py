@@ -11,6 +11,9 @@ on the cases held out, and `adapters.safetensors`, which the server takes as `--
 
 from __future__ import annotations
 
+import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
+
+# isort: split
 import fnmatch
 import json
 import sys

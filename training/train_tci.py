@@ -16,6 +16,9 @@ In the output folder: `checkpoint.pt`, `log.jsonl`, TensorBoard events, and with
 
 from __future__ import annotations
 
+import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
+
+# isort: split
 import argparse
 import math
 import os

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import serving.restart  # noqa: F401  first: it may start this process once more
+
+# isort: split
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -55,7 +58,7 @@ from serving.safe_datastore import install_safe_datastore
 from serving.saved_labels import SavedLabels
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
 from serving.styles import StyleBook
-from serving.train_process import train_as_own_process
+from serving.train_process import stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
 from strategies.background import StudyScorer
@@ -210,6 +213,12 @@ class CausalSamApp(MONAILabelApp):
         if isinstance(strategy := self._strategies.get(STYLE_AWARE), StyleAware):
             strategy.start()
 
+    def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Run a task on many images as `MONAILabelApp.batch_infer` does; a process for that alone stands back."""
+        if not self._server_mode:
+            stand_back()
+        return super().batch_infer(request, datastore)
+
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run a trainer as `MONAILabelApp.train` does, here or in the process that MONAI Label started for it.
 
@@ -218,7 +227,10 @@ class CausalSamApp(MONAILabelApp):
             CausalSamError: it cannot do what is asked.
         """
         train = partial(self._train, request)
-        return train() if self._server_mode else train_as_own_process(train)
+        if self._server_mode:
+            return train()
+        stand_back()
+        return train_as_own_process(train)
 
     def _train(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request.get("model")

@@ -22,7 +22,10 @@ def test_monailabel_starts_the_app_from_another_folder_with_a_configuration_file
     conf = tmp_path / "conf" / "server.yaml"
     conf.write_text("labels: labels.json\nplane: coronal\nencode_ahead: 0\ncache_dir: embeddings\n")
     pairs = {"config": str(conf), "plane": "sagittal"}  # the command line wins
-    with running_server(own, tmp_path, pairs, start=("monailabel",)) as server:
+    unset = {"OMP_WAIT_POLICY": ""}
+    with running_server(own, tmp_path, pairs, start=("monailabel",), variables=unset) as server:
+        # MONAI Label has imported torch by the time it loads the app, which therefore starts the process once more.
+        assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
         task = server.info()["models"]["causal_sam"]
         assert task["labels"] == {"tumor": 1, "edema": 2}
         assert task["config"]["plane"][0] == "sagittal"

@@ -19,6 +19,13 @@ from causal_sam.errors import CausalSamError
 # MONAI Label reads no further line once the process has ended, and is behind by a few.
 READING_SECONDS = 1.0
 WATCH_SECONDS = 1.0
+# In the units of nice(1).
+NICENESS = 10
+
+
+def stand_back() -> None:
+    """Let the server go first on the processors: for processes of one task each, which nobody waits for."""
+    os.nice(NICENESS)
 
 
 def train_as_own_process(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
