@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-MONAI_LABEL_START_SECONDS = 240  # importing torch and monai on a busy two-core machine takes most of it
+MONAI_LABEL_START_SECONDS = 480  # importing torch and monai on a busy two-core machine takes most of it
 
 
 def free_port() -> int:
