@@ -2,7 +2,7 @@
 
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, direction_vector
 from causal_sam.imaging.frames import PLANES, SliceFrame, slice_axis
-from causal_sam.imaging.intensity import IntensityWindow, intensity_window
+from causal_sam.imaging.intensity import IntensityWindow, intensity_window, with_modality
 from causal_sam.imaging.label_maps import align_to_grid, as_label_map, read_label_map
 from causal_sam.imaging.packed_mask import PackedMask
 from causal_sam.imaging.reading import read_volume
@@ -26,5 +26,6 @@ __all__ = [
     "read_label_map",
     "read_volume",
     "slice_axis",
+    "with_modality",
     "write_mask",
 ]

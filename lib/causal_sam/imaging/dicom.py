@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from causal_sam.errors import InputError
 from causal_sam.imaging.dicom_frames import FRAME_TAGS, has_frames, read_frames
 from causal_sam.imaging.dicom_geometry import numbers, pixel_spacing, slice_normal, slice_thickness, sorted_stacks
+from causal_sam.imaging.intensity import with_modality
 from causal_sam.imaging.itk import to_volume
 from causal_sam.imaging.limits import MAX_VOXELS, check_deflated_dicom, check_voxels
 from causal_sam.imaging.volume import Volume, check_frame
@@ -94,10 +95,7 @@ def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volu
         check_frame(frame, len(stacks), path)
         image = _read_slices(stacks[frame], headers, path)
         volume = replace(to_volume(image, path), frame=frame, frames=len(stacks))
-    modality = str(first.get("Modality", ""))
-    if modality == "CT" and not _is_grey(first):
-        modality = ""  # a picture of a CT: its numbers are no Hounsfield units
-    return replace(volume, modality=modality, tags=_acquisition_tags(first), source=path)
+    return with_modality(replace(volume, tags=_acquisition_tags(first), source=path), str(first.get("Modality") or ""))
 
 
 def _claimed_shape(headers: dict[Path, pydicom.Dataset]) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ from causal_sam.imaging.volume import Volume
 
 # Soft tissue, in Hounsfield units: from below fat to contrast-filled vessels.
 CT_WINDOW = (-160.0, 240.0)
+# Magnitude images of MR are never negative and z-scores never reach this; air in Hounsfield units does, and a single
+# wrong voxel is no air.
+AIR_BELOW, FAT_BELOW = -200.0, -20.0
+SHARE_BELOW = 1e-3
 PERCENTILES = (0.5, 99.5)
 # A value held by a larger share of the voxels than this, at the very bottom of the range, is background, not tissue.
 BACKGROUND_SHARE = 0.05
@@ -35,6 +39,24 @@ class IntensityWindow:
         low, high = np.float32(self.low), np.float32(self.high)
         # Clipped before it is scaled: an outlier far away from a narrow window would overflow.
         return np.nan_to_num((np.clip(np.asarray(array, dtype=np.float32), low, high) - low) / (high - low), nan=0.0)
+
+
+def with_modality(volume: Volume, modality: str = "") -> Volume:
+    """Return a volume with its modality; it is "CT" only where the voxels are Hounsfield units.
+
+    That is seen by the values, whatever a header says: a thousandth of the finite voxels or more lies below -200 (air)
+    or, of what is said to be CT and may be cropped, below -20 (fat). Other numbers that are said to be CT, as of a
+    windowed picture or stored with an offset, are of unknown modality.
+
+    Args:
+        volume: whose own modality does not count.
+        modality: DICOM code that the file or the data set says; "" if nothing does.
+    """
+    if modality in ("", "CT"):
+        values = volume.array[np.isfinite(volume.array)] if volume.array.dtype.kind == "f" else volume.array
+        below = FAT_BELOW if modality == "CT" else AIR_BELOW
+        modality = "CT" if (values < below).mean() >= SHARE_BELOW else ""
+    return replace(volume, modality=modality)
 
 
 def intensity_window(volume: Volume) -> IntensityWindow:

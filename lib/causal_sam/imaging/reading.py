@@ -6,10 +6,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk
-from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,20 +15,16 @@ from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging.colour import luminance
 from causal_sam.imaging.dicom import read_dicom
 from causal_sam.imaging.directions import RAS_LPS
+from causal_sam.imaging.intensity import with_modality
 from causal_sam.imaging.itk import to_volume
-from causal_sam.imaging.limits import MAX_VOXELS, check_claimed_bytes, check_data_file, check_voxels
+from causal_sam.imaging.limits import MAX_VOXELS, check_data_file, check_voxels
+from causal_sam.imaging.nifti import NIFTI, NOT_SPATIAL, read_nifti, reason
 from causal_sam.imaging.volume import Volume, check_frame
 
-NIFTI = (".nii", ".nii.gz")
 NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # Others, PostScript among them, are not even looked at, whatever a file is called.
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-# Magnitude images of MR are never negative and z-scores never reach this; air in Hounsfield units does, and a single
-# wrong voxel is no air.
-CT_BELOW = -200.0
-CT_SHARE = 1e-3
-NOT_SPATIAL = "it must be a 2D or 3D image, or frames of one, with one number for each voxel"
 # What an axis of an NRRD file that holds colours calls itself; any other axis outside of space holds frames.
 NRRD_COLOURS = ("RGB-color", "RGBA-color")
 COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
@@ -47,8 +41,7 @@ def read_volume(path: Path | str, frame: int = 0, max_voxels: int = MAX_VOXELS) 
     a fourth axis, vectors, several DICOM images at each place, the pages of a TIFF. One of them is read, on the grid
     that all have. Colours, where the file calls them so, become their luminance.
 
-    NIfTI, NRRD and MetaImage do not say their modality: it is "CT" if a thousandth of the finite voxels or
-    more lies below -200 (air, in Hounsfield units), else unknown ("").
+    NIfTI, NRRD and MetaImage do not say their modality: `with_modality` decides it by their values.
 
     Args:
         path: file or folder.
@@ -69,7 +62,7 @@ def read_volume(path: Path | str, frame: int = 0, max_voxels: int = MAX_VOXELS) 
     except (InputError, MemoryError):
         raise
     except OSError as error:
-        raise InputError(f"{path.name} is not a readable image ({_reason(error, path)}).") from error
+        raise InputError(f"{path.name} is not a readable image ({reason(error, path)}).") from error
     except Exception as error:  # the libraries fail on damaged files in ways of their own
         raise InputError(f"{path.name} is not a readable image: it is damaged.") from error
 
@@ -79,48 +72,12 @@ def _read(path: Path, frame: int, max_voxels: int) -> Volume:
     if path.is_dir():
         return read_dicom(path, frame, max_voxels)
     if name.endswith(NIFTI):
-        return _read_nifti(path, frame, max_voxels)
+        return with_modality(read_nifti(path, frame, max_voxels))
     if name.endswith((*NRRD, *META_IMAGE)):
         return _read_itk(path, frame, max_voxels)
     if name.endswith(PICTURES):
         return _read_picture(path, frame, max_voxels)
     return read_dicom(path, frame, max_voxels)
-
-
-def _guess_modality(array: NDArray) -> str:
-    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
-    return "CT" if finite.size and (finite < CT_BELOW).mean() >= CT_SHARE else ""
-
-
-def _read_nifti(path: Path, frame: int, max_voxels: int) -> Volume:
-    try:
-        image = nibabel.load(path)
-        # Vectors lie along the fifth axis.
-        frame_axes = image.shape[3:]
-        frames = math.prod(frame_axes)
-        if len(image.shape) < 2 or frames != max(frame_axes, default=1):
-            raise InputError(f"{path.name} has shape {image.shape}; {NOT_SPATIAL}.")
-        check_voxels(path, image.shape, max_voxels)
-        check_frame(frame, frames, path)
-        check_claimed_bytes(path, math.prod(image.shape) * image.get_data_dtype().itemsize)
-        # Of a compressed file too, no more than the frame is kept in memory.
-        array = np.asanyarray(image.dataobj[(..., *(frame if size > 1 else 0 for size in frame_axes))])
-    except InputError:
-        raise
-    except Exception as error:  # damaged files fail in their own ways
-        raise InputError(f"{path.name} is not a readable NIfTI file ({_reason(error, path)}).") from error
-    if array.dtype.fields is not None:
-        array = luminance(structured_to_unstructured(array))
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.dtype == np.float64:  # what nibabel makes of integers with a slope
-        array = array.astype(np.float32)
-    affine = image.affine
-    if isinstance(image, nibabel.Nifti1Image) and not (image.header["sform_code"] or image.header["qform_code"]):
-        # Nothing says where the patient is. ITK's convention, because the viewers draw with it: columns run to the
-        # left, rows to posterior, from the origin.
-        affine = RAS_LPS @ np.diag([*image.header["pixdim"][1:4], 1.0])
-    return Volume(array, affine, modality=_guess_modality(array), source=path, frame=frame, frames=frames)
 
 
 def _read_itk(path: Path, frame: int, max_voxels: int) -> Volume:
@@ -157,8 +114,7 @@ def _read_itk(path: Path, frame: int, max_voxels: int) -> Volume:
         ) from error
     if numbers > 1 and not is_colour:
         image = sitk.VectorIndexSelectionCast(image, frame)
-    volume = to_volume(image, path)
-    return replace(volume, modality=_guess_modality(volume.array), frame=frame, frames=frames)
+    return replace(with_modality(to_volume(image, path)), frame=frame, frames=frames)
 
 
 def _read_picture(path: Path, frame: int, max_voxels: int) -> Volume:
@@ -172,7 +128,7 @@ def _read_picture(path: Path, frame: int, max_voxels: int) -> Volume:
     except InputError:
         raise
     except Exception as error:  # damaged files fail in their own ways
-        raise InputError(f"{path.name} is not a readable picture ({_reason(error, path)}).") from error
+        raise InputError(f"{path.name} is not a readable picture ({reason(error, path)}).") from error
     # Shown as a radiograph is: columns run to the patient's left, rows downwards; a pixel counts as 1 mm.
     return Volume(pixels.T[..., None], RAS_LPS, source=path, frame=frame, frames=frames)
 
@@ -185,8 +141,3 @@ def _pixels(picture: Image.Image) -> NDArray:
     if len(picture.getbands()) == 1 and picture.mode != "P":
         return np.asarray(picture)
     return luminance(np.asarray(picture.convert("RGB")))
-
-
-def _reason(error: BaseException, path: Path) -> str:
-    """What the library says in its first line, without the folders of the path."""
-    return (str(error).splitlines() or [type(error).__name__])[0].replace(str(path), path.name).rstrip(".")

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import nrrd
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import DTypeLike, NDArray
 
 from causal_sam.errors import InputError
@@ -22,6 +23,8 @@ QUICK_GZIP = 1
 SCANNER_SPACE = 1
 # Image files store their first axis fastest. A large mask made in this memory order is written many times as fast.
 FILE_ORDER = "F"
+# Cosines of the angles between the axes: rounded headers have less, and ITK makes the axes perpendicular.
+SHEAR_TOLERANCE = 1e-3
 
 
 def write_mask(
@@ -42,7 +45,8 @@ def write_mask(
         ``path``.
 
     Raises:
-        InputError: the shape differs, the values are no labels, the extension is unknown, or the folder is missing.
+        InputError: the shape differs, the values are no labels, the extension is unknown or its format cannot hold the
+            grid, or the folder is missing.
     """
     path = Path(path)
     extension = next((e for e in MASK_EXTENSIONS if path.name.lower().endswith(e)), None)
@@ -96,6 +100,9 @@ def _as_labels(mask: NDArray, dtype: DTypeLike | None) -> NDArray:
 
 
 def _write_nifti(labels: NDArray, affine: NDArray[np.float64], path: str, compress: bool) -> None:
+    directions = affine[:3, :3] / voxel_sizes(affine)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR_TOLERANCE:
+        raise InputError("NIfTI cannot hold the sheared grid of the image as the viewers read it; write .nrrd.")
     image = nibabel.Nifti1Image(labels, affine)
     image.set_sform(affine, code=SCANNER_SPACE)
     image.set_qform(affine, code=SCANNER_SPACE)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, read_label_map, read_volume
+from causal_sam.imaging import Volume, read_label_map, read_volume, with_modality
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Case:
                 f"{self.image} has {volume.frames} frames, and its data set names {self.frames} channels: they must be "
                 "as many."
             )
-        volume = replace(volume, modality=self.modality or volume.modality)
+        volume = with_modality(volume, self.modality or volume.modality)
         if self.sequence and volume.modality == "MR":
             volume = replace(volume, tags={"SequenceName": self.sequence, **volume.tags})
         values = self.label_reader(self.label, volume)
