@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pydicom
 import SimpleITK as sitk
 
 from causal_sam.errors import InputError
-from causal_sam.imaging.dicom_frames import FRAME_TAGS, has_frames, read_frames
-from causal_sam.imaging.dicom_geometry import numbers, pixel_spacing, slice_normal, slice_thickness, sorted_stacks
+from causal_sam.imaging.dicom_frames import has_frames, read_frames
+from causal_sam.imaging.dicom_geometry import SlicePlane, even_stacks, listed, pixel_spacing, slice_thickness
+from causal_sam.imaging.dicom_headers import VALUE_TAGS, acquisition_tags, has_image, is_dicom, read_header
 from causal_sam.imaging.intensity import with_modality
 from causal_sam.imaging.itk import to_volume
-from causal_sam.imaging.limits import MAX_VOXELS, check_deflated_dicom, check_voxels
+from causal_sam.imaging.limits import MAX_VOXELS, check_voxels
 from causal_sam.imaging.volume import Volume, check_frame
-
-# How the image was made. Only these leave the header: no name, date or identifier of a patient has its place in them.
-ACQUISITION_TAGS = (
-    "BodyPartExamined",
-    "ContrastBolusAgent",
-    "ConvolutionKernel",
-    "EchoTime",
-    "EchoTrainLength",
-    "FlipAngle",
-    "InversionTime",
-    "KVP",
-    "MagneticFieldStrength",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "MRAcquisitionType",
-    "PixelBandwidth",
-    "RepetitionTime",
-    "ScanningSequence",
-    "ScanOptions",
-    "SequenceName",
-    "SequenceVariant",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "XRayTubeCurrent",
-)
-# What decides how the files of a series become one grid.
-_GRID_TAGS = (
-    "Columns",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "ImagerPixelSpacing",
-    "InstanceNumber",
-    "Modality",
-    "NominalScannedPixelSpacing",
-    "PhotometricInterpretation",
-    "PixelSpacing",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "Rows",
-    "SeriesInstanceUID",
-    "SliceThickness",
-    *FRAME_TAGS,
-)
 
 
 def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volume:
@@ -81,8 +40,8 @@ def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volu
             parallel or of different size, no such frame, or frames that do not say where they lie.
     """
     if path.is_file():
-        headers = {path: _header(path)}
-        if not _has_image(headers[path], path):
+        headers = {path: read_header(path)}
+        if not has_image(headers[path], path):
             raise InputError(f"{path.name} is a DICOM object without an image.")
     else:
         headers = _headers_in(path)
@@ -95,7 +54,7 @@ def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volu
         check_frame(frame, len(stacks), path)
         image = _read_slices(stacks[frame], headers, path)
         volume = replace(to_volume(image, path), frame=frame, frames=len(stacks))
-    return with_modality(replace(volume, tags=_acquisition_tags(first), source=path), str(first.get("Modality") or ""))
+    return with_modality(replace(volume, tags=acquisition_tags(first), source=path), str(first.get("Modality") or ""))
 
 
 def _claimed_shape(headers: dict[Path, pydicom.Dataset]) -> tuple[int, int, int]:
@@ -116,8 +75,8 @@ def _read_slices(files: list[Path], headers: dict[Path, pydicom.Dataset], path: 
     reader.SetImageIO("GDCMImageIO")
     if len(files) > 1:
         reader.SetFileNames([str(file) for file in files])
-        if len({(headers[file].get("RescaleSlope"), headers[file].get("RescaleIntercept")) for file in files}) > 1:
-            # ITK gives all slices the type that the first one needs, and would round the others.
+        if len({tuple(str(headers[file].get(keyword)) for keyword in VALUE_TAGS) for file in files}) > 1:
+            # ITK gives all slices the type that the first one needs, and would round or cut off the others.
             reader.SetOutputPixelType(sitk.sitkFloat64)
     else:
         reader.SetFileName(str(files[0]))
@@ -132,47 +91,22 @@ def _read_slices(files: list[Path], headers: dict[Path, pydicom.Dataset], path: 
     return image
 
 
-def _header(file: Path) -> pydicom.Dataset:
-    try:
-        check_deflated_dicom(file)
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_GRID_TAGS, *ACQUISITION_TAGS])
-        # pydicom converts values when they are first asked for: ask here, where a damaged one can be told.
-        for keyword in _GRID_TAGS:
-            header.get(keyword)
-    except InputError:
-        raise
-    except Exception as error:  # pydicom fails in many ways on damaged files
-        raise InputError(
-            f"{file.name} is not a readable image: its format is unknown, or its data are damaged."
-        ) from error
-    return header
-
-
-def _has_image(header: pydicom.Dataset, file: Path) -> bool:
-    """Tell images from reports and the like; pydicom reads the head of a file that was cut off without a word."""
-    if "Rows" not in header and header.file_meta.get("MediaStorageSOPClassUID", pydicom.uid.UID("")).name.endswith(
-        "Image Storage"
-    ):
-        raise InputError(f"{file.name} is a damaged DICOM file: it ends before its pixels.")
-    return "Rows" in header
-
-
 def _headers_in(folder: Path) -> dict[Path, pydicom.Dataset]:
     """Headers of the images of the one series in a folder."""
     headers = {}
     for file in sorted(folder.iterdir()):
         if file.is_dir() or file.name.startswith("."):
             continue
-        if not pydicom.misc.is_dicom(file):
+        if not is_dicom(file):
             if file.suffix.lower() == ".dcm":
                 raise InputError(f"{file.name} in the folder {folder.name} is not DICOM: it is damaged.")
             continue
-        header = _header(file)
-        if _has_image(header, file):
+        header = read_header(file)
+        if has_image(header, file):
             headers[file] = header
     if not headers:
         raise InputError(f"The folder {folder.name} holds no DICOM image.")
-    series = {header.get("SeriesInstanceUID") for header in headers.values()}
+    series = {str(header.get("SeriesInstanceUID")) for header in headers.values()}
     if len(series) > 1:
         raise InputError(f"The folder {folder.name} holds {len(series)} DICOM series; give a folder with one of them.")
     return headers
@@ -186,32 +120,52 @@ def _sorted_slices(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[l
     for file, header in headers.items():
         if has_frames(header):
             raise InputError(f"{file.name} holds several frames and lies beside other files: give that file alone.")
-    sizes = sorted({(int(header.Rows), int(header.Columns)) for header in headers.values()})
-    if len(sizes) > 1:
-        (a, b), (c, d) = sizes[:2]
+    # Localizers come first: they are the reason for most of what else differs.
+    if localizers := [file.name for file, header in headers.items() if "LOCALIZER" in str(header.get("ImageType"))]:
         raise InputError(
-            f"The slices in {folder.name} differ in size ({a} x {b} and {c} x {d}): they are no 3D series."
+            f"{listed(localizers)} in {folder.name} {'is a localizer' if len(localizers) == 1 else 'are localizers'}: "
+            "remove what is no slice of the series."
         )
-    if len({_is_grey(header) for header in headers.values()}) > 1:
-        raise InputError(f"The slices in {folder.name} are grey and coloured: they are no 3D series.")
-    orientations, positions = (
-        [numbers(header.get(keyword), keyword, count, file.name) for file, header in headers.items()]
-        for keyword, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3))
-    )
-    along = np.array(positions) @ slice_normal(orientations, folder.name)
-    # Scanners number the images of a place in the order of time, whichever of the two they count first.
-    order = [header.get("InstanceNumber") or 0 for header in headers.values()]
+    sizes = _by_value(headers, lambda header: (int(header.Rows), int(header.Columns)))
+    if len(sizes) > 1:
+        fewest = next(iter(sizes.values()))
+        (a, b), (c, d) = sorted(sizes)[:2]
+        raise InputError(
+            f"The slices in {folder.name} differ in size ({a} x {b} and {c} x {d}): {listed(fewest)} "
+            "cannot be of the same 3D series."
+        )
+    for what, value in (
+        ("are grey and coloured", _is_grey),
+        ("differ in pixel spacing", _rounded_spacing),
+        ("differ in the size of their numbers", lambda header: header.get("BitsAllocated")),
+    ):
+        kinds = _by_value(headers, value)
+        if len(kinds) > 1:
+            raise InputError(
+                f"The slices in {folder.name} {what}: {listed(next(iter(kinds.values())))} cannot be of the same 3D "
+                "series."
+            )
+    planes = [
+        SlicePlane.of(
+            file.name,
+            header.get("ImageOrientationPatient"),
+            header.get("ImagePositionPatient"),
+            # Scanners number the images of a place in the order of time, whichever of the two they count first.
+            int(header.get("InstanceNumber") or 0),
+        )
+        for file, header in headers.items()
+    ]
     files = list(headers)
-    return [[files[index] for index in stack] for stack in sorted_stacks(along, order, folder.name)]
+    return [[files[index] for index in stack] for stack in even_stacks(planes, folder.name)]
 
 
-def _acquisition_tags(header: pydicom.Dataset) -> dict[str, str | float]:
-    tags: dict[str, str | float] = {}
-    for keyword in ACQUISITION_TAGS:
-        value = header.get(keyword)
-        if value is None or value == "":
-            continue
-        if isinstance(value, pydicom.multival.MultiValue):
-            value = "\\".join(str(part) for part in value)
-        tags[keyword] = float(value) if isinstance(value, int | float) else str(value)
-    return tags
+def _by_value(headers: dict[Path, pydicom.Dataset], value: Callable[[pydicom.Dataset], Any]) -> dict[Any, list[str]]:
+    """Names of files by something in their headers; the rarest first."""
+    names: dict[Any, list[str]] = {}
+    for file, header in headers.items():
+        names.setdefault(value(header), []).append(file.name)
+    return dict(sorted(names.items(), key=lambda item: len(item[1])))
+
+
+def _rounded_spacing(header: pydicom.Dataset) -> tuple[float, ...]:
+    return tuple(float(f"{distance:.3g}") for distance in pixel_spacing(header) or ())

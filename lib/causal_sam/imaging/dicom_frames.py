@@ -18,17 +18,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileMetaDataset
 from pydicom.pixel_data_handlers.util import get_expected_length
 from pydicom.tag import Tag
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from causal_sam.errors import InputError
 from causal_sam.imaging.colour import luminance
-from causal_sam.imaging.dicom_geometry import (
-    numbers,
-    pixel_spacing,
-    slice_normal,
-    slice_thickness,
-    sorted_stacks,
-)
+from causal_sam.imaging.dicom_geometry import SlicePlane, even_stacks, numbers, pixel_spacing, slice_thickness
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume, check_frame
 
@@ -91,11 +85,19 @@ def _stacks(header: pydicom.Dataset, name: str) -> list[list[int]]:
                 f"{name} does not say where its frames lie as CT and MR do; give single-frame files or a NIfTI file."
             )
         return [[index] for index in range(count)]
-    normal = slice_normal([_orientation(header, index, name) for index in range(count)], name)
-    along = np.array([_position(header, index, name) for index in range(count)]) @ normal
-    stacks = sorted_stacks(along, [(*_time(header, index), index) for index in range(count)], name)
+    planes = [
+        SlicePlane.of(
+            f"frame {index + 1} of {name}",
+            _group(header, index, "PlaneOrientationSequence").get("ImageOrientationPatient"),
+            _position(header, index),
+            (*_time(header, index), index),
+        )
+        for index in range(count)
+    ]
+    stacks = even_stacks(planes, name)
     # ITK, and so the viewers, count the slices as the file does.
-    return [stack[::-1] for stack in stacks] if along[-1] < along[0] else stacks
+    is_reversed = (planes[-1].position - planes[0].position) @ planes[0].normal < 0
+    return [stack[::-1] for stack in stacks] if is_reversed else stacks
 
 
 def _group(header: pydicom.Dataset, index: int, sequence: str) -> pydicom.Dataset:
@@ -107,14 +109,8 @@ def _group(header: pydicom.Dataset, index: int, sequence: str) -> pydicom.Datase
     return header
 
 
-def _orientation(header: pydicom.Dataset, index: int, name: str) -> NDArray[np.float64]:
-    orientation = _group(header, index, "PlaneOrientationSequence").get("ImageOrientationPatient")
-    return numbers(orientation, "ImageOrientationPatient", 6, name)
-
-
-def _position(header: pydicom.Dataset, index: int, name: str) -> NDArray[np.float64]:
-    position = _group(header, index, "PlanePositionSequence").get("ImagePositionPatient")
-    return numbers(position, "ImagePositionPatient", 3, name)
+def _position(header: pydicom.Dataset, index: int) -> Any:
+    return _group(header, index, "PlanePositionSequence").get("ImagePositionPatient")
 
 
 def _time(header: pydicom.Dataset, index: int) -> tuple[int, ...]:
@@ -138,13 +134,13 @@ def _lps(header: pydicom.Dataset, stack: list[int], name: str) -> NDArray[np.flo
     rows, columns = np.reshape(numbers(orientation, "ImageOrientationPatient", 6, name), (2, 3))
     measures = _group(header, first, "PixelMeasuresSequence")
     between_rows, between_columns = pixel_spacing(measures) or pixel_spacing(header) or (1.0, 1.0)
-    position = _group(header, first, "PlanePositionSequence").get("ImagePositionPatient") or (0, 0, 0)
     lps = np.eye(4)
     lps[:3, 0] = rows * between_columns
     lps[:3, 1] = columns * between_rows
-    lps[:3, 3] = numbers(position, "ImagePositionPatient", 3, name)
+    lps[:3, 3] = numbers(_position(header, first) or (0, 0, 0), "ImagePositionPatient", 3, name)
     if len(stack) > 1:
-        lps[:3, 2] = (_position(header, stack[-1], name) - lps[:3, 3]) / (len(stack) - 1)
+        last = numbers(_position(header, stack[-1]), "ImagePositionPatient", 3, name)
+        lps[:3, 2] = (last - lps[:3, 3]) / (len(stack) - 1)
     else:
         lps[:3, 2] = np.cross(rows, columns) * slice_thickness(measures)
     return lps
@@ -153,9 +149,13 @@ def _lps(header: pydicom.Dataset, stack: list[int], name: str) -> NDArray[np.flo
 def _decoded(file: Path) -> NDArray[np.generic]:
     """Pixels as they are stored, or red, green and blue: (frames, rows, columns) or (frames, rows, columns, 3)."""
     try:
-        whole = pydicom.dcmread(file)
+        whole = pydicom.dcmread(file, force=True)  # it may have no preamble
+        # Nor then say how it is written, which pydicom finds out.
+        syntax = whole.file_meta.get("TransferSyntaxUID") or (
+            ImplicitVRLittleEndian if whole.is_implicit_VR else ExplicitVRLittleEndian
+        )
         # Of a file that was cut off pydicom returns what is there, and GDCM would fill up the rest.
-        if not whole.file_meta.TransferSyntaxUID.is_compressed and len(whole.PixelData) < get_expected_length(whole):
+        if not syntax.is_compressed and len(whole.PixelData) < get_expected_length(whole):
             raise ValueError("the file was cut off")
         # GDCM refuses frames that all lie at one place, and knows just one slope for all. It gets the pixels alone.
         bare = pydicom.Dataset()
@@ -164,7 +164,7 @@ def _decoded(file: Path) -> NDArray[np.generic]:
         for keyword in ("RescaleSlope", "RescaleIntercept"):
             bare.pop(keyword, None)
         bare.file_meta = FileMetaDataset()
-        bare.file_meta.TransferSyntaxUID = whole.file_meta.TransferSyntaxUID
+        bare.file_meta.TransferSyntaxUID = syntax
         bare.SOPClassUID = bare.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
         bare.SOPInstanceUID = bare.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
         bare.is_little_endian, bare.is_implicit_VR = whole.is_little_endian, whole.is_implicit_VR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,108 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 
-# Slice distances may differ by this share of the usual one: headers are rounded, missing slices double it.
-SLICE_DISTANCE_TOLERANCE = 0.25
+# Where slices lie may differ from an even stack by this share of their distance.
+EVEN_TOLERANCE = 0.01
+# Headers round positions to hundredths of a millimetre, and the components of directions to four digits.
+ROUNDED_MM, ROUNDED_DIRECTION = 0.01, 1e-4
 # Components of unit vectors that differ by more than this (about 0.06 degrees) are not the same direction.
 ORIENTATION_TOLERANCE = 1e-3
-# Slices nearer to each other than this (mm) are at the same place.
-SAME_PLACE_MM = 1e-3
+# Rows and columns are unit vectors and perpendicular, as far as rounded headers go.
+UNIT_TOLERANCE = 1e-2
+# In the order in which they count.
+SPACING_TAGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+MAX_NAMED = 3  # files in a sentence
+
+
+@dataclass(frozen=True)
+class SlicePlane:
+    """Where an image lies.
+
+    Attributes:
+        label: what to call it in a sentence: the name of its file, or the number of its frame.
+        orientation: (6,) as in ImageOrientationPatient.
+        position: (3,) as in ImagePositionPatient, LPS+ millimetre.
+        order: key that tells and orders the images at one place.
+    """
+
+    label: str
+    orientation: NDArray[np.float64]
+    position: NDArray[np.float64]
+    order: Any
+
+    @classmethod
+    def of(cls, label: str, orientation: Any, position: Any, order: Any) -> SlicePlane:
+        """Make a plane of the values in a header.
+
+        Raises:
+            InputError: they are missing, or no numbers that can place an image.
+        """
+        directions = numbers(orientation, "ImageOrientationPatient", 6, label)
+        rows, columns = directions.reshape(2, 3)
+        if np.abs([rows @ rows - 1, columns @ columns - 1, rows @ columns]).max() > UNIT_TOLERANCE:
+            raise InputError(
+                f"{label} has no valid ImageOrientationPatient: rows and columns must be perpendicular unit vectors."
+            )
+        return cls(label, directions, numbers(position, "ImagePositionPatient", 3, label), order)
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """(3,) unit vector, the cross product of the directions of rows and columns."""
+        normal = np.cross(self.orientation[:3], self.orientation[3:])
+        return normal / np.linalg.norm(normal)
+
+
+def even_stacks(planes: Sequence[SlicePlane], name: str) -> list[list[int]]:
+    """Sort images into even stacks: one, or, where several lie at each place, one for each point in time or sequence.
+
+    The one test of what makes a series a volume: parallel slices at equal distances, one above the other. NIfTI, ITK
+    and DICOM SEG have no other grids, and put the voxels of any other series in the wrong place without a word.
+
+    Args:
+        planes: of the images, in any order.
+        name: of the file or folder, for the sentences.
+
+    Returns:
+        For each stack the indices of its images along the normal.
+
+    Raises:
+        InputError: slices are not parallel, missing, doubled, not evenly spaced, or shifted against each other as by
+            a tilted gantry; the sentence names them.
+    """
+    directions = np.array([plane.orientation for plane in planes])
+    usual = np.percentile(directions, 50, axis=0, method="lower")
+    if np.ptp(directions, axis=0).max() > ORIENTATION_TOLERANCE:
+        odd = np.flatnonzero(np.abs(directions - usual).max(axis=1) > ORIENTATION_TOLERANCE)
+        raise InputError(
+            f"The slices in {name} are not parallel: {listed([planes[index].label for index in odd])} "
+            f"{'lies' if len(odd) == 1 else 'lie'} in another direction than the rest."
+        )
+    normal = planes[0].normal
+    along = np.array([plane.position for plane in planes]) @ normal
+    by_place = np.argsort(along, kind="stable")
+    starts = np.flatnonzero(np.diff(along[by_place]) > ROUNDED_MM) + 1
+    places = [sorted(place.tolist(), key=lambda index: planes[index].order) for place in np.split(by_place, starts)]
+    crowded = max(places, key=len)
+    is_doubled = any(len({planes[index].order for index in place}) < len(place) for place in places)
+    if is_doubled or any(len(place) < len(crowded) for place in places):
+        raise InputError(
+            f"{name} has several slices at the same place ({along[crowded[0]]:.2f} mm along the normal: "
+            f"{listed([planes[index].label for index in crowded])}): they are no 3D series."
+        )
+    stacks = [list(stack) for stack in zip(*places, strict=True)]
+    for stack in stacks:
+        _check_even([planes[index] for index in stack], normal, name)
+    return stacks
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Name files in a sentence.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
+    return ", ".join(labels[:MAX_NAMED]) + more
 
 
 def numbers(value: Any, keyword: str, count: int, name: str) -> NDArray[np.float64]:
@@ -31,7 +128,7 @@ def numbers(value: Any, keyword: str, count: int, name: str) -> NDArray[np.float
     Raises:
         InputError: it is not so many finite numbers.
     """
-    checked = _finite(value, count)
+    checked = finite(value, count)
     if checked is None:
         raise InputError(f"{name} has no valid {keyword}: it must be {count} numbers that say where the slice lies.")
     return checked
@@ -43,8 +140,8 @@ def pixel_spacing(header: pydicom.Dataset) -> tuple[float, float] | None:
     In a radiograph PixelSpacing is that in the patient, by calibration, and ImagerPixelSpacing that on the detector.
     NominalScannedPixelSpacing is that of a digitised film.
     """
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        spacing = _finite(header.get(keyword), 2)
+    for keyword in SPACING_TAGS:
+        spacing = finite(header.get(keyword), 2)
         if spacing is not None and (spacing > 0).all():
             return float(spacing[0]), float(spacing[1])
     return None
@@ -52,71 +149,53 @@ def pixel_spacing(header: pydicom.Dataset) -> tuple[float, float] | None:
 
 def slice_thickness(header: pydicom.Dataset) -> float:
     """Return the thickness of a slice in millimetre; 1 if nothing says it."""
-    thickness = _finite(header.get("SliceThickness"), 1)
+    thickness = finite(header.get("SliceThickness"), 1)
     return float(thickness[0]) if thickness is not None and thickness[0] > 0 else 1.0
 
 
-def slice_normal(orientations: Sequence[NDArray[np.float64]], name: str) -> NDArray[np.float64]:
-    """Return the normal of parallel slices, the cross product of the directions of their rows and columns.
-
-    Args:
-        orientations: of each slice, as in ImageOrientationPatient.
-        name: of the file or folder, for the sentence.
-
-    Raises:
-        InputError: the slices are not parallel.
-    """
-    if np.abs(np.array(orientations) - orientations[0]).max() > ORIENTATION_TOLERANCE:
-        raise InputError(f"The slices in {name} are not parallel: they are no 3D series.")
-    return np.cross(orientations[0][:3], orientations[0][3:])
-
-
-def sorted_stacks(along: NDArray[np.float64], order: Sequence[Any], name: str) -> list[list[int]]:
-    """Sort slices into stacks: one, or, where several lie at each place, one for each point in time or sequence.
-
-    Args:
-        along: (N,) places of the slices along their normal, in mm.
-        order: (N) keys that tell and order the slices at the same place.
-        name: of the file or folder, for the sentences.
-
-    Returns:
-        For each stack the indices of its slices along the normal.
-
-    Raises:
-        InputError: a slice is missing or doubled.
-    """
-    by_place = np.argsort(along, kind="stable")
-    starts = np.flatnonzero(np.diff(along[by_place]) >= SAME_PLACE_MM) + 1
-    places = [sorted(place.tolist(), key=order.__getitem__) for place in np.split(by_place, starts)]
-    crowded = max(places, key=len)
-    is_doubled = any(len({order[index] for index in place}) < len(place) for place in places)
-    if is_doubled or any(len(place) < len(crowded) for place in places):
+def _check_even(planes: Sequence[SlicePlane], normal: NDArray[np.float64], name: str) -> None:
+    """Refuse sorted slices that are no even stack."""
+    if len(planes) == 1:
+        return
+    offsets = np.array([plane.position for plane in planes]) - planes[0].position
+    along = offsets @ normal
+    distances = np.diff(along)
+    usual = float(np.percentile(distances, 50, method="lower"))
+    tolerance = max(EVEN_TOLERANCE * usual, ROUNDED_MM)
+    wrong = np.flatnonzero(np.abs(distances - usual) > tolerance)
+    if wrong.size:
+        before, after = planes[wrong[0]], planes[wrong[0] + 1]
+        steps = distances[wrong[0]] / usual
+        is_missing = round(steps) >= 2 and abs(steps - round(steps)) < 0.1
         raise InputError(
-            f"{name} has several slices at the same place ({along[crowded[0]]:.2f} mm along the normal): "
-            "they are no 3D series."
+            f"{name} is not evenly spaced: {distances[wrong[0]]:.2f} mm lie between {before.label} (at "
+            f"{before.position @ normal:.2f} mm) and {after.label} (at {after.position @ normal:.2f} mm), "
+            f"{usual:.2f} mm elsewhere{'; a slice is missing' if is_missing else ''}."
         )
-    _check_distances(np.array([along[place[0]] for place in places]), name)
-    return [list(stack) for stack in zip(*places, strict=True)]
+    even = np.linspace(0, along[-1], len(planes))
+    # Of rounded directions the error grows with the distance.
+    allowed = tolerance + ROUNDED_DIRECTION * along
+    drift = np.abs(along - even)
+    if (drift > allowed).any():
+        worst = int(np.argmax(drift - allowed))
+        raise InputError(
+            f"{name} is not evenly spaced: the distance of its slices changes, and {planes[worst].label} lies "
+            f"{drift[worst]:.2f} mm from where an even stack has it."
+        )
+    shift = np.linalg.norm(offsets - along[:, None] * normal, axis=1)
+    if (shift > allowed).any():
+        worst = int(np.argmax(shift - allowed))
+        raise InputError(
+            f"The slices in {name} are shifted against each other (tilted gantry): {planes[worst].label} lies "
+            f"{shift[worst]:.2f} mm beside the place right above {planes[0].label}; resample the series to a "
+            "perpendicular grid."
+        )
 
 
-def _finite(value: Any, count: int) -> NDArray[np.float64] | None:
+def finite(value: Any, count: int) -> NDArray[np.float64] | None:
+    """Return the numbers of a value; None if they are not so many finite ones."""
     try:
         array = np.atleast_1d(np.array(value, dtype=np.float64))
     except (ValueError, TypeError):
         return None
     return array if array.shape == (count,) and np.isfinite(array).all() else None
-
-
-def _check_distances(along: NDArray[np.float64], name: str) -> None:
-    """Refuse missing slices; the places are sorted."""
-    distances = np.diff(along)
-    if not distances.size:
-        return
-    usual = float(np.percentile(distances, 50, method="lower"))
-    wrong = np.flatnonzero(np.abs(distances - usual) > SLICE_DISTANCE_TOLERANCE * usual)
-    if wrong.size:
-        before, after = along[wrong[0]], along[wrong[0] + 1]
-        raise InputError(
-            f"{name} is not evenly spaced: {after - before:.2f} mm lie between the slices at {before:.2f} and "
-            f"{after:.2f} mm, {usual:.2f} mm elsewhere; a slice is missing."
-        )

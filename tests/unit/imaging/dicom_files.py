@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     ComprehensiveSRStorage,
     CTImageStorage,
@@ -108,6 +110,43 @@ def write_series(
     return files
 
 
+def write_slices(
+    folder: Path,
+    places: Sequence[Sequence[float]],
+    directions: NDArray[np.float64] = AXIAL,
+    *,
+    shape: tuple[int, int] = (8, 6),
+    prefix: str = "",
+    **elements: Any,
+) -> list[Path]:
+    """Write slices at any places, with air in them; the values of slice n lie above 100 n.
+
+    Args:
+        folder: made if it is not there.
+        places: (x, y, z) of each slice in mm: along its rows, along its columns, and along the normal.
+        directions: of columns i, rows j and slices k in RAS+.
+        shape: rows and columns.
+        prefix: of the files' names; their numbers follow.
+        elements: of all headers, by keyword.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lps = np.diag([-1.0, -1.0, 1.0]) @ directions
+    files = []
+    for number, place in enumerate(places):
+        pixels = np.arange(np.prod(shape), dtype=np.int16).reshape(shape) + np.int16(100 * number)
+        pixels[0, 0] = -1000
+        files.append(folder / f"{prefix}{number:03d}.dcm")
+        header = {
+            "ImageOrientationPatient": [*lps[:, 0], *lps[:, 1]],
+            "ImagePositionPatient": list(lps @ place),
+            "PixelSpacing": [0.7, 0.7],
+            "SliceThickness": 4,
+            "InstanceNumber": number + 1,
+        }
+        write_dicom(files[-1], pixels, **{**header, **elements})
+    return files
+
+
 def dataset(**elements: Any) -> Dataset:
     """A DICOM data set with these elements."""
     made = Dataset()
@@ -180,6 +219,22 @@ def rewrite(path: Path, change: Callable[[FileDataset], None]) -> None:
     """Change a file's header in place."""
     header = pydicom.dcmread(path)
     change(header)
+    header.save_as(path)
+
+
+def damage(path: Path, keyword: str, value: bytes, vr: str | None = None) -> None:
+    """Write any bytes as the value of an element, which need not be what its VR allows."""
+    tag = Tag(tag_for_keyword(keyword))
+    value += b" " * (len(value) % 2)
+    raw = RawDataElement(tag, vr or dictionary_VR(tag), len(value), value, 0, False, True)
+    rewrite(path, lambda header: header.__setitem__(tag, raw))
+
+
+def without_meta(path: Path, *, implicit: bool) -> None:
+    """Rewrite a file as old programs did: without preamble, and without saying how it is encoded."""
+    header = pydicom.dcmread(path)
+    header.preamble, header.file_meta = None, FileMetaDataset()
+    header.is_implicit_VR = implicit
     header.save_as(path)
 
 

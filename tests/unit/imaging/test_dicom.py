@@ -17,7 +17,7 @@ from pydicom.uid import (
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
-from causal_sam.imaging.dicom import ACQUISITION_TAGS
+from causal_sam.imaging.dicom_headers import ACQUISITION_TAGS
 
 from .dicom_files import (
     CORONAL,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causal_sam.imaging import Volume
-from causal_sam.imaging.dicom import ACQUISITION_TAGS
+from causal_sam.imaging.dicom_headers import ACQUISITION_TAGS
 from causal_sam.phantom.studies import STYLES, render_study
 from causal_sam.style import describe
 from causal_sam.style.headers import acquisition_of

@@ -1,0 +1,168 @@
+"""Headers of DICOM images: what is read of them, and what is done where they are damaged."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+
+from causal_sam.errors import InputError
+from causal_sam.imaging.dicom_frames import FRAME_TAGS
+from causal_sam.imaging.dicom_geometry import SPACING_TAGS, finite
+from causal_sam.imaging.limits import check_deflated_dicom
+
+# How the image was made. Only these leave the header: no name, date or identifier of a patient has its place in them.
+ACQUISITION_TAGS = (
+    "BodyPartExamined",
+    "ContrastBolusAgent",
+    "ConvolutionKernel",
+    "EchoTime",
+    "EchoTrainLength",
+    "FlipAngle",
+    "InversionTime",
+    "KVP",
+    "MagneticFieldStrength",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "MRAcquisitionType",
+    "PixelBandwidth",
+    "RepetitionTime",
+    "ScanningSequence",
+    "ScanOptions",
+    "SequenceName",
+    "SequenceVariant",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "XRayTubeCurrent",
+)
+# What the numbers of the pixels mean.
+VALUE_TAGS = ("BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleIntercept", "RescaleSlope")
+# One whole number each; without them nothing can be read.
+_COUNTS = ("Columns", "NumberOfFrames", "Rows", "SamplesPerPixel")
+# What else decides how the files of a series become one grid.
+_GRID_TAGS = (
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "ImageType",
+    "InstanceNumber",
+    "Modality",
+    "PhotometricInterpretation",
+    "SeriesInstanceUID",
+    "SliceThickness",
+    *SPACING_TAGS,
+    *FRAME_TAGS,
+)
+# An image does without them where they are damaged.
+_OPTIONAL = ("InstanceNumber", *ACQUISITION_TAGS)
+# Of Siemens: how many slices lie side by side in one picture.
+_IMAGES_IN_MOSAIC = Tag(0x0019, 0x100A)
+_PREAMBLE = 128
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file begins as DICOM does: with its preamble or, in old files, with the first elements right away."""
+    with file.open("rb") as stream:
+        start = stream.read(_PREAMBLE + 4)
+    return start[_PREAMBLE:] == b"DICM" or (
+        start[:4] in (b"\x02\0\0\0", b"\x02\0\1\0", b"\x02\0\2\0", b"\x02\0\x10\0")
+        or (start[:2] == b"\x08\0" and start[3:4] == b"\0")
+    )
+
+
+def read_header(file: Path) -> pydicom.Dataset:
+    """Read what places an image and how it was made; values are checked, and optional ones that are damaged left out.
+
+    Raises:
+        InputError: the file is no DICOM, damaged, or a mosaic.
+    """
+    try:
+        if not is_dicom(file):
+            raise ValueError("it does not begin as DICOM does")
+        check_deflated_dicom(file)
+        wanted = (*_COUNTS, *VALUE_TAGS, *_GRID_TAGS, *ACQUISITION_TAGS, _IMAGES_IN_MOSAIC)
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(wanted))
+    except InputError:
+        raise
+    except Exception as error:  # pydicom fails in many ways on damaged files
+        raise InputError(
+            f"{file.name} is not a readable image: its format is unknown, or its data are damaged."
+        ) from error
+    # pydicom converts values when they are first asked for: ask here, where a damaged one can be told.
+    for keyword in (*_COUNTS, *VALUE_TAGS, *_GRID_TAGS, *ACQUISITION_TAGS):
+        try:
+            _check(keyword, header.get(keyword))
+        except Exception as error:
+            if keyword not in _OPTIONAL:
+                raise InputError(f"{file.name} has no valid {keyword}: its value is damaged.") from error
+            del header[keyword]
+    if "Rows" in header and "Columns" in header and _claimed_bytes(header) > file.stat().st_size:
+        raise InputError(f"{file.name} is a damaged DICOM file: it is too short for the image that its header claims.")
+    if _is_mosaic(header):
+        raise InputError(
+            f"{file.name} is a mosaic: all slices lie side by side in one picture; convert the series to NIfTI, for "
+            "example with dcm2niix."
+        )
+    return header
+
+
+def _check(keyword: str, value: Any) -> None:
+    """Raise an error if a value is not one finite number, or two of a spacing, where it must be."""
+    if value in (None, ""):
+        return
+    if keyword in SPACING_TAGS and finite(value, 2) is None:
+        raise ValueError(keyword)
+    if keyword in (*_COUNTS, *VALUE_TAGS, "InstanceNumber"):
+        number = float(value)
+        if not math.isfinite(number) or (keyword in _COUNTS and (number < 1 or number % 1)):
+            raise ValueError(keyword)
+
+
+def has_image(header: pydicom.Dataset, file: Path) -> bool:
+    """Tell images from reports and the like; pydicom reads the head of a file that was cut off without a word.
+
+    Raises:
+        InputError: the file ends before its pixels.
+    """
+    has_rows = header.get("Rows") not in (None, "")
+    if not has_rows and header.file_meta.get("MediaStorageSOPClassUID", pydicom.uid.UID("")).name.endswith(
+        "Image Storage"
+    ):
+        raise InputError(f"{file.name} is a damaged DICOM file: it ends before its pixels.")
+    return has_rows
+
+
+def acquisition_tags(header: pydicom.Dataset) -> dict[str, str | float]:
+    """Return what of `ACQUISITION_TAGS` a header has, as numbers or texts."""
+    tags: dict[str, str | float] = {}
+    for keyword in ACQUISITION_TAGS:
+        value = header.get(keyword)
+        if value is None or value == "":
+            continue
+        if isinstance(value, MultiValue):
+            value = "\\".join(str(part) for part in value)
+        tags[keyword] = float(value) if isinstance(value, int | float) else str(value)
+    return tags
+
+
+def _claimed_bytes(header: pydicom.Dataset) -> int:
+    """Bytes of the pixels where they are not compressed, else 0."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and (syntax.is_compressed or syntax.is_deflated):
+        return 0
+    counts = [int(header.get(keyword) or 1) for keyword in _COUNTS]
+    return math.prod(counts) * int(header.get("BitsAllocated") or 8) // 8
+
+
+def _is_mosaic(header: pydicom.Dataset) -> bool:
+    if "MOSAIC" in str(header.get("ImageType")):
+        return True
+    with suppress(Exception):  # of another maker the element is anything
+        value = header[_IMAGES_IN_MOSAIC].value
+        count = int.from_bytes(value, "little") if isinstance(value, bytes) else int(value)
+        return "siemens" in str(header.get("Manufacturer")).lower() and 1 < count < 1000
+    return False
