@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 
 from causal_sam.errors import InputError
 from causal_sam.imaging.dicom_frames import FRAME_TAGS
@@ -61,6 +62,8 @@ _GRID_TAGS = (
 _OPTIONAL = ("InstanceNumber", *ACQUISITION_TAGS)
 # Of Siemens: how many slices lie side by side in one picture.
 _IMAGES_IN_MOSAIC = Tag(0x0019, 0x100A)
+_PIXEL_TAGS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "PixelData")))
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _PREAMBLE = 128
 
 
@@ -84,8 +87,7 @@ def read_header(file: Path) -> pydicom.Dataset:
         if not is_dicom(file):
             raise ValueError("it does not begin as DICOM does")
         check_deflated_dicom(file)
-        wanted = (*_COUNTS, *VALUE_TAGS, *_GRID_TAGS, *ACQUISITION_TAGS, _IMAGES_IN_MOSAIC)
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(wanted))
+        header, has_pixels = _read_to_pixels(file)
     except InputError:
         raise
     except Exception as error:  # pydicom fails in many ways on damaged files
@@ -100,6 +102,8 @@ def read_header(file: Path) -> pydicom.Dataset:
             if keyword not in _OPTIONAL:
                 raise InputError(f"{file.name} has no valid {keyword}: its value is damaged.") from error
             del header[keyword]
+    if "Rows" in header and not has_pixels:
+        raise InputError(f"{file.name} is a damaged DICOM file: it ends before its pixels.")
     if "Rows" in header and "Columns" in header and _claimed_bytes(header) > file.stat().st_size:
         raise InputError(f"{file.name} is a damaged DICOM file: it is too short for the image that its header claims.")
     if _is_mosaic(header):
@@ -108,6 +112,26 @@ def read_header(file: Path) -> pydicom.Dataset:
             "example with dcm2niix."
         )
     return header
+
+
+def _read_to_pixels(file: Path) -> tuple[pydicom.Dataset, bool]:
+    """Read the wanted elements; the second value says whether the pixels follow.
+
+    Where lengths do not fit, GDCM would take memory for them and look for the pixels anywhere.
+    """
+    has_pixels, size = False, file.stat().st_size
+
+    def is_at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal has_pixels
+        if length != _UNDEFINED_LENGTH and length > size:
+            raise ValueError("an element is longer than the file")
+        has_pixels = tag in _PIXEL_TAGS
+        return has_pixels
+
+    wanted = (*_COUNTS, *VALUE_TAGS, *_GRID_TAGS, *ACQUISITION_TAGS, _IMAGES_IN_MOSAIC)
+    with file.open("rb") as stream:
+        header = read_partial(stream, is_at_pixels, force=True, specific_tags=list(map(Tag, wanted)))
+    return header, has_pixels
 
 
 def _check(keyword: str, value: Any) -> None:

@@ -14,7 +14,7 @@ from pydicom.valuerep import DA, TM
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.imaging.dicom_geometry import numbers, pixel_spacing, slice_normal, slice_thickness, sorted_stacks
+from causal_sam.imaging.dicom_geometry import SlicePlane, even_stacks, numbers, pixel_spacing, slice_thickness
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.label_maps import align_to_grid
 from causal_sam.imaging.volume import check_frame
@@ -63,28 +63,34 @@ class SourceImages:
             planes = [[header] for header in headers]
         if not planes:
             raise InputError(f"The frames of series {series.name} do not say where they lie.")
-        orientations = [vector(plane, "ImageOrientationPatient", 6, series.name) for plane in planes]
-        positions = np.array([vector(plane, "ImagePositionPatient", 3, series.name) for plane in planes])
-        along = positions @ slice_normal(orientations, series.name)
-        order = list(range(len(planes))) if several else [header.get("InstanceNumber") or 0 for header in headers]
-        stacks = sorted_stacks(along, order, series.name)
+        slices = [
+            SlicePlane.of(
+                f"frame {number + 1}" if several else f"image {headers[number].get('SOPInstanceUID')}",
+                vector(plane, "ImageOrientationPatient", 6, series.name),
+                vector(plane, "ImagePositionPatient", 3, series.name),
+                number if several else int(headers[number].get("InstanceNumber") or 0),
+            )
+            for number, plane in enumerate(planes)
+        ]
+        stacks = even_stacks(slices, series.name)
         check_frame(frame, len(stacks), series)
         stack = stacks[frame]
-        affine = RAS_LPS @ _lps(planes[stack[0]], orientations[stack[0]], positions[stack])
+        positions = np.array([slices[index].position for index in stack])
+        affine = RAS_LPS @ _lps(planes[stack[0]], slices[stack[0]].orientation, positions)
         if several:
             _complete(first)
             first.PerFrameFunctionalGroupsSequence = [planes[index][0] for index in stack]
             first.NumberOfFrames = len(stack)
             return cls([first], stack, affine, len(stack))
         spacing = float(np.linalg.norm(affine[:3, 2]))
-        slices = [headers[index] for index in stack]
-        for header in slices:
+        ordered = [headers[index] for index in stack]
+        for header in ordered:
             _complete(header)
             header.PixelSpacing = list(pixel_spacing(header) or (1.0, 1.0))
             header.SliceThickness = slice_thickness(header) if header.get("SliceThickness") else spacing
             if len(stack) > 1:
                 header.SpacingBetweenSlices = spacing
-        return cls(slices, [], affine, len(stack))
+        return cls(ordered, [], affine, len(stack))
 
     def planes_of(self, label_map: NDArray[np.integer], image: Volume) -> NDArray[np.integer]:
         """Return a label map in the order of the images, (slices, rows, columns).
