@@ -13,7 +13,14 @@ import SimpleITK as sitk
 from causal_sam.errors import InputError
 from causal_sam.imaging.dicom_frames import has_frames, read_frames
 from causal_sam.imaging.dicom_geometry import SlicePlane, even_stacks, listed, pixel_spacing, slice_thickness
-from causal_sam.imaging.dicom_headers import VALUE_TAGS, acquisition_tags, has_image, is_dicom, read_header
+from causal_sam.imaging.dicom_headers import (
+    VALUE_TAGS,
+    acquisition_tags,
+    check_length,
+    has_image,
+    is_dicom,
+    read_header,
+)
 from causal_sam.imaging.intensity import with_modality
 from causal_sam.imaging.itk import to_volume
 from causal_sam.imaging.limits import MAX_VOXELS, check_voxels
@@ -47,6 +54,8 @@ def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volu
         headers = _headers_in(path)
     file, first = next(iter(headers.items()))
     check_voxels(path, _claimed_shape(headers), max_voxels, int(first.get("SamplesPerPixel") or 1))
+    for each, header in headers.items():
+        check_length(header, each)
     if has_frames(first) and len(headers) == 1:
         volume = read_frames(file, first, frame)
     else:

@@ -104,8 +104,6 @@ def read_header(file: Path) -> pydicom.Dataset:
             del header[keyword]
     if "Rows" in header and not has_pixels:
         raise InputError(f"{file.name} is a damaged DICOM file: it ends before its pixels.")
-    if "Rows" in header and "Columns" in header and _claimed_bytes(header) > file.stat().st_size:
-        raise InputError(f"{file.name} is a damaged DICOM file: it is too short for the image that its header claims.")
     if _is_mosaic(header):
         raise InputError(
             f"{file.name} is a mosaic: all slices lie side by side in one picture; convert the series to NIfTI, for "
@@ -173,13 +171,18 @@ def acquisition_tags(header: pydicom.Dataset) -> dict[str, str | float]:
     return tags
 
 
-def _claimed_bytes(header: pydicom.Dataset) -> int:
-    """Bytes of the pixels where they are not compressed, else 0."""
+def check_length(header: pydicom.Dataset, file: Path) -> None:
+    """Refuse an image that is not compressed and too short, before memory is taken for what its header claims.
+
+    Raises:
+        InputError: the file is shorter than its pixels.
+    """
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is not None and (syntax.is_compressed or syntax.is_deflated):
-        return 0
+        return
     counts = [int(header.get(keyword) or 1) for keyword in _COUNTS]
-    return math.prod(counts) * int(header.get("BitsAllocated") or 8) // 8
+    if math.prod(counts) * int(header.get("BitsAllocated") or 8) // 8 > file.stat().st_size:
+        raise InputError(f"{file.name} is a damaged DICOM file: it is too short for the image that its header claims.")
 
 
 def _is_mosaic(header: pydicom.Dataset) -> bool:
