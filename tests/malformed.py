@@ -85,11 +85,26 @@ def malformed_requests(seed: int, count: int, mark: str, outside: str) -> Iterat
     for number in range(count):
         draft = rng.choice(_BASES if rng.random() < 0.5 else _INFERENCES)(rng)
         done = [rng.choice(_spoilers(draft))(draft, rng, texts, files) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
-        headers, body = _encoded(draft, rng)
-        target = "/" + "/".join(draft.path)
-        if draft.query:
-            target += "?" + "&".join(f"{quote(k, safe='')}={_percent(v)}" for k, v in draft.query.items())
-        yield Attempt(number, draft.method, target, headers, body, "; ".join(done))
+        yield _attempt(number, draft, rng, "; ".join(done))
+
+
+def contradictory_requests(seed: int, count: int) -> Iterator[Attempt]:
+    """Generate well-formed requests for two images that, sent at the same time, take away what the others use."""
+    rng = random.Random(seed)
+    for number in range(count):
+        image = rng.choice(("shared1", "shared2"))
+        draft = rng.choice(_INFERENCES[:5])(rng) if rng.random() < 0.4 else rng.choice(_CHANGES)(image)
+        if "image" in draft.query:
+            draft.query["image"] = image
+        yield _attempt(number, draft, rng, "")
+
+
+def _attempt(number: int, draft: Draft, rng: random.Random, about: str) -> Attempt:
+    headers, body = _encoded(draft, rng)
+    target = "/" + "/".join(draft.path)
+    if draft.query:
+        target += "?" + "&".join(f"{quote(k, safe='')}={_percent(v)}" for k, v in draft.query.items())
+    return Attempt(number, draft.method, target, headers, body, about)
 
 
 def nifti(array: np.ndarray | None = None, affine: np.ndarray = AFFINE) -> bytes:
@@ -227,6 +242,29 @@ def _file(name: str) -> tuple[str, str, bytes]:
 
 def _batch() -> dict[str, str]:
     return {"save_label": "true", "label_tag": '"original"', "max_workers": "1", "multi_gpu": "false"}
+
+
+_CHANGES = (
+    *[lambda image: Draft("PUT", ["datastore", "image"], {"image": image}, {"params": "{}"}, files=[_file("file")])]
+    * 3,
+    lambda image: Draft("DELETE", ["datastore", "image"], {"id": image}),
+    *[
+        lambda image: Draft(
+            "PUT", ["datastore", "label"], {"image": image, "tag": "final"}, {"params": _INFO}, files=[_file("label")]
+        )
+    ]
+    * 2,
+    lambda image: Draft("DELETE", ["datastore", "label"], {"id": image, "tag": "final"}),
+    lambda image: Draft("PUT", ["datastore", "label", "info"], {"label": image, "tag": "final"}, {"info": _INFO}),
+    lambda image: Draft("PUT", ["datastore", "image", "info"], {"image": image}, {"info": '{"patient":"p1"}'}),
+    lambda image: Draft("GET", ["datastore", "image"], {"image": image}),
+    lambda image: Draft("GET", ["datastore", "label"], {"label": image, "tag": "final"}),
+    lambda image: Draft("GET", ["datastore", "label", "info"], {"label": image, "tag": "final"}),
+    lambda image: Draft("GET", ["datastore", ""], {"output": "all"}),
+    lambda image: Draft("GET", ["datastore", "dataset"]),
+    lambda image: Draft("POST", ["activelearning", "style_aware"], {}, {}, {"client_id": f'"{image}"'}, "body"),
+    lambda image: Draft("POST", ["scoring", "dice"], {"run_sync": "true"}, {}, {}, "body"),
+)
 
 
 # --- what is put into them -----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from malformed import Attempt, malformed_requests
+from malformed import Attempt, contradictory_requests, malformed_requests
 
 from causal_sam.cli.files import app_folder
 
@@ -218,7 +218,7 @@ def check_all(sandbox: Sandbox, attack: Callable[[Server], list[Answer]]) -> Non
         assert server.post(GOOD).status_code == 200
 
 
-def send_seeded(server: Server, attempts: Sequence[Attempt]) -> list[Answer]:
+def send_seeded(server: Server, attempts: Sequence[Attempt], senders: int = SENDERS) -> list[Answer]:
     """Send attempts, a few at a time."""
 
     def attempt(each: Attempt) -> Answer:
@@ -227,7 +227,7 @@ def send_seeded(server: Server, attempts: Sequence[Attempt]) -> list[Answer]:
             stop_tasks(server)
         return answer
 
-    with ThreadPoolExecutor(SENDERS) as pool:
+    with ThreadPoolExecutor(senders) as pool:
         return list(pool.map(attempt, attempts))
 
 
@@ -288,3 +288,10 @@ def test_a_thousand_malformed_requests_do_no_harm(sandbox: Sandbox) -> None:
 @pytest.mark.timeout(1800)
 def test_requests_made_from_the_description_of_the_routes_do_no_harm(sandbox: Sandbox) -> None:
     check_all(sandbox, lambda server: send_generated(server, examples=12))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_requests_that_take_away_what_others_use_do_no_harm(sandbox: Sandbox) -> None:
+    attempts = list(contradictory_requests(2, 400))
+    check_all(sandbox, lambda server: send_seeded(server, attempts, senders=8))

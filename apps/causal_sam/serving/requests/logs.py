@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Query
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints.logs import get_logs
 from monailabel.endpoints.user.auth import RBAC, User
@@ -25,12 +25,17 @@ GPU_SECONDS = 20
 def logs(
     user: Admin,
     lines: Annotated[int, Query(ge=0, le=MAX_LINES)] = 300,
-    html: bool = True,
-    text: bool = False,
     refresh: Annotated[int, Query(ge=0, le=MAX_REFRESH_SECONDS)] = 0,
-) -> Any:
-    """Return the last lines of the log, or all of it for 0 lines."""
-    return get_logs(str(Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"), lines, html, text, refresh)
+) -> Response:
+    """Return the last lines of the log as text, or all of it for 0 lines; browsers ask again after ``refresh`` seconds.
+
+    MONAI Label's page of it loads scripts from other servers, which could then read all that this one has.
+    """
+    file = str(Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log")
+    answer = get_logs(file, lines, html=False, text=True, refresh=0)
+    if refresh:
+        answer.headers["Refresh"] = str(refresh)
+    return answer
 
 
 def gpu(user: Admin) -> PlainTextResponse:
