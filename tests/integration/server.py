@@ -52,13 +52,13 @@ class Server:
         url: without a slash at the end.
         studies: folder of its images.
         log: file with all it prints.
-        pid: id of its process.
+        pid: id of its process; 0 where a test started it otherwise.
     """
 
     url: str
     studies: Path
     log: Path
-    pid: int
+    pid: int = 0
 
     def left_behind(self) -> set[str]:
         """Names in its folders of temporary files, uploads and results, and of sessions."""
