@@ -127,6 +127,7 @@ def _description(number: int, segment: Mapping[str, Any], series: str) -> Segmen
         anatomic_regions=structure.regions(),
     )
     made.SegmentDescription = name
+    made.SpecificCharacterSet = UTF_8  # OHIF forgets that of the whole file where an item begins
     made.RecommendedDisplayCIELabValue = list(_colour(number, segment).value)
     return made
 
