@@ -44,6 +44,7 @@ from serving.click_log import ClickLog
 from serving.clicks import LABEL_FILE_KEY, flag, requested_frame
 from serving.clients import current_asker
 from serving.conf import AppConf
+from serving.data.folder_store import FolderStore
 from serving.data.segment_store import SegmentStore
 from serving.errors import explain_failed_start, install_error_handlers
 from serving.file_modes import follow_mode_of
@@ -54,7 +55,6 @@ from serving.private_log import install_private_log
 from serving.requests.border import install_border
 from serving.requests.identifiers import checked_result_tag
 from serving.requests.routes import install_routes
-from serving.safe_datastore import install_safe_datastore
 from serving.saved_labels import SavedLabels
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
 from serving.styles import StyleBook
@@ -114,9 +114,15 @@ class CausalSamApp(MONAILabelApp):
         install_border(server, self._conf.border_rules())
 
     def init_datastore(self) -> Datastore:
-        """Open the data store, whose files are written whole or not at all."""
-        install_safe_datastore()
-        return super().init_datastore()
+        """Open the studies: a folder, or a server with a folder for what is fetched from it."""
+        if self.studies.startswith(("http://", "https://")):
+            return super().init_datastore()
+        return FolderStore(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
 
     def _init_dicomweb_datastore(self) -> Datastore:
         """Connect to the server of the images."""
@@ -141,7 +147,7 @@ class CausalSamApp(MONAILabelApp):
             extent=self._conf.extent,
             volumes=self._volumes,
             predictors=self._predictors,
-            saved=SavedLabels(self._datastore, labels.indices),
+            saved=SavedLabels(self._datastore),
             working=WorkingMasks(self._conf.working_mask_mb * MIB),
             click_log=self._click_log,
         )
@@ -179,7 +185,7 @@ class CausalSamApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Register what learns from accepted labels."""
-        return {"adapters": AdaptersTrainTask(self._conf, self._store, self._labels.indices)}
+        return {"adapters": AdaptersTrainTask(self._conf, self._store)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Register what chooses the next study; clients offer the first one before the others."""

@@ -9,14 +9,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.exception import LabelNotFoundException
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging.label_maps import as_label_map
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.accepted import frame_in_info, is_on_grid, names_in_info, values_by_name
-from scorings.labels import SavedLabel, keep_result, labelled_images
+from causal_sam.learning.accepted import frame_in_info, is_on_grid, named_masks
+from scorings.labels import keep_result, labelled_images
+from serving.data.folder_store import FolderStore
 from serving.labels import LabelSet
 
 logger = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ class DiceScoring(ScoringMethod):
     was never taught, and that the task therefore left out, are not compared.
 
     Args:
-        labels: the label set; for names in other spellings, and label maps whose client did not say what they hold.
+        labels: the label set; for names in other spellings.
         result: file for the result.
     """
 
@@ -57,15 +60,16 @@ class DiceScoring(ScoringMethod):
         Raises:
             InputError: the data store keeps its labels elsewhere.
         """
-        truth, predicted = request.get("y", DefaultLabelTag.FINAL), request.get("y_pred", DefaultLabelTag.ORIGINAL)
+        truth = request.get("y", DefaultLabelTag.FINAL.value)
+        predicted = request.get("y_pred", DefaultLabelTag.ORIGINAL.value)
         images: dict[str, dict[str, float]] = {}
         skipped: dict[str, str] = {}
         for image_id, saved in labelled_images(datastore):
             if truth not in saved or predicted not in saved:
                 continue
             try:
-                images[image_id] = self._compare(saved[truth], saved[predicted])
-            except InputError as error:
+                images[image_id] = self._compare(datastore, image_id, truth, predicted)
+            except (InputError, LabelNotFoundException) as error:
                 skipped[image_id] = str(error)
                 logger.warning("%s is not scored: %s", image_id, error)
         by_label: dict[str, list[float]] = {}
@@ -82,22 +86,22 @@ class DiceScoring(ScoringMethod):
         keep_result(self._result, result)
         return result
 
-    def _compare(self, truth: SavedLabel, predicted: SavedLabel) -> dict[str, float]:
+    def _compare(self, datastore: FolderStore, image_id: str, truth: str, predicted: str) -> dict[str, float]:
         """Dice by label of one image.
 
         Raises:
             InputError: the two cannot be compared.
+            LabelNotFoundException: one was deleted.
         """
-        if frame_in_info(predicted.info):
+        other, drawn, info = self._read(datastore, image_id, predicted)
+        if frame := frame_in_info(info):
             raise InputError(
-                f"The label that the task saved is of frame {frame_in_info(predicted.info)}; accepted labels are "
-                "compared with the first one."
+                f"The label that the task saved is of frame {frame}; accepted labels are compared with the first one."
             )
-        volume, accepted = self._read(truth)
-        other, drawn = self._read(predicted)
+        volume, accepted, _ = self._read(datastore, image_id, truth)
         if not is_on_grid(other, volume):
             raise InputError("The label that the task saved and the accepted one are not on the same grid.")
-        params = predicted.info.get("params")
+        params = info.get("params")
         untaught = params.get("untaught") if isinstance(params, dict) else None
         names = sorted((accepted.keys() | drawn.keys()) - set(untaught or ()))
         if not names:
@@ -105,19 +109,23 @@ class DiceScoring(ScoringMethod):
         nothing = np.zeros(volume.shape, bool)
         return {name: round(dice(drawn.get(name, nothing), accepted.get(name, nothing)), DIGITS) for name in names}
 
-    def _read(self, label: SavedLabel) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
-        """Read a label map, and the masks in it that have a name and voxels.
+    def _read(
+        self, datastore: FolderStore, image_id: str, tag: str
+    ) -> tuple[Volume, dict[str, NDArray[np.bool_]], dict[str, Any]]:
+        """Read a label map, the masks in it by name, and its info.
 
         Raises:
-            InputError: it cannot be read, or nothing says what its values are.
+            InputError: it cannot be read, or nothing says what some of its values are.
+            LabelNotFoundException: it was deleted.
         """
-        drawn = read_volume(label.path)
-        present = [int(value) for value in np.unique(drawn.array) if value > 0]
-        named = names_in_info(label.info)
-        values = values_by_name(named, present) if named else self._labels.indices
-        masks = {
-            self._labels.known_as(name): drawn.array == value for name, value in values.items() if value in present
-        }
-        if present and not masks:
-            raise InputError(f"Nothing says which structures the values of {label.path.name} are.")
-        return drawn, masks
+        with datastore.open_label(image_id, tag) as (path, info):
+            volume = read_volume(path)
+            named, unnamed = named_masks(as_label_map(volume, path.name), info)
+        if unnamed:
+            raise InputError(f"Nothing says which structures the values of the label {tag} are: save it with names.")
+        masks: dict[str, NDArray[np.bool_]] = {}
+        for name, mask in named.items():
+            ours = self._labels.known_as(name)
+            if mask.any():
+                masks[ours] = masks[ours] | mask if ours in masks else mask
+        return volume, masks, info

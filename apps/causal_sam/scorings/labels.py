@@ -5,51 +5,32 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.local import DataModel
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from causal_sam.atomic import atomic_write
 from causal_sam.errors import InputError
+from serving.data.folder_store import FolderStore
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SavedLabel:
-    """A label of an image in the data store.
-
-    Attributes:
-        path: the label map.
-        info: what the client or the server said about it when saving.
-    """
-
-    path: Path
-    info: Mapping[str, Any]
-
-
-def labelled_images(datastore: Datastore) -> Iterator[tuple[str, dict[str, SavedLabel]]]:
-    """List the images with an accepted label, by id, each with its labels by tag.
+def labelled_images(datastore: Datastore) -> Iterator[tuple[str, Mapping[str, DataModel]]]:
+    """List the images with an accepted label, by id, each with the entries of its labels by tag.
 
     Raises:
         InputError: the data store keeps its labels elsewhere.
     """
-    if not isinstance(datastore, LocalDatastore):
+    if not isinstance(datastore, FolderStore):
         raise InputError(
             "Labels can be scored in a folder of studies and on a DICOMweb server, not in this data store."
         )
-    for image_id, entry in sorted(datastore.json()["objects"].items()):
-        if DefaultLabelTag.FINAL in entry["labels"]:
-            yield (
-                image_id,
-                {
-                    tag: SavedLabel(Path(datastore.get_label_uri(image_id, tag)), label["info"])
-                    for tag, label in entry["labels"].items()
-                },
-            )
+    for image_id, entry in sorted(datastore.objects().items()):
+        if DefaultLabelTag.FINAL in entry.labels:
+            yield image_id, entry.labels
 
 
 def keep_result(path: Path, result: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 from causal_sam.errors import InputError
 from causal_sam.learning.accepted import names_in_info
 from causal_sam.text import LabelNames
+from serving.requests.identifiers import checked_label_name
 
 BACKGROUND = "background"
 ABDOMEN = (
@@ -36,7 +37,19 @@ RESERVED = frozenset(
         *("reset_state", "roi", "save_label", "selected_label_name", "session", "slice"),
     )
 )
+RESERVED_PREFIX = "result_"
 MAX_LABELS = 254  # label maps go to clients as uint8, and one value is the background's
+
+
+def refusal(name: str) -> str | None:
+    """Why no label can have a name, a sentence; None if one can."""
+    try:
+        checked_label_name(name)
+    except InputError as error:
+        return str(error)
+    if name in RESERVED or name.startswith(RESERVED_PREFIX):
+        return f"No label can be called {name!r}: requests use that word for something else; choose another name."
+    return None
 
 
 class LabelSet:
@@ -58,8 +71,8 @@ class LabelSet:
                 raise InputError("labels has an empty name; write names separated by single commas.")
             if self.names.count(name) > 1:
                 raise InputError(f"labels names {name!r} twice; give each structure once.")
-            if name in RESERVED or name.startswith("result_"):
-                raise InputError(f"labels must not contain {name!r}: requests use that word for something else.")
+            if problem := refusal(name):
+                raise InputError(problem)
         self.indices: dict[str, int] = {name: index for index, name in enumerate(self.names, start=1)}
         self._spoken = LabelNames(self.names)
 
@@ -117,7 +130,7 @@ class LabelSet:
         for image in objects.values():
             for label in image["labels"].values():
                 for name, value in names_in_info(label["info"]).items():
-                    if name not in RESERVED:
+                    if refusal(name) is None:
                         seen[name] = min(value, seen.get(name, value))
         names = sorted(seen, key=lambda name: (seen[name], name))
         if not names or any(name in ABDOMEN for name in names):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.exception import LabelNotFoundException
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, read_volume
-from causal_sam.learning.accepted import frame_in_info, is_on_grid, names_in_info, values_by_name
+from causal_sam.imaging import Volume, read_label_map
+from causal_sam.learning.accepted import frame_in_info, named_masks, named_values
+from causal_sam.learning.label_files import CHECKSUM
+from serving.data.folder_store import FolderStore
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +28,23 @@ class SavedLabel:
     """The newest label of an image.
 
     Attributes:
+        image_id: its image.
+        tag: "final" if a person accepted it.
         path: the label map.
-        version: path, time and size of the file: another one means that a label was saved since.
+        version: another one means that a label was saved since.
         info: what the client said about it when saving.
-        is_final: a person accepted it.
     """
 
+    image_id: str
+    tag: str
     path: Path
-    version: tuple[str, int, int]
+    version: Hashable
     info: Mapping[str, Any]
-    is_final: bool
+
+    @property
+    def is_final(self) -> bool:
+        """A person accepted it."""
+        return self.tag == DefaultLabelTag.FINAL
 
 
 class SavedLabels:
@@ -43,12 +52,10 @@ class SavedLabels:
 
     Args:
         datastore: of the app.
-        indices: the label set, name -> value; for label maps whose client did not say what its values mean.
     """
 
-    def __init__(self, datastore: Datastore, indices: Mapping[str, int]) -> None:
+    def __init__(self, datastore: Datastore) -> None:
         self._datastore = datastore
-        self._indices = indices
 
     def newest(self, image_id: str | None, frame: int = 0) -> SavedLabel | None:
         """Return the label of an image that was saved last; None if there is none.
@@ -60,38 +67,33 @@ class SavedLabels:
             frame: of the image. What the server saved itself says of which frame it is, what clients save is for all.
         """
         # Other stores keep labels on a server and have no time for them.
-        if image_id is None or not isinstance(self._datastore, LocalDatastore):
+        if image_id is None or not isinstance(self._datastore, FolderStore):
             return None
         found = []
-        for tag in self._datastore.get_labels_by_image_id(image_id):
-            path = self._datastore.get_label_uri(image_id, tag)
+        for tag, label in self._datastore.labels_of(image_id).items():
+            path = self._datastore.label_path(image_id, tag, label)
             try:
                 stat = os.stat(path)
             except OSError:
                 continue
-            info = self._datastore.get_label_info(image_id, tag)
-            if frame_in_info(info) in (None, frame):
-                version = (path, stat.st_mtime_ns, stat.st_size)
-                found.append(SavedLabel(Path(path), version, info, tag == DefaultLabelTag.FINAL))
-        return max(found, key=lambda label: (label.is_final, label.version[1]), default=None)
+            if frame_in_info(label.info) in (None, frame):
+                names = tuple(named_values(label.info))
+                version = (str(path), label.info.get(CHECKSUM, stat.st_mtime_ns), label.info.get("ts"), names)
+                found.append((stat.st_mtime_ns, SavedLabel(image_id, tag, path, version, label.info)))
+        return max(found, key=lambda each: (each[1].is_final, each[0]), default=(0, None))[1]
 
     def masks(self, label: SavedLabel, volume: Volume) -> dict[str, NDArray[np.bool_]]:
         """Read the masks of a saved label; none if it cannot be read or is not on the grid of ``volume``.
 
-        A label that the client named and that has no voxels gives an empty mask: it was erased.
+        A label that the client named and that has no voxels gives an empty mask: it was erased. Values without a name
+        give none: which structures they are is not guessed. If the label was saved again since, that one is read.
         """
         try:
-            saved = read_volume(label.path)
-        except InputError as error:
+            with self._datastore.open_label(label.image_id, label.tag) as (path, info):
+                masks, unnamed = named_masks(read_label_map(path, volume), info)
+        except (InputError, LabelNotFoundException) as error:
             logger.warning("The saved label %s is not used: %s", label.path.name, error)
             return {}
-        if not is_on_grid(saved, volume):
-            logger.warning("The saved label %s is not used: it is not on the grid of its image.", label.path.name)
-            return {}
-        present = [int(value) for value in np.unique(saved.array) if value > 0]
-        named = names_in_info(label.info)
-        if named:
-            values = values_by_name(named, present)
-        else:
-            values = {name: value for name, value in self._indices.items() if value in present}
-        return {name: saved.array == value for name, value in values.items()}
+        if unnamed:
+            logger.warning("The saved label %s has no names for its values %s.", label.path.name, unnamed[:8])
+        return masks

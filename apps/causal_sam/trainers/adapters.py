@@ -52,12 +52,11 @@ class AdaptersTrainTask(TrainTask):
     Args:
         conf: says which model.
         store: of the versions.
-        indices: the label set, name -> value; for label maps whose client did not say what its values mean.
     """
 
-    def __init__(self, conf: AppConf, store: AdapterStore, indices: Mapping[str, int]) -> None:
+    def __init__(self, conf: AppConf, store: AdapterStore) -> None:
         super().__init__("Learn from accepted labels, and use what was learnt if it is better")
-        self._conf, self._store, self._indices = conf, store, indices
+        self._conf, self._store = conf, store
 
     def config(self) -> dict[str, Any]:
         """Options, which clients render by their kinds."""
@@ -111,7 +110,6 @@ class AdaptersTrainTask(TrainTask):
             conf.model,
             conf.checkpoint,
             device=device,
-            values=self._indices,
             journal=folder / JOURNAL_FOLDER,
         )
         outcome = update(site, config, processes, lambda line: print(line, flush=True))

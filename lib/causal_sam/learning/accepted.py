@@ -6,12 +6,14 @@ written to it.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import os
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,11 +22,15 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
-from causal_sam.imaging.label_maps import MAX_VALUE
+from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
+from causal_sam.learning.label_files import CHECKSUM, ChangedLabelError, checksum, label_copy
+
+logger = logging.getLogger(__name__)
 
 DATA_STORE, LOCK = "datastore_v2.json", ".lock"
 FINAL, BACKGROUND = "final", "background"
 Name = TypeVar("Name", bound=Hashable)
+Read = TypeVar("Read")
 # Two programs rarely write the same affine to the last digit.
 GRID_TOLERANCE_MM = 0.01
 LOCK_SECONDS = 30.0
@@ -49,14 +55,14 @@ class AcceptedLabel:
     info: Mapping[str, Any]
 
     def digest(self) -> str:
-        """SHA-256 of the label's file, hexadecimal.
+        """SHA-256 of the file that was saved with the info, hexadecimal.
 
         Raises:
             InputError: it cannot be read.
         """
         try:
-            with self.label.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            known = self.info.get(CHECKSUM)
+            return (known if isinstance(known, str) else checksum(self.label)).removeprefix("SHA256:")
         except OSError as error:
             raise InputError(f"The label of {self.image_id} cannot be read: {error.strerror}.") from error
 
@@ -74,68 +80,133 @@ def accepted_labels(folder: Path) -> list[AcceptedLabel]:
     if not path.is_file():
         raise InputError(f"{folder} is no data store of MONAI Label: it has no {DATA_STORE}.")
     try:
-        with FileLock(folder / LOCK, LOCK_SECONDS):  # the server does not replace the file, but writes into it
-            content = json.loads(path.read_bytes())
-        images = folder / content.get("images_dir", ".")
-        labels = folder / content.get("labels_dir", "labels") / FINAL
+        content = _read_index(folder)
+        labels_dir, images_dir = content.get("labels_dir", "labels"), content.get("images_dir", ".")
+        images, labels = folder / images_dir, folder / labels_dir / FINAL
         objects = content["objects"].items()
-        found = [
-            AcceptedLabel(
-                image_id,
-                _study(image_id, entry["image"]["info"]),
-                images / f"{image_id}{entry['image']['ext']}",
-                labels / f"{image_id}{entry['labels'][FINAL]['ext']}",
-                {**entry["labels"][FINAL]["info"]},
-            )
-            for image_id, entry in objects
-            if FINAL in entry["labels"]
-        ]
     except Timeout as error:
         raise InputError(f"The data store {folder} is locked: try again when nobody writes to it.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: restore it, or remove it and accept the labels again.") from error
+    found = []
+    for image_id, entry in objects:
+        try:
+            if FINAL not in entry["labels"]:
+                continue
+            image, final = entry["image"], entry["labels"][FINAL]
+            label = AcceptedLabel(
+                image_id,
+                _study(image_id, image["info"]),
+                images / f"{image_id}{image['ext']}",
+                labels / f"{image_id}{final['ext']}",
+                {**final["info"]},
+            )
+        except (KeyError, TypeError, AttributeError, ValueError):
+            logger.warning("The entry of image %s in %s is damaged: its label is not used.", ascii(image_id), path)
+            continue
+        found.append(label)
     return sorted(found, key=lambda label: label.image_id)
 
 
-def read_accepted(label: AcceptedLabel, values: Mapping[str, int]) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Read the index under its lock, since plain MONAI Label writes into it.
+
+    Raises:
+        OSError, ValueError, RecursionError, Timeout: it cannot be read.
+    """
+    path = folder / DATA_STORE
+    try:
+        with FileLock(folder / LOCK, LOCK_SECONDS):
+            return json.loads(path.read_bytes())
+    except Timeout:
+        raise
+    except OSError:  # a folder that cannot be written has no lock
+        return json.loads(path.read_bytes())
+
+
+def read_accepted(
+    label: AcceptedLabel, values: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
     """Read an image and the structures that were drawn in it.
 
     A name without voxels is left out: clients name all that could have been drawn.
 
     Args:
         label: to be read.
-        values: label name -> value, where the client did not say it.
+        values: label name -> value, if whoever starts the training says so for label maps without names.
 
     Returns:
         The image, and the masks by name in its voxel order.
 
     Raises:
-        InputError: a file is missing or damaged, the label is not on the grid of its image, or nothing in it has a
-            name.
+        InputError: a file is missing or damaged, the label is not on the grid of its image, it is not the file that the
+            names are for, or one of its values has no name.
     """
     for kind, path in (("image", label.image), ("label", label.label)):
         if not os.path.exists(path):
             raise InputError(f"The {kind} of {label.image_id} was deleted.")
-    volume = _read("image", label.image_id, label.image, frame_in_info(label.info) or 0)
-    drawn = _read("label", label.image_id, label.label)
-    if not is_on_grid(drawn, volume):
-        raise InputError(f"The label of {label.image_id} is not on the grid of its image.")
-    present = [int(value) for value in np.unique(drawn.array) if value > 0]
-    if not present:
+    volume = _read("image", label.image_id, lambda: read_volume(label.image, frame_in_info(label.info) or 0))
+    with _own_copy(label) as path:
+        try:
+            drawn = _read("label", label.image_id, lambda: read_label_map(path, volume))
+        except InputError as error:
+            raise InputError(f"The label of {label.image_id} is not learnt: {error}") from error
+    if not drawn.any():
         raise InputError(f"The label of {label.image_id} is empty.")
+    info = label.info if named_values(label.info) else {"label_names": dict(values)}
+    structures, unnamed = named_masks(drawn, info)
+    if unnamed:
+        raise InputError(
+            f"The label of {label.image_id} is not learnt: nothing says for certain which structures its values "
+            f"{_listed(unnamed)} are. Save it again with their names."
+        )
+    return volume, {name: mask for name, mask in structures.items() if mask.any()}
+
+
+@contextmanager
+def _own_copy(label: AcceptedLabel) -> Iterator[Path]:
+    """The bytes that a label was saved with."""
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(label_copy(label.label, label.info))
+        except ChangedLabelError as error:
+            raise InputError(
+                f"The label of {label.image_id} is not learnt: its file was changed or saved again since its names "
+                "were written down. The next update takes it if it was saved with names."
+            ) from error
+        except OSError as error:
+            raise InputError(f"The label of {label.image_id} cannot be read: {error.strerror or error}.") from error
+        yield path
+
+
+def named_masks(
+    label_map: NDArray[np.integer], info: Mapping[str, Any]
+) -> tuple[dict[str, NDArray[np.bool_]], list[int]]:
+    """Split a label map into the structures that its info names; nothing is guessed.
+
+    Args:
+        label_map: (I, J, K), 0 is the background.
+        info: of the label.
+
+    Returns:
+        The (I, J, K) masks by name, empty where a name has no voxels, and the values that have no certain name.
+    """
+    present = [int(value) for value in np.unique(label_map) if value != 0]
     # Several segments may have one name.
-    named = {(name, value): value for name, value in named_values(label.info)}
-    meant = values_by_name(named, present) if named else {(name, value): value for name, value in values.items()}
-    structures: dict[str, NDArray[np.bool_]] = {}
-    for (name, _), value in meant.items():
-        if value in present:
-            mask = drawn.array == value
-            structures[name] = structures[name] | mask if name in structures else mask
-    if not structures:
-        raise InputError(f"Nothing says which structures the values of the label of {label.image_id} are.")
-    return volume, structures
+    named = {(name, value): value for name, value in named_values(info)}
+    values = values_by_name(named, present)
+    by_value: dict[int, set[str]] = {}
+    for (name, _), value in values.items():
+        by_value.setdefault(value, set()).add(name)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for value, names in by_value.items():
+        if len(names) == 1:
+            (name,) = names
+            mask = label_map == value
+            masks[name] = masks[name] | mask if name in masks else mask
+    return masks, [value for value in present if len(by_value.get(value, ())) != 1]
 
 
 def is_on_grid(label: Volume, image: Volume) -> bool:
@@ -182,6 +253,22 @@ def values_by_name(named: Mapping[Name, int], present: Iterable[int]) -> dict[Na
 
 def named_values(info: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Pairs of name and value as in `names_in_info`; several values may have one name."""
+    return [(name.strip(), int(value)) for name, value in _pairs(info) if _is_value(value)]
+
+
+def value_problem(info: Mapping[str, Any]) -> str | None:
+    """Why the values of an info's names cannot be those of a label map, a sentence; None if they can."""
+    for name, value in _pairs(info):
+        if value != 0 and not _is_value(value):
+            return (
+                f"The value of label {name[:40]!a} must be a whole number from 1 to {MAX_VALUE}, as in the label map, "
+                f"not {_shown(value)}."
+            )
+    return None
+
+
+def _pairs(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names of structures with what the client gave as their values."""
     params = info.get("params")
     entries = info.get("label_info")
     if isinstance(entries, list) and entries:
@@ -196,11 +283,7 @@ def named_values(info: Mapping[str, Any]) -> list[tuple[str, int]]:
             pairs = [(name, value) for value, name in enumerate(names, start=_first_position(names))]
         else:
             pairs = list(names.items()) if isinstance(names, dict) else []
-    return [
-        (name.strip(), int(value))
-        for name, value in pairs
-        if isinstance(name, str) and name.strip() not in ("", BACKGROUND) and _is_value(value)
-    ]
+    return [(name, value) for name, value in pairs if isinstance(name, str) and name.strip() not in ("", BACKGROUND)]
 
 
 def _first_position(names: Iterable[Any]) -> int:
@@ -215,9 +298,18 @@ def _is_value(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_VALUE
 
 
-def _read(kind: str, image_id: str, path: Path, frame: int = 0) -> Volume:
+def _shown(value: Any) -> str:
+    """The beginning of a value for a sentence."""
+    return ascii(value)[:40] if not isinstance(value, int) or abs(value) < 2**64 else "a number of many digits"
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + (" and others" if len(values) > 8 else "")
+
+
+def _read(kind: str, image_id: str, read: Callable[[], Read]) -> Read:
     try:
-        return read_volume(path, frame)
+        return read()
     except (InputError, MemoryError):
         raise
     except OSError as error:

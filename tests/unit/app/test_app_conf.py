@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_chat import ToolModel, plan
-from monailabel.datastore.local import LocalDatastore
 
 from causal_sam.chat import is_local
 from causal_sam.errors import InputError
 from causal_sam.intervention import NoteRequest
 from serving.conf import AppConf
-from serving.labels import ABDOMEN, LabelSet
+from serving.data.folder_store import FolderStore
+from serving.labels import ABDOMEN, RESERVED, LabelSet
 
 NOTE = NoteRequest("Smith's liver is too big", ("liver",))
 SAMPLE = Path(__file__).resolve().parents[3] / "sample_configs" / "server.yaml"
@@ -52,7 +52,7 @@ def test_the_command_line_wins_over_the_file_and_paths_start_at_the_file(tmp_pat
         ({"llm_consent": "yes"}, "llm_consent must be one of none, remote, not 'yes'"),
         ({"labels": "liver,,spleen"}, "empty name"),
         ({"labels": "liver,liver"}, "twice"),
-        ({"labels": "liver,roi"}, "must not contain 'roi'"),
+        ({"labels": "liver,roi"}, "No label can be called 'roi'"),
         ({"labels": "/no/such.json"}, "cannot be read"),
     ],
 )
@@ -84,14 +84,14 @@ def test_label_values_must_have_no_gaps(values: dict) -> None:
         LabelSet.from_conf(values)
 
 
-def store(folder: Path, **infos: dict) -> LocalDatastore:
+def store(folder: Path, **infos: dict) -> FolderStore:
     """Make a data store with an image for each info, which is the one its label was saved with."""
     folder.mkdir()
     for image in infos:
         (folder / f"{image}.nii.gz").write_bytes(b"")
-    datastore = LocalDatastore(str(folder), extensions=["*.nii.gz"], auto_reload=False)
+    datastore = FolderStore(str(folder), extensions=["*.nii.gz"], auto_reload=False)
     for image, info in infos.items():
-        datastore.save_label(image, str(folder / f"{image}.nii.gz"), "final", info)
+        datastore.store_label(image, folder / f"{image}.nii.gz", "final", info)
     return datastore
 
 
@@ -106,6 +106,17 @@ def test_labels_from_the_data_store(tmp_path: Path) -> None:
     # A site that has saved one organ so far still wants the others, under the values that they had.
     some = store(tmp_path / "some", a={"label_info": [{"name": "cyst", "idx": 1}, {"name": "spleen", "idx": 2}]})
     assert LabelSet.from_datastore(some).names == (*ABDOMEN, "cyst")
+
+
+def test_names_in_the_data_store_that_requests_use_otherwise_do_not_stop_the_start(tmp_path: Path) -> None:
+    own = store(tmp_path / "own", a={"label_names": ["tumor"]}, b={"label_names": ["edema"]})
+    path = Path(own._datastore_config_path)
+    for name in (*sorted(RESERVED), "result_1", "result_", "\u202e", "tab\tname", "x" * 5000):
+        content = json.loads(path.read_text())
+        content["objects"]["b"]["labels"]["final"]["info"] = {"label_info": [{"name": name, "idx": 2}]}
+        path.write_text(json.dumps(content))
+        again = FolderStore(own._datastore_path, extensions=["*.nii.gz"])
+        assert LabelSet.from_datastore(again).names == ("tumor",), name
 
 
 def test_notes_are_read_by_the_embedded_interpreter_unless_another_is_named() -> None:

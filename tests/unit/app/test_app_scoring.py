@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from monailabel.datastore.local import LocalDatastore
 
 from causal_sam.errors import InputError
 from causal_sam.intervention.journal import Journal
@@ -19,6 +18,7 @@ from scorings.dice import DiceScoring
 from scorings.effort import PAUSE_SECONDS, Act, EffortScoring, effort_of
 from serving.click_log import ClickLog
 from serving.clicks import Clicks
+from serving.data.folder_store import FolderStore
 from serving.labels import LabelSet
 
 SHAPE = (10, 8, 4)
@@ -33,12 +33,12 @@ def block(first: int, last: int, value: int = 1) -> np.ndarray:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalDatastore:
+def store(tmp_path: Path) -> FolderStore:
     folder = tmp_path / "studies"
     folder.mkdir()
     for name in ("one", "two", "three"):
         nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, np.int16), AFFINE), folder / f"{name}.nii.gz")
-    return LocalDatastore(str(folder), auto_reload=False)
+    return FolderStore(str(folder), auto_reload=False)
 
 
 @pytest.fixture
@@ -46,12 +46,10 @@ def scoring(tmp_path: Path) -> DiceScoring:
     return DiceScoring(LABELS, tmp_path / "results" / "dice.json")
 
 
-def save(
-    store: LocalDatastore, image: str, tag: str, array: np.ndarray, info: dict, affine: np.ndarray = AFFINE
-) -> None:
+def save(store: FolderStore, image: str, tag: str, array: np.ndarray, info: dict, affine: np.ndarray = AFFINE) -> None:
     path = Path(store._datastore_path).parent / "label.nii.gz"
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
-    store.save_label(image, str(path), tag, info)
+    store.store_label(image, path, tag, info)  # unchecked, as other programs do
 
 
 def by_server(**names: int) -> dict:
@@ -59,7 +57,7 @@ def by_server(**names: int) -> dict:
     return {"model": "causal_sam_organs", "params": {"label_names": names, "untaught": ["left kidney"]}}
 
 
-def test_dice_is_by_label_and_name_not_by_value(store: LocalDatastore, scoring: DiceScoring, tmp_path: Path) -> None:
+def test_dice_is_by_label_and_name_not_by_value(store: FolderStore, scoring: DiceScoring, tmp_path: Path) -> None:
     save(store, "one", "original", block(0, 4, 1) + block(6, 10, 2), by_server(liver=1, spleen=2))
     # Slicer numbers as it likes, and spells as people do.
     info = {"label_info": [{"name": "Splenic", "idx": 7}, {"name": "liver", "idx": 9}]}
@@ -72,7 +70,7 @@ def test_dice_is_by_label_and_name_not_by_value(store: LocalDatastore, scoring: 
     assert json.loads((tmp_path / "results" / "dice.json").read_bytes()) == result
 
 
-def test_means_are_over_images_and_labels(store: LocalDatastore, scoring: DiceScoring) -> None:
+def test_means_are_over_images_and_labels(store: FolderStore, scoring: DiceScoring) -> None:
     for image, end in (("one", 4), ("two", 2)):
         save(store, image, "original", block(0, 4), by_server(liver=1))
         save(store, image, "final", block(0, end), {"label_info": [{"name": "liver", "idx": 1}]})
@@ -83,7 +81,7 @@ def test_means_are_over_images_and_labels(store: LocalDatastore, scoring: DiceSc
 
 
 def test_what_was_erased_or_drawn_by_hand_counts_and_what_was_never_taught_does_not(
-    store: LocalDatastore, scoring: DiceScoring
+    store: FolderStore, scoring: DiceScoring
 ) -> None:
     save(store, "one", "original", block(0, 4, 1), by_server(liver=1, spleen=2))
     info = {"label_info": [{"name": "spleen", "idx": 2}, {"name": "left kidney", "idx": 3}]}
@@ -91,13 +89,15 @@ def test_what_was_erased_or_drawn_by_hand_counts_and_what_was_never_taught_does_
     assert scoring({}, store)["images"] == {"one": {"liver": 0.0, "spleen": 0.0}}
 
 
-def test_values_without_names_are_those_of_the_label_set(store: LocalDatastore, scoring: DiceScoring) -> None:
-    save(store, "one", "original", block(0, 4, 2), {})
+def test_values_without_names_are_not_guessed(store: FolderStore, scoring: DiceScoring) -> None:
+    save(store, "one", "original", block(0, 4, 2), by_server(spleen=2))
     save(store, "one", "final", block(0, 4, 2), {})
-    assert scoring({}, store)["images"] == {"one": {"spleen": 1.0}}
+    result = scoring({}, store)
+    assert result["images"] == {}
+    assert "Nothing says which structures the values of the label final are" in result["skipped"]["one"]
 
 
-def test_what_cannot_be_compared_is_said(store: LocalDatastore, scoring: DiceScoring) -> None:
+def test_what_cannot_be_compared_is_said(store: FolderStore, scoring: DiceScoring) -> None:
     good = {"label_info": [{"name": "liver", "idx": 1}]}
     save(store, "one", "original", block(0, 4), by_server(liver=1))
     save(store, "one", "final", block(0, 4), good, affine=np.diag([-1.0, -2.0, 4.0, 1.0]))
@@ -114,13 +114,13 @@ def test_what_cannot_be_compared_is_said(store: LocalDatastore, scoring: DiceSco
     assert "not a readable NIfTI file" in result["skipped"]["three"]
 
 
-def test_other_tags_can_be_compared(store: LocalDatastore, scoring: DiceScoring) -> None:
+def test_other_tags_can_be_compared(store: FolderStore, scoring: DiceScoring) -> None:
     save(store, "one", "final", block(0, 4), {"label_info": [{"name": "liver", "idx": 1}]})
     save(store, "one", "second reader", block(0, 2), {"label_info": [{"name": "liver", "idx": 1}]})
     assert scoring({"y_pred": "second reader"}, store)["labels"] == {"liver": pytest.approx(2 / 3, abs=1e-4)}
 
 
-def test_scoring_leaves_the_data_store_alone(store: LocalDatastore, scoring: DiceScoring) -> None:
+def test_scoring_leaves_the_data_store_alone(store: FolderStore, scoring: DiceScoring) -> None:
     save(store, "one", "original", block(0, 4), by_server(liver=1))
     save(store, "one", "final", block(0, 4), {"label_info": [{"name": "liver", "idx": 1}]})
     path = Path(store._datastore_config_path)
@@ -200,7 +200,7 @@ def test_effort_is_up_to_the_acceptance_and_without_long_pauses() -> None:
     assert effort_of([Act(1000, clicks=1)], None) == {"clicks": 1, "notes": 0, "seconds": None}
 
 
-def test_effort_of_a_data_store(store: LocalDatastore, tmp_path: Path) -> None:
+def test_effort_of_a_data_store(store: FolderStore, tmp_path: Path) -> None:
     log, journal = ClickLog(tmp_path / "journal"), Journal(tmp_path / "journal")
     scoring = EffortScoring(log, journal, tmp_path / "journal" / "effort.json")
     assert scoring({}, store) == {

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import requests
 import torch
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.imaging import Volume
@@ -25,6 +24,7 @@ from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_lab
 from causal_sam.style import describe
 from causal_sam.text import TextEncoder, load_text_encoder
 from serving.conf import AppConf
+from serving.data.folder_store import FolderStore
 from serving.images import ImageFinder, ImageRef
 from serving.models import PredictorPool
 from strategies.background import MOST_FETCHED, StudyScorer
@@ -106,7 +106,7 @@ def site(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> Iterator[
         folder.mkdir(exist_ok=True)
         for name, array in images.items():
             save(folder / f"{name}.nii.gz", array)
-        store = LocalDatastore(str(folder), auto_reload=False)
+        store = FolderStore(str(folder), auto_reload=False)
         scores = Scores(folder / "scores.json")
         studies = Studies(store, ImageFinder(store, str(folder)).find)
         scorer = StudyScorer(studies, scores, pool, lambda volume: describe(volume).sentence, lambda: encoder)

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 import requests
 from kill_store import training, weights
-from monailabel.datastore.local import LocalDatastore
 from pydicom import Dataset
 
 from causal_sam.errors import CausalSamError, CheckpointError, InputError, NotFoundError
@@ -21,6 +20,7 @@ from causal_sam.learning.store import AdapterStore
 from causal_sam.learning.update import Outcome
 from serving import models, train_process
 from serving.conf import AppConf
+from serving.data.folder_store import FolderStore
 from serving.data.segment_store import SegmentStore
 from serving.models import PredictorPool, with_problem
 from trainers import adapters
@@ -63,13 +63,13 @@ def store(tmp_path: Path) -> AdapterStore:
 
 @pytest.fixture
 def task(store: AdapterStore) -> AdaptersTrainTask:
-    return AdaptersTrainTask(AppConf(device="cpu"), store, {"liver": 1})
+    return AdaptersTrainTask(AppConf(device="cpu"), store)
 
 
 @pytest.fixture
-def datastore(tmp_path: Path) -> LocalDatastore:
+def datastore(tmp_path: Path) -> FolderStore:
     (tmp_path / "studies").mkdir()
-    return LocalDatastore(str(tmp_path / "studies"), extensions=["*.nii.gz"], auto_reload=False)
+    return FolderStore(str(tmp_path / "studies"), extensions=["*.nii.gz"], auto_reload=False)
 
 
 def test_the_options_are_what_an_update_does_by_default(task: AdaptersTrainTask) -> None:
@@ -103,7 +103,7 @@ def test_requests_of_both_clients_are_understood() -> None:
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(
-    task: AdaptersTrainTask, datastore: LocalDatastore, request_: dict, sentence: str
+    task: AdaptersTrainTask, datastore: FolderStore, request_: dict, sentence: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         task(request_, datastore)
@@ -117,7 +117,7 @@ def test_other_data_stores_are_refused(task: AdaptersTrainTask) -> None:
 
 
 def test_it_learns_from_the_folder_of_the_data_store(
-    task: AdaptersTrainTask, datastore: LocalDatastore, store: AdapterStore, monkeypatch: pytest.MonkeyPatch
+    task: AdaptersTrainTask, datastore: FolderStore, store: AdapterStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -129,7 +129,7 @@ def test_it_learns_from_the_folder_of_the_data_store(
     assert task(SLICER, datastore)["message"] == "There is nothing to learn."
     ((site, config, processes, _),) = asked
     assert (site.data, site.store) == (Path(datastore._datastore_path), store.folder)
-    assert (site.model, site.device, site.values) == ("compact", "cpu", {"liver": 1})
+    assert (site.model, site.device, site.values) == ("compact", "cpu", {})  # names are not guessed
     assert (config, processes) == (config_of(SLICER), 1)
 
 

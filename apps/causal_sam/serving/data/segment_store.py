@@ -30,7 +30,9 @@ from causal_sam.imaging.writing import write_image
 from causal_sam.learning.accepted import frame_in_info
 from serving.data.archive import ArchiveError, download, find_series, limit_waiting
 from serving.data.dicom_seg import read_dicom_seg, write_dicom_seg
+from serving.data.folder_store import FolderStore
 from serving.data.incoming_labels import check_label
+from serving.data.label_info import checked_info, checked_tag
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +46,10 @@ MAX_COMPARED = 4096
 _OF_IMAGE = ("StudyDate", "StudyTime", "Modality", "PatientID", "StudyInstanceUID")
 
 
-class SegmentStore(DICOMWebDatastore):
+class SegmentStore(DICOMWebDatastore, FolderStore):
     """MONAI Label's store of a DICOMweb server, which keeps names, codes and places of labels.
+
+    What it has fetched is a folder with images and labels as any other: see `FolderStore`.
 
     Args:
         client: of the server.
@@ -89,6 +93,8 @@ class SegmentStore(DICOMWebDatastore):
             ArchiveError: the archive refuses it.
             requests.RequestException: the archive does not answer as it should.
         """
+        label_tag, label_info = checked_tag(label_tag), checked_info(label_info)
+        self._index.refuse_if_read_only()
         label = check_label(Path(label_filename), self._image(image_id), label_info, label_tag)
         info = label.info
         if label_tag == DefaultLabelTag.FINAL:
@@ -96,7 +102,7 @@ class SegmentStore(DICOMWebDatastore):
             self._store(made)
             info = info | _info_of(made) | {WRITTEN_KEY: _written(made)}
         with tempfile.TemporaryDirectory() as folder:
-            return self._keep_label(image_id, label.write(Path(folder)), label_tag, info)
+            return self.store_label(image_id, label.write(Path(folder)), label_tag, info)
 
     def write_result(self, image_id: str, result: Path, info: dict[str, Any], path: Path) -> None:
         """Write the result of an inference as DICOM SEG, which nobody stores.
@@ -141,7 +147,7 @@ class SegmentStore(DICOMWebDatastore):
         """
         if image_id and label_tag == DefaultLabelTag.FINAL:
             self._take_from_archive(label_id, image_id)
-        return super(DICOMWebDatastore, self).get_label_uri(image_id or label_id, label_tag)
+        return FolderStore.get_label_uri(self, image_id or label_id, label_tag)
 
     @cached(cache=TTLCache(maxsize=16, ttl=settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY))
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
@@ -210,12 +216,8 @@ class SegmentStore(DICOMWebDatastore):
         with tempfile.TemporaryDirectory() as folder:
             made = write_image(frames, Path(folder) / "image.nii.gz")
             header = pydicom.dcmread(next(files.glob("*.dcm")), stop_before_pixels=True)
-            super(DICOMWebDatastore, self).add_image(image_id, str(made), _info_of(header))
+            FolderStore.add_image(self, image_id, str(made), _info_of(header))
         return image
-
-    def _keep_label(self, image_id: str, path: Path, tag: str, info: dict[str, Any]) -> str:
-        """Save a label in the folder."""
-        return super(DICOMWebDatastore, self).save_label(image_id, str(path), tag, info)
 
     def _store(self, segmentation: Segmentation) -> None:
         """Store a DICOM SEG in the archive."""
@@ -243,7 +245,7 @@ class SegmentStore(DICOMWebDatastore):
             info = _info_of(header) | {WRITTEN_KEY: written, "label_info": segments}
             with tempfile.TemporaryDirectory() as temporary:
                 path = write_mask(label_map, image, Path(temporary) / "label.nii.gz")
-                self._keep_label(image_id, path, DefaultLabelTag.FINAL, info)
+                self.store_label(image_id, path, DefaultLabelTag.FINAL.value, info)
         except Exception as error:  # foreign objects fail in their own ways, and one of them must not hide the others
             logger.warning("The DICOM SEG of series %s is not used: %s", series, error)
 

@@ -24,12 +24,12 @@ from starlette.routing import BaseRoute
 from serving.infer_route import infer
 from serving.requests.active_learning import next_sample
 from serving.requests.background_tasks import infer_batch, score, score_method, train, train_model
+from serving.requests.datastore_routes import add_image, get_dataset, get_label, save_label
 from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
 from serving.requests.logs import gpu, logs
 from serving.requests.proxy import proxy
 from serving.requests.viewer import viewer
-from serving.save_route import save
 from serving.sessions.endpoints import create_session, get_session, remove_session
 
 Endpoint = Callable[..., Any]
@@ -37,7 +37,11 @@ Endpoint = Callable[..., Any]
 # Method and path of MONAI Label -> the endpoint that answers instead. Functions run in a thread, coroutines do not.
 REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/infer/{model}"): infer,
-    ("PUT", "/datastore/label"): save,
+    ("PUT", "/datastore/label"): save_label,
+    ("PUT", "/datastore/image"): add_image,
+    ("PUT", "/datastore/"): add_image,
+    ("GET", "/datastore/label"): get_label,
+    ("GET", "/datastore/dataset"): get_dataset,
     ("PUT", "/session/"): create_session,
     ("GET", "/session/{session_id}"): get_session,
     ("DELETE", "/session/{session_id}"): remove_session,

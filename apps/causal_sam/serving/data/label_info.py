@@ -1,0 +1,40 @@
+"""What is said about a label before it is saved: its tag and its info, which must be readable for ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from causal_sam.errors import InputError
+from causal_sam.learning.accepted import named_values, value_problem
+from causal_sam.learning.label_files import CHECKSUM
+from serving.data.index import storable
+from serving.labels import refusal
+from serving.requests.identifiers import checked_identifier
+
+
+def checked_tag(tag: Any) -> str:
+    """Check the tag of a label, which is the name of a folder.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    return checked_identifier(tag.value if isinstance(tag, DefaultLabelTag) else tag or "final", "label tag")
+
+
+def checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Check what a client says about a label: it must be readable later, and its names be names of structures.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    checked = storable(info or {}, "label's params")
+    checked.pop(CHECKSUM, None)  # is the server's own to say
+    if problem := value_problem(checked):
+        raise InputError(problem)
+    for name, _ in named_values(checked):
+        if problem := refusal(name):
+            raise InputError(problem)
+    return checked

@@ -1,0 +1,104 @@
+"""The routes by which images and labels come into the data store and go out of it.
+
+MONAI Label's endpoints cut the name of an upload at its first dot, leave it behind where it is refused, and read the
+file of a label while it may be replaced.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import BackgroundTasks, Depends, File, Form, UploadFile
+from fastapi.responses import FileResponse, Response
+from monailabel.config import settings
+from monailabel.endpoints.datastore import download_label
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import get_mime_type
+
+from causal_sam.errors import InputError
+from causal_sam.learning.label_files import CHECKSUM
+from serving.data.dataset_zip import write_dataset
+from serving.data.files import Extensions
+from serving.data.folder_store import FolderStore
+from serving.requests.identifiers import checked_identifier
+from serving.requests.json_objects import checked_object
+from serving.sessions.uploads import received
+
+Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+
+
+def save_label(
+    image: str,
+    label: Annotated[UploadFile, File()],
+    user: Annotator,
+    params: Annotated[str, Form()] = "{}",
+    tag: str = DefaultLabelTag.FINAL.value,
+) -> Any:
+    """Save a label.
+
+    Raises:
+        InputError: it cannot be saved, and nothing was.
+    """
+    app, info = app_instance(), checked_object(params)
+    with received(label, "label") as path:
+        label_id = app.datastore().save_label(image, str(path), tag or DefaultLabelTag.FINAL.value, info)
+    return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
+
+
+def add_image(
+    file: Annotated[UploadFile, File()],
+    user: Annotator,
+    image: str | None = None,
+    params: Annotated[str, Form()] = "{}",
+) -> Any:
+    """Add an image, or replace it.
+
+    Raises:
+        InputError: it cannot be added, and nothing was.
+    """
+    info = checked_object(params)
+    if settings.MONAI_LABEL_AUTH_ENABLE:
+        info["user"] = user.username
+    image = image or _stem(file.filename)
+    if not image:
+        raise InputError("Name the image: give image=<id>, or send its file with a name.")
+    with received(file, "image") as path:
+        return {"image": app_instance().datastore().add_image(image, str(path), info)}
+
+
+def get_label(label: str, tag: str, user: Reader) -> Response:
+    """Send the file of a label; its ``ETag`` is the ``checksum`` in the info that was saved with these bytes."""
+    store = app_instance().datastore()
+    if not isinstance(store, FolderStore):
+        return download_label(label, tag)
+    with store.open_label(label, tag) as (path, info):
+        headers = {"ETag": f'"{info[CHECKSUM]}"'} if CHECKSUM in info else {}
+        sent = FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)
+        headers["Content-Disposition"] = sent.headers["content-disposition"]
+        return Response(path.read_bytes(), media_type=sent.media_type, headers=headers)
+
+
+def get_dataset(background_tasks: BackgroundTasks, user: Annotator, limit_cases: int | None = None) -> FileResponse:
+    """Send all images with an accepted label, and these labels, in one archive.
+
+    Raises:
+        NotFoundError: no label was accepted yet.
+    """
+    store = app_instance().datastore()
+    own = isinstance(store, FolderStore)
+    path = write_dataset(store, limit_cases) if own else Path(store.get_dataset_archive(limit_cases))
+    background_tasks.add_task(path.unlink, missing_ok=True)
+    return FileResponse(path, media_type="application/zip", filename="dataset.zip")
+
+
+def _stem(filename: str | None) -> str:
+    """The name of an upload without its extension."""
+    if not filename:
+        return ""
+    checked_identifier(filename, "file name")
+    known = Extensions(settings.MONAI_LABEL_DATASTORE_FILE_EXT).split(filename)
+    return known[0] if known else Path(filename).stem
