@@ -5,6 +5,7 @@ from __future__ import annotations
 import serving.restart  # noqa: F401  first: it may start this process once more
 
 # isort: split
+import hashlib
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -165,10 +166,14 @@ class CausalSamApp(MONAILabelApp):
         }
 
     def _beside_labels(self, name: str) -> Path:
-        """A folder beside what was segmented; other stores keep nothing on this machine."""
-        store = self._datastore
-        beside = Path(store._datastore_path) if isinstance(store, LocalDatastore) else checkpoint_dir().parent
-        return beside / name
+        """A folder beside what was segmented; in the user's cache where that keeps nothing, or cannot be written."""
+        store, own = self._datastore, checkpoint_dir().parent
+        if not isinstance(store, LocalDatastore):
+            return own / name
+        folder = Path(store._datastore_path)
+        if isinstance(store, FolderStore) and not store.is_writable:
+            return own / f"studies-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}" / name
+        return folder / name
 
     def _load_sessions(self, load: bool = False) -> SessionStore | None:
         """Open the sessions, when MONAI Label's base class asks for them."""

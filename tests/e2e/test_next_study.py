@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
 from integration.server import Server, read_nifti
+
+from causal_sam.learning.scores import FILE, Scores
 
 from . import servers
 from .series import GEOMETRIES, SHAPE, Series, write_geometry
@@ -47,8 +49,8 @@ def next_study(server: Server) -> dict:
 
 
 def scores(server: Server) -> dict[str, dict]:
-    files = list(Path(server.studies, "dicom").glob("*/causal_sam_scores.json"))
-    return json.loads(files[0].read_bytes())["images"] if files else {}
+    files = list(Path(server.studies, "dicom").glob(f"*/{FILE}"))
+    return {name: asdict(score) for name, score in Scores(files[0]).all().items()} if files else {}
 
 
 def test_whoever_wants_a_series_gets_all_of_it_while_it_is_fetched(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import nibabel
 import numpy as np
 import pytest
 import requests
+
+from causal_sam.learning.scores import FILE, Scores
 
 from .images import Phantom, make_phantom
 from .server import REQUEST_SECONDS, Server, from_address, running_server
@@ -57,8 +60,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def scored(server: Server) -> dict[str, dict]:
-    path = server.studies / "causal_sam_scores.json"
-    return json.loads(path.read_bytes())["images"] if path.is_file() else {}
+    path = server.studies / FILE
+    return {name: asdict(score) for name, score in Scores(path).all().items()} if path.is_file() else {}
 
 
 def accept(server: Server, image: str, array: np.ndarray, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -71,9 +72,15 @@ def test_a_result_that_the_server_saved_itself_keeps_its_clicks(server: Server) 
     assert again["labels"]["liver"]["updated_slices"] == []
 
 
-def test_a_saved_label_on_another_grid_is_not_used(server: Server, phantom: Phantom, tmp_path: Path) -> None:
-    info = {"label_info": [{"name": "liver", "idx": 1}]}
-    save(server, "turned_RAS", np.ones((5, 5, 5)), info, tmp_path)
+def test_a_label_on_another_grid_is_refused(server: Server, phantom: Phantom, tmp_path: Path) -> None:
+    path = tmp_path / "label.nii.gz"
+    affine = nibabel.load(server.studies / "turned_RAS.nii.gz").affine
+    nibabel.save(nibabel.Nifti1Image(np.ones((5, 5, 5), np.uint8), affine @ np.diag([1.2, 1, 1, 1])), path)
+    with path.open("rb") as file:
+        sent = {"label": file, "params": (None, json.dumps({"label_info": [{"name": "liver", "idx": 1}]}))}
+        response = requests.put(f"{server.url}/datastore/label?image=turned_RAS", files=sent, timeout=60)
+    assert response.status_code == 422
+    assert "is not on the grid of its image" in response.json()["detail"]
     response = server.post(LIVER, image="turned_RAS")
     assert response.status_code == 200
     assert set(response.json()["slices"]) <= {5}

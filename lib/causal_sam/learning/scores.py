@@ -1,24 +1,21 @@
-"""What was found out about the studies of a data store, to choose the next one to label: a file that can be lost.
+"""What was found out about the studies of a data store, to choose the next one to label: a database that can be lost.
 
-It is kept apart from MONAI Label's own file, which must not be written behind its back: it writes that file whole, from
-what it has in memory, so another writer's changes would be lost, or labels with them.
+It is kept apart from MONAI Label's index, which is written whole with each change.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import sqlite3
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from causal_sam.atomic import atomic_write
-
 logger = logging.getLogger(__name__)
 
-FILE = "causal_sam_scores.json"
+FILE = "causal_sam_scores.sqlite"
 FORMAT = 1
 
 
@@ -63,23 +60,35 @@ class Score:
     failure: str | None = None
 
 
-_IMAGES = TypeAdapter(dict[str, Score])
+_SCORE = TypeAdapter(Score)
 
 
 class Scores:
-    """The scores of the studies of one data store, by image id, in memory and in a file.
+    """The scores of the studies of one data store, by image id, in memory and in a database.
 
-    Safe to use from several threads. The file is replaced with each change, whole or not at all; one that cannot be
+    Safe to use from several threads and processes. A change writes the score that changed. A database that cannot be
     read is begun anew, since all in it can be computed again.
 
     Args:
-        path: of the file.
+        path: of the database.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._images = _read(path)
+        self._database: sqlite3.Connection | None = None
+        self._images: dict[str, Score] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._images = self._open()
+        except (sqlite3.DatabaseError, ValidationError) as error:
+            if isinstance(error, sqlite3.OperationalError):
+                self._warn(error)
+                return
+            logger.warning("%s is damaged or of another version; scores are computed again.", path)
+            self._begin_anew()
+        except OSError as error:
+            self._warn(error)
 
     def get(self, image_id: str) -> Score | None:
         """Return the score of a study; None if it has none."""
@@ -92,29 +101,43 @@ class Scores:
             return dict(self._images)
 
     def put(self, image_id: str, score: Score) -> None:
-        """Keep the score of a study, in memory alone if the file cannot be written."""
+        """Keep the score of a study, in memory alone if the database cannot be written."""
         with self._lock:
             self._images[image_id] = score
-            self._write()
+            if self._database is None:
+                return
+            try:
+                with self._database:
+                    row = image_id, _SCORE.dump_json(score).decode()
+                    self._database.execute("INSERT OR REPLACE INTO scores VALUES (?, ?)", row)
+            except sqlite3.Error as error:
+                self._warn(error)
 
-    def _write(self) -> None:
-        images = {image_id: asdict(score) for image_id, score in sorted(self._images.items())}
+    def _open(self) -> dict[str, Score]:
+        """Open the database, and read it."""
+        self._database = sqlite3.connect(self._path, check_same_thread=False)
+        # No file comes and goes beside it: servers watch this folder.
+        self._database.execute("PRAGMA journal_mode = TRUNCATE")
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, FORMAT):
+            raise sqlite3.DatabaseError(f"format {version}")
+        with self._database:
+            self._database.execute("CREATE TABLE IF NOT EXISTS scores (image TEXT PRIMARY KEY, score TEXT NOT NULL)")
+            self._database.execute(f"PRAGMA user_version = {FORMAT}")
+        rows = self._database.execute("SELECT image, score FROM scores").fetchall()
+        return {image_id: _SCORE.validate_json(score) for image_id, score in rows}
+
+    def _begin_anew(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self._path) as part:
-                part.write_text(json.dumps({"format": FORMAT, "images": images}, indent=1))
-        except OSError as error:
-            logger.warning("Scores are kept in memory alone: %s cannot be written (%s).", self._path, error.strerror)
+            self._path.unlink()
+            self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
+            self._images = self._open()
+        except (OSError, sqlite3.Error) as error:
+            self._warn(error)
 
-
-def _read(path: Path) -> dict[str, Score]:
-    try:
-        content = json.loads(path.read_bytes())
-        if content["format"] == FORMAT:
-            return _IMAGES.validate_python(content["images"])
-        logger.warning("%s is of another version of Causal-SAM; scores are computed again.", path)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        logger.warning("%s is damaged; scores are computed again.", path)
-    return {}
+    def _warn(self, error: Exception) -> None:
+        logger.warning("Scores are kept in memory alone: %s cannot be written (%s).", self._path, error)
+        self._database = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -107,7 +106,7 @@ def site(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> Iterator[
         for name, array in images.items():
             save(folder / f"{name}.nii.gz", array)
         store = FolderStore(str(folder), auto_reload=False)
-        scores = Scores(folder / "scores.json")
+        scores = Scores(folder / "scores.sqlite")
         studies = Studies(store, ImageFinder(store, str(folder)).find)
         scorer = StudyScorer(studies, scores, pool, lambda volume: describe(volume).sentence, lambda: encoder)
         made.append(scorer)
@@ -294,7 +293,7 @@ def test_the_thread_does_it_by_itself_and_ends_when_told(site) -> None:
     deadline = time.monotonic() + 120
     while len(here.scores.all()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(json.loads((here.folder / "scores.json").read_bytes())["images"]) == 2
+    assert len(Scores(here.folder / "scores.sqlite").all()) == 2
     here.scorer.stop()
     assert not here.scorer._thread.is_alive()
 
@@ -322,7 +321,7 @@ class Archive:
 
 def test_an_archive_is_not_fetched_as_a_whole(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> None:
     archive = Archive(tmp_path, [f"1.2.{n}" for n in range(MOST_FETCHED + 20)])
-    scores, studies = Scores(tmp_path / "scores.json"), Studies(archive, archive.find)
+    scores, studies = Scores(tmp_path / "scores.sqlite"), Studies(archive, archive.find)
     scorer = StudyScorer(studies, scores, pool, lambda volume: "A CT image.", lambda: encoder)
     strategy = StyleAware(studies, scores, scorer)
     scorer.start = lambda: None

@@ -197,7 +197,7 @@ class FolderIndex:
         self._take(index, stamp)
         if self.read_only is None:
             finish_saves(index)
-            if lost:
+            if lost or not index.is_as_written:
                 self.commit(index)
 
     def _parse(self, path: Path) -> tuple[Index, list[str]]:

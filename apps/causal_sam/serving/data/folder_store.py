@@ -88,6 +88,11 @@ class FolderStore(LocalDatastore):
             Path(self._datastore_config_path), empty, self._known, watches=auto_reload, read_only=read_only
         )
 
+    @property
+    def is_writable(self) -> bool:
+        """Labels can be saved here."""
+        return self._index.read_only is None
+
     # --- What MONAI Label's methods read
 
     @property
@@ -203,7 +208,7 @@ class FolderStore(LocalDatastore):
             _copy(source, part, self._index.images)
             with self._index.changing() as index:
                 before = index.model.objects.get(image_id)
-                if before is not None and (image_id + before.image.ext).lower() in (image_id + ext, image_id):
+                if before is not None and _has_extension(image_id, before, ext):
                     ext = before.image.ext
                 name = self._filename(image_id, ext)
                 if (other := index.owner(name)) not in (None, image_id):
@@ -402,3 +407,8 @@ def _copy(source: Path, part: Path, folder: Path) -> None:
     part.chmod(folder.stat().st_mode & 0o666)
     with part.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _has_extension(image_id: str, entry: ImageLabelModel, ext: str) -> bool:
+    """Whether the file of an image has an extension; the id of some is their whole name."""
+    return (entry.image.ext or image_id).lower().endswith(ext.lower())

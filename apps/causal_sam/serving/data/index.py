@@ -42,10 +42,12 @@ class Index:
         model: as MONAI Label keeps it. Its entries are replaced, never changed, since other threads read them.
         vanished: entries of images and labels whose files were deleted by others; their names come back with the file
             if it is still the same.
+        is_as_written: the file is in a form that MONAI Label and other programs read.
     """
 
     model: LocalDatastoreModel
     vanished: dict[str, ImageLabelModel] = field(default_factory=dict)
+    is_as_written: bool = True
 
     def copy(self) -> Index:
         """Return an index whose entries can be replaced without changing this one."""
@@ -113,6 +115,7 @@ def read_index(path: Path, empty: LocalDatastoreModel) -> tuple[Index, list[str]
         for key in ("name", "description", *_FOLDERS, "objects"):
             setattr(index.model, key, getattr(sound, key))
         return index, []
+    index.is_as_written = False
     try:
         content = _parsed(raw)
     except (ValueError, RecursionError):
