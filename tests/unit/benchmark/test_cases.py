@@ -30,6 +30,7 @@ def label():
 
 
 def test_list_of_cases(tmp_path, image, label):
+    image = image - np.int16(1000)  # Hounsfield units
     write(tmp_path / "a" / "ct.nii.gz", image)
     write(tmp_path / "a" / "truth.nii.gz", label)
     entry = {"set": "trunk", "case": "01", "image": "a/ct.nii.gz", "label": "a/truth.nii.gz", "modality": "CT"}
@@ -95,7 +96,9 @@ def test_frames(tmp_path, image, label):
     assert np.array_equal(volume.array, image)
     assert np.array_equal(structures["label 1"], label == 1)
     write(tmp_path / "p1_seg.nii.gz", np.stack([label, label], axis=-1))
-    with pytest.raises(InputError, match="has 2 frames: a label map has one number for each voxel"):
+    with pytest.raises(
+        InputError, match="has 2 layers, as of segments that overlap: a label map has one number for each voxel"
+    ):
         case.read()
 
 
