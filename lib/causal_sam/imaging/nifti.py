@@ -23,6 +23,8 @@ from causal_sam.imaging.limits import check_claimed_bytes, check_voxels
 from causal_sam.imaging.volume import Volume, check_frame
 
 NIFTI = (".nii", ".nii.gz", ".hdr")
+# Bytes behind the voxels; writers pad files to whole blocks.
+MAX_TAIL = 2**20
 NOT_SPATIAL = "it must be a 2D or 3D image, or frames of one, with one number for each voxel"
 # Header fields by which ITK places an image.
 _GEOMETRY = (
@@ -75,8 +77,7 @@ def read_nifti(path: Path, frame: int, max_voxels: int) -> Volume:
             # Of a compressed file too, no more than the frame is kept in memory.
             array = np.asanyarray(voxels[(..., *(frame if size > 1 else 0 for size in shape[3:]))])
             if isinstance(file, gzip.GzipFile):
-                while file.read(2**20):  # its checksum lies at the end
-                    pass
+                _read_to_checksum(file, offset + math.prod(shape) * dtype.itemsize)
     except InputError:
         raise
     except Exception as error:  # damaged files fail in their own ways
@@ -150,3 +151,11 @@ def _itk_affine(header: Nifti1Header, path: Path) -> NDArray[np.float64]:
                 "Resample it to a grid with perpendicular axes."
             ) from error
     return affine_of(reader)
+
+
+def _read_to_checksum(file: gzip.GzipFile, expected: int) -> None:
+    """Read the rest of a compressed file, whose checksum lies at its end; a bomb has much more there than voxels."""
+    while file.tell() <= expected + MAX_TAIL and file.read(2**20):
+        pass
+    if file.tell() > expected + MAX_TAIL:
+        raise ValueError("it goes on far beyond its voxels")

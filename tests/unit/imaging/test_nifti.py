@@ -198,6 +198,14 @@ def test_a_damaged_compressed_file_is_refused(tmp_path: Path) -> None:
             read_volume(tmp_path / "a.nii.gz")
 
 
+def test_a_file_that_goes_on_far_beyond_its_voxels_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(nifti(ARRAY, AFFINE) + bytes(512)))
+    assert np.array_equal(read_volume(tmp_path / "a.nii.gz").array, ARRAY)
+    (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(nifti(ARRAY, AFFINE) + bytes(2**26)))
+    with pytest.raises(InputError, match="it goes on far beyond its voxels"):
+        read_volume(tmp_path / "bomb.nii.gz")
+
+
 def test_masks_lie_where_itk_and_nibabel_see_the_image(tmp_path: Path) -> None:
     """In all orientations, also of an image whose axes are not quite perpendicular, as rounded headers have it."""
     mask = (ARRAY % 3).astype(np.uint8)
