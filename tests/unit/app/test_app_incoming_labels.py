@@ -61,10 +61,11 @@ def write_segmentation(path: Path, layers: NDArray[np.uint8], segments: list[dic
     return path
 
 
-def part_of_image(label: NDArray, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Volume:
-    affine = IMAGE.affine.copy()
+def part_of(whole: Volume, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Volume:
+    """Cut a part out of a label map on its grid."""
+    affine = whole.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ start
-    return Volume(label[tuple(map(slice, start, stop))], affine)
+    return Volume(whole.array[tuple(map(slice, start, stop))], affine)
 
 
 def test_every_order_of_the_axes_in_every_format(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_every_type_of_numbers(tmp_path: Path) -> None:
 
 def test_a_crop_of_slicer_is_pasted_into_place_with_the_names_in_its_header(tmp_path: Path) -> None:
     start, stop = (1, 0, 2), (4, 6, 5)
-    part = part_of_image(LABEL, start, stop)
+    part = part_of(Volume(LABEL, IMAGE.affine), start, stop)
     segments = [
         {"Name": "Läsion (肝臓)", "LabelValue": 3, "Layer": 0, "Extent": "0 2 0 5 0 2"},
         {"Name": "liver", "LabelValue": 1, "Layer": 0},
@@ -146,7 +147,7 @@ def test_what_is_no_label_of_the_image_is_refused_in_one_sentence(tmp_path: Path
         "nan.nii.gz": Volume(np.where(LABEL > 2, np.nan, LABEL).astype(np.float32), IMAGE.affine),
         "shifted.nii.gz": Volume(LABEL, shifted),
         "larger.nii.gz": Volume(LABEL, larger),
-        "outside.nrrd": part_of_image(np.ones((9, 9, 9), np.uint8), (0, 0, 0), (9, 9, 9)),
+        "outside.nrrd": Volume(np.ones((9, 9, 9), np.uint8), IMAGE.affine),
         "foreign.nii.gz": Volume(np.ones((4, 4, 4), np.uint8), np.eye(4)),
         "nothing.nii.gz": Volume(np.zeros(SHAPE, np.uint8), IMAGE.affine),
     }
