@@ -239,14 +239,15 @@ def values_by_name(named: Mapping[Name, int], present: Iterable[int]) -> dict[Na
 
     Normally the values are those that the client said. Slicer counts all its segments there, but exports only some
     of them under the values 1, 2, ...: when one of these is in the map that no name has, the names are taken by
-    position. Higher ones are of structures that nobody named.
+    position. Higher ones are of structures that nobody named, and values that two names share are no count of segments.
 
     Args:
         named: from `names_in_info`.
         present: values in the label map, without 0.
     """
     present = set(present)
-    if present <= set(named.values()) or max(present) > len(named):
+    values = set(named.values())
+    if present <= values or max(present) > len(named) or len(values) < len(named):
         return dict(named)
     return {name: position for position, name in enumerate(sorted(named, key=named.__getitem__), start=1)}
 
