@@ -8,7 +8,6 @@ answers it in a thread.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Annotated, Any
 
 import anyio
@@ -24,6 +23,7 @@ from serving.data.segment_store import SegmentStore
 from serving.requests.inference import run_inference
 from serving.requests.json_objects import checked_object
 from serving.requests.limits import ClientLimit
+from serving.requests.options import checked_client_id
 from serving.sessions.endpoints import open_session
 
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
@@ -62,18 +62,21 @@ async def infer(
 ) -> Any:
     """Answer one inference as MONAI Label's endpoint does, in a thread."""
     checked = checked_params(params)
-    _check_address(image, session_id, file, output)
     asker = Asker(
         name=identify(
             session_id,
             user.username if settings.MONAI_LABEL_AUTH_ENABLE else None,
             request.client.host if request.client else None,
-            checked.get("client_id"),
+            checked_client_id(checked),
         ),
         server_chose_image=bool(file or session_id),
         connection=Connection(),
     )
-    run = partial(run_inference, background_tasks, model, image, session_id, checked, file, label, output)
+
+    def run() -> Any:
+        _check_address(image, session_id, file, output)
+        return run_inference(background_tasks, model, image, session_id, checked, file, label, output)
+
     limit = app_instance().requests_per_client
     watching = asyncio.create_task(_watch(request, asker.connection))
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import unquote
 
 import anyio
@@ -60,10 +60,11 @@ def refusal(answer, status: int | tuple[int, ...]) -> str:
     return sentence
 
 
-def status_of(app: ASGIApp, path: str) -> int:
-    """Status of a path as it is: a client would put it in order before it is sent."""
+def status_of(app: ASGIApp, path: str, method: str = "GET", incoming: Sequence[Message] = ()) -> int:
+    """Status of a request as it is: a client would put its path in order before it is sent."""
+    messages = list(incoming) or [{"type": "http.request", "body": b"", "more_body": False}]
     scope = {
-        **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http"},
+        **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http"},
         **{"path": unquote(path), "raw_path": path.encode(), "query_string": b"", "root_path": ""},
         "headers": [(b"host", b"127.0.0.1")],
     }
@@ -71,7 +72,7 @@ def status_of(app: ASGIApp, path: str) -> int:
 
     async def run() -> None:
         async def receive() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return messages.pop(0)
 
         async def send(message: Message) -> None:
             sent.append(message)
@@ -277,6 +278,13 @@ def test_bodies_have_a_limit_while_they_arrive(client: TestClient) -> None:
 def test_a_body_that_does_not_arrive_is_given_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.0)
     refusal(client.post("/train/x", content=iter([b"{"])), 408)
+
+
+def test_a_request_that_breaks_off_reaches_no_endpoint(client: TestClient) -> None:
+    """What had arrived could be JSON, or nothing at all, with which a training would start."""
+    for begun in ([], [b""], [b"{}"]):
+        messages = [{"type": "http.request", "body": part, "more_body": True} for part in begun]
+        assert status_of(client.app, "/train/adapters", "POST", [*messages, {"type": "http.disconnect"}]) == 400
 
 
 def test_json_that_cannot_be_used_reaches_no_endpoint(client: TestClient) -> None:

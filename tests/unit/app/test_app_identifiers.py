@@ -20,6 +20,7 @@ GOOD = (
     "肝臓",
     "a" * MAX_LENGTH,
     "console",
+    "50% of it",
     "2024-01-01T10:00",
 )
 BAD = (
@@ -43,7 +44,7 @@ BAD = (
         "a ",
     ),
     *("a\0", "a\n", "\x1b[31m", "a\x7f", "a\x85b", "\ud800", "a\udfff", "\u202egnp", "a\u200b", "\ufeffa", "a\u2028b"),
-    *("con", "NUL", "nul.txt", "COM1", "lpt9.nii.gz", "C:", "c:x", "com¹", "\ue000", "a\u200d"),
+    *("con", "NUL", "nul.txt", "COM1", "%2e%2e%2fx", "a%00", "lpt9.nii.gz", "C:", "c:x", "com¹", "\ue000", "a\u200d"),
     *("a" * (MAX_LENGTH + 1), "1" * 5000, "肝" * 100),
 )
 NO_STRINGS = (None, 1, 1.0, True, [], ["a"], {}, b"a", Path("a"))

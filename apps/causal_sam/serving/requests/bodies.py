@@ -93,7 +93,10 @@ class _Limited:
         """The whole body."""
         chunks = []
         while not self._is_complete:
-            chunks.append((await self()).get("body", b""))
+            message = await self()
+            if message["type"] == "http.disconnect":
+                raise HTTPException(400, "The connection was closed before the whole request had arrived.")
+            chunks.append(message.get("body", b""))
         return b"".join(chunks)
 
     async def _drain(self) -> None:

@@ -20,6 +20,8 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Persian and Indic words are spelt with these two.
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?|[a-z]:.*", re.I | re.S)
+# Whoever decodes it once more gets another name.
+_ENCODED = re.compile(r"%[0-9a-f]{2}", re.I)
 
 
 def checked_identifier(value: object, what: str) -> str:
@@ -31,7 +33,8 @@ def checked_identifier(value: object, what: str) -> str:
 
     Raises:
         InputError: it is no string, empty, longer than `MAX_LENGTH` bytes, or has control or invisible characters,
-            path separators, "..", a leading or trailing dot, blanks at its ends, or names a device of Windows.
+            path separators, "..", a leading or trailing dot, blanks at its ends, is percent-encoded, or names
+            a device of Windows.
     """
     name = checked_label_name(value, what)
     if any(unicodedata.category(character) in _UNPRINTABLE for character in name):
@@ -40,6 +43,8 @@ def checked_identifier(value: object, what: str) -> str:
         problem = "contains a path separator"
     elif ".." in name or name.startswith(".") or name.endswith("."):
         problem = "starts or ends with a dot or contains '..'"
+    elif _ENCODED.search(name):
+        problem = "is percent-encoded"
     elif _DEVICE.fullmatch(name):
         problem = "is the name of a device or a drive"
     else:

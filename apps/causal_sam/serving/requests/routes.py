@@ -29,6 +29,7 @@ from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
 from serving.requests.logs import gpu, logs
 from serving.requests.proxy import proxy
+from serving.requests.sign_in import access_token, install_sign_in
 from serving.requests.viewer import viewer
 from serving.sessions.endpoints import create_session, get_session, remove_session
 
@@ -60,6 +61,8 @@ REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
         for operation in ("", "qido/", "wado/", "stow/")
     },
 }
+if settings.MONAI_LABEL_AUTH_ENABLE:  # MONAI Label has the route only then
+    REPLACEMENTS["POST", "/auth/token"] = access_token
 THREADS_PER_FAMILY = 16
 # Form fields that MONAI Label parses as JSON.
 _JSON_FIELDS = ("params", "info", "wsi")
@@ -95,6 +98,7 @@ def install_routes(app: FastAPI) -> None:
     app.router.routes[:] = [route for route in app.router.routes if not _is_of_router(route)]
     app.include_router(table)
     app.openapi_schema = None
+    install_sign_in(app)
 
 
 def _routes_of_routers(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
