@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from causal_sam.cli import app
 from causal_sam.cli.doctor import needed_packages, pinned_versions
 from causal_sam.cli.files import app_folder, requirements_file
-from causal_sam.cli.serve import check_port, holds_images, join_conf, server_command, server_environment
+from causal_sam.cli.serve import check_port, holds_images, join_conf, server_command, server_environment, with_hosts
 from causal_sam.errors import InputError
 from causal_sam.imaging.overlap import dice
 
@@ -302,3 +302,16 @@ def test_a_folder_of_dicom_files_holds_no_images_for_monai_label(image, tmp_path
 
 def test_app_folder_holds_the_app():
     assert (app_folder() / "main.py").is_file()
+
+
+def test_the_server_answers_to_the_address_it_listens_on() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.2"):
+        assert with_hosts({"model": "compact"}, host) == {"model": "compact"}
+    for host in ("192.168.1.20", "seg.hospital.org", "fe80::1"):
+        assert with_hosts({}, host) == {"hosts": host}
+        assert with_hosts({"hosts": "other.org"}, host) == {"hosts": "other.org"}
+    for host in ("0.0.0.0", "::"):
+        for said in ({"hosts": "seg.hospital.org"}, {"config": "server.yaml"}):
+            assert with_hosts(said, host) == said
+        with pytest.raises(InputError, match="--conf hosts"):
+            with_hosts({}, host)
