@@ -239,17 +239,19 @@ def test_labels_accepted_in_slicer_come_back_as_the_working_mask(
     np.testing.assert_array_equal(spleen, (label.array == names["spleen"]) & ~stomach)
 
 
-def test_a_result_that_the_server_accepts_itself(
+def test_a_result_that_nobody_accepted_stays_out_of_the_archive(
     server: Server, segmentations: Segmentations, all_series: dict[str, Series]
 ) -> None:
-    """As batch inference does, with the tag of accepted labels."""
+    """As batch inference saves them."""
     series = all_series["refused"]
-    params = {"label": "pancreas", "foreground": [inside(server, series)], "save_label": True, "label_tag": "final"}
+    params = {"label": "pancreas", "foreground": [inside(server, series)], "save_label": True}
+    response = server.post({**params, "label_tag": "final"}, image=series.uid)
+    assert response.status_code == 422, response.text
     response = server.post(params, image=series.uid)
     assert response.status_code == 200, response.text
-    found = read_segments(segmentations.of(series)[-1], series)
-    assert list(found) == ["pancreas"]
-    assert found["pancreas"][INSIDE]
+    (entry,) = labels_of(server, series)["original"]["info"]["label_info"]
+    assert entry["name"] == "pancreas"
+    assert segmentations.of(series) == []
 
 
 def test_what_cannot_be_stored_is_refused_in_one_sentence(
