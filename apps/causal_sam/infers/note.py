@@ -22,16 +22,19 @@ from causal_sam.intervention import NoteRequest, Reading
 from causal_sam.intervention.context import VolumeContext, sides_in
 from causal_sam.intervention.journal import Journal
 from causal_sam.prompting import Predictor
-from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
-from serving.clicks import NOTE_KEY, Clicks, Options, flag
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, written
+from serving.clicks import NO_PROMPTS, NOTE_KEY, Clicks, Options, flag
 from serving.errors import NoteRefusedError
 from serving.images import volume_key
+from serving.mask_transaction import MaskTransaction, draw_label_map
 from serving.models import Taught, with_problem
-from serving.refinement import Refiner
-from serving.working_masks import UNNAMED, AppliedNote, LabelState
+from serving.refinement import Refinement, Refiner
+from serving.working_masks import AppliedNote, LabelState, Source, is_unnamed
 
 logger = logging.getLogger(__name__)
 
+# OHIF's clicks without a name: left over from another task, and of a label that it does not say.
+LEFT_OVER = ("foreground", "background", "roi")
 NO_MASK = (
     "There is no mask of this image yet, so there is nothing to correct: click a structure, ask for labels by name, or "
     "save a label first."
@@ -76,7 +79,8 @@ class NoteInferTask(InferTask):
     answer holds all labels of the working mask: OHIF shows it in place of all that it had.
 
     Clients send the options as the user left them, an old note among them. So a note that was carried out last is not
-    carried out again unless *repeat* says so, and with *undo* the note is not read at all.
+    carried out again unless *repeat* says so. With *undo* an old note, or none, is not read, and with a new one nothing
+    is done: the client has to say which of the two it wants.
 
     Args:
         resources: shared with the other tasks.
@@ -138,7 +142,7 @@ class NoteInferTask(InferTask):
         read = time.monotonic()
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
-            work = Work(working, clicks, options, volume, saved)
+            work = MaskTransaction(working, clicks, options, volume, saved)
             work.take_over_saved(resources.saved)
             before = dict(work.states)
             turn = _Turn(work, predictor, asked, request, taught)
@@ -150,17 +154,20 @@ class NoteInferTask(InferTask):
             else:
                 params = self._carry_out(turn, options)
             if not asked.preview:
-                work.commit({})
+                work.commit()
         params = with_problem({**params, "version": turn.version}, resources.predictors.problem)
         shown = before if asked.preview else work.states
-        mask = draw_label_map(shown, resources.labels.indices, volume.shape)
+        mask, names = draw_label_map(shown, resources.labels.indices, volume.shape)
         times = (begin, read, time.monotonic())
-        return written(mask, volume, resources.labels.indices, params, options, times)
+        return written(mask, volume, names, params, options, times)
 
     def _named_clicks(self, request: Mapping[str, Any], volume: Volume) -> Clicks:
         """The clicks of labels with names. OHIF's others are left over from another task, and it does not say whose."""
         labels = self._resources.labels
-        if isinstance(label := request.get("label"), str):
+        label = request.get("label")
+        if not isinstance(label, str) or not label:
+            request = {key: value for key, value in request.items() if key not in LEFT_OVER}
+        else:
             request = {**request, "label": labels.known_as(label)}
         clicks = Clicks.from_request(request, labels.names, volume.shape)
         prompts = {n: p for n, p in clicks.prompts.items() if n is not None and (p.foreground or p.background or p.box)}
@@ -170,29 +177,35 @@ class NoteInferTask(InferTask):
         work = turn.work
         if not work.notes:
             raise NoteRefusedError(
-                "There is no note to undo: none was carried out on this image since it was last saved."
+                "There is no note to undo: none was carried out on this image since it was last saved. To carry out a "
+                "note, untick undo."
+            )
+        if turn.asked.note not in ("", *work.undone, *(each.note for each in work.notes)):
+            raise NoteRefusedError(
+                "The note is new, and undo is ticked: untick undo to carry out the note, or empty the note to undo the "
+                "last one. Nothing was changed."
             )
         last = work.notes[-1]
         since = [name for name, state in last.after.items() if not work.state(name).mask.same_as(state.mask)]
         message = f"Undone: {last.note!r}"
         if since:
             message += f"; what was changed since then in {', '.join(since)} is undone with it"
+        if turn.asked.preview:
+            return {"message": f"Preview, nothing is changed: {message}."}
         self._record(turn, {"act": "undo", "note": last.note})
-        work.notes = work.notes[:-1]
+        work.notes, work.undone = work.notes[:-1], work.undone | {last.note}
+        for name in last.before:
+            work.states.pop(name, None)
         for name, state in last.before.items():
-            if state is None:
-                del work.states[name]
-            else:
-                work.states[name] = state
+            work.settle(name, Refinement.unchanged(state), NO_PROMPTS)
         return {"undone": last.note, "message": f"{message}."}
 
     def _carry_out(self, turn: _Turn, options: Options) -> dict[str, Any]:
         work, resources = turn.work, self._resources
-        before = dict(work.states)
-        self._click(turn, options)
+        work.refine(self._refiner, turn.predictor, follow=options.follow, watch=lambda name: turn.watch, only_new=True)
         self._find(turn)
-        masks = turn.masks(resources.labels.names)
-        unnamed = [name for name, state in work.states.items() if name.startswith(UNNAMED) and state.mask.bits.size]
+        masks = work.masks()
+        unnamed = [name for name, state in work.states.items() if is_unnamed(name) and not state.is_empty]
         if not masks and len(unnamed) != 1:
             problem = resources.predictors.problem
             raise NoteRefusedError(NO_MASK if problem is None else f"{NO_MASK} {problem}")
@@ -208,10 +221,12 @@ class NoteInferTask(InferTask):
                 self._refuse(turn, f"There is one mask, and the note is about {', '.join(sorted(about))}.", details)
             name = about.pop()
             work.states[name] = work.states.pop(unnamed[0])
-            masks = turn.masks([name])
+            masks = work.masks()
+        acts_on = {act.label for act in plan.interventions}
+        accepted = {name for name in masks if work.state(name).source is Source.ACCEPTED}
         corrector = resources.predictors.corrector(turn.taught)
         with resources.predictors.inference_slots.hold(turn.watch) as yield_slot:
-            outcome = corrector.carry_out(plan, turn.predictor.slices, masks, yield_slot)
+            outcome = corrector.carry_out(plan, turn.predictor.slices, masks, yield_slot, locked=accepted - acts_on)
         corrections = outcome.corrections
         done = [each for each in corrections if each.objection is None]
         objections = [each.objection for each in corrections if each.objection is not None]
@@ -227,24 +242,20 @@ class NoteInferTask(InferTask):
         message = " ".join(said)
         packed = {name: work.states[name].mask.as_json() for name in outcome.masks}
         self._record(turn, {"act": "note", "note": turn.asked.note, **details, "before": packed})
-        after = {name: work.states[name].edited(mask) for name, mask in outcome.masks.items()}
+        before = {name: work.states[name] for name in outcome.masks}
+        after = {
+            name: state.edited(outcome.masks[name], Source.USER if name in acts_on else state.source)
+            for name, state in before.items()
+        }
         work.states.update(after)
         if after:
-            applied = AppliedNote(turn.asked.note, message, {name: before.get(name) for name in after}, after)
-            work.notes = [*work.notes, applied]
+            work.notes = [*work.notes, AppliedNote(turn.asked.note, message, before, after)]
         return details | {"message": message}
-
-    def _click(self, turn: _Turn, options: Options) -> None:
-        for name, prompts in turn.work.prompts.items():
-            refined = self._refiner.refine(
-                turn.work.state(name), prompts, turn.predictor, follow=options.follow, check=turn.watch
-            )
-            turn.work.states[name] = refined.state
 
     def _find(self, turn: _Turn) -> None:
         """Without any mask, find the labels that were taught."""
         work, resources = turn.work, self._resources
-        if any(state.mask.bits.size for state in work.states.values()):
+        if any(not state.is_empty for state in work.states.values()):
             return
         if turn.taught is None:
             return
@@ -289,7 +300,12 @@ class _Turn:
     """One request on its way."""
 
     def __init__(
-        self, work: Work, predictor: Predictor, asked: Asked, request: Mapping[str, Any], taught: Taught | None
+        self,
+        work: MaskTransaction,
+        predictor: Predictor,
+        asked: Asked,
+        request: Mapping[str, Any],
+        taught: Taught | None,
     ) -> None:
         self.work, self.predictor, self.asked, self.request, self.taught = work, predictor, asked, request, taught
         self.watch = Watch("the note", request.get(CONNECTION_KEY))
@@ -298,11 +314,6 @@ class _Turn:
     def version(self) -> int | None:
         """The version of the adapters that was in use."""
         return None if self.taught is None else self.taught.version
-
-    def masks(self, names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-        """Masks of those of the labels that have voxels."""
-        states = {name: self.work.states[name] for name in names if name in self.work.states}
-        return {name: state.mask.unpack() for name, state in states.items() if state.mask.bits.size}
 
 
 def _rounded(volumes: Mapping[str, float]) -> dict[str, float]:

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
 from causal_sam.prompting import NamedLabels, NamedPrediction
-from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, draw_label_map, written
-from serving.clicks import Clicks, Options
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, written
+from serving.clicks import Clicks, Options, flag
 from serving.images import volume_key
+from serving.mask_transaction import MaskTransaction, draw_label_map
 from serving.models import VersionUnusableError, with_problem
-from serving.working_masks import LabelState
 
-NAMES_KEY = "organs"
+NAMES_KEY, REPLACE_KEY = "organs", "replace"
 NOTHING_TAUGHT = (
     "No label has been taught to this server yet: save labels with the tag final, then press Update Model or run the "
     "trainer adapters."
@@ -29,8 +30,9 @@ NOTHING_TAUGHT = (
 class OrgansInferTask(InferTask):
     """Segments labels by their names in the whole volume, without clicks.
 
-    The masks become the client's working masks of these labels, so that clicks correct them. The answer holds the other
-    labels of the working mask too, as the user left them: OHIF shows it in place of all that it had.
+    The masks become the client's working masks of these labels, so that clicks correct them. Masks that somebody made or
+    corrected stay, unless the option *replace* is on. The answer holds all labels of the working mask: OHIF shows
+    it in place of all that it had.
 
     Args:
         resources: shared with the other tasks.
@@ -47,6 +49,7 @@ class OrgansInferTask(InferTask):
             description="Segment structures in CT or MR by their names, those that this site has taught",
             config={
                 NAMES_KEY: "",
+                REPLACE_KEY: False,
                 "plane": [resources.plane, *(plane for plane in PLANES if plane != resources.plane)],
                 "frame": 0,
             },
@@ -67,7 +70,8 @@ class OrgansInferTask(InferTask):
 
         Args:
             request: the client's parameters, with the image's path and what the app added. ``organs`` names labels,
-                separated by commas, in any spelling; empty for all.
+                separated by commas, in any spelling; empty for all. With ``replace`` those that somebody made or
+                corrected are found anew too.
 
         Returns:
             The path of a temporary file with the label map, and the parameters of the response.
@@ -85,7 +89,7 @@ class OrgansInferTask(InferTask):
         if taught is None:
             raise InputError(NOTHING_TAUGHT) if problem is None else VersionUnusableError(problem)
         labels = taught.labels
-        wanted = self._wanted(request.get(NAMES_KEY))
+        wanted, replaces = self._wanted(request.get(NAMES_KEY)), flag(request, REPLACE_KEY)
         asked = [name for name in wanted if labels.find(name) is not None]
         untaught = [name for name in wanted if name not in asked]
         if not asked:
@@ -99,17 +103,20 @@ class OrgansInferTask(InferTask):
             prediction = predictor.predict_named(asked, labels, yield_slot)
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
-            work = Work(working, Clicks(None, {}, True), options, volume, saved)
+            work = MaskTransaction(working, Clicks(None, {}, True), options, volume, saved)
             work.take_over_saved(resources.saved)
+            kept = [name for name in asked if work.state(name).is_kept and not replaces]
+            for name in set(asked).difference(kept):
+                work.states.pop(name, None)
             for value, name in enumerate(asked, start=1):
-                work.states[name] = LabelState.found(prediction.label_map == value, predictor.slices.axis)
-            work.commit({})
-        # What the user made is on top of what was found without them.
-        mask = draw_label_map(work.states, resources.labels.indices, volume.shape, below=asked)
-        described = {**_described(prediction, asked, untaught, volume), "version": taught.version}
+                if name not in kept:
+                    work.fill(name, prediction.label_map == value, predictor.slices.axis)
+            work.commit()
+        mask, names = draw_label_map(work.states, resources.labels.indices, volume.shape)
+        described = {**_described(mask, names, prediction, asked, kept, untaught, volume), "version": taught.version}
         described = with_problem(described, problem)
         times = (begin, read, time.monotonic())
-        return written(mask, volume, resources.labels.indices, described, options, times)
+        return written(mask, volume, names, described, options, times)
 
     def _wanted(self, text: Any) -> list[str]:
         """Labels of the label set that a request names; all of them if it names none.
@@ -132,21 +139,32 @@ def _never_taught(names: Sequence[str], taught: NamedLabels) -> str:
 
 
 def _described(
-    prediction: NamedPrediction, asked: Sequence[str], untaught: Sequence[str], volume: Volume
+    mask: NDArray[np.uint8],
+    names: Mapping[str, int],
+    prediction: NamedPrediction,
+    asked: Sequence[str],
+    kept: Sequence[str],
+    untaught: Sequence[str],
+    volume: Volume,
 ) -> dict[str, Any]:
-    counts = np.bincount(prediction.label_map.ravel(order="K"), minlength=len(asked) + 1)
+    counts = np.bincount(mask.ravel(order="K"), minlength=len(names) + 1)
+    found = [name for name in asked if name not in kept]
     labels = {
         name: {
-            "volume_ml": round(float(counts[value]) * volume.voxel_ml, 3),
-            "predicted_iou": round(prediction.predicted_iou[name], 4) if name in prediction.predicted_iou else None,
+            "volume_ml": round(float(counts[names[name]]) * volume.voxel_ml, 3),
+            "predicted_iou": round(prediction.predicted_iou[name], 4)
+            if name in found and name in prediction.predicted_iou
+            else None,
         }
-        for value, name in enumerate(asked, start=1)
+        for name in asked
     }
-    found = [f"{name}: {label['volume_ml']:.1f} ml" for name, label in labels.items() if label["volume_ml"]]
-    missing = [name for name, label in labels.items() if not label["volume_ml"]]
-    said = found or ["nothing was found"]
-    if missing and found:
+    present = [f"{name}: {labels[name]['volume_ml']:.1f} ml" for name in found if labels[name]["volume_ml"]]
+    missing = [name for name in found if not labels[name]["volume_ml"]]
+    said = present or (["nothing was found"] if found else [])
+    if missing and present:
         said.append(f"not found: {', '.join(missing)}")
+    if kept:
+        said.append(f"kept as somebody made or corrected them: {', '.join(kept)} (the option replace finds them anew)")
     if untaught:
         said.append(f"never taught, so left out: {', '.join(untaught)}")
-    return {"labels": labels, "untaught": list(untaught), "message": "; ".join(said) + "."}
+    return {"labels": labels, "kept": list(kept), "untaught": list(untaught), "message": "; ".join(said) + "."}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import FILE_ORDER, PLANES, PackedMask, Volume, write_mask
-from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.imaging import PLANES, Volume, write_mask
+from causal_sam.prompting import NamedLabels
 from serving.click_log import ClickLog
 from serving.clicks import EXTENTS, Clicks, Lasso, Options
 from serving.clients import Connection
 from serving.errors import ClientGoneError
 from serving.images import VolumeCache, volume_key
-from serving.labels import BACKGROUND, LabelSet
+from serving.labels import BACKGROUND, MAX_LABELS, LabelSet
+from serving.mask_transaction import MaskTransaction, draw_label_map
 from serving.models import PredictorPool
 from serving.refinement import Refinement, Refiner
 from serving.results import ResultsFolder
-from serving.saved_labels import SavedLabel, SavedLabels
-from serving.working_masks import UNNAMED, LabelState, WorkingMask, WorkingMasks
+from serving.saved_labels import SavedLabels
+from serving.working_masks import WorkingMasks, is_unnamed
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,9 @@ class PromptableInferTask(InferTask):
     from the border, and of found ones on the slices beside theirs too, unless the option *local* is off: then the model
     may decide all of the slices that it reaches anew, which is quicker where much is wrong.
 
-    With the option *reset*, the labels of the request are forgotten, what was saved of them included, and decided from
-    the clicks of this request alone; other labels stay. Clients send the option as the user left it, so while it is
+    With the option *reset*, the current label is forgotten, what was saved of it included, and decided from the clicks
+    of this request alone; of a client that does not name a current label, those with clicks. Other labels stay. Clients
+    send the option as the user left it, so while it is
     ticked in OHIF every request starts again: since OHIF sends all clicks that it shows, its masks are then just what
     the clicks give, without the memory of how they came about.
 
@@ -96,7 +98,7 @@ class PromptableInferTask(InferTask):
         if type == InferType.DEEPEDIT:
             # OHIF offers background clicks in any case, and takes a name without a value for the first free one,
             # which then hides a structure. No mask has this value.
-            labels[BACKGROUND] = len(labels) + 1
+            labels[BACKGROUND] = MAX_LABELS + 1
         super().__init__(
             type=type,
             labels=labels,
@@ -150,80 +152,52 @@ class PromptableInferTask(InferTask):
         if options.only_slice is not None:
             clicks = clicks.on_slice(predictor.slices.axis, options.only_slice)
         by_name = None
-        if clicks.is_empty and not options.reset:
+        if clicks.is_empty and not (options.reset and clicks.asked):
             by_name = self._taught(clicks.current)
             if by_name is None:
                 problem = resources.predictors.problem
                 raise InputError(
                     "Nothing was clicked: give at least one foreground point, a roi or a lasso"
                     + (" on any slice" if options.only_slice is None else f" on slice {options.only_slice}")
-                    + ", or a label that this server was taught."
+                    + ", or a label that this server was taught. What is segmented stays; the option reset empties it."
                     + ("" if problem is None else f" {problem}")
                 )
         read = time.monotonic()
-        watch = Watch(clicks.current or UNNAMED, request.get(CONNECTION_KEY))
+        connection = request.get(CONNECTION_KEY)
         if by_name is not None:
-            with resources.predictors.inference_slots.hold(watch) as yield_slot:
+            with resources.predictors.inference_slots.hold(Watch(clicks.current, connection)) as yield_slot:
                 named = predictor.predict_named([clicks.current], by_name, yield_slot).label_map > 0
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
-            work = Work(working, clicks, options, volume, saved)
+            work = MaskTransaction(working, clicks, options, volume, saved)
             work.take_over_saved(resources.saved)
             work.reset()
             if lasso is not None:
                 work.take_over_lasso(lasso, predictor)
             if by_name is not None:
-                work.states[clicks.current] = LabelState.found(named, predictor.slices.axis)
-            refinements = {
-                name: self._refiner.refine(
-                    work.state(name),
-                    prompts,
-                    predictor,
-                    follow=options.follow and by_name is None,
-                    local=options.local,
-                    check=Watch(name, request.get(CONNECTION_KEY)),
-                )
-                for name, prompts in work.prompts.items()
-            }
-            work.commit(refinements)
+                if work.state(clicks.current).is_kept:
+                    raise InputError(
+                        f"Nothing was clicked, and {clicks.current} has a mask already, which stays as it is: give a "
+                        "point to correct it, or tick reset to empty it."
+                    )
+                work.fill(clicks.current, named, predictor.slices.axis)
+            refinements = work.refine(
+                self._refiner, predictor, follow=options.follow, watch=lambda name: Watch(name, connection)
+            )
+            work.commit()
         resources.click_log.clicked(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), options.frame, clicks)
         if clicks.is_label_map:
-            names = resources.labels.indices
-            mask = draw_label_map(work.states, names, volume.shape, on_top=clicks.current)
+            mask, names = draw_label_map(work.states, resources.labels.indices, volume.shape)
         else:
             mask, names = refinements[work.current].mask, {clicks.current or "segment": 1}
         return answer(mask, names, work, refinements, options, predictor.slices.axis, (begin, read, time.monotonic()))
-
-
-def draw_label_map(
-    states: Mapping[str, LabelState],
-    indices: Mapping[str, int],
-    shape: tuple[int, int, int],
-    *,
-    on_top: str | None = None,
-    below: Collection[str] = (),
-) -> NDArray[np.uint8]:
-    """Draw all labels of a working mask into one map.
-
-    Args:
-        states: name -> state; names that are not in ``indices`` are left out.
-        indices: the label set, name -> value.
-        shape: of the volume.
-        on_top: the label that covers all others.
-        below: labels that all others cover.
-    """
-    label_map = np.zeros(shape, dtype=np.uint8, order=FILE_ORDER)
-    order = sorted(states.keys() & indices.keys(), key=lambda n: (n == on_top, n not in below, indices[n]))
-    for name in order:
-        label_map[states[name].mask.unpack()] = indices[name]
-    return label_map
 
 
 class Watch:
     """Looks after a structure that is being followed: ends it when its client is gone, and logs how far it is."""
 
     def __init__(self, label: str, connection: Connection | None) -> None:
-        self._label = "the structure" if label.startswith(UNNAMED) else label
+        self._label = "the structure" if is_unnamed(label) else label
         self._connection = connection
         self._logged = time.monotonic()
 
@@ -235,91 +209,10 @@ class Watch:
             logger.info("Following a structure: %d slices done.", done)
 
 
-class Work:
-    """One request's copy of a working mask: what fails on the way leaves the working mask as it was.
-
-    Attributes:
-        volume: the image.
-        current: name of the current label in the working mask; None in a label map without one.
-        prompts: of each label to refine, by its name in the working mask.
-        states: of all labels.
-        notes: carried out and not undone.
-    """
-
-    def __init__(
-        self, working: WorkingMask, clicks: Clicks, options: Options, volume: Volume, saved: SavedLabel | None
-    ) -> None:
-        self.volume = volume
-        self.current = clicks.current
-        self.is_label_map = clicks.is_label_map
-        if clicks.current is None and not clicks.is_label_map:
-            self.current = working.unnamed_label(clicks.prompts[None].foreground)
-        self.prompts = {self.current if name is None else name: prompts for name, prompts in clicks.prompts.items()}
-        self.states = dict(working.labels)
-        self.notes = list(working.notes)
-        self._working = working
-        self._options = options
-        self._saved = saved
-
-    def state(self, name: str) -> LabelState:
-        """State of a label; an empty one if there is none yet."""
-        return self.states.get(name) or LabelState(PackedMask(self.volume.shape))
-
-    def take_over_saved(self, labels: SavedLabels) -> None:
-        """Replace what was saved since the working mask last looked: brush edits reach the server only by saving."""
-        forgotten = self._forget_clicks()
-        if self._saved is None:
-            return
-        is_new = self._saved.version != self._working.saved_version
-        if is_new or forgotten:
-            for name, mask in labels.masks(self._saved, self.volume).items():
-                if is_new or name == forgotten:
-                    before, self.states[name] = self.state(name), self.state(name).edited(mask)
-                    if not before.mask.same_as(self.states[name].mask):
-                        self.notes = []  # to undo them would undo what was drawn since, too
-
-    def reset(self) -> None:
-        """Start the prompted labels again from nothing, if the client asks for it."""
-        if self._options.reset:
-            for name in self.prompts:
-                self.states.pop(name, None)
-
-    def take_over_lasso(self, lasso: Lasso, predictor: Predictor) -> None:
-        """Let a closed curve be the mask that its slice is decided from; one taken over before is not again."""
-        axis, frame = predictor.slices.axis, predictor.slices.frame
-        state = self.state(self.current)
-        record = state.slices.get(lasso.index(axis)) if state.axis == axis else None
-        if record is None or record.box != lasso.box(axis):
-            mask = state.mask.unpack()
-            frame.insert(lasso.filled(frame), mask, lasso.index(axis))
-            self.states[self.current] = state.edited(mask)
-
-    def commit(self, refinements: Mapping[str, Refinement]) -> None:
-        """Put everything that changed into the working mask."""
-        self.states.update({name: refinement.state for name, refinement in refinements.items()})
-        self._working.labels.clear()
-        self._working.labels.update(self.states)
-        self._working.notes = self.notes
-        self._working.current = self.current
-        if self._saved is not None:
-            self._working.saved_version = self._saved.version
-
-    def _forget_clicks(self) -> str | None:
-        """Obey ``reset_state`` where it means the current label; return that label's name.
-
-        Slicer sends it when the user has turned to another label, for servers that follow one structure at a time.
-        This one remembers each label by itself, and the label turned to must not lose what was done to it before.
-        """
-        if not self._options.reset_state or self.current is None or self._working.current != self.current:
-            return None
-        self.states.pop(self.current, None)
-        return self.current
-
-
 def answer(
     mask: NDArray[Any],
     names: Mapping[str, int],
-    work: Work,
+    work: MaskTransaction,
     refinements: Mapping[str, Refinement],
     options: Options,
     axis: int,
@@ -370,7 +263,9 @@ def written(
     return str(path), params
 
 
-def _described(work: Work, refinements: Mapping[str, Refinement], volume: Volume, axis: int) -> dict[str, Any]:
+def _described(
+    work: MaskTransaction, refinements: Mapping[str, Refinement], volume: Volume, axis: int
+) -> dict[str, Any]:
     """Put the result into numbers, and into one sentence for clients that can show it."""
     labels = {}
     for name, refinement in refinements.items():
@@ -386,7 +281,7 @@ def _described(work: Work, refinements: Mapping[str, Refinement], volume: Volume
     unused = sum(refinement.unused for refinement in refinements.values())
     shown = labels.get(work.current) or next(iter(labels.values()))
     said = [
-        f"{'the structure' if name.startswith(UNNAMED) else name}: {label['volume_ml']:.1f} ml on "
+        f"{'the structure' if is_unnamed(name) else name}: {label['volume_ml']:.1f} ml on "
         f"{len(label['slices'])} slices, {len(label['updated_slices'])} decided now"
         + (f" and {len(label['followed_slices'])} followed from them" if label["followed_slices"] else "")
         for name, label in labels.items()
@@ -396,11 +291,11 @@ def _described(work: Work, refinements: Mapping[str, Refinement], volume: Volume
     if unused and not work.is_label_map:
         message += f" ({unused} background clicks lie where there is nothing to correct)"
     return {
-        "label": None if work.current is None or work.current.startswith(UNNAMED) else work.current,
+        "label": None if is_unnamed(work.current) else work.current,
         "predicted_iou": shown["predicted_iou"],
         "volume_ml": shown["volume_ml"],
         "slices": shown["slices"],
         "axis": axis,
-        "labels": {name: label for name, label in labels.items() if not name.startswith(UNNAMED)},
+        "labels": {name: label for name, label in labels.items() if not is_unnamed(name)},
         "message": f"{message}.",
     }

@@ -12,9 +12,10 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from causal_sam.imaging import PLANES, PackedMask
 from causal_sam.prompting.prompts import Prompts
-from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, Work, answer
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, answer
 from serving.clicks import EXTENTS, Clicks, Options, on_one_slice, slices_of
 from serving.images import volume_key
+from serving.mask_transaction import MaskTransaction
 from serving.refinement import Refiner
 from serving.scribbles import Scribbles
 from serving.working_masks import LabelState
@@ -75,7 +76,7 @@ class ScribblesInferTask(InferTask):
         read = time.monotonic()
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
-            work = Work(working, clicks, options, volume, saved)
+            work = MaskTransaction(working, clicks, options, volume, saved)
             work.take_over_saved(resources.saved)
             state = work.state(label)
             if scribbles.mask is not None:
@@ -90,10 +91,12 @@ class ScribblesInferTask(InferTask):
             )
             mask = scribbles.enforced(refinement.mask)
             enforced = replace(refinement.state, mask=PackedMask.pack(mask))
-            refinements = {label: replace(refinement, mask=mask, state=enforced)}
-            work.commit(refinements)
+            refinement = work.settle(label, replace(refinement, mask=mask, state=enforced), prompts)
+            work.commit()
         resources.click_log.painted(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), options.frame, label)
-        return answer(mask, {label: 1}, work, refinements, options, axis, (begin, read, time.monotonic()))
+        return answer(
+            refinement.mask, {label: 1}, work, {label: refinement}, options, axis, (begin, read, time.monotonic())
+        )
 
 
 def _as_drawn(state: LabelState, prompts: Prompts, axis: int) -> LabelState:

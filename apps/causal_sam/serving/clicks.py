@@ -4,6 +4,9 @@ There are two forms. *Deepgrow*: ``foreground``, ``background`` and ``roi`` for 
 ``label`` and OHIF does not give at all. *Deepedit*: one list of clicks under each label's name, ``background`` for
 what is none of them, and the current label in ``label``. Clients reuse their parameters from call to call, so keys of
 the other form, of other labels and of options that no longer exist may come along, and are ignored.
+
+A label whose own list is empty or missing is not asked about: a client may have forgotten its clicks, and sends the
+lists of all labels in any case. The option ``reset`` empties a label.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import MASK_EXTENSIONS, PLANES, SliceFrame
 from causal_sam.prompting.prompts import Box, Prompts, Voxel
-from serving.labels import BACKGROUND
+from serving.labels import BACKGROUND, RESERVED
 from serving.requests.identifiers import checked_label_name
 from serving.requests.numbers import checked_numbers, checked_points, checked_whole, shown
 
@@ -34,6 +37,11 @@ EXTENTS = (VOLUME, "slice")
 # A person makes far fewer; the model's work grows with their square.
 MAX_POINTS = 1000
 MAX_CORNERS = 10_000
+NO_PROMPTS = Prompts((), (), None)
+BACKGROUND_ALONE = (
+    "Background points alone do not say which structure to correct: give one of its foreground points too, or its name "
+    "in label."
+)
 DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
 
 
@@ -42,8 +50,9 @@ class Options:
     """How to segment and how to answer.
 
     Attributes:
-        reset: forget what the prompted labels look like, saved labels included.
-        reset_state: forget what was clicked for the current label, if the last request was for it too.
+        reset: forget what the current label looks like, saved labels included; without a current label, all that have
+            clicks. Not to be mistaken for ``reset_state``, which Slicer sends by itself when the user turns to another
+            label, for servers that can only remember one.
         plane: which plane to segment.
         follow: go on from the prompted slices through the volume.
         local: of masks that were drawn, saved or found by name, change only what is at the clicks, and of found ones
@@ -56,7 +65,6 @@ class Options:
     """
 
     reset: bool
-    reset_state: bool
     plane: str
     follow: bool
     local: bool
@@ -85,7 +93,6 @@ class Options:
             only_slice = None
         return cls(
             reset=flag(request, "reset"),
-            reset_state=flag(request, "reset_state"),
             plane=plane,
             follow=extent == VOLUME and only_slice is None,
             local=flag(request, "local", default=True),
@@ -103,13 +110,26 @@ class Clicks:
 
     Attributes:
         current: name of the current label; None if the client does not say.
-        prompts: checked prompts of each label. In the deepgrow form just one entry, under None without a name.
+        prompts: checked prompts of each label, its own alone. In the deepgrow form just one entry, under None without a
+            name.
         is_label_map: the client takes an answer with all labels (deepedit form) instead of the one label's mask.
     """
 
     current: str | None
     prompts: dict[str | None, Prompts]
     is_label_map: bool
+
+    def others(self, name: str | None) -> list[Voxel]:
+        """Clicks inside of other labels: they are outside of this one, but say nothing about it by themselves."""
+        own = set(self.prompts[name].foreground)
+        return [v for other, theirs in self.prompts.items() if other != name for v in theirs.foreground if v not in own]
+
+    @property
+    def asked(self) -> list[str | None]:
+        """The labels that the request is about: the current one, else all with clicks inside of them or a box."""
+        if self.current is not None:
+            return [self.current]
+        return [name for name, prompts in self.prompts.items() if prompts.foreground or prompts.box]
 
     @property
     def is_empty(self) -> bool:
@@ -122,9 +142,9 @@ class Clicks:
         Raises:
             InputError: there is no current label, or it has a box already.
         """
-        if self.current not in self.prompts:
-            raise InputError("The lasso is of no label: give the label's name in label, one of those with clicks.")
-        prompts = self.prompts[self.current]
+        if self.current is None and self.is_label_map:
+            raise InputError("The lasso is of no label: give the label's name in label.")
+        prompts = self.prompts.get(self.current, NO_PROMPTS)
         if prompts.box is not None:
             raise InputError("Give either a roi or a lasso: the two may contradict each other.")
         changed = Prompts(prompts.foreground, prompts.background, box)
@@ -145,29 +165,40 @@ class Clicks:
             shape: of the volume.
 
         Raises:
-            InputError: a click or the roi cannot be used, or does not say for which label it is.
+            InputError: a click or the roi cannot be used, contradicts another, or does not say for which label it is.
         """
-        current = _label_name(request.get("label"))
-        lists = {name: request[name] for name in names if isinstance(request.get(name), list)}
+        current, offered = _label_name(request.get("label")), list(names)
+        known = offered if current in (None, *offered, *RESERVED) else [*offered, current]
+        lists = {name: request[name] for name in known if isinstance(request.get(name), list)}
         roi = roi_of(request, shape)
         background = _points(request, BACKGROUND, shape)
         if "foreground" in request or not lists:
             prompts = _checked(shape, _points(request, "foreground", shape), background, roi)
+            says_where = prompts.foreground or prompts.box or request.get("lasso")
+            if current is None and prompts.background and not says_where:
+                raise InputError(BACKGROUND_ALONE)
             return cls(current, {current: prompts}, False)
+        if current not in (None, *offered, *lists):
+            raise InputError(
+                f"There is no label {current!r}; this server has {', '.join(offered)}. Send its points under its name "
+                "too, or one label at a time in foreground, as causal_sam takes them for any name."
+            )
         clicked = {name: _points(request, name, shape) for name in lists}
         if sum(map(len, clicked.values())) > MAX_POINTS:
             raise InputError(f"The labels have more than {MAX_POINTS} points together: send fewer in one request.")
-        boxed = current if current in clicked else None
+        with_points = [name for name, points in clicked.items() if points]
+        boxed = current
         if roi is not None and boxed is None:
-            with_points = [name for name, points in clicked.items() if points]
             if len(with_points) != 1:
                 raise InputError("The roi is of no label: give the label's name in label, one of those with points.")
             boxed = with_points[0]
+        if background and current is None and not with_points:
+            raise InputError(BACKGROUND_ALONE)
         prompts = {}
-        for name, points in clicked.items():
-            # What is clicked as another label is not this one.
-            others = [p for other, theirs in clicked.items() if other != name for p in theirs if p not in points]
-            prompts[name] = _checked(shape, points, [*background, *others], roi if name == boxed else None)
+        for name in dict.fromkeys((*lists, *([] if boxed is None else [boxed]))):
+            points = clicked.get(name, [])
+            outside = background if points or name == current else []
+            prompts[name] = _checked(shape, points, outside, roi if name == boxed else None)
         return cls(current, prompts, True)
 
 
@@ -233,8 +264,15 @@ def _checked(
     roi: Sequence[int] | None,
 ) -> Prompts:
     if not foreground and not background and roi is None:
-        return Prompts((), (), None)
-    return Prompts.checked(shape, list(map(tuple, foreground)), list(map(tuple, background)), roi)
+        return NO_PROMPTS
+    prompts = Prompts.checked(shape, list(map(tuple, foreground)), list(map(tuple, background)), roi)
+    both = sorted(set(prompts.foreground).intersection(prompts.background))
+    if both:
+        raise InputError(
+            f"The voxel {list(both[0])} is clicked as inside and as outside of the structure: remove one of the two. "
+            "In OHIF, select the row of a structure, not the row background, before you run."
+        )
+    return prompts
 
 
 def _points(request: Mapping[str, Any], key: str, shape: Shape) -> list[list[float]]:

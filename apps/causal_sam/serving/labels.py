@@ -34,7 +34,7 @@ RESERVED = frozenset(
     (
         *("background", "client_id", "description", "device", "extent", "foreground", "image", "label", "label_info"),
         *("frame", "label_tag", "lasso", "local", "model", "organs", "output", "params", "plane", "reset"),
-        *("reset_state", "roi", "save_label", "selected_label_name", "session", "slice"),
+        *("replace", "reset_state", "roi", "save_label", "selected_label_name", "session", "slice"),
     )
 )
 RESERVED_PREFIX = "result_"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,17 +35,45 @@ class Refinement:
     followed: tuple[int, ...]
     unused: int
 
+    @classmethod
+    def unchanged(cls, state: LabelState) -> Refinement:
+        """The refinement of a label that a request asks nothing of."""
+        return cls(state, state.mask.unpack(), (), (), 0)
+
+
+def asks_for_change(state: LabelState, prompts: Prompts, axis: int) -> bool:
+    """Whether the prompts of a label say anything that its mask does not show, and that did not decide it.
+
+    Args:
+        state: of the label.
+        prompts: all of the label's own in the request.
+        axis: voxel axis perpendicular to the slices.
+    """
+    records = state.slices if state.axis == axis else {}
+    mask = state.mask.unpack()
+    for index in slices_of(prompts, axis):
+        here, record = on_one_slice(prompts, axis, index), records.get(index)
+        if record is None:
+            agrees = all(mask[voxel] for voxel in here.foreground) and not any(mask[voxel] for voxel in here.background)
+            if here.box or not agrees:
+                return True
+        elif record.lacks(here) or (record.exceeds(here) and state.takes_back(prompts)):
+            return True
+    return False
+
 
 class Refiner:
     """Applies clicks to the state of a label.
 
-    For every slice that the request has prompts on:
+    For every slice that the request has prompts of the label on:
 
-    * the same prompts as before: the slice stays as it is;
+    * no others than before: the slice stays as it is;
     * those and more: the model corrects the mask, which it is given as a prompt (its own logits, or the edited mask);
       of a mask that was not decided from prompts it changes only what is at the clicks, unless it may change all;
       of one that was found, what is corrected so on a slice is carried to the slices beside it, and not followed;
-    * others: a click was taken back, and the slice is decided from the prompts alone.
+    * fewer, from a client that shows that it knows the others (`LabelState.takes_back`): clicks were taken back, and
+      the slice is decided from the prompts alone; likewise if its box was moved;
+    * others, from a client that does not show that: what is there counts as drawn, and the prompts correct it.
 
     Slices without prompts in the request keep their mask, unless the structure is to be followed through the volume:
     then what was neither prompted nor drawn there is followed again, as far as the change reaches.
@@ -63,6 +91,7 @@ class Refiner:
         prompts: Prompts,
         predictor: Predictor,
         *,
+        others: Sequence[Voxel] = (),
         follow: bool = False,
         local: bool = True,
         limits: tuple[int, int] | None = None,
@@ -72,8 +101,10 @@ class Refiner:
 
         Args:
             state: of the label.
-            prompts: all of the label's in the request.
+            prompts: all of the label's own in the request.
             predictor: of the volume.
+            others: clicks inside of other labels. Where the label's own prompts decide a slice, they are background
+                too; by themselves they change nothing, since they belong to other labels.
             follow: go on from the prompted slices through the volume.
             local: of what was drawn, or found by its name, change only what is at the clicks. If not, slices that were
                 changed so by the same clicks before are decided again.
@@ -87,15 +118,19 @@ class Refiner:
         mask = state.mask.unpack()
         # Records of another plane do not say anything about the slices of this one; their mask stays.
         records = dict(state.slices) if state.axis == axis else {}
+        takes_back = replace(state, slices=records).takes_back(prompts)
         decided, given_up, unused = [], [], 0
         corrected: dict[int, tuple[NDArray[np.bool_], list[tuple[int, int]]]] = {}  # slice before, clicks
         for index in slices_of(prompts, axis):
             here = on_one_slice(prompts, axis, index)
             record = records.get(index)
-            if record is not None and record.same_prompts(here) and (local or not record.is_local):
+            is_taken_back = record is not None and takes_back and record.exceeds(here)
+            is_same = record is not None and not is_taken_back and not record.lacks(here)
+            if is_same and (local or not record.is_local):
                 continue
+            elsewhere = frozenset(v for v in others if v[axis] == index).difference(here.foreground, here.background)
             is_positive = bool(here.foreground or here.box)
-            if record is not None and not record.extended_by(here):
+            if is_taken_back or (record is not None and record.has_other_box(here)):
                 if not is_positive:  # its foreground was taken back, so nothing says that the label is here
                     frame.insert(np.zeros_like(frame.extract(mask, index)), mask, index)
                     del records[index]
@@ -103,25 +138,34 @@ class Refiner:
                     continue
                 previous = None
             else:
+                if record is not None and record.exceeds(here):
+                    record = None
                 previous = self._previous(record, frame.extract(mask, index), predictor)
                 if not is_positive and not any(mask[voxel] for voxel in here.background):
                     unused += len(here.background)
                     continue
+            background = (*here.background, *sorted(elsewhere))
             with self._inference_slots.hold():
                 answer = predictor.predict(
-                    here.foreground, here.background, here.box, None if previous is None else {index: previous}
+                    here.foreground, background, here.box, None if previous is None else {index: previous}
                 ).slices[index]
             decision, logits = answer.mask, answer.low_res_logits.astype(np.float16)
             before = frame.extract(mask, index)
             is_foreign = before.any() and previous is not None and (record is None or record.logits is None)
             is_local = local and is_foreign and here.box is None
             if is_local:  # what was drawn, or found by its name, stays as it is away from the clicks
-                clicked = [[frame.to_slice(voxel)[1:] for voxel in part] for part in (here.foreground, here.background)]
+                clicked = [[frame.to_slice(voxel)[1:] for voxel in part] for part in (here.foreground, background)]
                 decision, logits = decided_at_clicks(before, answer.mask, *clicked, frame.spacing_rc), None
                 corrected[index] = before.copy(), clicked[0] + clicked[1]
             frame.insert(decision, mask, index)
             records[index] = SliceRecord(
-                frozenset(here.foreground), frozenset(here.background), here.box, logits, answer.predicted_iou, is_local
+                frozenset(here.foreground),
+                frozenset(here.background),
+                here.box,
+                logits,
+                answer.predicted_iou,
+                is_local,
+                elsewhere,
             )
             decided.append(index)
         same_axis = state.axis == axis

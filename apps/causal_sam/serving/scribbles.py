@@ -31,7 +31,8 @@ class Scribbles:
 
     Attributes:
         label: its name.
-        mask: of the label as the client shows it; None if its label map does not have the label.
+        mask: of the label as the client shows it; None if its label map has no voxel of the label: a client that has
+            not loaded what was segmented before shows nothing either.
         foreground, background: bool (I, J, K), the strokes.
         roi: (i0, i1, j0, j1, k0, k1), ends inclusive, outside of which the structure is not; None without.
     """
@@ -61,7 +62,7 @@ class Scribbles:
         path = request.get(LABEL_FILE_KEY)
         if path is None:
             raise InputError("The scribbles are missing: upload the label map with the strokes as the file label.")
-        label = checked_label_name(request.get("selected_label_name") or next(iter(names)), "selected_label_name")
+        label = checked_label_name(request.get("selected_label_name"), "selected_label_name")
         if label in (BACKGROUND, FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES):
             raise InputError(f"selected_label_name must be the name of a structure, not {label!r}.")
         roi = roi_of(request, volume.shape)
@@ -74,8 +75,9 @@ class Scribbles:
         foreground, background = (
             painted == named.get(name, -1) for name in (FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES)
         )
-        mask = painted == named[label] if label in named else None
-        if not foreground.any() and not (background.any() and mask is not None and mask.any()):
+        mask = painted == named.get(label, -1)
+        mask = mask if mask.any() else None
+        if not foreground.any() and not (background.any() and mask is not None):
             raise InputError("Nothing was scribbled: paint at least one stroke inside the structure.")
         return cls(label, mask, foreground, background, roi)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,22 @@ UNNAMED = "\0unnamed"  # no client can name a label so
 MAX_UNNAMED = 16
 
 
+def is_unnamed(name: str | None) -> bool:
+    """Whether a mask was asked for without a name."""
+    return name is not None and name.startswith(UNNAMED)
+
+
 def held_slices(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
     """Voxel indices along an axis of the slices with a mask."""
     return frozenset(np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))).tolist())
+
+
+class Source(Enum):
+    """Who made a mask last."""
+
+    AUTOMATIC = "found by its name; nobody has corrected it"
+    USER = "clicked, drawn, or corrected by a note"
+    ACCEPTED = "saved with the tag final, and not changed since by a request for it"
 
 
 @dataclass(frozen=True)
@@ -33,11 +47,13 @@ class SliceRecord:
     """What a slice's mask was decided from.
 
     Attributes:
-        foreground, background: the clicks.
+        foreground, background: the label's own clicks.
         box: in voxels, from this slice to this slice along the slice axis; None without a box.
         logits: float16 LxL low-resolution logits of the mask; None if not all of the mask was decided from the prompts.
         predicted_iou: the model's estimate.
         is_local: the mask was there before, and only what is at the clicks was changed.
+        others: clicks inside of other labels, which the model was shown as background. They are not the label's own: a
+            request that leaves them out takes nothing back.
     """
 
     foreground: frozenset[Voxel]
@@ -46,22 +62,23 @@ class SliceRecord:
     logits: NDArray[np.float16] | None
     predicted_iou: float
     is_local: bool = False
+    others: frozenset[Voxel] = frozenset()
 
-    def same_prompts(self, prompts: Prompts) -> bool:
-        """Whether the slice was decided from just these prompts."""
-        return (self.foreground, self.background, self.box) == (
-            frozenset(prompts.foreground),
-            frozenset(prompts.background),
-            prompts.box,
+    def lacks(self, prompts: Prompts) -> bool:
+        """Whether the slice was decided without some of these prompts."""
+        return not (
+            self.foreground.issuperset(prompts.foreground)
+            and (self.background | self.others).issuperset(prompts.background)
+            and prompts.box in (None, self.box)
         )
 
-    def extended_by(self, prompts: Prompts) -> bool:
-        """Whether these prompts are what the slice was decided from, and more."""
-        return (
-            self.foreground <= set(prompts.foreground)
-            and self.background <= set(prompts.background)
-            and self.box in (None, prompts.box)
-        )
+    def exceeds(self, prompts: Prompts) -> bool:
+        """Whether the slice was decided from clicks that are not among these; a box left out takes nothing back."""
+        return not (self.foreground.issubset(prompts.foreground) and self.background.issubset(prompts.background))
+
+    def has_other_box(self, prompts: Prompts) -> bool:
+        """Whether the box was moved."""
+        return None not in (self.box, prompts.box) and self.box != prompts.box
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,7 @@ class LabelState:
         followed: voxel indices along ``axis`` of the slices whose mask was followed from others; None if the structure
             was never followed.
         is_found: whether the mask was found by the label's name at first.
+        source: who made the mask last.
     """
 
     mask: PackedMask
@@ -82,6 +100,7 @@ class LabelState:
     slices: dict[int, SliceRecord] = field(default_factory=dict)
     followed: frozenset[int] | None = None
     is_found: bool = False
+    source: Source = Source.USER
 
     @classmethod
     def found(cls, mask: NDArray[np.bool_], axis: int) -> LabelState:
@@ -91,7 +110,7 @@ class LabelState:
             mask: all slices.
             axis: voxel axis perpendicular to the slices.
         """
-        return cls(PackedMask.pack(mask), axis, {}, held_slices(mask, axis), is_found=True)
+        return cls(PackedMask.pack(mask), axis, {}, held_slices(mask, axis), is_found=True, source=Source.AUTOMATIC)
 
     @property
     def nbytes(self) -> int:
@@ -100,17 +119,36 @@ class LabelState:
         logits = sum(record.logits.nbytes for record in self.slices.values() if record.logits is not None)
         return self.mask.bits.nbytes + logits + 200 * (points + len(self.slices))
 
-    def edited(self, mask: NDArray[np.bool_]) -> LabelState:
+    @property
+    def is_empty(self) -> bool:
+        """Whether the mask has no voxels."""
+        return not self.mask.bits.size
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a person made or corrected the mask, so that nothing automatic may replace it."""
+        return self.source is not Source.AUTOMATIC and not self.is_empty
+
+    def takes_back(self, prompts: Prompts) -> bool:
+        """Whether a request with these prompts takes clicks back: a client that sends some that it sent before.
+
+        A client sends all clicks of a label each time. One that sends none of them, or others, may have forgotten them,
+        as after a restart; it takes nothing back.
+        """
+        sent = {voxel for record in self.slices.values() for voxel in record.foreground}
+        return bool(prompts.foreground) and sent.issuperset(prompts.foreground)
+
+    def edited(self, mask: NDArray[np.bool_], source: Source = Source.USER) -> LabelState:
         """Return the state with another mask; slices that look different forget the model's logits, not the clicks."""
         if self.axis is None:
-            return LabelState(PackedMask.pack(mask))
+            return LabelState(PackedMask.pack(mask), source=source)
         differs = (self.mask.unpack() != mask).any(axis=tuple(axis for axis in range(3) if axis != self.axis))
         slices = {
             index: replace(record, logits=None, is_local=False) if differs[index] else record
             for index, record in self.slices.items()
         }
         followed = self.followed and frozenset(index for index in self.followed if not differs[index])
-        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_found)
+        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_found, source)
 
 
 @dataclass(frozen=True)
@@ -120,13 +158,13 @@ class AppliedNote:
     Attributes:
         note: as the clinician wrote it, without spaces around it.
         message: what it did.
-        before: the labels that it changed, as they were; None for one that was not there.
+        before: the labels that it changed, as they were.
         after: the same as they were left.
     """
 
     note: str
     message: str
-    before: dict[str, LabelState | None]
+    before: dict[str, LabelState]
     after: dict[str, LabelState]
 
 
@@ -135,44 +173,52 @@ class WorkingMask:
 
     Attributes:
         labels: name -> state. Masks that were asked for without a name are here too, numbered (`unnamed_label`).
-        current: name of the label of the last request; None before.
         saved_version: of the saved label that was taken over last; None if none was.
         notes: those carried out and not undone, the last one last.
+        undone: texts of the notes that were undone.
     """
 
     def __init__(self) -> None:
         self.labels: OrderedDict[str, LabelState] = OrderedDict()
-        self.current: str | None = None
         self.saved_version: Hashable = None
         self.notes: list[AppliedNote] = []
+        self.undone: frozenset[str] = frozenset()
         self._unnamed = 0
 
     @property
     def nbytes(self) -> int:
         """Approximate memory of all labels, and of what undoing the notes takes."""
-        undone = [state for note in self.notes for state in note.before.values() if state is not None]
+        undone = [state for note in self.notes for state in note.before.values()]
         return sum(state.nbytes for state in (*self.labels.values(), *undone))
 
-    def unnamed_label(self, foreground: Iterable[Voxel]) -> str:
+    def unnamed_label(self, prompts: Prompts) -> str:
         """Find the mask that clicks without a label name belong to.
 
         OHIF sends the clicks of its current label, but not which label that is. It sends all of them each time, so
-        the mask is the one that was made from some of the same foreground clicks; if there is none, it is a new one.
-        Background clicks do not tell: in OHIF all labels share them.
+        the mask is the one that was made from some of the same foreground clicks, or from the same box; if there is
+        none, it is a new one. Background clicks do not tell: in OHIF all labels share them.
         """
-        clicks = set(foreground)
         shared = {
-            name: sum(len(record.foreground & clicks) for record in state.slices.values())
+            name: sum(_in_common(record, prompts, state.axis) for record in state.slices.values())
             for name, state in self.labels.items()
-            if name.startswith(UNNAMED)
+            if is_unnamed(name)
         }
         best = max(shared, key=shared.__getitem__, default=None)
-        if best is not None and (shared[best] or not clicks):
+        if best is not None and shared[best]:
             return best
         for name in list(shared)[: max(0, len(shared) + 1 - MAX_UNNAMED)]:
             del self.labels[name]
         self._unnamed += 1
         return f"{UNNAMED} {self._unnamed}"
+
+
+def _in_common(record: SliceRecord, prompts: Prompts, axis: int) -> int:
+    """Number of foreground clicks, and of boxes, that a slice was decided from and that are among the prompts."""
+    boxes = (record.box, prompts.box)
+    same_box = None not in boxes and all(
+        ours == theirs for n, (ours, theirs) in enumerate(zip(*boxes, strict=True)) if n // 2 != axis
+    )
+    return len(record.foreground.intersection(prompts.foreground)) + same_box
 
 
 class WorkingMasks:

@@ -49,6 +49,11 @@ class PackedMask:
         sides = (self.shape, self.corner, self.extent) == (other.shape, other.corner, other.extent)
         return sides and np.array_equal(self.bits, other.bits)
 
+    def touches(self, other: PackedMask) -> bool:
+        """Whether the bounding boxes of two masks of one volume have voxels in common."""
+        ends = zip(self.corner, self.extent, other.corner, other.extent, strict=True)
+        return all(max(c, other_c) < min(c + e, other_c + other_e) for c, e, other_c, other_e in ends)
+
     def unpack(self) -> NDArray[np.bool_]:
         """Return a new array of the whole volume."""
         mask = np.zeros(self.shape, dtype=bool, order=FILE_ORDER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,21 +101,24 @@ class Corrector:
         slices: VolumeSlices,
         masks: Mapping[str, NDArray[np.bool_]],
         check: Callable[[int], object] = lambda done: None,
+        *,
+        locked: Collection[str] = (),
     ) -> Outcome:
         """Do the interventions of a plan one after the other; each sees the masks that those before it left.
 
-        A voxel belongs to one label: what one gains others lose, but for those that the plan keeps as they are.
+        A voxel belongs to one label: what one gains others lose, but for locked ones and those that the plan keeps.
 
         Args:
             plan: with interventions.
             slices: of the volume, whole.
             masks: (I, J, K) of all labels by name, in the volume's voxel order.
             check: called with the number of slices done; what it raises ends the work.
+            locked: names of labels that no other label may grow into.
 
         Raises:
             InputError: there is no mask of a label, or it is of another shape, or slices are none of the volume's.
         """
-        kept = [act.label for act in plan.interventions if act.action == "keep"]
+        kept = [*locked, *(act.label for act in plan.interventions if act.action == "keep")]
         now, done = dict(masks), []
         for act in plan.interventions:
             if act.action == "keep" and not (act.label in now and now[act.label].any()):

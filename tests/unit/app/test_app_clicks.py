@@ -6,7 +6,7 @@ import pytest
 
 from causal_sam.errors import InputError
 from causal_sam.prompting.prompts import Prompts
-from serving.clicks import Clicks, Options, on_one_slice, slices_of
+from serving.clicks import NO_PROMPTS, Clicks, Options, on_one_slice, slices_of
 
 SHAPE = (20, 20, 10)
 NAMES = ("liver", "spleen")
@@ -29,8 +29,53 @@ def test_deepedit_form_takes_clicks_of_other_labels_as_background() -> None:
     clicks = Clicks.from_request(request, NAMES, SHAPE)
     assert clicks.is_label_map
     assert clicks.current == "spleen"
-    assert clicks.prompts["liver"] == Prompts(((1, 2, 3),), ((9, 9, 3), (7, 7, 3)), None)
-    assert clicks.prompts["spleen"] == Prompts(((7, 7, 3),), ((9, 9, 3), (1, 2, 3)), None)
+    assert clicks.prompts["liver"] == Prompts(((1, 2, 3),), ((9, 9, 3),), None)
+    assert clicks.prompts["spleen"] == Prompts(((7, 7, 3),), ((9, 9, 3),), None)
+    assert clicks.others("liver") == [(7, 7, 3)]
+    assert clicks.others("spleen") == [(1, 2, 3)]
+
+
+def test_a_label_without_points_has_no_background_unless_it_is_the_current_one() -> None:
+    request = {"liver": [], "spleen": [[7, 7, 3]], "background": [[9, 9, 3]]}
+    clicks = Clicks.from_request(request, NAMES, SHAPE)
+    assert clicks.prompts["liver"] == NO_PROMPTS
+    assert clicks.asked == ["spleen"]
+    clicks = Clicks.from_request({**request, "label": "liver"}, NAMES, SHAPE)
+    assert clicks.prompts["liver"].background == ((9, 9, 3),)
+    assert clicks.asked == ["liver"]
+
+
+def test_a_name_of_the_clients_own_is_taken_with_its_points() -> None:
+    request = {"liver": [[1, 2, 3]], "spleen": [], "label": "cyst"}
+    with pytest.raises(InputError, match="There is no label 'cyst'; this server has liver, spleen"):
+        Clicks.from_request(request, NAMES, SHAPE)
+    with pytest.raises(InputError, match="There is no label 'cyst'"):  # the box is not the liver's
+        Clicks.from_request({**request, "roi": [0, 5, 0, 5, 2, 3]}, NAMES, SHAPE)
+    clicks = Clicks.from_request({**request, "cyst": [[5, 5, 3]]}, NAMES, SHAPE)
+    assert clicks.prompts["cyst"].foreground == ((5, 5, 3),)
+    assert Clicks.from_request({"foreground": [[1, 2, 3]], "label": "cyst"}, NAMES, SHAPE).asked == ["cyst"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"foreground": [[1, 2, 3]], "background": [[1, 2, 3]]},  # OHIF, with its row background selected
+        {"foreground": [[1, 2, 3], [4, 5, 6]], "background": [[9, 9, 9], [4, 5, 6]], "label": "liver"},
+        {"foreground": [[1.2, 2, 3]], "background": [[0.9, 2, 3.4]]},
+        {"liver": [[1, 2, 3]], "spleen": [], "background": [[1, 2, 3]]},
+    ],
+)
+def test_a_voxel_is_not_inside_and_outside(request_: dict) -> None:
+    with pytest.raises(InputError, match=r"voxel \[\d, \d, \d\] is clicked as inside and as outside.*row background"):
+        Clicks.from_request(request_, NAMES, SHAPE)
+
+
+def test_background_alone_does_not_say_of_which_label_it_is() -> None:
+    for request in ({"background": [[1, 2, 3]]}, {"background": [[1, 2, 3]], "liver": [], "spleen": []}):
+        with pytest.raises(InputError, match="do not say which structure"):
+            Clicks.from_request(request, NAMES, SHAPE)
+        clicks = Clicks.from_request({**request, "label": "liver"}, NAMES, SHAPE)
+        assert clicks.prompts["liver"].background == ((1, 2, 3),)
 
 
 def test_the_box_of_the_deepedit_form_is_the_current_labels() -> None:
@@ -70,7 +115,7 @@ def test_a_slice_has_the_part_of_the_box_that_is_on_it() -> None:
 
 def test_options() -> None:
     options = Options.from_request({"reset": "true", "plane": ["coronal", "axial"], "slice": "4"}, "auto", "volume")
-    assert (options.reset, options.reset_state, options.plane, options.only_slice) == (True, False, "coronal", 4)
+    assert (options.reset, options.plane, options.only_slice) == (True, "coronal", 4)
     assert (options.extension, options.compress, options.dtype) == (".nii.gz", True, None)
     plain = Options.from_request({"plane": "", "slice": -1, "reset": None}, "sagittal", "volume")
     assert (plain.plane, plain.only_slice, plain.reset) == ("sagittal", None, False)

@@ -175,6 +175,32 @@ def test_when_only_background_is_left_the_slice_is_emptied(refiner: Refiner, pre
     assert set(second.state.slices) == {4}
 
 
+def test_clicks_that_a_client_may_have_forgotten_are_not_taken_back(
+    refiner: Refiner, predictor: RecordingPredictor
+) -> None:
+    first = refiner.refine(EMPTY, prompts(A, ELSEWHERE), predictor)
+    for given in (prompts(C), prompts(C, ELSEWHERE), prompts(background=[C])):
+        again = refiner.refine(first.state, given, predictor)
+        lost = first.mask & ~again.mask
+        rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
+        assert not lost[..., [0, 1, 3, 4, 5]].any()
+        assert not lost[..., 2][np.hypot(rows - A[0], columns - A[1]) < SURE_MM].any()
+
+
+def test_clicks_of_other_labels_only_count_where_the_labels_own_decide(
+    refiner: Refiner, predictor: RecordingPredictor
+) -> None:
+    first = refiner.refine(EMPTY, prompts(A, ELSEWHERE), predictor)
+    predictor.calls.clear()
+    same = refiner.refine(first.state, prompts(A, ELSEWHERE), predictor, others=[C])
+    assert same.state is first.state
+    assert predictor.calls == []
+    more = refiner.refine(first.state, prompts(A, B, ELSEWHERE), predictor, others=[C])
+    assert predictor.calls[0][:2] == ((A, B), (C,))
+    gone = refiner.refine(more.state, prompts(A, B, ELSEWHERE), predictor)
+    assert gone.state is more.state
+
+
 def test_slices_without_prompts_keep_their_mask(refiner: Refiner, predictor: RecordingPredictor) -> None:
     first = refiner.refine(EMPTY, prompts(A), predictor)
     second = refiner.refine(first.state, prompts(ELSEWHERE), predictor)
@@ -277,9 +303,9 @@ def test_a_click_is_followed_and_a_correction_reaches_only_its_surroundings(refi
     third = refiner.refine(edited, prompts((36, 26, 8), (36, 26, 5), (36, 26, 11)), predictor, follow=True)
     np.testing.assert_array_equal(third.mask[..., 10], drawn[..., 10])
 
-    # All clicks taken back: nothing says where the structure is but what was drawn.
+    # No foreground click may be a client that has forgotten them: nothing is taken back.
     back = refiner.refine(second.state, prompts(background=[(1, 1, 8), (1, 1, 5)]), predictor, follow=True)
-    assert not back.mask.any()
+    np.testing.assert_array_equal(back.mask, second.mask)
 
 
 def test_a_box_of_several_slices_is_the_limit(refiner: Refiner, trained) -> None:

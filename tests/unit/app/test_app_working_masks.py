@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,15 +34,45 @@ def state(mask: np.ndarray | None = None, **slices: SliceRecord) -> LabelState:
     return LabelState(packed, 2, {int(index[1:]): value for index, value in slices.items()})
 
 
+def clicks(foreground: list[tuple[int, int, int]]) -> Prompts:
+    return Prompts(tuple(foreground), (), None)
+
+
 def test_records_compare_prompts_as_sets() -> None:
     one = record((1, 1, 1), (2, 2, 1))
-    assert one.same_prompts(Prompts(((2, 2, 1), (1, 1, 1)), (), None))
-    assert not one.same_prompts(Prompts(((1, 1, 1),), (), None))
-    assert one.extended_by(Prompts(((1, 1, 1), (2, 2, 1)), ((3, 3, 1),), None))
-    assert one.extended_by(Prompts(((1, 1, 1), (2, 2, 1)), (), (0, 3, 0, 3, 1, 1)))
-    assert not one.extended_by(Prompts(((1, 1, 1),), ((3, 3, 1),), None))
+    same, fewer = Prompts(((2, 2, 1), (1, 1, 1)), (), None), Prompts(((1, 1, 1),), (), None)
+    assert not one.lacks(same)
+    assert not one.exceeds(same)
+    assert not one.lacks(fewer)
+    assert one.exceeds(fewer)
+    assert one.lacks(Prompts(((1, 1, 1), (2, 2, 1)), ((3, 3, 1),), None))
+    assert one.lacks(Prompts(((1, 1, 1), (2, 2, 1)), (), (0, 3, 0, 3, 1, 1)))
     boxed = SliceRecord(frozenset(), frozenset(), (0, 3, 0, 3, 1, 1), None, 0.5)
-    assert not boxed.extended_by(Prompts(((1, 1, 1),), (), (0, 4, 0, 3, 1, 1)))
+    assert boxed.has_other_box(Prompts((), (), (0, 4, 0, 3, 1, 1)))
+    assert not boxed.has_other_box(fewer)
+    assert not boxed.exceeds(fewer)
+
+
+def test_clicks_of_other_labels_are_not_taken_back_with_them() -> None:
+    shown = replace(record((1, 1, 1)), others=frozenset({(5, 5, 1)}))
+    assert not shown.exceeds(Prompts(((1, 1, 1),), (), None))
+    assert not shown.lacks(Prompts(((1, 1, 1),), ((5, 5, 1),), None))
+
+
+def test_only_a_client_that_still_sends_clicks_takes_others_back() -> None:
+    clicked = state(k1=record((1, 1, 1), (2, 2, 1)), k4=record((4, 4, 4)))
+    assert clicked.takes_back(Prompts(((4, 4, 4),), ((7, 7, 7),), None))
+    for forgotten in ((), ((6, 6, 1),), ((1, 1, 1), (6, 6, 1))):
+        assert not clicked.takes_back(Prompts(forgotten, (), None))
+
+
+def test_a_box_without_a_name_finds_the_mask_it_made() -> None:
+    boxed = SliceRecord(frozenset(), frozenset(), (0, 3, 0, 3, 1, 1), None, 0.5)
+    with WorkingMasks(10**6).open("key") as working:
+        first = working.unnamed_label(Prompts((), (), (0, 3, 0, 3, 1, 2)))
+        working.labels[first] = state(k1=boxed)
+        assert working.unnamed_label(Prompts((), (), (0, 3, 0, 3, 1, 2))) == first
+        assert working.unnamed_label(Prompts((), (), (0, 4, 0, 3, 1, 2))) != first
 
 
 def test_an_edited_slice_forgets_its_logits_and_no_other() -> None:
@@ -60,21 +91,21 @@ def test_an_edited_slice_forgets_its_logits_and_no_other() -> None:
 
 def test_clicks_without_a_label_find_the_mask_they_made() -> None:
     with WorkingMasks(10**6).open("key") as working:
-        liver = working.unnamed_label([(1, 1, 1)])
+        liver = working.unnamed_label(clicks([(1, 1, 1)]))
         working.labels[liver] = state(k1=record((1, 1, 1)))
-        spleen = working.unnamed_label([(5, 5, 1)])
+        spleen = working.unnamed_label(clicks([(5, 5, 1)]))
         assert spleen != liver
         working.labels[spleen] = state(k1=record((5, 5, 1)))
         working.labels["liver"] = state(k1=record((7, 7, 1)))
-        assert working.unnamed_label([(1, 1, 1), (2, 2, 2)]) == liver
-        assert working.unnamed_label([(5, 5, 1)]) == spleen
-        assert working.unnamed_label([(7, 7, 1)]) not in (liver, spleen, "liver")
+        assert working.unnamed_label(clicks([(1, 1, 1), (2, 2, 2)])) == liver
+        assert working.unnamed_label(clicks([(5, 5, 1)])) == spleen
+        assert working.unnamed_label(clicks([(7, 7, 1)])) not in (liver, spleen, "liver")
 
 
 def test_unnamed_masks_do_not_pile_up() -> None:
     with WorkingMasks(10**6).open("key") as working:
         for i in range(3 * MAX_UNNAMED):
-            working.labels[working.unnamed_label([(i, 0, 0)])] = state(k0=record((i, 0, 0)))
+            working.labels[working.unnamed_label(clicks([(i, 0, 0)]))] = state(k0=record((i, 0, 0)))
         assert len(working.labels) == MAX_UNNAMED
 
 
