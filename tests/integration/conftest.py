@@ -31,7 +31,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     """Images by id: ct, mr, three orientations of ct, cine, colours, two slow ones, some that cannot be segmented."""
     folder = tmp_path_factory.mktemp("studies")
     _save(folder / "ct.nii.gz", phantom.array, phantom.affine)
-    for name in ("fresh1", "fresh2", "fresh3", "fresh4"):  # images that one test has to itself
+    for name in ("fresh1", "fresh2", "fresh3", "fresh4", "fresh5"):  # images that one test has to itself
         _save(folder / f"{name}.nii.gz", phantom.array, phantom.affine)
     i = np.arange(phantom.array.shape[0])[:, None, None]
     signal = np.where(phantom.array > -500, 300 + 2.0 * phantom.array, 0) * (1 + 0.003 * i)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import time
+from pathlib import Path
 
 import nibabel
 import nrrd
@@ -48,7 +49,7 @@ def test_info_offers_the_tasks_and_labels_in_the_forms_that_clients_read(server:
     assert task["config"]["plane"][0] == "auto"
     many = info["models"]["causal_sam_multilabel"]
     assert many["type"] == "deepedit"
-    assert many["labels"] == {**task["labels"], "background": 4}
+    assert many["labels"] == {**task["labels"], "background": 255}  # no label has this value
 
 
 def test_a_click_from_slicer_gives_the_mask_of_its_slice(server: Server, phantom: Phantom) -> None:
@@ -151,16 +152,101 @@ def test_reset_alone_empties_the_label(server: Server) -> None:
     assert params["slices"] == []
 
 
-def test_reset_state_forgets_the_clicks_unless_slicer_only_turned_to_another_label(server: Server) -> None:
-    server.slicer(deepgrow("liver", [LIVER]), client_id="state")
-    turned, _ = server.slicer(deepgrow("spleen", [SPLEEN], reset_state=True), client_id="state")
-    assert set(slices(turned)) <= {5}
+def test_what_slicer_sends_when_the_user_turns_to_another_label_forgets_nothing(server: Server) -> None:
+    first, _ = server.slicer(deepgrow("liver", [LIVER]), client_id="state")
+    server.slicer(deepgrow("spleen", [SPLEEN], reset_state=True), client_id="state")
     back, _ = server.slicer(deepgrow("liver", [[30, 40, 8]], reset_state=True), client_id="state")
+    # To another label and back without a request for it: the server sees the same label twice.
     again, params = server.slicer(deepgrow("liver", [[30, 40, 8]], reset_state=True), client_id="state")
-    assert params["labels"]["liver"]["updated_slices"] == [8]
-    assert set(slices(again)) <= {8}
-    assert set(slices(back)) <= {5, 8}
-    np.testing.assert_array_equal(back[..., 8], again[..., 8])
+    assert params["labels"]["liver"]["updated_slices"] == []
+    np.testing.assert_array_equal(again, back)
+    np.testing.assert_array_equal(again[..., 5], first[..., 5])
+
+
+def test_reset_of_slicers_many_lists_empties_the_current_label_alone(server: Server) -> None:
+    lists = {"liver": [LIVER], "spleen": [SPLEEN], "right kidney": [], "label": "spleen"}
+    before, _ = server.slicer(lists, model="causal_sam_multilabel", client_id="reset-many")
+    lists |= {"liver": [], "spleen": [], "reset": True}
+    after, _ = server.slicer(lists, model="causal_sam_multilabel", client_id="reset-many")
+    np.testing.assert_array_equal(after == 1, before == 1)
+    assert (before == 2).any()
+    assert not (after == 2).any()
+
+
+def test_a_click_for_one_label_leaves_another_as_it_is(server: Server, tmp_path: Path) -> None:
+    """Clicks on the liver; then Slicer has its list of points empty, and the spleen is clicked on the same slice."""
+    model = "causal_sam_multilabel"
+    lists = {"liver": [LIVER, [30, 40, 7]], "spleen": [], "right kidney": [], "label": "liver"}
+    liver, _ = server.slicer(lists, model=model, image="fresh5", client_id="one-label")
+    assert slices(liver == 1) == [5, 7]
+    lists |= {"liver": [], "spleen": [SPLEEN], "label": "spleen"}
+    both, _ = server.slicer(lists, model=model, image="fresh5", client_id="one-label")
+    np.testing.assert_array_equal(both == 1, (liver == 1) & (both != 2))
+    np.testing.assert_array_equal(both[..., 7], liver[..., 7])
+    assert (both == 2).any()
+    # The same after the liver was accepted, from another client, and from OHIF, which has no list of the liver at all.
+    path = tmp_path / "label.nii.gz"
+    affine = nibabel.load(server.studies / "fresh5.nii.gz").affine
+    nibabel.save(nibabel.Nifti1Image(both.astype(np.uint8), affine), path)
+    info = {"label_info": [{"name": name, "idx": n} for n, name in enumerate(("liver", "spleen", "right kidney"), 1)]}
+    server.client("one-label").save_label("fresh5", str(path), params=info)
+    lists |= {"spleen": [SPLEEN, [72, 42, 7]]}
+    for client in ("one-label", "another"):
+        more, _ = server.slicer(lists, model=model, image="fresh5", client_id=client)
+        np.testing.assert_array_equal(more == 1, both == 1)  # accepted, and nothing is clicked inside of it
+    ohif = server.ohif({"background": [], "spleen": [SPLEEN, [72, 42, 8]]}, model=model, image="fresh5")
+    np.testing.assert_array_equal(ohif == 1, both == 1)
+    # A click inside of it says that this part is the spleen's.
+    i, j, k = LIVER
+    claimed, _ = server.slicer(
+        {**lists, "spleen": [*lists["spleen"], LIVER]}, model=model, image="fresh5", client_id="one-label"
+    )
+    assert claimed[i, j, k] == 2
+    np.testing.assert_array_equal(claimed == 1, (both == 1) & (claimed != 2))
+
+
+def test_no_points_of_the_current_label_change_nothing(server: Server) -> None:
+    before, _ = server.slicer(deepgrow("liver", [LIVER]), client_id="no-points")
+    # The last point was removed and Update pressed; a client that was started again sends the same.
+    empty = {**deepgrow("liver", []), "client_id": "no-points"}
+    response = server.post(empty)
+    assert response.status_code == 422
+    assert "reset empties it" in response.json()["detail"]
+    lists = {"liver": [], "spleen": [SPLEEN], "right kidney": [], "label": "liver"}
+    after, _ = server.slicer(lists, model="causal_sam_multilabel", client_id="no-points")
+    np.testing.assert_array_equal((after == 1) | (after == 2), (before > 0) | (after == 2))
+
+
+def test_a_new_click_of_a_client_that_has_forgotten_the_others_erases_nothing(server: Server) -> None:
+    i, j, k = LIVER
+    before, _ = server.slicer(deepgrow("liver", [LIVER]), client_id="forgetful")
+    after, _ = server.slicer(deepgrow("liver", [[i + 10, j + 10, k]]), client_id="forgetful")
+    assert after[i, j, k]
+    assert after[i + 10, j + 10, k]
+    assert np.count_nonzero(before & ~after) < 0.05 * np.count_nonzero(before)
+
+
+def test_ohifs_row_background_is_refused(server: Server) -> None:
+    same = {"foreground": [[10, 10, 5]], "background": [[10, 10, 5]], "reset": False, "plane": "auto"}
+    response = server.post(same, output="image")
+    assert response.status_code == 422
+    assert "inside and as outside" in response.json()["detail"]
+    response = server.post({"background": [[10, 10, 5]]}, model="causal_sam_multilabel", output="image")
+    assert response.status_code == 422
+    assert "do not say which structure" in response.json()["detail"]
+
+
+def test_a_label_map_holds_labels_of_the_clients_own(server: Server) -> None:
+    """Slicer's user adds the segment "cyst", clicks it with causal_sam, and goes on with the many-label task."""
+    cyst, _ = server.slicer(deepgrow("cyst", [[50, 70, 5]]), client_id="own-label")
+    lists = {"liver": [LIVER], "spleen": [], "right kidney": []}
+    mask, answer = server.slicer({**lists, "label": "liver"}, model="causal_sam_multilabel", client_id="own-label")
+    assert answer["label_names"] == {"liver": 1, "spleen": 2, "right kidney": 3, "cyst": 4}
+    np.testing.assert_array_equal(mask == 4, (cyst > 0) & (mask != 1))
+    # Of a segment that the server does not offer Slicer sends no points to that task.
+    response = server.post({**lists, "label": "cyst"}, model="causal_sam_multilabel")
+    assert response.status_code == 422
+    assert "There is no label 'cyst'; this server has liver, spleen, right kidney." in response.json()["detail"]
 
 
 def test_a_box_is_segmented_slice_by_slice_and_clipped_to_the_volume(server: Server, phantom: Phantom) -> None:

@@ -30,9 +30,9 @@ NOTHING_TAUGHT = (
 class OrgansInferTask(InferTask):
     """Segments labels by their names in the whole volume, without clicks.
 
-    The masks become the client's working masks of these labels, so that clicks correct them. Masks that somebody made or
-    corrected stay, unless the option *replace* is on. The answer holds all labels of the working mask: OHIF shows
-    it in place of all that it had.
+    The masks become the client's working masks of these labels, so that clicks correct them. Masks that somebody made
+    or corrected stay, unless the option *replace* is on. The answer holds all labels of the working mask: OHIF shows it
+    in place of all that it had.
 
     Args:
         resources: shared with the other tasks.

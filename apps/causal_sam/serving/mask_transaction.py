@@ -25,8 +25,8 @@ class MaskTransaction:
     """One request's copy of a working mask: what fails on the way leaves the working mask as it was.
 
     A request changes the labels that it is about. Others lose the voxels that these gain, and nothing else, since a
-    voxel belongs to one label. An accepted label gives way only to a request that clicks inside of it. Masks without a name
-    are not in any label map, and stay apart.
+    voxel belongs to one label. An accepted label gives way only to a request that clicks inside of it. Masks without a
+    name are not in any label map, and stay apart.
 
     Attributes:
         volume: the image.

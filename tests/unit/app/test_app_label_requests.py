@@ -1,0 +1,287 @@
+"""Sequences of requests of several clients: a request changes its own label, and of others only what that gains."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import read_volume
+from causal_sam.learning.store import AdapterStore
+from infers.promptable import CLIENT_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
+from serving.click_log import ClickLog
+from serving.clicks import Clicks, Options
+from serving.conf import AppConf
+from serving.images import VolumeCache, volume_key
+from serving.labels import LabelSet
+from serving.mask_transaction import MaskTransaction, draw_label_map
+from serving.models import PredictorPool
+from serving.saved_labels import SavedLabels
+from serving.working_masks import LabelState, Source, WorkingMasks, is_unnamed
+
+SHAPE = (48, 40, 5)
+LABELS = ("liver", "spleen", "kidney")
+OTHER = "cyst"  # a name of the client's own
+CENTRES = {"liver": (14, 20), "spleen": (35, 12), "kidney": (35, 29), OTHER: (24, 20)}
+AFFINE = np.diag([-2.0, -2.0, 5.0, 1.0])
+
+
+def bright_image() -> NDArray[np.float32]:
+    i, j, _ = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    array = np.random.default_rng(0).normal(20, 6, SHAPE).astype(np.float32)
+    for n, (x, y) in enumerate(CENTRES.values()):
+        array[np.broadcast_to(np.hypot(i - x, j - y) < 7 - n, SHAPE)] += 90 + 30 * n
+    return array
+
+
+class App:
+    """The promptable tasks on one image in a real data store, without the HTTP server."""
+
+    def __init__(self, folder: Path) -> None:
+        nibabel.save(nibabel.Nifti1Image(bright_image(), AFFINE), folder / "image.nii.gz")
+        self.folder, self.image = folder, folder / "image.nii.gz"
+        self.labels = LabelSet(LABELS)
+        conf = AppConf.from_conf({"labels": ",".join(LABELS), "encode_ahead": 0})
+        self.datastore = LocalDatastore(str(folder), auto_reload=False)
+        self.resources = Resources(
+            labels=self.labels,
+            plane="axial",
+            extent="slice",
+            volumes=VolumeCache(2**24),
+            predictors=PredictorPool(conf, AdapterStore(folder / "adapters")),
+            saved=SavedLabels(self.datastore, self.labels.indices),
+            working=WorkingMasks(2**26),
+            click_log=ClickLog(folder / "journal"),
+        )
+        self.volume = self.resources.volumes.get(volume_key(self.image))
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all working masks, as a restart of the server does."""
+        self.resources = replace(self.resources, working=WorkingMasks(2**26))
+        self.tasks = {
+            "causal_sam": PromptableInferTask(InferType.DEEPGROW, self.resources),
+            "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, self.resources),
+        }
+
+    def forget_saved(self) -> None:
+        for tag in list(self.datastore.get_labels_by_image_id("image")):
+            self.datastore.remove_label("image", tag)
+
+    def post(self, model: str, client: str, request: dict[str, Any]) -> tuple[NDArray[np.int32], dict[str, Any]]:
+        sent = json.loads(json.dumps(request))  # as it arrives over HTTP
+        sent |= {"image": str(self.image), IMAGE_ID_KEY: "image", CLIENT_KEY: client, "result_extension": ".nii"}
+        path, answer = self.tasks[model](sent)
+        mask = read_volume(Path(path)).array.astype(np.int32)
+        Path(path).unlink()
+        return mask, answer
+
+    def states(self, client: str) -> dict[str, LabelState]:
+        """The client's masks as its next request finds them: what was saved since its last one is taken over."""
+        key = volume_key(self.image)
+        options = Options.from_request({}, "axial", "slice")
+        with self.resources.working.open((key, client)) as working:
+            saved = self.resources.saved.newest("image")
+            seen = MaskTransaction(working, Clicks(None, {}, True), options, self.volume, saved)
+            seen.take_over_saved(self.resources.saved)
+        return {name: state for name, state in seen.states.items() if not state.is_empty}
+
+    def masks(self, client: str) -> dict[str, NDArray[np.bool_]]:
+        return {name: state.mask.unpack() for name, state in self.states(client).items()}
+
+    def save(self, client: str) -> None:
+        """Save what the client has segmented as Slicer's plug-in does, segments without voxels included."""
+        mask, names = draw_label_map(self.states(client), self.labels.indices, SHAPE)
+        path = self.folder.parent / "saved.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(mask, AFFINE), path)
+        info = [{"name": name, "idx": value} for name, value in names.items()]
+        self.datastore.save_label("image", str(path), "final", {"label_info": info, "client_id": client})
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> App:
+    folder = tmp_path_factory.mktemp("requests") / "studies"
+    folder.mkdir()
+    return App(folder)
+
+
+@pytest.fixture(autouse=True)
+def _fresh(app: App) -> None:
+    app.restart()
+    app.forget_saved()
+
+
+def on(label: str, k: int, di: int = 0, dj: int = 0) -> list[int]:
+    i, j = CENTRES[label]
+    return [i + di, j + dj, k]
+
+
+def slicer(label: str, **points: list) -> dict[str, Any]:
+    """A request for a label map, with the lists of all labels that the server offers."""
+    return {**{name: points.get(name, []) for name in LABELS}, "label": label, "plane": "axial"}
+
+
+class Person:
+    """What a client remembers: its clicks, and whether it is Slicer or OHIF."""
+
+    def __init__(self, name: str, is_ohif: bool) -> None:
+        self.name, self.is_ohif = name, is_ohif
+        self.points: dict[str, list[list[int]]] = {}
+        self.background: dict[str, list[list[int]]] = {}
+
+    def many(self, label: str) -> dict[str, Any]:
+        if self.is_ohif:  # accumulates; no current label
+            return {"background": self.background.get("", []), **{n: p for n, p in self.points.items() if p}}
+        return slicer(label, **self.points)
+
+    def one(self, label: str) -> dict[str, Any]:
+        background = self.background.get(label, [])
+        named = {"foreground": self.points.get(label, []), "background": background}
+        return named if self.is_ohif else {"label": label, **named, "reset_state": True}
+
+
+class Requests(RuleBasedStateMachine):
+    """Two clients at one server, which may restart, while they may forget what they clicked."""
+
+    app: App
+
+    @initialize()
+    def start(self) -> None:
+        self.app.restart()
+        self.app.forget_saved()
+        self.people = [Person("slicer", False), Person("ohif", True)]
+
+    people_ = st.integers(0, 1)
+    labels_ = st.sampled_from(LABELS)
+    places_ = st.tuples(st.sampled_from(list(CENTRES)), st.integers(1, 3), st.integers(-6, 6), st.integers(-6, 6))
+
+    def post(self, person: Person, model: str, label: str, request: dict[str, Any]) -> None:
+        before = self.app.states(person.name)
+        was = {name: state.mask.unpack() for name, state in before.items()}
+        try:
+            answered, answer = self.app.post(model, person.name, request)
+        except InputError:  # nothing was clicked, or the same voxel inside and outside
+            after = self.app.masks(person.name)
+            assert after.keys() == was.keys()
+            assert all((after[name] == was[name]).all() for name in was)
+            return
+        after = self.app.masks(person.name)
+        named = {name: mask for name, mask in after.items() if not is_unnamed(name)}
+        assert sum(mask.astype(int) for mask in named.values()).max(initial=0) <= 1 if named else True
+        nothing = np.zeros(SHAPE, bool)
+        gained = {name: mask & ~was.get(name, nothing) for name, mask in after.items()}
+        own = (
+            {name for name, points in request.items() if name in was and points}
+            if "foreground" not in request
+            else set()
+        )
+        for name, mask in was.items():
+            is_own = name == label or (is_unnamed(name) and "foreground" in request and "label" not in request)
+            if is_own or (person.is_ohif and name in own and request.get("background")):
+                continue
+            others = np.logical_or.reduce([nothing, *(gained[each] for each in gained if each != name)])
+            lost = mask & ~after.get(name, nothing)
+            assert not (lost & ~others).any(), f"{name} lost voxels that nobody gained"
+            if name not in own:
+                assert not gained.get(name, nothing).any(), f"{name} grew though nothing was said of it"
+            inside = [
+                p for each in (request.get("foreground", []), *(request.get(n, []) for n in LABELS)) for p in each
+            ]
+            if before[name].source is Source.ACCEPTED and not any(mask[tuple(point)] for point in inside):
+                assert not lost.any(), f"accepted {name} lost voxels"
+        if model.endswith("multilabel") and "foreground" not in request:
+            names = answer["label_names"]
+            assert set(np.unique(answered)) - {0} == {names[name] for name in named}
+            for name, mask in named.items():
+                np.testing.assert_array_equal(answered == names[name], mask)
+
+    @rule(who=people_, label=labels_, place=places_, many=st.booleans())
+    def click(self, who: int, label: str, place: tuple, many: bool) -> None:
+        person = self.people[who]
+        points = person.points.setdefault(label, [])
+        if (point := on(*place)) not in points:
+            points.append(point)
+        self.send(who, label, many)
+
+    @rule(who=people_, label=labels_, place=places_, many=st.booleans())
+    def click_outside(self, who: int, label: str, place: tuple, many: bool) -> None:
+        person = self.people[who]
+        key = "" if person.is_ohif and many else label
+        if (point := on(*place)) not in person.background.setdefault(key, []):
+            person.background[key].append(point)
+        self.send(who, label, many)
+
+    @rule(who=people_, label=labels_, many=st.booleans())
+    def send(self, who: int, label: str, many: bool) -> None:
+        person = self.people[who]
+        request = person.many(label) if many else person.one(label)
+        self.post(person, "causal_sam_multilabel" if many else "causal_sam", label, request)
+
+    @rule(who=people_, label=labels_, many=st.booleans(), number=st.integers(0, 9))
+    def take_back(self, who: int, label: str, many: bool, number: int) -> None:
+        person = self.people[who]
+        if points := person.points.get(label):
+            del points[number % len(points)]
+        self.send(who, label, many)
+
+    @rule(who=people_, label=labels_, many=st.booleans())
+    def reset(self, who: int, label: str, many: bool) -> None:
+        person = self.people[who]
+        request = {**(person.many(label) if many else person.one(label)), "reset": True}
+        if not (many and person.is_ohif):  # which resets all of its labels
+            self.post(person, "causal_sam_multilabel" if many else "causal_sam", label, request)
+
+    @rule(who=people_)
+    def forget_clicks(self, who: int) -> None:
+        self.people[who].points, self.people[who].background = {}, {}
+
+    @rule()
+    def restart(self) -> None:
+        accepted = {name: mask for name, mask in self.saved().items() if mask.any()}
+        self.app.restart()
+        for person in self.people:
+            assert {name: mask.sum() for name, mask in self.app.masks(person.name).items()} == {
+                name: mask.sum() for name, mask in accepted.items()
+            }
+
+    @rule(who=people_)
+    def save(self, who: int) -> None:
+        name = self.people[who].name
+        before = {label: mask for label, mask in self.app.masks(name).items() if not is_unnamed(label)}
+        self.app.save(name)
+        saved = self.saved()
+        assert {label for label, mask in saved.items() if mask.any()} == before.keys()
+        for label, mask in before.items():
+            np.testing.assert_array_equal(saved[label], mask)
+
+    def saved(self) -> dict[str, NDArray[np.bool_]]:
+        newest = self.app.resources.saved.newest("image")
+        return {} if newest is None else self.app.resources.saved.masks(newest, self.app.volume)
+
+
+@pytest.mark.parametrize("examples", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_request_changes_its_label_and_of_others_what_that_gains(app: App, examples: int) -> None:
+    Requests.app = app
+    run_state_machine_as_test(
+        Requests,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=15,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
