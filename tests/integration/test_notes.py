@@ -17,7 +17,7 @@ from causal_sam.imaging.overlap import dice
 from causal_sam.intervention.journal import NAME
 
 from .images import Phantom
-from .server import Server, running_server
+from .server import Server, read_nifti, running_server
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +41,10 @@ CASES = (
     "clicks",
     "full",
     "keeps",
+    "undo_click",
+    "undo_new",
+    "own_label",
+    "neighbour",
 )
 
 
@@ -264,6 +268,60 @@ def test_a_note_says_of_which_label_ohifs_clicks_are(noted: Server, phantom: Pha
     mask = noted.ohif({**clicks, "note": "The spleen is fine as it is."}, model=MODEL, image="ohif_clicks")
     assert set(np.unique(mask)) == {0, LABELS["spleen"]}
     np.testing.assert_array_equal(mask == LABELS["spleen"], clicked > 0)
+
+
+def test_undo_restores_a_mask_that_ohif_clicked_without_a_name(noted: Server, phantom: Phantom) -> None:
+    params = {"foreground": [list(phantom.centres["spleen"])], "background": [], **OHIF_OPTIONS, "extent": "volume"}
+    clicked = noted.ohif(params, image="undo_click")
+    params |= {"note": "The spleen is 4 mm too large."}
+    noted_mask = noted.ohif(params, model=MODEL, image="undo_click")
+    assert 0 < np.count_nonzero(noted_mask) < np.count_nonzero(clicked)
+    params["undo"] = True
+    undone = noted.ohif(params, model=MODEL, image="undo_click")
+    np.testing.assert_array_equal(undone == LABELS["spleen"], clicked > 0)
+
+
+def test_a_new_note_with_undo_left_ticked_does_neither(noted: Server, phantom: Phantom, save) -> None:
+    saved = save("undo_new", with_island(phantom.organs["liver"]), phantom.organs["spleen"])
+    done, _ = write(noted, "undo_new", "liver: remove the stray part")
+    before = entries(noted)
+    for preview in (False, True):
+        detail = refused(noted, "undo_new", "fill the holes of the liver", undo=True, preview=preview)["detail"]
+        assert "untick undo" in detail
+    shown, answer = write(noted, "undo_new", "", undo=True, preview=True)
+    assert answer["message"].startswith("Preview, nothing is changed: Undone: ")
+    np.testing.assert_array_equal(shown, done)
+    assert entries(noted) == before
+    undone, _ = write(noted, "undo_new", "liver: remove the stray part", undo=True)
+    np.testing.assert_array_equal(undone, saved)
+
+
+def test_notes_are_about_labels_of_the_clients_own_too(noted: Server, phantom: Phantom) -> None:
+    i, j, k = phantom.centres["spleen"]
+    clicked, _ = noted.slicer({"label": "cyst", "foreground": [[i, j, k]], "extent": "volume"}, image="own_label")
+    mask, answer = write(noted, "own_label", "The cyst is fine as it is.")
+    assert answer["label_names"] == {**LABELS, "cyst": 4}
+    np.testing.assert_array_equal(mask, np.where(clicked, 4, 0))
+    detail = refused(noted, "own_label", "the pancreas leaks into the stomach")["detail"]
+    assert "cyst" in detail
+
+
+def test_a_note_does_not_grow_into_a_label_that_was_accepted(noted: Server, phantom: Phantom, save) -> None:
+    liver = phantom.organs["liver"]
+    left = np.arange(96)[:, None, None] >= 38  # the voxels' i grows towards the patient's left
+    saved = save("neighbour", liver & ~left, liver & left)
+    response = noted.post(
+        {**OHIF_OPTIONS, "note": "liver is too small on its left side", "client_id": "user-xyz"},
+        model=MODEL,
+        image="neighbour",
+        output="image",
+        headers={"accept": "*/*"},
+    )
+    if response.status_code == 200:
+        mask = np.asarray(read_nifti(response.content).dataobj)
+        np.testing.assert_array_equal(mask == 2, saved == 2)
+    else:
+        assert response.status_code == 422
 
 
 def test_clicks_come_first(noted: Server, phantom: Phantom, save) -> None:

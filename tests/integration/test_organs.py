@@ -143,6 +143,38 @@ def test_clicks_correct_what_was_found_and_clicked_labels_stay(teaching_server: 
     np.testing.assert_array_equal(corrected[..., others] > 0, mask[..., others] == LABELS["spleen"])
 
 
+def test_what_somebody_made_stays_unless_it_is_to_be_replaced(teaching_server: Server, phantom: Phantom) -> None:
+    found, _ = teaching_server.slicer({}, model=MODEL, image="two", client_id="s7")
+    x, y, k = phantom.centres["spleen"]
+    # A corrected mask, and one that was clicked, also where the structure is called by its name.
+    corrected, _ = teaching_server.slicer(
+        {"label": "spleen", "foreground": [], "background": [[x, y, k]]}, image="two", client_id="s7"
+    )
+    mask, answer = teaching_server.slicer({"replace": False}, model=MODEL, image="two", client_id="s7")
+    np.testing.assert_array_equal(mask == LABELS["spleen"], corrected > 0)
+    assert answer["kept"] == ["spleen"]
+    assert "kept as somebody made or corrected them: spleen (the option replace finds them anew)" in answer["message"]
+    assert answer["labels"]["liver"]["volume_ml"] > 0
+    response = teaching_server.post({"label": "spleen", "foreground": [], "client_id": "s7"}, image="two")
+    assert response.status_code == 422
+    assert "spleen has a mask already" in response.json()["detail"]
+    mask, answer = teaching_server.slicer({"replace": True}, model=MODEL, image="two", client_id="s7")
+    np.testing.assert_array_equal(mask, found)
+    assert answer["kept"] == []
+    clicked, _ = teaching_server.slicer({"label": "liver", "foreground": [[48, 60, 5]]}, image="two", client_id="s8")
+    mask, answer = teaching_server.slicer({}, model=MODEL, image="two", client_id="s8")
+    np.testing.assert_array_equal(mask == LABELS["liver"], clicked > 0)
+    assert answer["kept"] == ["liver"]
+    assert (mask == LABELS["spleen"]).any()
+
+
+def test_labels_of_the_clients_own_are_in_the_answer(teaching_server: Server) -> None:
+    cyst, _ = teaching_server.slicer({"label": "cyst", "foreground": [[48, 60, 5]]}, image="one", client_id="s9")
+    mask, answer = teaching_server.slicer({}, model=MODEL, image="one", client_id="s9")
+    assert answer["label_names"] == {**LABELS, "cyst": 4}
+    np.testing.assert_array_equal(mask == 4, cyst > 0)
+
+
 def test_a_name_alone_is_a_prompt(teaching_server: Server, phantom: Phantom) -> None:
     mask, answer = teaching_server.slicer({"label": "Splenic", "foreground": []}, image="two", client_id="s5")
     assert answer["label"] == "spleen"

@@ -290,6 +290,9 @@ def _described(
     message = "; ".join(said) or "nothing is segmented"
     if unused and not work.is_label_map:
         message += f" ({unused} background clicks lie where there is nothing to correct)"
+    if work.spared:
+        spared = ", ".join(sorted(work.spared))
+        message += f"; nothing of {spared} was taken, which is accepted: click inside of it to take a part"
     return {
         "label": None if is_unnamed(work.current) else work.current,
         "predicted_iou": shown["predicted_iou"],

@@ -34,6 +34,7 @@ class MaskTransaction:
         states: of all labels.
         notes: carried out and not undone.
         undone: texts of the notes that were undone.
+        spared: names of the accepted labels that did not give way.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class MaskTransaction:
         self._clicks = clicks
         self._options = options
         self._saved = saved
+        self.spared: set[str] = set()
         self._draft: LabelState | None = None  # of the current label, with a lasso that nothing is decided from yet
 
     def state(self, name: str) -> LabelState:
@@ -81,6 +83,8 @@ class MaskTransaction:
             return
         for name, mask in labels.masks(self._saved, self.volume).items():
             before = self.state(name)
+            if before.source is not Source.ACCEPTED and not mask.any():
+                continue  # clients name all their segments, also those that another client segments
             is_same = before.mask.same_as(PackedMask.pack(mask))
             source = before.source if is_same else Source.USER
             if self._saved.is_final:
@@ -157,11 +161,12 @@ class MaskTransaction:
             clicked.append(tuple((a + b) // 2 for a, b in zip(prompts.box[::2], prompts.box[1::2], strict=True)))
         mask = refinement.mask
         gained = mask & ~self.state(name).mask.unpack()
-        for _, theirs, shared in self._overlaps(name, gained):
+        for other, theirs, shared in self._overlaps(name, gained):
             if theirs.source is Source.ACCEPTED:
                 inside = theirs.mask.unpack()
                 if not any(inside[voxel] for voxel in clicked):
                     mask = mask & ~shared
+                    self.spared.add(other)
         if mask is not refinement.mask:
             refinement = Refinement(
                 refinement.state.edited(mask), mask, refinement.decided, refinement.followed, refinement.unused

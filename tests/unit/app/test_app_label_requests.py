@@ -207,6 +207,10 @@ class Requests(RuleBasedStateMachine):
             for name, mask in named.items():
                 np.testing.assert_array_equal(answered == names[name], mask)
 
+    @rule(who=people_, label=labels_, k=st.integers(1, 3), many=st.booleans())
+    def click_middle(self, who: int, label: str, k: int, many: bool) -> None:
+        self.click(who, label, (label, k, 0, 0), many)
+
     @rule(who=people_, label=labels_, place=places_, many=st.booleans())
     def click(self, who: int, label: str, place: tuple, many: bool) -> None:
         person = self.people[who]
@@ -214,6 +218,14 @@ class Requests(RuleBasedStateMachine):
         if (point := on(*place)) not in points:
             points.append(point)
         self.send(who, label, many)
+
+    @rule(who=people_, label=labels_, other=labels_, k=st.integers(1, 3), save=st.booleans())
+    def click_forget_and_click_another(self, who: int, label: str, other: str, k: int, save: bool) -> None:
+        self.click_middle(who, label, k, many=True)
+        if save:
+            self.save(who)
+        self.forget_clicks(who)
+        self.click_middle(who, other, k, many=True)
 
     @rule(who=people_, label=labels_, place=places_, many=st.booleans())
     def click_outside(self, who: int, label: str, place: tuple, many: bool) -> None:
@@ -271,14 +283,39 @@ class Requests(RuleBasedStateMachine):
         return {} if newest is None else self.app.resources.saved.masks(newest, self.app.volume)
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_saved_segment_without_voxels_erases_nothing_that_another_client_clicked(app: App) -> None:
+    app.post("causal_sam", "mine", {"label": "liver", "foreground": [on("liver", 2)]})
+    app.post("causal_sam", "theirs", {"label": "spleen", "foreground": [on("spleen", 2)]})
+    app.save("theirs")  # names the liver too, without a voxel
+    masks = app.masks("mine")
+    assert masks.keys() == {"liver", "spleen"}
+    # What was accepted and then brushed away is gone.
+    app.save("mine")
+    app.post("causal_sam", "theirs", {"label": "liver", "foreground": [], "reset": True})
+    app.save("theirs")
+    assert app.masks("mine").keys() == {"spleen"}
+
+
+def test_a_click_inside_of_an_accepted_label_takes_a_part_of_it_and_one_beside_does_not(app: App) -> None:
+    app.post("causal_sam_multilabel", "me", slicer("liver", liver=[on("liver", 2)]))
+    app.save("me")
+    liver = app.masks("me")["liver"]
+    _, answer = app.post("causal_sam_multilabel", "me", {**slicer("spleen", spleen=[on("spleen", 2)]), "roi": None})
+    np.testing.assert_array_equal(app.masks("me")["liver"], liver)
+    place = on("liver", 2, 4)
+    mask, answer = app.post("causal_sam_multilabel", "me", slicer("spleen", spleen=[on("spleen", 2), place]))
+    assert mask[tuple(place)] == answer["label_names"]["spleen"]
+    np.testing.assert_array_equal(mask == 1, liver & (mask != 2))
+
+
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_request_changes_its_label_and_of_others_what_that_gains(app: App, examples: int) -> None:
     Requests.app = app
     run_state_machine_as_test(
         Requests,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=15,
+            stateful_step_count=25,
             deadline=None,
             derandomize=True,
             database=None,
