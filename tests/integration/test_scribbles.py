@@ -95,6 +95,33 @@ def test_strokes_correct_the_label_that_comes_with_them(server: Server, phantom:
     np.testing.assert_array_equal(clicked[..., :8], mask[..., :8])
 
 
+def test_strokes_again_and_longer_ones_change_no_other_label(server: Server, phantom: Phantom, tmp_path) -> None:
+    i, j, k = phantom.centres["spleen"]
+    spleen, _ = server.slicer({"label": "spleen", "foreground": [[i, j, k]], "extent": "slice"}, client_id="again")
+    painted = strokes(phantom)
+    first, _ = scribble(server, tmp_path, painted, "again")
+    same, _ = scribble(server, tmp_path, painted, "again")
+    np.testing.assert_array_equal(same, first)
+    i, j, _ = phantom.centres["liver"]
+    painted[i - 12 : i + 13, j - 1 : j + 2, 5] = 4
+    longer, _ = scribble(server, tmp_path, painted, "again")
+    assert longer[painted == 4].all()
+    lists = {"liver": [], "spleen": [[*phantom.centres["spleen"]]], "right kidney": [], "label": "spleen"}
+    both, _ = server.slicer({**lists, "extent": "slice"}, model="causal_sam_multilabel", client_id="again")
+    np.testing.assert_array_equal(both == 1, longer > 0)
+    np.testing.assert_array_equal(both == 2, (spleen > 0) & (longer == 0))
+
+
+def test_a_label_map_without_the_label_takes_nothing_from_it(server: Server, phantom: Phantom, tmp_path) -> None:
+    """Slicer that was started again has the segment, but not what was segmented."""
+    before, _ = scribble(server, tmp_path, strokes(phantom), "empty-map")
+    after, _ = scribble(server, tmp_path, strokes(phantom, k=7), "empty-map")
+    np.testing.assert_array_equal(after[..., 5], before[..., 5])
+    with pytest.raises(Exception, match="selected_label_name") as raised:
+        scribble(server, tmp_path, strokes(phantom), "empty-map", selected_label_name=None)
+    assert "422" in str(raised.value)
+
+
 def test_values_without_names_are_those_of_monai_label(server: Server, phantom: Phantom, tmp_path) -> None:
     painted = strokes(phantom)
     renumbered = np.where(painted == 4, 5, np.where(painted == 3, 4, 0))  # three labels, then outside, then inside

@@ -103,10 +103,10 @@ def _as_drawn(state: LabelState, prompts: Prompts, axis: int) -> LabelState:
     """Forget how the slices with new strokes came about, but not their mask: a longer stroke has other points."""
     if state.axis != axis:
         return state
-    scribbled = set(slices_of(prompts, axis))
+    here = {index: on_one_slice(prompts, axis, index) for index in slices_of(prompts, axis)}
     kept = {
         index: record
         for index, record in state.slices.items()
-        if index not in scribbled or record.same_prompts(on_one_slice(prompts, axis, index))
+        if index not in here or not (record.lacks(here[index]) or record.exceeds(here[index]))
     }
     return replace(state, slices=kept)

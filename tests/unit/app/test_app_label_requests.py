@@ -308,7 +308,8 @@ def test_a_click_inside_of_an_accepted_label_takes_a_part_of_it_and_one_beside_d
     np.testing.assert_array_equal(mask == 1, liver & (mask != 2))
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("examples", [20, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_request_changes_its_label_and_of_others_what_that_gains(app: App, examples: int) -> None:
     Requests.app = app
     run_state_machine_as_test(

@@ -127,4 +127,4 @@ def test_scribbles_of_another_size_are_refused_before_they_are_read(tmp_path: Pa
     path = tmp_path / "strokes.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.zeros((300, 300, 300), np.uint8), np.eye(4)), path)
     with pytest.raises(InputError, match="at most 16777216"):
-        Scribbles.from_request({LABEL_FILE_KEY: path}, {"liver": 1}, image)
+        Scribbles.from_request({LABEL_FILE_KEY: path, "selected_label_name": "liver"}, {"liver": 1}, image)
