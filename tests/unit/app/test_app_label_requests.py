@@ -10,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -20,6 +21,10 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
 from causal_sam.learning.store import AdapterStore
+from causal_sam.sam import load_model
+from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_label_prompt
+from causal_sam.text import load_text_encoder
+from infers.organs import OrgansInferTask
 from infers.promptable import CLIENT_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
 from serving.click_log import ClickLog
 from serving.clicks import Clicks, Options
@@ -46,6 +51,17 @@ def bright_image() -> NDArray[np.float32]:
     return array
 
 
+def teach(path: Path) -> None:
+    """A file of three labels that nobody trained: it finds something of each, nowhere in particular."""
+    torch.manual_seed(0)
+    model, encoder = load_model("compact", device="cpu"), load_text_encoder()
+    prompt = new_label_prompt(model, encoder.dimension)
+    torch.nn.init.normal_(prompt.to_filter.bias)
+    identity = (encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim)
+    said = TaughtLabels(LABELS, *identity, {}, skip_channels=prompt.skip_channels)
+    save_label_prompt(path, prompt, said, model)
+
+
 class App:
     """The promptable tasks on one image in a real data store, without the HTTP server."""
 
@@ -53,7 +69,8 @@ class App:
         nibabel.save(nibabel.Nifti1Image(bright_image(), AFFINE), folder / "image.nii.gz")
         self.folder, self.image = folder, folder / "image.nii.gz"
         self.labels = LabelSet(LABELS)
-        conf = AppConf.from_conf({"labels": ",".join(LABELS), "encode_ahead": 0})
+        teach(folder.parent / "labels.safetensors")
+        conf = AppConf.from_conf({"encode_ahead": 0, "label_prompts": str(folder.parent / "labels.safetensors")})
         self.datastore = LocalDatastore(str(folder), auto_reload=False)
         self.resources = Resources(
             labels=self.labels,
@@ -72,6 +89,7 @@ class App:
         """Forget all working masks, as a restart of the server does."""
         self.resources = replace(self.resources, working=WorkingMasks(2**26))
         self.tasks = {
+            "causal_sam_organs": OrgansInferTask(self.resources),
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, self.resources),
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, self.resources),
         }
@@ -291,9 +309,41 @@ def test_a_saved_segment_without_voxels_erases_nothing_that_another_client_click
     assert masks.keys() == {"liver", "spleen"}
     # What was accepted and then brushed away is gone.
     app.save("mine")
+    app.post("causal_sam", "mine", {"label": "liver", "foreground": [on("liver", 2)]})
     app.post("causal_sam", "theirs", {"label": "liver", "foreground": [], "reset": True})
     app.save("theirs")
     assert app.masks("mine").keys() == {"spleen"}
+
+
+def test_organs_keeps_what_somebody_made_and_replaces_what_it_found(app: App) -> None:
+    found, answer = app.post("causal_sam_organs", "me", {"organs": ""})
+    assert answer["kept"] == []
+    assert found.any()
+    # Clicked, of a name of the client's own, and accepted.
+    app.post("causal_sam", "me", {"label": "liver", "foreground": [on("liver", 2)], "reset": True})
+    app.post("causal_sam", "me", {"label": OTHER, "foreground": [on(OTHER, 2)]})
+    before = app.masks("me")
+    mask, answer = app.post("causal_sam_organs", "me", {"organs": "liver, spleen, kidney", "replace": False})
+    assert answer["kept"] == ["liver"]
+    assert "kept as somebody made or corrected them: liver (the option replace" in answer["message"]
+    names = answer["label_names"]
+    assert names == {"liver": 1, "spleen": 2, "kidney": 3, OTHER: 4}
+    for name in ("liver", OTHER):
+        np.testing.assert_array_equal(mask == names[name], before[name])
+    # The save that follows keeps all of them, and what was accepted is kept too, also for the next client.
+    app.save("me")
+    app.restart()
+    again, answer = app.post("causal_sam_organs", "another", {})
+    np.testing.assert_array_equal(again, mask)
+    assert set(answer["kept"]) == {name for name in LABELS if (mask == names[name]).any()}
+    replaced, answer = app.post("causal_sam_organs", "another", {"replace": True})
+    assert answer["kept"] == []
+    np.testing.assert_array_equal(replaced == names[OTHER], before[OTHER])
+    np.testing.assert_array_equal(replaced == 1, (found == 1) & ~before[OTHER])
+    # A name alone does not replace a mask that somebody made either.
+    app.post("causal_sam", "me", {"label": "liver", "foreground": [on("liver", 3)]})
+    with pytest.raises(InputError, match="liver has a mask already"):
+        app.post("causal_sam", "me", {"label": "liver", "foreground": []})
 
 
 def test_a_click_inside_of_an_accepted_label_takes_a_part_of_it_and_one_beside_does_not(app: App) -> None:
