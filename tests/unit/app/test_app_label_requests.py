@@ -14,7 +14,6 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
@@ -29,6 +28,7 @@ from infers.promptable import CLIENT_KEY, IMAGE_ID_KEY, PromptableInferTask, Res
 from serving.click_log import ClickLog
 from serving.clicks import Clicks, Options
 from serving.conf import AppConf
+from serving.data.folder_store import FolderStore
 from serving.images import VolumeCache, volume_key
 from serving.labels import LabelSet
 from serving.mask_transaction import MaskTransaction, draw_label_map
@@ -71,14 +71,14 @@ class App:
         self.labels = LabelSet(LABELS)
         teach(folder.parent / "labels.safetensors")
         conf = AppConf.from_conf({"encode_ahead": 0, "label_prompts": str(folder.parent / "labels.safetensors")})
-        self.datastore = LocalDatastore(str(folder), auto_reload=False)
+        self.datastore = FolderStore(str(folder), auto_reload=False)
         self.resources = Resources(
             labels=self.labels,
             plane="axial",
             extent="slice",
             volumes=VolumeCache(2**24),
             predictors=PredictorPool(conf, AdapterStore(folder / "adapters")),
-            saved=SavedLabels(self.datastore, self.labels.indices),
+            saved=SavedLabels(self.datastore),
             working=WorkingMasks(2**26),
             click_log=ClickLog(folder / "journal"),
         )
@@ -290,6 +290,8 @@ class Requests(RuleBasedStateMachine):
     def save(self, who: int) -> None:
         name = self.people[who].name
         before = {label: mask for label, mask in self.app.masks(name).items() if not is_unnamed(label)}
+        if not before:  # a label without a voxel is refused
+            return
         self.app.save(name)
         saved = self.saved()
         assert {label for label, mask in saved.items() if mask.any()} == before.keys()
