@@ -147,7 +147,7 @@ def test_slicers_training_says_that_nothing_is_new(server: Server) -> None:
 
 
 def test_what_cannot_be_used_is_said_before_a_training_starts(server: Server) -> None:
-    with pytest.raises(MONAILabelClientException, match="422.*minutes must be a number"):
+    with pytest.raises(MONAILabelClientException, match=r"422.*minutes must be a number"):
         server.client("user-xyz").train_start("adapters", {**OPTIONS, "minutes": "soon"})
 
 
