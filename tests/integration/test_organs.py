@@ -188,7 +188,7 @@ def test_batch_inference_fills_all_images_that_nobody_accepted(
     teaching_server: Server, phantom: Phantom, cases: Path, tmp_path: Path
 ) -> None:
     accepted = tmp_path / "label.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(np.zeros(phantom.array.shape, np.uint8), phantom.affine), accepted)
+    nibabel.save(nibabel.Nifti1Image(phantom.organs["liver"].astype(np.uint8), phantom.affine), accepted)
     teaching_server.client().save_label("accepted", str(accepted), tag="final")
     url = f"{teaching_server.url}/batch/infer"
     response = requests.post(f"{url}/{MODEL}", params={"images": "unlabeled"}, timeout=REQUEST_SECONDS)
