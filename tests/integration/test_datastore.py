@@ -15,6 +15,8 @@ import pytest
 import requests
 from shared_store import IMAGES, SHAPE, make_images, named, save
 
+from serving.labels import refusal
+
 from .server import Server, read_nifti, running_server
 
 pytestmark = pytest.mark.integration
@@ -130,6 +132,13 @@ def test_what_cannot_be_kept_is_refused_and_nothing_changes(own: Server, tmp_pat
     assert get(own, "label", label="case1", tag="nobody").status_code == 404
     assert get(own, "", output="all").json() == before
     assert {path.name for path in own.studies.parent.iterdir()} == outside
+
+
+def test_no_label_can_be_called_as_an_option_of_a_task(own: Server) -> None:
+    for name, task in own.info()["models"].items():
+        assert task["config"]
+        assert [option for option in task["config"] if refusal(option) is None] == [], name
+    assert refusal("liver") is None
 
 
 def test_the_data_set_is_sent_with_the_names_of_its_labels(own: Server, tmp_path: Path) -> None:

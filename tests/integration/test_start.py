@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import requests
 
 from .server import running_server
 
@@ -32,3 +33,19 @@ def test_monailabel_starts_the_app_from_another_folder_with_a_configuration_file
         answer = server.post({"label": "tumor", "foreground": [[30, 40, 5]]}).json()
         assert answer["axis"] == 0
     assert list((tmp_path / "conf" / "embeddings").iterdir())
+
+
+def test_studies_that_cannot_be_written_are_served_and_no_label_is_accepted(studies: Path, tmp_path: Path) -> None:
+    own = tmp_path / "studies"
+    own.mkdir()
+    shutil.copy(studies / "ct.nii.gz", own / "ct.nii.gz")
+    # As the operator says it; a folder that the account may not write is the same to the server, see the unit tests.
+    read_only = {"MONAI_LABEL_DATASTORE_READ_ONLY": "true"}
+    with running_server(own, tmp_path, {"labels": "liver"}, variables=read_only) as server:
+        assert server.post({"label": "liver", "foreground": [[30, 40, 5]]}).status_code == 200
+        with (own / "ct.nii.gz").open("rb") as file:
+            url = f"{server.url}/datastore/label?image=ct"
+            response = requests.put(url, files={"label": ("l.nii.gz", file)}, timeout=60)
+        assert response.status_code == 403
+        assert "cannot be written" in response.json()["detail"]
+    assert [path.name for path in own.iterdir()] == ["ct.nii.gz"]

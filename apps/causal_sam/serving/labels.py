@@ -29,15 +29,26 @@ ABDOMEN = (
     "urinary bladder",
     "lesion",
 )
-# Clients put a label's points under its name, beside these.
+# Clients put a label's points under its name, beside these: keys of MONAI Label, of its clients, and options of tasks.
 RESERVED = frozenset(
     (
-        *("background", "client_id", "description", "device", "extent", "foreground", "image", "label", "label_info"),
-        *("frame", "label_tag", "lasso", "local", "model", "organs", "output", "params", "plane", "reset"),
-        *("replace", "reset_state", "roi", "save_label", "selected_label_name", "session", "slice"),
+        *("background", "client_id", "description", "device", "extent", "foreground", "frame", "image", "image_path"),
+        *("label", "label_info", "label_names", "label_tag", "labels", "lasso", "latencies", "local", "logging"),
+        *("model", "note", "organs", "output", "params", "plane", "preview", "repeat", "replace", "reset"),
+        *(
+            "reset_state",
+            "restore_label_idx",
+            "roi",
+            "save_label",
+            "selected_label_name",
+            "session",
+            "session_id",
+            "slice",
+            "undo",
+        ),
     )
 )
-RESERVED_PREFIX = "result_"
+RESERVED_PREFIXES = ("result_", "causal_sam_")
 MAX_LABELS = 254  # label maps go to clients as uint8, and one value is the background's
 
 
@@ -47,7 +58,7 @@ def refusal(name: str) -> str | None:
         checked_label_name(name)
     except InputError as error:
         return str(error)
-    if name in RESERVED or name.startswith(RESERVED_PREFIX):
+    if name in RESERVED or name.startswith(RESERVED_PREFIXES):
         return f"No label can be called {name!r}: requests use that word for something else; choose another name."
     return None
 
