@@ -6,6 +6,7 @@ import serving.restart  # noqa: F401  first: it may start this process once more
 
 # isort: split
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -59,7 +60,7 @@ from serving.requests.routes import install_routes
 from serving.saved_labels import SavedLabels
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
 from serving.styles import StyleBook
-from serving.train_process import stand_back, train_as_own_process
+from serving.train_process import say_last, stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
 from strategies.background import StudyScorer
@@ -229,6 +230,15 @@ class CausalSamApp(MONAILabelApp):
         if not self._server_mode:
             stand_back()
         return super().batch_infer(request, datastore)
+
+    def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Score as `MONAILabelApp.scoring` does; a process for that alone prints the result, as clients read it."""
+        if self._server_mode:
+            return super().scoring(request, datastore)
+        stand_back()
+        result = super().scoring(request, datastore)
+        say_last(json.dumps(result))
+        return result
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run a trainer as `MONAILabelApp.train` does, here or in the process that MONAI Label started for it.

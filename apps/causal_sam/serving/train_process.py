@@ -6,7 +6,6 @@ stops the training, but not when the server itself is killed.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -38,15 +37,14 @@ def train_as_own_process(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         result = train()
     except CausalSamError as error:
-        _say_last(str(error))
+        say_last(str(error))
         sys.exit(1)
-    # MONAI Label would print the result as JSON behind it.
-    logging.getLogger("__main__").setLevel(logging.WARNING)
-    _say_last(result["message"])
+    say_last(result["message"])
     return result
 
 
-def _say_last(line: str) -> None:
+def say_last(line: str) -> None:
+    """Print the last line of this process, and wait until MONAI Label has read it."""
     # Again, if the training has told it: MONAI Label logs what it did with the scoring methods since then.
     print(line, flush=True)
     time.sleep(READING_SECONDS)
