@@ -5,6 +5,7 @@ python tests/load_server.py 16 2000 0      # 16 clients, 2,000 requests, seed 0
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import json
@@ -25,7 +26,7 @@ import nibabel
 import numpy as np
 import psutil
 import requests
-from integration.server import Server, read_nifti, running_server
+from integration.server import Server, running_server
 
 SHAPE = (40, 36, 6)
 AFFINE = np.diag([-2.0, -2.0, 6.0, 1.0])
@@ -257,7 +258,8 @@ def _found(server: Server, image: str) -> tuple[str, tuple[str, ...]]:
     if label.status_code != 200:
         return f"{label.status_code} {label.text}", ()
     named = sorted(info.json().get("label_info", ()), key=lambda entry: entry["idx"])
-    return _voxels(np.asarray(read_nifti(label.content).dataobj)), tuple(entry["name"] for entry in named)
+    content = gzip.decompress(label.content) if label.content[:2] == b"\x1f\x8b" else label.content
+    return _voxels(np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)), tuple(entry["name"] for entry in named)
 
 
 # --- what runs behind ----------------------------------------------------------------------------------------------

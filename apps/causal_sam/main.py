@@ -24,7 +24,6 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
-from monailabel.tasks.activelearning.random import Random
 
 from causal_sam import __version__
 from causal_sam.errors import CausalSamError, NotFoundError
@@ -64,6 +63,7 @@ from serving.train_process import say_last, stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
 from serving.working_masks import WorkingMasks
 from strategies.background import StudyScorer
+from strategies.random_study import RandomStudy
 from strategies.studies import Studies
 from strategies.style_aware import NAME as STYLE_AWARE
 from strategies.style_aware import StyleAware
@@ -198,7 +198,7 @@ class CausalSamApp(MONAILabelApp):
         scores = Scores(self._beside_labels(SCORES_FILE))
         studies = Studies(self._datastore, lambda image_id: self._finder.find(image_id))
         scorer = StudyScorer(studies, scores, self._predictors, lambda volume: describe(volume).sentence)
-        return {STYLE_AWARE: StyleAware(studies, scores, scorer), "random": Random(), "first": First()}
+        return {STYLE_AWARE: StyleAware(studies, scores, scorer), "random": RandomStudy(studies), "first": First()}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """Register what scores accepted labels."""

@@ -47,9 +47,16 @@ class Studies:
         return sorted(name for name, entry in self._here().items() if DefaultLabelTag.FINAL in entry.labels)
 
     def given(self, image_id: str) -> list[Mapping[str, Any]]:
-        """Return when and to whom strategies gave an image, by MONAI Label's records."""
-        records = self._datastore.get_image_info(image_id).get("strategy", {})
-        return [{**record, "strategy": name} for name, record in records.items()]
+        """Return when (``ts``) and to whom strategies gave an image, by MONAI Label's records.
+
+        They lie in the info of the image, which clients may write too: what is no record is left out.
+        """
+        records = self._datastore.get_image_info(image_id).get("strategy")
+        return [
+            {**record, "strategy": name}
+            for name, record in (records.items() if isinstance(records, dict) else ())
+            if isinstance(record, dict) and isinstance(record.get("ts"), int | float)
+        ]
 
     def fetch(self, image_id: str) -> Path:
         """Return the file of an image; it is fetched from its server first if it is not here.

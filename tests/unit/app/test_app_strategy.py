@@ -15,6 +15,7 @@ import requests
 import torch
 from monailabel.interfaces.datastore import Datastore
 
+from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.learning.scores import Score, Scores, Stamp
 from causal_sam.learning.store import AdapterStore
@@ -27,6 +28,7 @@ from serving.data.folder_store import FolderStore
 from serving.images import ImageFinder, ImageRef
 from serving.models import PredictorPool
 from strategies.background import MOST_FETCHED, StudyScorer
+from strategies.random_study import RandomStudy
 from strategies.studies import Studies
 from strategies.style_aware import HELD_SECONDS, StyleAware
 
@@ -118,6 +120,18 @@ def site(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> Iterator[
     yield make
     for scorer in made:
         scorer.stop()
+
+
+def test_what_clients_say_of_images_stops_no_strategy(site) -> None:
+    here = site(ct1=ct(1))
+    for records in (5, "x", [1], {"random": 5}, {"random": None}):
+        with pytest.raises(InputError, match="strategy"):
+            here.store.update_image_info("ct1", {"strategy": records})
+    for record in ({}, {"ts": "x"}, {"ts": None}, {"ts": -1}, {"ts": 10**15}, {"ts": time.time(), "client_id": [1]}):
+        here.store.update_image_info("ct1", {"strategy": {"random": record, "style_aware": record}})
+        # The only study that is left, given again in the same second.
+        assert RandomStudy(here.strategy._studies)({}, here.store)["id"] == "ct1"
+        assert here.strategy(SLICER, here.store).get("id", "ct1") == "ct1"
 
 
 def test_styles_unlike_the_accepted_ones_come_first(site) -> None:

@@ -81,8 +81,12 @@ def storable(info: Mapping[str, Any], what: str) -> dict[str, Any]:
         what: noun for the sentence.
 
     Raises:
-        InputError: it could not be read again, or by every client: see `checked_json`.
+        InputError: it could not be read again, or by every client: see `checked_json`; or ``strategy``, in which
+            MONAI Label keeps to whom a study was given, is something else.
     """
+    records = info.get("strategy", {})
+    if not isinstance(records, Mapping) or not all(isinstance(each, Mapping) for each in records.values()):
+        raise InputError(f"The {what} must not have 'strategy': the server keeps there to whom it gave a study.")
     try:
         text = json.dumps(info, default=str)
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ _FOLDER = Path(monailabel.endpoints.ohif.__file__).with_name("static") / "ohif"
 
 def viewer(path: str, user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]) -> FileResponse:
     """Return a file of the viewer; for all other paths its page, which reads from its address what to show."""
-    file = (_FOLDER / path).resolve()
-    if not (file.is_relative_to(_FOLDER) and file.is_file()):
+    file = Path(os.path.realpath(_FOLDER / path))
+    if not (file.is_relative_to(_FOLDER) and os.path.isfile(file)):  # a Path raises where a name is too long
         file = _FOLDER / "index.html"
     return FileResponse(file, media_type=get_mime_type(str(file)))
