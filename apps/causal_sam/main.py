@@ -55,6 +55,7 @@ from serving.models import PredictorPool
 from serving.private_log import install_private_log
 from serving.requests.border import install_border
 from serving.requests.identifiers import checked_result_tag
+from serving.requests.inference import removed_on_failure
 from serving.requests.routes import install_routes
 from serving.saved_labels import SavedLabels
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
@@ -284,10 +285,11 @@ class CausalSamApp(MONAILabelApp):
             },
             datastore,
         )
-        volume = self._volumes.kept(volume_key(image.path, requested_frame(request)))
-        if volume is not None and (style := self._styles.look_up(volume)) is not None:
-            result["params"]["style"] = style
-        if tag is not None and image.image_id is not None and result["file"]:
-            info = {"model": model, "params": result["params"]}
-            result["label"] = (datastore or self._datastore).save_label(image.image_id, result["file"], tag, info)
+        with removed_on_failure(result["file"]):
+            volume = self._volumes.kept(volume_key(image.path, requested_frame(request)))
+            if volume is not None and (style := self._styles.look_up(volume)) is not None:
+                result["params"]["style"] = style
+            if tag is not None and image.image_id is not None and result["file"]:
+                info = {"model": model, "params": result["params"]}
+                result["label"] = (datastore or self._datastore).save_label(image.image_id, result["file"], tag, info)
         return result

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastapi import BackgroundTasks, UploadFile
@@ -60,6 +61,18 @@ def run_inference(
         with asking(asker):
             result = app_instance().infer({**params, "model": model, "image": image})
     logger.info("%s: %s; %.2f s.", model, loggable(params), time.monotonic() - begin)
-    if output == ResultType.dicom_seg:
-        return answer_as_dicom_seg(background_tasks, series, result)
-    return send_response(app_instance().datastore(), result, output, background_tasks)
+    with removed_on_failure(result["file"]):
+        if output == ResultType.dicom_seg:
+            return answer_as_dicom_seg(background_tasks, series, result)
+        return send_response(app_instance().datastore(), result, output, background_tasks)
+
+
+@contextmanager
+def removed_on_failure(path: str | None) -> Iterator[None]:
+    """Remove the file of a result if the block fails, for then nobody sends it, and removes it behind that."""
+    try:
+        yield
+    except BaseException:
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
+        raise
