@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 import threading
@@ -41,6 +42,10 @@ def start_warm_up(predictors: PredictorPool) -> threading.Thread:
             warm_up(predictors)
         except Exception:
             logger.exception("Warming up failed; the first request will show whether the server works.")
+        # A full collection walks all objects there are, those of torch for a second in which nobody gets an answer,
+        # and a request with many small lists brings one about. What is loaded now stays for good: leave it out.
+        gc.collect()
+        gc.freeze()
 
     thread = threading.Thread(target=run, name="causal-sam-warm-up", daemon=True)
     thread.start()

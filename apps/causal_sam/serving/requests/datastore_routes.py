@@ -6,11 +6,13 @@ file of a label while it may be replaced.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import BackgroundTasks, Depends, File, Form, UploadFile
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from monailabel.config import settings
 from monailabel.endpoints.datastore import download_label
 from monailabel.endpoints.user.auth import RBAC, User
@@ -18,7 +20,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
-from causal_sam.errors import InputError
+from causal_sam.errors import InputError, NotFoundError
 from causal_sam.learning.label_files import CHECKSUM
 from serving.data.dataset_zip import write_dataset
 from serving.data.files import Extensions
@@ -28,6 +30,7 @@ from serving.requests.json_objects import checked_object
 from serving.sessions.uploads import received
 
 Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+CHUNK_BYTES = 2**20
 Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 
 
@@ -70,6 +73,22 @@ def add_image(
         return {"image": app_instance().datastore().add_image(image, str(path), info)}
 
 
+def get_image(image: str, user: Reader) -> StreamingResponse:
+    """Send the file of an image, whole even if it is replaced or removed meanwhile.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    path = Path(app_instance().datastore().get_image_uri(image))
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise NotFoundError(f"There is no image {image!a} in the studies.") from error
+    headers = dict(FileResponse(path, filename=path.name).headers)
+    headers["content-length"] = str(os.fstat(file.fileno()).st_size)
+    return StreamingResponse(_chunks(file), media_type=get_mime_type(str(path)), headers=headers)
+
+
 def get_label(label: str, tag: str, user: Reader) -> Response:
     """Send the file of a label; its ``ETag`` is the ``checksum`` in the info that was saved with these bytes."""
     store = app_instance().datastore()
@@ -93,6 +112,12 @@ def get_dataset(background_tasks: BackgroundTasks, user: Annotator, limit_cases:
     path = write_dataset(store, limit_cases) if own else Path(store.get_dataset_archive(limit_cases))
     background_tasks.add_task(path.unlink, missing_ok=True)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip")
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 def _stem(filename: str | None) -> str:

@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute
 from serving.infer_route import infer
 from serving.requests.active_learning import next_sample
 from serving.requests.background_tasks import infer_batch, score, score_method, train, train_model
-from serving.requests.datastore_routes import add_image, get_dataset, get_label, save_label
+from serving.requests.datastore_routes import add_image, get_dataset, get_image, get_label, save_label
 from serving.requests.identifiers import checked_identifier
 from serving.requests.json_objects import checked_object
 from serving.requests.logs import gpu, logs
@@ -38,6 +38,7 @@ Endpoint = Callable[..., Any]
 # Method and path of MONAI Label -> the endpoint that answers instead. Functions run in a thread, coroutines do not.
 REPLACEMENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/infer/{model}"): infer,
+    ("GET", "/datastore/image"): get_image,
     ("PUT", "/datastore/label"): save_label,
     ("PUT", "/datastore/image"): add_image,
     ("PUT", "/datastore/"): add_image,
