@@ -26,7 +26,7 @@ import nibabel
 import numpy as np
 import psutil
 import requests
-from integration.server import Server, running_server
+from integration.server import Server, read_nrrd, running_server
 
 SHAPE = (40, 36, 6)
 AFFINE = np.diag([-2.0, -2.0, 6.0, 1.0])
@@ -229,7 +229,7 @@ class Client:
 def _digest(answer: requests.Response) -> str:
     if answer.status_code != 200:
         return f"{answer.status_code} {answer.json()['detail']}"
-    return f"200 {hashlib.sha256(answer.content).hexdigest()}"
+    return f"200 {_voxels(read_nrrd(answer.content))}"  # of the voxels alone: the header has the time
 
 
 def _voxels(array: np.ndarray) -> str:
