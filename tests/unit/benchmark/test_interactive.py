@@ -21,7 +21,8 @@ from causal_sam.benchmark.interactive import (
     slice_targets,
     volume_targets,
 )
-from causal_sam.benchmark.report import interval, summarise
+from causal_sam.benchmark.interactive_report import click_table, summarise
+from causal_sam.benchmark.statistics import mean_of_values
 from causal_sam.cli import app
 from causal_sam.imaging import SliceFrame, Volume
 from causal_sam.imaging.overlap import dice
@@ -172,12 +173,11 @@ def test_joined_structures_need_all_parts():
 
 
 def test_interval_holds_the_mean_and_narrows():
-    few, many = [0.2, 0.8, 0.5], [0.2, 0.8, 0.5] * 50
-    for values in (few, many):
-        low, high = interval(values)
-        assert low < 0.5 < high
-    assert np.ptp(interval(many)) < np.ptp(interval(few)) / 3
-    assert interval([0.4]) == (0.4, 0.4)
+    few, many = (mean_of_values([0.2, 0.8, 0.5] * times) for times in (1, 50))
+    assert few.low < few.value < few.high
+    assert many.high - many.low < (few.high - few.low) / 3
+    alone = mean_of_values([0.4])
+    assert (alone.low, alone.high, alone.few) == (0.4, 0.4, True)
 
 
 def test_summary_in_numbers():
@@ -187,14 +187,12 @@ def test_summary_in_numbers():
         Trial("m", target, 0, (0.5, 0.9, 0.8), {1: 4.0, 3: 2.0}, (0.3, 0.1, 0.1)),
         Trial("m", target, 1, (0.7, 0.7, 0.8), {1: np.inf, 3: 1.0}, (0.5, 0.1, 0.3)),
     ]
-    (record,) = summarise(trials, lambda trial: (trial.target.group,))
-    assert record["dice"] == pytest.approx([0.6, 0.8, 0.8])
-    assert record["noc"] == {0.80: 2.5, 0.85: 2.5, 0.90: 2.5}
-    assert record["failed"] == {0.80: 0.0, 0.85: 0.5, 0.90: 0.5}
-    assert record["hd95"] == {1: 4.0, 3: 1.5}
-    assert record["empty"] == {1: 0.5, 3: 0.0}
-    assert record["largest_drop"] == 0.0
-    assert (record["first_seconds"], record["next_seconds"]) == (0.4, 0.1)
+    (record,) = summarise(click_table(trials)).to_dict("records")
+    assert [record[f"dice@{n}"].value for n in (1, 3)] == pytest.approx([0.6, 0.8])
+    expected = {"noc@80": 2.5, "noc@85": 2.5, "noc@90": 2.5, "failed@80": 0.0, "failed@85": 0.5, "failed@90": 0.5}
+    expected |= {"hd95@1_mm": 4.0, "hd95@3_mm": 1.5, "empty@1": 0.5, "empty@3": 0.0, "largest_drop": 0.0}
+    expected |= {"group": "g", "structure": "ball", "count": 2, "first_seconds": 0.4, "next_seconds": 0.1}
+    assert {name: record[name] for name in expected} == expected
 
 
 @pytest.fixture
@@ -224,7 +222,7 @@ def test_command_writes_a_report(folder):
     summary = json.loads((report / "summary.json").read_text())
     ours = next(record for record in summary["groups"] if record["method"] == "compact")
     scores = [float(row["dice"]) for row in rows if row["method"] == "compact" and row["clicks"] == "1"]
-    assert ours["dice"][0] == pytest.approx(np.mean(scores), abs=1e-4)
+    assert ours["dice@1"]["value"] == pytest.approx(np.mean(scores), abs=1e-4)
     assert summary["settings"]["clicks"] == 3
     pictures = {path.name for path in report.glob("*.png")}
     assert {"dice.png", "clicks.png"} < pictures
@@ -257,5 +255,5 @@ def test_mistakes_are_said_in_a_sentence(folder, arguments, sentence):
 
 def test_other_peoples_folder_is_not_replaced(folder):
     before = sorted(folder.iterdir())
-    assert "something else than a report" in run("--data", folder, "-o", folder, code=2)
+    assert "something other than a report" in run("--data", folder, "-o", folder, code=2)
     assert sorted(folder.iterdir()) == before

@@ -11,7 +11,13 @@ from typer.testing import CliRunner
 
 from causal_sam.benchmark.learning.annotator import annotate
 from causal_sam.benchmark.learning.pools import data_pool, divide, phantom_pool
-from causal_sam.benchmark.learning.records import Found, Made, Structure, append_record, read_records
+from causal_sam.benchmark.learning.records import (
+    AdapterUpdate,
+    AnnotatedStructure,
+    AutomaticScore,
+    append_record,
+    read_records,
+)
 from causal_sam.benchmark.learning.report import summarise_learning
 from causal_sam.benchmark.learning.simulated_site import SimulatedSite
 from causal_sam.benchmark.ood.protocols import Scan
@@ -78,8 +84,8 @@ def test_each_case_is_held_out_once_before_any_is_again(scans: list[Scan]) -> No
         divide(scans, 3, 0)
 
 
-def structure(accepted: int, case: str, label: str, clicks: int, *, held_out: bool = False, seed: int = 0) -> Structure:
-    return Structure("random", seed, accepted, None, held_out, case, "d", label, 0.5, clicks, False)
+def structure(accepted: int, case: str, label: str, clicks: int, *, held_out: bool = False) -> AnnotatedStructure:
+    return AnnotatedStructure("random", 0, accepted, None, held_out, case, "d", label, 0.5, clicks, False)
 
 
 def test_clicks_are_counted_by_case_and_forgetting_by_label(tmp_path: Path) -> None:
@@ -91,24 +97,29 @@ def test_clicks_are_counted_by_case_and_forgetting_by_label(tmp_path: Path) -> N
         structure(0, "h", "spleen", 4, held_out=True),
         structure(2, "h", "liver", 2, held_out=True),
         structure(2, "h", "spleen", 1, held_out=True),
-        *(Found("random", 0, 1, 1, "h", "d", label, value) for label, value in (("liver", 0.7), ("spleen", 0.8))),
-        *(Found("random", 0, 2, 2, "h", "d", label, value) for label, value in (("liver", 0.9), ("spleen", 0.75))),
-        Made("random", 0, 1, 1, "published", 3.0),
-        Made("random", 0, 2, 2, "rejected", 4.0),
+        AutomaticScore("random", 0, 1, 1, "h", "d", "liver", 0.7),
+        AutomaticScore("random", 0, 1, 1, "h", "d", "spleen", 0.8),
+        AutomaticScore("random", 0, 2, 2, "h", "d", "liver", 0.9),
+        AutomaticScore("random", 0, 2, 2, "h", "d", "spleen", 0.75),
+        AdapterUpdate("random", 0, 1, 1, "published", 3.0),
+        AdapterUpdate("random", 0, 2, 2, "rejected", 4.0),
     ]
     for record in records:
         append_record(tmp_path / "records.jsonl", record)
     with (tmp_path / "records.jsonl").open("a") as file:
         file.write('{"record": "Made", "ord')  # cut off
-    assert list(read_records(tmp_path / "records.jsonl")) == records
+    assert read_records(tmp_path / "records.jsonl") == records
     found = summarise_learning(records, ["liver"])
-    assert [found["clicks"][step].value for step in (0, 1)] == [8, 2]
+    steps = found["steps"].set_index("accepted")
+    assert [clicks.value for clicks in steps["clicks"].dropna()] == [8, 2]
+    assert steps.loc[2, "dice"].value == pytest.approx((0.9 + 0.75) / 2)
     assert found["total"].value == 10
     assert found["ratio"] == pytest.approx(3 / 12)
-    assert found["automatic"][2].value == pytest.approx((0.9 + 0.75) / 2)
-    assert found["labels"]["spleen"].value == pytest.approx(0.75)
+    assert found["labels"].set_index("label").loc["spleen", "dice"].value == pytest.approx(0.75)
     assert found["forgotten"].value == pytest.approx(0.05)
     assert found["rejected"] == 1
+    unmeasured = summarise_learning([record for record in records if isinstance(record, AnnotatedStructure)])
+    assert (unmeasured["steps"]["clicks"].map(lambda clicks: clicks.value).tolist(), unmeasured["ratio"]) == ([8, 2], 1)
 
 
 def run(images: Path, folder: Path, *more: str):
@@ -122,19 +133,19 @@ def test_a_whole_repetition_is_run_and_told(images: Path, tmp_path: Path) -> Non
     orders = ["--order", "random", "--order", "style_aware"]
     result = run(images, folder, *orders)
     assert result.exit_code == 0, result.output
-    every = list(read_records(folder / "records.jsonl"))
+    every = read_records(folder / "records.jsonl")
     assert {r.order for r in every} == {"random", "style_aware"}
     records = [r for r in every if r.order == "random"]
-    assert [r.accepted for r in records if isinstance(r, Made)] == [1, 2]
-    apart = [r for r in records if isinstance(r, Structure) and r.held_out]
+    assert [r.accepted for r in records if isinstance(r, AdapterUpdate)] == [1, 2]
+    apart = [r for r in records if isinstance(r, AnnotatedStructure) and r.held_out]
     assert [r.accepted for r in apart] == [0, 2]
-    worked = [r for r in records if isinstance(r, Structure) and not r.held_out]
+    worked = [r for r in records if isinstance(r, AnnotatedStructure) and not r.held_out]
     assert {r.case for r in worked}.isdisjoint({r.case for r in apart})
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["orders"]["random"]["structures"] == summary["orders"]["style_aware"]["structures"] == 2
     clicks = dict.fromkeys(summary["orders"], 0)
     for record in every:
-        if isinstance(record, Structure) and not record.held_out:
+        if isinstance(record, AnnotatedStructure) and not record.held_out:
             clicks[record.order] += record.clicks
     saved = summary["fewer clicks than random"]["of a repetition"]["style_aware"]["value"]
     assert saved == clicks["random"] - clicks["style_aware"]
@@ -143,7 +154,7 @@ def test_a_whole_repetition_is_run_and_told(images: Path, tmp_path: Path) -> Non
     assert not any((folder / "sites").iterdir())
     again = run(images, folder, *orders)  # nothing is done twice
     assert again.exit_code == 0
-    assert list(read_records(folder / "records.jsonl")) == every
+    assert read_records(folder / "records.jsonl") == every
     other = run(images, folder, "--target", "0.7")
     assert other.exit_code == 2
     assert "was begun with target" in other.output

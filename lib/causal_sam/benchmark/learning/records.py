@@ -1,31 +1,32 @@
-"""What is written down while an annotator works: structures that were annotated, and versions that were made."""
+"""Measurements of the benchmark of learning: annotated structures, automatic masks and adapter updates."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from causal_sam.benchmark.json_lines import append_line, read_lines
+
 
 @dataclass(frozen=True)
-class Structure:
-    """A structure of a case that was brought to its target.
+class AnnotatedStructure:
+    """A structure of a case that the simulated annotator corrected until it reached the target Dice.
 
     Attributes:
-        order: how cases were chosen.
-        seed: of the repetition.
-        accepted: cases that had been accepted before.
-        version: of the adapters that made the automatic mask; None if there was none.
-        held_out: the case is one of those that nothing is learnt from.
-        case: of the image.
-        domain: its style or data set.
+        order: strategy that chose the cases.
+        seed: seed of the repetition.
+        accepted: number of cases accepted before.
+        version: adapter version that made the automatic mask; None if there was none.
+        held_out: True if the case is never trained on.
+        case: name of the image.
+        domain: style or data set of the image.
         label: name of the structure.
         automatic: Dice of the automatic mask.
-        clicks: how many it took.
-        by_hand: clicks did not do.
+        clicks: number of clicks.
+        by_hand: True if clicks did not reach the target and the structure was drawn by hand.
     """
 
     order: str
@@ -42,18 +43,18 @@ class Structure:
 
 
 @dataclass(frozen=True)
-class Found:
-    """How well a structure of a held-out case is found by its name.
+class AutomaticScore:
+    """Dice of the automatic mask of a structure of a held-out case.
 
     Attributes:
-        order: how cases were chosen.
-        seed: of the repetition.
-        accepted: cases that had been accepted.
-        version: of the adapters in use.
-        case: of the image.
-        domain: its style or data set.
+        order: strategy that chose the cases.
+        seed: seed of the repetition.
+        accepted: number of accepted cases.
+        version: adapter version in use; None if there was none.
+        case: name of the image.
+        domain: style or data set of the image.
         label: name of the structure.
-        dice: of the automatic mask.
+        dice: Dice coefficient, 0 to 1.
     """
 
     order: str
@@ -67,16 +68,16 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Made:
-    """An update.
+class AdapterUpdate:
+    """An update of the adapters.
 
     Attributes:
-        order: how cases were chosen.
-        seed: of the repetition.
-        accepted: cases that had been accepted.
-        version: what was made; None if nothing was.
-        status: what became of it.
-        seconds: that it took, with reading and measuring.
+        order: strategy that chose the cases.
+        seed: seed of the repetition.
+        accepted: number of accepted cases.
+        version: new adapter version; None if there is none.
+        status: outcome of the update, such as "published" or "rejected".
+        seconds: duration, including reading and validation.
     """
 
     order: str
@@ -87,21 +88,25 @@ class Made:
     seconds: float
 
 
-Record = Structure | Found | Made
-_KINDS = {kind.__name__: TypeAdapter(kind) for kind in (Structure, Found, Made)}
+Record = AnnotatedStructure | AutomaticScore | AdapterUpdate
+# Names in the file, which stay readable when classes are renamed.
+_KINDS = {"Structure": AnnotatedStructure, "Found": AutomaticScore, "Made": AdapterUpdate}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def append_record(path: Path, record: Record) -> None:
-    """Add a line to a file of records."""
-    with path.open("a") as file:
-        file.write(json.dumps({"record": type(record).__name__, **asdict(record)}) + "\n")
+    """Append a record to a file as one line of JSON."""
+    append_line(path, json.dumps({"record": _NAMES[type(record)], **asdict(record)}).encode())
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """Read a file of records; a line that was cut off is left out."""
-    for line in path.read_text().splitlines():
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue
-        yield _KINDS[told.pop("record")].validate_python(told)
+def read_records(path: Path) -> list[Record]:
+    """Read the records of a file in order; see `read_lines`."""
+    return read_lines(path, _parse)
+
+
+def _parse(line: bytes) -> Record:
+    fields = json.loads(line)
+    kind = _KINDS.get(fields.pop("record", None)) if isinstance(fields, dict) else None
+    if kind is None:
+        raise ValueError('"record" must be ' + " or ".join(_KINDS))
+    return TypeAdapter(kind).validate_python(fields)

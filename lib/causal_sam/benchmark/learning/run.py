@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.benchmark.learning.annotator import annotate
-from causal_sam.benchmark.learning.records import Found, Made, Record, Structure
+from causal_sam.benchmark.learning.records import AdapterUpdate, AnnotatedStructure, AutomaticScore, Record
 from causal_sam.benchmark.learning.simulated_site import SimulatedSite
 from causal_sam.benchmark.ood.protocols import Scan
 from causal_sam.imaging.overlap import dice
@@ -128,7 +128,7 @@ class LearningSite:
             done = annotate(predictor, truth, automatic[name], self._work.target, self._work.most_clicks)
             masks[name] = done.mask
             self._record(
-                Structure(
+                AnnotatedStructure(
                     self._order, self._seed, accepted, self._version, held_out, scan.patient, scan.domain, name,
                     done.automatic, done.clicks, done.by_hand,
                 )
@@ -148,7 +148,7 @@ class LearningSite:
         begin = time.monotonic()
         outcome = update(self._site, self._work.config, tell=self._announce)
         seconds = time.monotonic() - begin
-        self._record(Made(self._order, self._seed, accepted, outcome.version, outcome.status, seconds))
+        self._record(AdapterUpdate(self._order, self._seed, accepted, outcome.version, outcome.status, seconds))
         store = AdapterStore(self._site.store)
         number = store.current()
         if number is not None and number != self._version:
@@ -161,7 +161,7 @@ class LearningSite:
                 truth = scan.structures.get(name)
                 if truth is not None and truth.any():
                     self._record(
-                        Found(
+                        AutomaticScore(
                             self._order, self._seed, accepted, self._version, scan.patient, scan.domain, name,
                             dice(masks[name], truth),
                         )

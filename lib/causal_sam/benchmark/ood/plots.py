@@ -1,73 +1,100 @@
-"""Plots of a benchmark across domains, in colours that the colour-blind can tell apart."""
+"""Plots of the benchmark across domains."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from causal_sam.benchmark.ood.report import Example, FeatureSet
+from causal_sam.benchmark.report import GREY, PALETTE
 
-# Okabe and Ito, Color Universal Design, 2008.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-# One of the colours is black, which is no colour for a mask on a dark image.
-MASK_COLOURS = tuple(colour for colour in COLOURS if colour != "#000000")
+# Black cannot be seen on a dark image.
+MASK_COLOURS = np.array([to_rgb(colour) for colour in PALETTE if colour != "#000000"])
 
 
-def plot_bars(path: Path, summary: Mapping[str, Any]) -> None:
-    """Draw Dice with its interval for each domain and method, domains of one shift together.
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features that one method pooled inside structures of held-out images.
+
+    Attributes:
+        features: NxC.
+        styles: style of the image of each row.
+        structures: name of the structure of each row.
+    """
+
+    features: NDArray[np.floating]
+    styles: list[str]
+    structures: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A slice of a held-out case with each method's segmentation.
+
+    Attributes:
+        domain: style or data set.
+        case: name of the case.
+        image: HxW in [0, 1].
+        truth: HxW label map, 0 outside all structures.
+        predictions: method -> HxW label map with the same values.
+    """
+
+    domain: str
+    case: str
+    image: NDArray[np.floating]
+    truth: NDArray[np.integer]
+    predictions: dict[str, NDArray[np.integer]]
+
+
+def plot_bars(scores: pd.DataFrame, title: str) -> Figure:
+    """Draw Dice with its interval for each domain and method.
 
     Args:
-        path: of the PNG to write.
-        summary: from `summarise_protocol`.
+        scores: rows with ``domain``, ``shift``, ``method`` and ``dice`` (`Estimate`); domains of one shift together.
+        title: title of the plot.
     """
-    methods, domains = summary["methods"], summary["domains"]
-    shifts = list(dict.fromkeys(domains.values()))
+    domains = dict(zip(scores["domain"], scores["shift"], strict=True))
+    shifts, methods = list(dict.fromkeys(domains.values())), list(scores["method"].unique())
     # A gap between shifts.
     centres = {domain: n + 0.5 * shifts.index(shift) for n, (domain, shift) in enumerate(domains.items())}
     width = 0.84 / len(methods)
     inches = max(7.0, 2.0 + 1.3 * len(domains))
     figure = Figure(figsize=(inches, 4.8), layout="constrained")
     axis = figure.subplots()
-    for m, record in enumerate(methods):
-        found = {domain: values["dice"] for domain, values in record["domains"].items() if values["dice"]}
-        places = [centres[domain] + (m - (len(methods) - 1) / 2) * width for domain in found]
-        values, low, high = (np.array([getattr(e, end) for e in found.values()]) for end in ("value", "low", "high"))
+    for m, (method, rows) in enumerate(scores.groupby("method", sort=False)):
+        places = [centres[domain] + (m - (len(methods) - 1) / 2) * width for domain in rows["domain"]]
+        values, low, high = np.array([(each.value, each.low, each.high) for each in rows["dice"]]).T
         # Rounding may put a mean outside an interval without width.
         errors = np.maximum(0, [values - low, high - values])
-        colour = COLOURS[m % len(COLOURS)]
-        axis.bar(places, values, 0.92 * width, color=colour, label=record["method"])
+        axis.bar(places, values, 0.92 * width, color=PALETTE[m % len(PALETTE)], label=method)
         axis.errorbar(places, values, errors, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
     for shift in shifts:
         members = [centres[domain] for domain, other in domains.items() if other == shift]
         axis.text(np.mean(members), 1.03, shift, ha="center", fontsize=10, fontweight="bold")
         if min(members) > 0:
-            axis.axvline(min(members) - 0.75, color="#999999", linewidth=0.8, linestyle=":")
+            axis.axvline(min(members) - 0.75, color=GREY, linewidth=0.8, linestyle=":")
     axis.set_xticks(list(centres.values()), list(centres), rotation=25, ha="right", rotation_mode="anchor")
     axis.set(ylim=(0, 1.1), yticks=np.linspace(0, 1, 6), xlim=(-0.7, max(centres.values()) + 0.7))
     axis.set_ylabel("Dice, mean and 95 % interval")
-    axis.set_title(summary["protocol"], fontsize=11)
+    axis.set_title(title, fontsize=11)
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=int(inches / 2.3), fontsize=9, frameon=False)
-    _write(figure, path)
+    return figure
 
 
-def plot_features(path: Path, features: Mapping[str, FeatureSet]) -> None:
+def plot_features(features: Mapping[str, FeatureSet]) -> Figure:
     """Draw each method's features on their first two principal components, by style and by structure.
 
     Args:
-        path: of the PNG to write.
-        features: method -> features; a column each.
+        features: method -> features; each method gets a column.
     """
     figure = Figure(figsize=(1.8 + 4.0 * len(features), 8), layout="constrained")
     grid = figure.subplots(2, len(features), squeeze=False)
@@ -81,24 +108,24 @@ def plot_features(path: Path, features: Mapping[str, FeatureSet]) -> None:
             points, shares = principal_components(features[method].features)
             for n, name in enumerate(names):
                 chosen = points[np.array(members) == name]
-                look = {"color": COLOURS[n % len(COLOURS)], "marker": MARKERS[n % len(MARKERS)]}
+                look = {"color": PALETTE[n % len(PALETTE)], "marker": MARKERS[n % len(MARKERS)]}
                 axis.scatter(*chosen.T, s=18, alpha=0.7, linewidths=0, label=name, **look)
             axis.set_title(f"{method}, by {title}", fontsize=11)
             axis.set_xlabel(f"component 1, {100 * shares[0]:.0f} % of the variance")
             axis.set_ylabel(f"component 2, {100 * shares[1]:.0f} %")
             axis.set(xticks=[], yticks=[])
         axes[-1].legend(title=title, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9, frameon=False)
-    _write(figure, path)
+    return figure
 
 
 def principal_components(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the places of points on their first two principal components.
+    """Project features onto their first two principal components.
 
     Args:
         features: NxC.
 
     Returns:
-        Nx2, and each component's share of the variance; 0 where there is no second one.
+        Nx2 coordinates, and each component's share of the variance; 0 for a second component that does not exist.
     """
     centred = np.asarray(features, float) - np.mean(features, axis=0, dtype=float)
     points, lengths, _ = np.linalg.svd(centred, full_matrices=False)
@@ -107,13 +134,12 @@ def principal_components(features: NDArray[np.floating]) -> tuple[NDArray[np.flo
     return np.pad((points * lengths)[:, :2], ((0, 0), (0, missing))), np.pad(shares[:2], (0, missing))
 
 
-def plot_examples(path: Path, examples: Sequence[Example], order: Sequence[str]) -> None:
-    """Draw each example as a row: the truth, then what each method made of it with the truth's outline.
+def plot_examples(examples: Sequence[Example], order: Sequence[str]) -> Figure:
+    """Draw each example as a row: the truth, then each method's segmentation with the truth's outline.
 
     Args:
-        path: of the PNG to write.
-        examples: at least one.
-        order: of the methods; others come after them.
+        examples: at least one example.
+        order: order of the methods; other methods come after these.
     """
     there = dict.fromkeys(method for example in examples for method in example.predictions)
     methods = [method for method in order if method in there] + [method for method in there if method not in order]
@@ -134,25 +160,19 @@ def plot_examples(path: Path, examples: Sequence[Example], order: Sequence[str])
                 _outline(axis, example.truth)
     for axis, title in zip(grid[0], ("truth", *methods), strict=True):
         axis.set_title(title, fontsize=10)
-    _write(figure, path)
+    return figure
 
 
 def _tinted(image: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """HxWx3 in [0, 1]: the image with its structures in colour."""
-    colours = np.array([to_rgb(colour) for colour in MASK_COLOURS])
+    """Return the image with its structures in colour, HxWx3 in [0, 1]."""
     grey = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
-    # Structure 1 has the first colour; what is outside of all gets none.
-    mixed = 0.5 * grey + 0.5 * colours[(labels - 1) % len(colours)]
+    # Structure 1 has the first colour; the background stays grey.
+    mixed = 0.5 * grey + 0.5 * MASK_COLOURS[(labels - 1) % len(MASK_COLOURS)]
     return np.where((labels > 0)[..., None], mixed, grey)
 
 
 def _outline(axis: Axes, labels: NDArray[np.integer]) -> None:
     for label in np.unique(labels[labels > 0]):
-        # White on bright and on dark ground alike.
+        # A white line with a black rim is visible on bright and on dark tissue.
         for colour, width in (("black", 2.2), ("white", 1.0)):
             axis.contour(labels == label, levels=[0.5], colors=colour, linewidths=width)
-
-
-def _write(figure: Figure, path: Path) -> None:
-    figure.set_dpi(120)
-    FigureCanvasAgg(figure).print_png(path)

@@ -1,26 +1,31 @@
-"""What a benchmark across domains measured: one file, one line a trained model, so that it can be interrupted."""
+"""Measurements of the benchmark across domains."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from causal_sam.errors import InputError
+from pydantic import BeforeValidator, TypeAdapter
+
+from causal_sam.benchmark.json_lines import append_line, read_lines
+
+# JSON has no infinity: it is written as null.
+Distance = Annotated[float, BeforeValidator(lambda value: math.inf if value is None else value)]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One structure of one held-out case.
+    """Scores of one structure of one held-out case.
 
     Attributes:
-        domain: style or data set it was tested on, such as "T1 3 T" or "brats T1c".
+        domain: style or data set of the image, such as "T1 3 T" or "brats T1c".
         shift: how the domain differs from training: "none" (in domain), "scanner", "modality", "anatomy", "data set".
-        case: of the data set.
+        case: name of the case.
         structure: name of the label.
         dice: Dice coefficient, 0 to 1.
-        hd95: 95th percentile of the border distances in millimetre, infinite where one mask is empty.
+        hd95: 95th percentile of the border distances in mm, infinite if one mask is empty.
         nsd: normalised surface Dice, 0 to 1.
     """
 
@@ -29,20 +34,20 @@ class Score:
     case: str
     structure: str
     dice: float
-    hd95: float
+    hd95: Distance
     nsd: float
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a linear probe tells the style of held-out images from a method's features.
+    """Accuracy of a linear probe that predicts the style of held-out images from a method's features.
 
     Attributes:
         name: "seen styles" or "unseen styles".
-        accuracy: share of the images whose style was told.
-        chance: the accuracy of guessing.
-        images: number of images it was measured on.
-        styles: number of styles to choose from.
+        accuracy: share of images whose style was predicted correctly.
+        chance: accuracy of guessing.
+        images: number of test images.
+        styles: number of styles.
     """
 
     name: str
@@ -54,16 +59,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class Run:
-    """One method, trained once.
+    """One training of one method.
 
     Attributes:
-        protocol: which domains it was trained and tested on.
-        seed: of the training.
+        protocol: name of the source and target domains.
+        seed: seed of the training.
         method: "U-Net", "SAM + adapters", "+ style augmentation", "+ LAD, random vectors" or "+ LAD".
-        scores: of all held-out cases.
-        probes: of the style.
+        scores: scores of all held-out cases.
+        probes: style probes.
         step_seconds: median time of a training step.
-        trainable_share: share of the parameters that train, 0 to 1.
+        trainable_share: trainable share of the parameters, 0 to 1.
     """
 
     protocol: str
@@ -75,46 +80,14 @@ class Run:
     trainable_share: float
 
 
-def append_run(path: Path, run: Run) -> None:
-    """Add a run to a file as one line of JSON, on the disk when this returns.
+_RUN = TypeAdapter(Run)
 
-    A half-written last line, left by an interruption, is taken away first.
-    """
-    record = asdict(run)
-    for score in record["scores"]:
-        # JSON has no infinity.
-        score["hd95"] = None if score["hd95"] == float("inf") else score["hd95"]
-    line = json.dumps(record, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+
+def append_run(path: Path, run: Run) -> None:
+    """Append a run to a file as one line of JSON."""
+    append_line(path, _RUN.dump_json(run))
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Read the runs of a file in the order they were added; none where there is no file yet.
-
-    A last line without an end was being written when the benchmark was interrupted: it is left out.
-
-    Raises:
-        InputError: another line is not a run.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [_run(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
-
-
-def _run(line: bytes, where: str) -> Run:
-    try:
-        record = json.loads(line)
-        for score in record["scores"]:
-            score["hd95"] = float("inf") if score["hd95"] is None else score["hd95"]
-        scores = tuple(Score(**score) for score in record.pop("scores"))
-        probes = tuple(Probe(**probe) for probe in record.pop("probes"))
-        return Run(scores=scores, probes=probes, **record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: this is not a run of the benchmark ({error}).") from error
+    """Read the runs of a file in order; see `read_lines`."""
+    return read_lines(path, _RUN.validate_json)

@@ -14,8 +14,8 @@ from causal_sam.benchmark.interactive import slice_targets
 from causal_sam.benchmark.metrics import hd95, surface_dice
 from causal_sam.benchmark.ood.features import Features
 from causal_sam.benchmark.ood.methods import METHODS, Setup, Trained
+from causal_sam.benchmark.ood.plots import Example, FeatureSet
 from causal_sam.benchmark.ood.protocols import Scan, Split
-from causal_sam.benchmark.ood.report import Example, FeatureSet
 from causal_sam.benchmark.ood.results import Probe, Run, Score, append_run, read_runs
 from causal_sam.imaging import SliceFrame, slice_axis
 from causal_sam.imaging.intensity import intensity_window

@@ -77,7 +77,8 @@ def interactive(
         slice_targets,
         volume_targets,
     )
-    from causal_sam.benchmark.report import check_folder, write_report
+    from causal_sam.benchmark.interactive_report import write_interactive_report
+    from causal_sam.benchmark.report import check_folder
 
     check_folder(output)
     cases = [
@@ -140,7 +141,7 @@ def interactive(
         "annotator": f"jittered, seed {seed}, {repeats} repeats" if jitter else "at the deepest point",
         "baselines": _baseline_settings(baseline or []),
     }
-    write_report(output, trials, settings, pictures)
+    write_interactive_report(output, trials, settings, pictures)
     typer.echo(f"{output / 'report.md'}: {len(trials)} trials on {len(jobs)} targets.")
 
 

@@ -135,8 +135,7 @@ def learning(
     check_settings(output, settings)
     console = Console(stderr=True)
     records = output / RECORDS
-    done = read_records(records) if records.is_file() else []
-    finished = {(record.order, record.seed) for record in done if getattr(record, "accepted", 0) == accept}
+    finished = {(record.order, record.seed) for record in read_records(records) if record.accepted == accept}
     loaded = load_model(model, image_size=image_size)
     for seed in range(seeds):
         for name in orders:
@@ -164,5 +163,5 @@ def learning(
             for record in made:
                 append_record(records, record)
             shutil.rmtree(site)
-    write_learning_report(output, list(read_records(records)), settings, later)
+    write_learning_report(output, read_records(records), settings, later)
     typer.echo(f"The report is {output / 'report.md'}.")

@@ -76,7 +76,7 @@ def ood(
         typer.Option(help="unet, adapters, augmented, random or lad; may be repeated.", show_default="all of them"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own division of the patients.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Of the training of each method.")] = 600,
+    steps: Annotated[int, typer.Option(min=2, help="Of the training of each method.")] = 600,
     batch: Annotated[int, typer.Option(min=4, help="Images of a step.")] = 8,
     pairs: Annotated[int, typer.Option(min=2, help="Anatomies of a step that are seen under two styles.")] = 3,
     image_size: ImageSize = None,
