@@ -177,7 +177,6 @@ def test_help_comes_without_loading_the_model_libraries():
     code = f"""
 import sys
 from typer.testing import CliRunner
-from causal_sam.benchmark.metrics import hd95
 from causal_sam.cli import app
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
 print([name for name in {heavy!r} if name in sys.modules])
