@@ -1,4 +1,4 @@
-"""How much faster several processes train than one, on the same batch of all together."""
+"""Speed-up of training with several processes over one, at the same total batch size."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PATIENTS = 2
 
 @dataclass(frozen=True)
 class Scaling:
-    """What one number of processes was measured to do.
+    """Speed of training with one number of processes.
 
     Attributes:
-        processes: that shared the batch.
-        step_seconds: median time of a step, with making its images.
-        speedup: against one process.
+        processes: number of processes that share the batch.
+        step_seconds: median seconds per step, including making the images.
+        speedup: ratio to the speed of one process.
     """
 
     processes: int
@@ -46,12 +46,12 @@ def measure_scaling(
     """Train on generated abdomens with each number of processes, with LAD; gloo or nccl, one thread each.
 
     Args:
-        counts: numbers of processes; 1 is measured in any case.
-        batch: images of a step, of all processes together.
-        pairs: anatomies of a step that are seen in two styles, of all processes together.
-        steps: that are timed.
-        image_size: side of compact's input in pixels; None for its own.
-        announce: told what is done now.
+        counts: numbers of processes; 1 is always measured.
+        batch: images per step of all processes together.
+        pairs: anatomies per step that are shown in two styles, of all processes together.
+        steps: number of steps to time.
+        image_size: side of compact's input in pixels; None for the default.
+        announce: called with a description of the current step.
 
     Raises:
         InputError: a number of processes does not divide the batch.

@@ -1,4 +1,4 @@
-"""Whose images a simulated site has, and which of them are held out."""
+"""Images of a simulated site, and the division into cases to annotate and held-out cases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from causal_sam.benchmark.cases import read_cases
-from causal_sam.benchmark.ood.protocols import PHANTOM_LABELS, BrainProtocol, Scan, like, phantom_scan, read_scan
+from causal_sam.benchmark.ood.protocols import (
+    PHANTOM_LABELS,
+    BrainProtocol,
+    Scan,
+    matching_cases,
+    phantom_scan,
+    read_scan,
+)
 from causal_sam.errors import InputError
 from causal_sam.phantom import brain, studies
 
@@ -24,7 +31,7 @@ def brain_pool(directory: Path, styles: Sequence[str]) -> tuple[list[Scan], tupl
         The scans, and the structures in them.
 
     Raises:
-        InputError: there are no such maps, or there is no such style.
+        InputError: there are no such maps, or a style does not exist.
     """
     _check_styles(styles, brain.STYLES)
     protocol = BrainProtocol(directory)
@@ -35,14 +42,14 @@ def phantom_pool(count: int, styles: Sequence[str]) -> tuple[list[Scan], tuple[s
     """Generate abdomens, and scan them in the styles of a site, one after the other.
 
     Args:
-        count: of patients.
+        count: number of patients.
         styles: keys of `causal_sam.phantom.studies.STYLES`.
 
     Returns:
         The scans, and the structures in them.
 
     Raises:
-        InputError: there is no such style.
+        InputError: a style does not exist.
     """
     _check_styles(styles, studies.STYLES)
     return [phantom_scan(str(n), styles[n % len(styles)]) for n in range(count)], PHANTOM_LABELS
@@ -56,22 +63,22 @@ def _check_styles(styles: Sequence[str], known: Collection[str]) -> None:
 def data_pool(
     directory: Path, kind: str, sources: Sequence[str], labels: Sequence[str], joins: dict[str, list[str]]
 ) -> tuple[list[Scan], tuple[str, ...]]:
-    """Read labelled images of people.
+    """Read real labelled images.
 
     Args:
         directory: folder of labelled images.
-        kind: data set that it is, or "auto".
-        sources: patterns SET/CASE/SEQUENCE; each patient's first image counts.
-        labels: structures to be annotated; empty for all.
-        joins: name of a union of structures -> the structures.
+        kind: data set in the folder, or "auto".
+        sources: patterns SET/CASE/SEQUENCE; only each patient's first image is used.
+        labels: structures to annotate; empty for all.
+        joins: name of a union of structures -> these structures.
 
     Returns:
         The scans, and the structures in them.
 
     Raises:
-        InputError: no case is like a pattern, or none has one of the labels.
+        InputError: a pattern matches no case, or no case has one of the labels.
     """
-    scans = [read_scan(case, joins) for case in like(read_cases(directory, kind), sources)]
+    scans = [read_scan(case, joins) for case in matching_cases(read_cases(directory, kind), sources)]
     scans = list({scan.patient: scan for scan in reversed(scans)}.values())[::-1]
     there = dict.fromkeys(name for scan in scans for name in scan.structures)
     wanted = tuple(name for name in there if not labels or name in labels)
@@ -81,15 +88,15 @@ def data_pool(
 
 
 def divide(scans: Sequence[Scan], held_out: int, seed: int) -> tuple[list[Scan], list[Scan]]:
-    """Hold out some cases: others in each repetition, until all had their turn.
+    """Divide cases into those to annotate and held-out ones; repetitions hold out different cases in turn.
 
     Args:
-        scans: all.
-        held_out: how many.
-        seed: of the repetition.
+        scans: all cases.
+        held_out: number of held-out cases.
+        seed: number of the repetition.
 
     Raises:
-        InputError: none would be left.
+        InputError: no case would be left to annotate.
     """
     if held_out >= len(scans):
         raise InputError(f"Of {len(scans)} cases at most {len(scans) - 1} can be held out, not {held_out}.")

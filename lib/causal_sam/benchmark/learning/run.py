@@ -1,4 +1,4 @@
-"""A simulated annotator and a model that learns: clicks for each case, and what is found without any."""
+"""A simulated annotator works through cases while the model learns from the accepted labels."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.style import describe
 from causal_sam.text import TextEncoder, load_text_encoder
 
-# Of the cases that are left and those that were accepted, and with what was taught: the position of the next one.
+# Maps the remaining cases, the accepted cases and the current adapters to the position of the next case.
 Choose = Callable[[Sequence[Scan], Sequence[Scan], NamedLabels | None], int]
 
 
 @dataclass(frozen=True)
-class Work:
-    """What an annotator does.
+class AnnotationSchedule:
+    """The work of the simulated annotator.
 
     Attributes:
-        accept: how many cases are accepted.
-        every: an update follows after so many.
-        target: Dice from which the annotator is content with a structure.
-        most_clicks: after which a structure is drawn by hand.
-        labels: structures to be annotated.
-        later: of these, the ones that are annotated in the second half; all by default.
-        config: of the updates.
+        accept: number of cases to accept.
+        every: number of accepted cases between updates.
+        target: Dice at which the annotator accepts a structure.
+        max_clicks: number of clicks after which a structure is drawn by hand.
+        labels: structures to annotate.
+        later: structures to annotate in the second half, a subset of ``labels``.
+        config: configuration of the updates.
     """
 
     accept: int
     every: int
     target: float
-    most_clicks: int
+    max_clicks: int
     labels: tuple[str, ...]
     later: tuple[str, ...]
     config: UpdateConfig
@@ -58,15 +58,15 @@ class LearningSite:
     """A site that annotates and learns.
 
     Args:
-        folder: for its data and its versions; made anew.
-        model: without adapters.
-        pool: cases to be annotated.
-        held_out: cases that nothing is learnt from.
-        work: what is done.
-        order: how cases are chosen, for the records.
-        seed: of the repetition.
-        record: called with all that happens.
-        announce: told what is done now.
+        folder: folder for the data store and the adapter versions.
+        model: model without adapters.
+        pool: cases to annotate.
+        held_out: cases that are never trained on.
+        schedule: work of the annotator.
+        order: name of the order of cases, for the records.
+        seed: number of the repetition, for the records.
+        record: called with each record.
+        announce: called with a description of the current step.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LearningSite:
         model: CausalSam,
         pool: Sequence[Scan],
         held_out: Sequence[Scan],
-        work: Work,
+        schedule: AnnotationSchedule,
         order: str,
         seed: int,
         record: Callable[[Record], object],
@@ -83,38 +83,38 @@ class LearningSite:
     ) -> None:
         self._data = SimulatedSite(folder / "data", pool)
         self._site = Site(folder / "data", folder / "adapters", model.name, image_size=model.image_size)
-        self._model, self._pool, self._held_out, self._work = model, list(pool), list(held_out), work
+        self._model, self._pool, self._held_out, self._schedule = model, list(pool), list(held_out), schedule
         self._order, self._seed, self._record, self._announce = order, seed, record, announce
         self._predictor = Predictor(model, ahead=0)
         self._labels: NamedLabels | None = None
         self._version: int | None = None
 
     def run(self, choose: Choose, *, click_held_out: bool) -> None:
-        """Annotate case after case, and learn.
+        """Annotate case after case and update the adapters in between.
 
         Args:
-            choose: the next case.
-            click_held_out: whether held-out cases are annotated too, before anything was learnt and at the end.
+            choose: chooses the next case.
+            click_held_out: annotate held-out cases too, before the first update and at the end.
         """
         left, accepted = list(range(len(self._pool))), []
         if click_held_out:
             self._annotate_held_out(0)
-        for count in range(self._work.accept):
+        for count in range(self._schedule.accept):
             chosen = left.pop(choose([self._pool[n] for n in left], [self._pool[n] for n in accepted], self._labels))
-            self._announce(f"{self._order}, seed {self._seed}: case {count + 1} of {self._work.accept}")
-            labels = self._work.later if count >= self._work.accept // 2 else self._work.labels
+            self._announce(f"{self._order}, seed {self._seed}: case {count + 1} of {self._schedule.accept}")
+            labels = self._schedule.later if count >= self._schedule.accept // 2 else self._schedule.labels
             masks = self._annotate(self._pool[chosen], count, labels, held_out=False)
             accepted.append(chosen)
             self._data.accept(chosen, masks)
-            if (count + 1) % self._work.every == 0 or count + 1 == self._work.accept:
+            if (count + 1) % self._schedule.every == 0 or count + 1 == self._schedule.accept:
                 self._learn(count + 1)
         if click_held_out:
-            self._annotate_held_out(self._work.accept)
+            self._annotate_held_out(self._schedule.accept)
 
     def _annotate_held_out(self, accepted: int) -> None:
         for n, scan in enumerate(self._held_out):
             self._announce(f"{self._order}, seed {self._seed}: held-out case {n + 1} of {len(self._held_out)}")
-            self._annotate(scan, accepted, self._work.labels, held_out=True)
+            self._annotate(scan, accepted, self._schedule.labels, held_out=True)
 
     def _annotate(
         self, scan: Scan, accepted: int, labels: Sequence[str], *, held_out: bool
@@ -125,7 +125,7 @@ class LearningSite:
             truth = scan.structures.get(name)
             if truth is None or not truth.any():
                 continue
-            done = annotate(predictor, truth, automatic[name], self._work.target, self._work.most_clicks)
+            done = annotate(predictor, truth, automatic[name], self._schedule.target, self._schedule.max_clicks)
             masks[name] = done.mask
             self._record(
                 AnnotatedStructure(
@@ -136,9 +136,9 @@ class LearningSite:
         return masks
 
     def _automatic(self, scan: Scan) -> dict[str, NDArray[np.bool_]]:
-        """Masks by name, as the version in use finds them."""
-        names = [name for name in self._work.labels if self._labels is not None and self._labels.find(name)]
-        masks = {name: np.zeros(scan.volume.shape, bool) for name in self._work.labels}
+        """Return the automatic masks of the current adapter version by name."""
+        names = [name for name in self._schedule.labels if self._labels is not None and self._labels.find(name)]
+        masks = {name: np.zeros(scan.volume.shape, bool) for name in self._schedule.labels}
         if names:
             label_map = self._predictor.for_volume(scan.volume).predict_named(names, self._labels).label_map
             masks |= {name: label_map == value for value, name in enumerate(names, start=1)}
@@ -146,7 +146,7 @@ class LearningSite:
 
     def _learn(self, accepted: int) -> None:
         begin = time.monotonic()
-        outcome = update(self._site, self._work.config, tell=self._announce)
+        outcome = update(self._site, self._schedule.config, tell=self._announce)
         seconds = time.monotonic() - begin
         self._record(AdapterUpdate(self._order, self._seed, accepted, outcome.version, outcome.status, seconds))
         store = AdapterStore(self._site.store)
@@ -157,7 +157,7 @@ class LearningSite:
             self._version = number
         for scan in self._held_out:
             masks = self._automatic(scan)
-            for name in self._work.labels:
+            for name in self._schedule.labels:
                 truth = scan.structures.get(name)
                 if truth is not None and truth.any():
                     self._record(
@@ -169,10 +169,10 @@ class LearningSite:
 
 
 def style_aware_order(model: CausalSam) -> Choose:
-    """Make what takes first what is most unlike what was accepted, and what the model is least sure of.
+    """Return an order that prefers styles unlike the accepted ones and cases with an uncertain segmentation.
 
     Args:
-        model: whose input's size the slices get.
+        model: model whose input size is used.
     """
     text = load_text_encoder()
     cache = EmbeddingCache(DEFAULT_CACHE_BYTES)
@@ -194,6 +194,6 @@ def _style(scan: Scan, text: TextEncoder) -> NDArray[np.floating]:
 
 
 def random_order(seed: int) -> Choose:
-    """Make what takes cases as they come."""
+    """Return an order that draws cases at random."""
     rng = np.random.default_rng(seed)
     return lambda left, accepted, labels: int(rng.integers(len(left)))

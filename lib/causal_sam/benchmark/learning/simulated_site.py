@@ -1,4 +1,4 @@
-"""A site whose data store is on disk as MONAI Label keeps it, so that learning is what it is in use."""
+"""A simulated site with a data store on disk in MONAI Label's format, so that updates run as in production."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _EXTENSION = ".nii.gz"
 
 
 class SimulatedSite:
-    """Images in a folder, and the labels that were accepted so far.
+    """A data store with images and accepted labels.
 
     Args:
-        folder: made anew.
-        scans: the images; their ids are their positions.
+        folder: folder to create.
+        scans: images; an image's id contains its position.
     """
 
     def __init__(self, folder: Path, scans: Sequence[Scan]) -> None:
@@ -38,7 +38,7 @@ class SimulatedSite:
         self._write()
 
     def accept(self, number: int, masks: Mapping[str, NDArray[np.bool_]]) -> None:
-        """Save the label of an image as a client does that a person has told to.
+        """Save the label of an image as a client does on submission.
 
         Args:
             number: position of the scan.

@@ -1,4 +1,4 @@
-"""How long training steps take."""
+"""Timing of training steps."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 import numpy as np
 from ignite.engine import Engine, Events
 
-# The first steps load and warm up.
+# The first steps include loading and warm-up.
 WARM_UP = 3
 
 
 class StepClock:
-    """Times the steps of an engine, from one's end to the next one's, so that making the images counts.
+    """Times the steps of an engine from end to end, which includes making the images.
 
     Args:
-        progress: called after each step with the share of the training that is done.
+        progress: called after each step with the completed share of the training, 0 to 1.
     """
 
     def __init__(self, progress: Callable[[float], object]) -> None:
@@ -24,12 +24,12 @@ class StepClock:
         self._ends: list[float] = []
 
     def attach(self, engine: Engine) -> None:
-        """Begin to listen."""
+        """Start timing an engine."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_of_step)
 
     @property
     def step_seconds(self) -> float:
-        """Median time of a step."""
+        """Median seconds per step; NaN after fewer than two steps."""
         ends = self._ends[WARM_UP:] if len(self._ends) > WARM_UP + 1 else self._ends
         return float(np.median(np.diff(ends))) if len(ends) > 1 else float("nan")
 

@@ -1,4 +1,4 @@
-"""Features of scans, pooled: what the style probe and the plots look at."""
+"""Pooled features of scans, for the style probe and the plots."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from causal_sam.learning.views import LabelledSlices, with_neighbours
 from causal_sam.style.lad import pool_inside
 
-# Slices that are encoded together.
+# Slices per forward pass.
 ENCODED = 16
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a model makes of the slices of a scan.
+    """Features of the slices of a scan.
 
     Attributes:
-        slices: NxC, means over the slices that show a structure, or over all slices if none does.
-        structures: MxC, means inside structures.
+        slices: NxC, mean over each slice that shows a structure, or over each slice if none does.
+        structures: MxC, mean inside each structure of each slice.
         names: M names of these structures.
     """
 
@@ -39,13 +39,13 @@ def pooled_features(
     """Average features over slices and inside structures.
 
     Args:
-        labelled: of a scan.
-        names: of the values of its label map.
+        labelled: slices of a scan.
+        names: structures of the label map's values, counted from 1.
         image_size: side S of the model's input.
-        encode: Bx3xSxS -> BxCxhxw.
+        encode: maps images Bx3xSxS to features BxCxhxw.
     """
     shown = np.flatnonzero(labelled.label_map.any(axis=(1, 2)))
-    if not len(shown):  # of another anatomy than the names
+    if not len(shown):  # none of the structures is in this anatomy
         shown = np.arange(len(labelled.label_map))
     image = labelled.image
     values = torch.arange(1, len(names) + 1)[:, None, None]

@@ -1,4 +1,4 @@
-"""The methods compared: a U-Net, and our model with adapters, without LAD, with its parts, and with all of it."""
+"""The compared methods: a U-Net, and our model with adapters without LAD, with parts of LAD and with all of it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from causal_sam.text import TextEncoder
 
 @dataclass(frozen=True)
 class Setup:
-    """What all methods of a comparison share.
+    """Settings that all methods of a comparison share.
 
     Attributes:
-        model: name of the model, with its own weights.
-        image_size: side S of its input in pixels; None for the model's own. Only "compact" takes others.
+        model: name of the model.
+        image_size: side S of the model's input in pixels; None for the model's default.
         encoder: text encoder.
-        config: of training; each method has its own terms of LAD.
-        prompt: "name", or "click" where the targets show other structures.
-        progress: called with the share of the training that is done.
+        config: configuration of the training; each method sets its own terms of LAD.
+        prompt: "name", or "click" if the targets have other structures than the sources.
+        progress: called with the completed share of the training, 0 to 1.
     """
 
     model: str
@@ -53,45 +53,45 @@ class Setup:
 
     @cached_property
     def size_and_device(self) -> tuple[int, torch.device]:
-        """Side of the model's input in pixels, and the device that it runs on; the model is loaded once to tell."""
+        """Side of the model's input in pixels, and the model's device; found by loading the model once."""
         model = self.load()
         return model.image_size, model.device
 
     def load(self) -> CausalSam:
-        """Load the model anew, without adapters.
+        """Load the model without adapters.
 
         Raises:
-            InputError: it does not take images of this size.
+            InputError: the model does not support this image size.
         """
         return load_model(self.model, image_size=self.image_size)
 
 
 class Trained(Protocol):
-    """What training leaves.
+    """A trained method.
 
     Attributes:
-        step_seconds: median time of a step, with making its images.
-        trainable_share: parameters that were trained, as a share of all.
+        step_seconds: median seconds per step, including making the images.
+        trainable_share: share of the parameters that were trained, 0 to 1.
     """
 
     step_seconds: float
     trainable_share: float
 
     def segment(self, volume: Volume, names: Sequence[str]) -> NDArray[np.uint8]:
-        """Label map in the volume's voxel order, without any click: positions of the names, counted from 1."""
+        """Segment by name; return a label map in the volume's voxel order with positions of the names from 1."""
 
     def segment_clicked(self, volume: Volume, frame: SliceFrame, index: int, voxel: tuple) -> NDArray[np.bool_]:
-        """Mask of a structure that was clicked once on slice ``index``; rows x columns, canonical."""
+        """Segment one structure on slice ``index`` from one click; return rows x columns, canonical."""
 
     def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
-        """Features of the slices of a scan."""
+        """Return the pooled features of the slices of a scan."""
 
 
 class Method(Protocol):
-    """A way to train.
+    """A method to compare.
 
     Attributes:
-        name: as the report has it.
+        name: name in the report.
     """
 
     name: str
@@ -105,10 +105,10 @@ class SamMethod:
     """Our model with adapters.
 
     Attributes:
-        name: as the report has it.
-        styled: whether each anatomy is seen under a second style.
-        lad: which terms of LAD count.
-        language: whether styles have the vectors of their descriptions, or random ones.
+        name: name in the report.
+        styled: True if training shows each anatomy in a second style.
+        lad: weights of the terms of LAD.
+        language: True if style vectors come from the text encoder, False for random vectors.
     """
 
     name: str
@@ -131,7 +131,7 @@ class SamMethod:
         clock.attach(trainer)
         trainer.run()
         model.requires_grad_(False).eval()
-        # Embeddings of other adapters are not these.
+        # Cached embeddings of other adapters must not be used.
         model.adapter_version = f"{self.name} {seed}"
         labels = NamedLabels(prompt.eval(), learner.taught(names, setup.encoder, {}), setup.encoder, model)
         return TrainedSam(model, labels, clock.step_seconds, learner.trainable_share)
@@ -160,11 +160,11 @@ class TrainedSam:
 
 
 class RandomVectors:
-    """A random unit vector for each text, the same for the same text: style without language.
+    """Random unit vectors in place of text embeddings; equal texts have equal vectors.
 
     Args:
         dimension: length of the vectors.
-        seed: other vectors for another one.
+        seed: seed of the vectors.
     """
 
     def __init__(self, dimension: int, seed: int) -> None:

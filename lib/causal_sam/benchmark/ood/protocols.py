@@ -1,4 +1,4 @@
-"""What is trained on and what is tested on: source domains, and targets that differ in style or anatomy."""
+"""Source domains for training, and target domains that differ in style or anatomy for testing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from causal_sam.phantom import brain, studies
 from causal_sam.style import Acquisition
 from causal_sam.style.headers import acquisition_of
 
-# What the targets may differ in from the sources.
+# Kinds of difference between targets and sources.
 SHIFTS = ("scanner", "modality", "anatomy", "data set")
 # Share of the cases of a source domain that are held out.
 HELD_OUT = 1 / 3
-# Brains are scanned in slices as far apart as this, in millimetre, as in clinical routine.
+# Slice spacing of the brains in mm, as in clinical routine.
 BRAIN_SLICE_MM = 8
 BRAIN_SOURCES = ("T1 3 T A", "T1 1.5 T B", "T1 3 T C")
 BRAIN_TARGETS = {
@@ -43,11 +43,11 @@ class Scan:
     """A labelled image of one patient in one style.
 
     Attributes:
-        domain: its style or data set, as the report names it.
-        patient: the same for all images of one patient.
-        volume: the image.
+        domain: style or data set, as named in the report.
+        patient: name of the patient, equal for all of the patient's images.
+        volume: image.
         structures: name -> mask in the volume's voxel order.
-        acquisition: how it was made.
+        acquisition: modality and sequence or phase.
     """
 
     domain: str
@@ -62,11 +62,11 @@ class Split:
     """The scans of one repetition.
 
     Attributes:
-        labels: the structures to be found.
-        train: of source domains alone.
-        test: of patients that were not trained on; in source domains and in others.
-        shifts: domain -> what differs from the sources: "none", "scanner", "modality", "anatomy" or "data set".
-        probe_train: scans of the training patients in all styles that the probe tells apart; for the probe alone.
+        labels: structures to segment.
+        train: scans of the training patients in the source domains.
+        test: scans of the other patients in all domains.
+        shifts: domain -> difference from the sources: "none", "scanner", "modality", "anatomy" or "data set".
+        probe_train: scans of the training patients in all styles, to train the style probe only.
     """
 
     labels: tuple[str, ...]
@@ -85,7 +85,7 @@ class BrainProtocol:
         directory: folder of label maps with FreeSurfer's numbers.
 
     Raises:
-        InputError: there are fewer than three, or they are no such maps.
+        InputError: there are fewer than three, or they are not such maps.
     """
 
     name = "brain"
@@ -94,11 +94,11 @@ class BrainProtocol:
     def __init__(self, directory: Path) -> None:
         paths = sorted(directory.glob("*.nii.gz"))
         if len(paths) < 3:
-            raise InputError(f"{directory} must hold at least three label maps of brains (.nii.gz), not {len(paths)}.")
+            raise InputError(f"{directory} needs at least three label maps of brains (.nii.gz), not {len(paths)}.")
         self._maps = {path.name.removesuffix(".nii.gz"): _thick_slices(read_volume(path)) for path in paths}
 
     def split(self, seed: int) -> Split:
-        """Draw who is trained on and who is tested on."""
+        """Draw the training and test patients."""
         train, held_out = _divide(list(self._maps), seed)
         styles = (*BRAIN_SOURCES, *BRAIN_TARGETS)
         return Split(
@@ -129,7 +129,7 @@ class PhantomProtocol:
     prompt = "name"
 
     def split(self, seed: int) -> Split:
-        """Draw who is trained on and who is tested on."""
+        """Draw the training and test patients."""
         train, held_out = _divide([str(n) for n in range(PHANTOM_PATIENTS)], seed)
         styles = (*PHANTOM_SOURCES, *PHANTOM_TARGETS)
         return Split(
@@ -142,20 +142,20 @@ class PhantomProtocol:
 
 
 class DataProtocol:
-    """Labelled images of people: some sequences, modalities or data sets to learn from, others to test on.
+    """Real labelled images: training on some sequences, modalities or data sets, and testing on others too.
 
     Args:
         directory: folder of labelled images.
-        kind: data set that it is, or "auto".
-        sources: patterns SET/CASE/SEQUENCE of what is trained on.
-        targets: patterns of what else is tested on.
-        shift: what the targets differ in.
-        labels: structures to be found; empty for those that sources and targets share.
-        joins: name of a union of structures -> the structures.
-        prompt: "name", or "click" where the targets show other structures than the sources.
+        kind: data set in the folder, or "auto".
+        sources: patterns SET/CASE/SEQUENCE of the images to train on.
+        targets: patterns of the other images to test on.
+        shift: difference between targets and sources.
+        labels: structures to segment; empty for those that sources and targets share.
+        joins: name of a union of structures -> these structures.
+        prompt: "name", or "click" if the targets have other structures than the sources.
 
     Raises:
-        InputError: no case is like a pattern, or there is nothing to be found in both.
+        InputError: a pattern matches no case, or sources and targets share no structure.
     """
 
     def __init__(
@@ -174,8 +174,8 @@ class DataProtocol:
         self.prompt = prompt
         self._shift = shift
         read = {
-            "source": [read_scan(case, joins or {}) for case in like(cases, sources)],
-            "target": [read_scan(case, joins or {}) for case in like(cases, targets)],
+            "source": [read_scan(case, joins or {}) for case in matching_cases(cases, sources)],
+            "target": [read_scan(case, joins or {}) for case in matching_cases(cases, targets)],
         }
         self._sources, self._targets = read["source"], read["target"]
         there = [dict.fromkeys(name for scan in scans for name in scan.structures) for scans in read.values()]
@@ -184,11 +184,11 @@ class DataProtocol:
         if not self._labels:
             raise InputError(
                 f"Sources and targets share no structure: sources have {', '.join(there[0])}, targets "
-                f"{', '.join(there[1])}. Structures of other names can be tested with a click as prompt."
+                f"{', '.join(there[1])}. Structures with other names can be tested with a click as prompt."
             )
 
     def split(self, seed: int) -> Split:
-        """Draw who is trained on and who is tested on; a patient with images in both counts to one of them."""
+        """Draw the training and test patients; no patient is in both."""
         patients = list(dict.fromkeys(scan.patient for scan in self._sources))
         train, held_out = _divide(patients, seed) if len(patients) > 1 else (patients, [])
         trained = set(train)
@@ -201,14 +201,14 @@ class DataProtocol:
 
 
 def _divide(names: list[str], seed: int) -> tuple[list[str], list[str]]:
-    """Names to train on, and names that are held out: at least one of each."""
+    """Return the names to train on and the held-out names, at least one of each."""
     order = np.random.default_rng(seed).permutation(len(names)).tolist()
     count = min(max(1, round(HELD_OUT * len(names))), len(names) - 1)
     return [names[n] for n in order[count:]], [names[n] for n in order[:count]]
 
 
 def _thick_slices(volume: Volume) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """A label map in the order left, posterior, superior, cut to what is not empty, with some of its axial slices."""
+    """Reorient a label map to LPS, crop it to the brain and keep axial slices `BRAIN_SLICE_MM` apart."""
     image = nibabel.Nifti1Image(np.rint(volume.array).astype(np.int32), volume.affine)
     turn = nibabel.orientations.ornt_transform(
         nibabel.io_orientation(volume.affine), nibabel.orientations.axcodes2ornt("LPS")
@@ -218,7 +218,7 @@ def _thick_slices(volume: Volume) -> tuple[NDArray[np.int32], NDArray[np.float64
     structures = brain.structure_map(values)
     inside = np.nonzero((structures > 0) & (structures < brain.EXTRACEREBRAL))
     step = max(1, round(BRAIN_SLICE_MM / float(voxel_sizes(image.affine)[2])))
-    # The brain with a margin: what the scanner sees of the neck is left out.
+    # The brain with a margin; the neck is left out.
     window = [slice(max(0, int(axis.min()) - 8), int(axis.max()) + 9) for axis in inside]
     window[2] = slice(int(inside[2].min()), int(inside[2].max()) + 1, step)
     part = image.slicer[tuple(window)]
@@ -229,7 +229,7 @@ def phantom_scan(patient: str, style: str) -> Scan:
     """Scan a generated abdomen.
 
     Args:
-        patient: a number, as text.
+        patient: number of the patient as text.
         style: key of `causal_sam.phantom.studies.STYLES`.
     """
     number = int(patient)
@@ -238,11 +238,11 @@ def phantom_scan(patient: str, style: str) -> Scan:
     return Scan(style, patient, volume, structures, acquisition_of(volume))
 
 
-def like(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
+def matching_cases(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
     """Choose cases by patterns SET/CASE/SEQUENCE.
 
     Raises:
-        InputError: no case is like a pattern.
+        InputError: a pattern matches no case.
     """
     chosen = []
     for pattern in patterns:
@@ -255,12 +255,11 @@ def like(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
 
 
 def read_scan(case: Case, joins: dict[str, list[str]]) -> Scan:
-    """Read a case, with unions of its structures."""
+    """Read a case and add unions of its structures."""
     volume, structures = case.read()
     join_structures(structures, joins)
     acquisition = acquisition_of(volume)
     if case.sequence and case.sequence != "unknown":
-        told = {"phase" if volume.modality == "CT" else "sequence": case.sequence}
-        acquisition = replace(acquisition, **told)
+        acquisition = replace(acquisition, **{"phase" if volume.modality == "CT" else "sequence": case.sequence})
     domain = " ".join(dict.fromkeys(filter(None, (case.group, volume.modality, case.sequence))))
     return Scan(domain, f"{case.group}/{case.name}", volume, structures, acquisition)

@@ -1,4 +1,4 @@
-"""Train methods on source domains and test them in and out of these, over several seeds."""
+"""Train methods on source domains and test them in and out of these domains, with several seeds."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from causal_sam.style.probe import probe_style
 
 RUNS = "runs.jsonl"
 SHOWN = "shown"
-# Two borders closer than this count as one, in millimetre.
+# Largest distance in mm at which two borders count as equal.
 TOLERANCE_MM = 2.0
 CLICKED_SLICES = 6
 CLICKED_VOXELS = 50
 
 
 class DomainProtocol(Protocol):
-    """What is trained on and tested on.
+    """The source and target domains of a comparison.
 
     Attributes:
-        name: as the report has it.
+        name: name in the report.
         prompt: "name" or "click".
     """
 
@@ -45,7 +45,7 @@ class DomainProtocol(Protocol):
     prompt: str
 
     def split(self, seed: int) -> Split:
-        """Draw who is trained on and who is tested on."""
+        """Draw the training and test patients."""
 
 
 def compare(
@@ -56,15 +56,17 @@ def compare(
     folder: Path,
     announce: Callable[[str], object] = lambda text: None,
 ) -> None:
-    """Run what a folder does not hold yet, and add it there: `RUNS`, and what is shown of the first seed.
+    """Train and test the methods that a folder has no runs of yet, and append these to `RUNS`.
+
+    Features and example slices of the first seed are saved too.
 
     Args:
-        protocol: the domains.
-        setup: what all methods share.
+        protocol: source and target domains.
+        setup: settings that all methods share.
         methods: keys of `METHODS`.
-        seeds: of the divisions of patients, and of the training.
-        folder: of the report.
-        announce: told what is done now.
+        seeds: seeds of the division of patients and of the training.
+        folder: folder of the runs.
+        announce: called with a description of the current step.
     """
     done = {(run.protocol, run.seed, run.method) for run in read_runs(folder / RUNS)}
     for seed in seeds:
@@ -91,14 +93,14 @@ def compare(
                 [(domain, trained.features(one, split.labels)) for domain, one in part] for part in (fitted, held_out)
             ]
             if seed == seeds[0]:
-                _keep(folder / SHOWN / f"{key}.npz", features[1], examples)
+                _save_shown(folder / SHOWN / f"{key}.npz", features[1], examples)
             probes = tuple(_probes(*features, split.shifts))
             figures = (tuple(scores), probes, trained.step_seconds, trained.trainable_share)
             append_run(folder / RUNS, Run(protocol.name, seed, method.name, *figures))
 
 
-def shown(folder: Path) -> tuple[dict[str, FeatureSet], list[Example]]:
-    """Read what the report shows of the first seed: features by method, and a slice of each domain."""
+def read_shown(folder: Path) -> tuple[dict[str, FeatureSet], list[Example]]:
+    """Read the features by method and the example slice of each domain that `compare` saved."""
     features: dict[str, FeatureSet] = {}
     examples: dict[str, Example] = {}
     for key, method in METHODS.items():
@@ -116,10 +118,10 @@ def shown(folder: Path) -> tuple[dict[str, FeatureSet], list[Example]]:
     return features, list(examples.values())
 
 
-def _keep(path: Path, features: list[tuple[str, Features]], examples: list[Example]) -> None:
-    """Write what is shown of one method; the file appears whole or not at all.
+def _save_shown(path: Path, features: list[tuple[str, Features]], examples: list[Example]) -> None:
+    """Save features and examples of one method atomically.
 
-    Structures that are too small for the grid of the features have none.
+    Structures that are too small for the grid of the features have no features.
     """
     named = [(domain, name) for domain, each in features for name in each.names]
     arrays: dict[str, NDArray] = {
@@ -145,7 +147,7 @@ def _labelled(scan: Scan, labels: Sequence[str], image_size: int) -> LabelledSli
 
 
 def _test_named(trained: Trained, split: Split, method: str) -> tuple[list[Score], list[Example]]:
-    """Segment whole scans by the names of their structures; keep one slice of each domain to be looked at."""
+    """Segment whole scans by the names of their structures; return one example slice of each domain too."""
     scores: list[Score] = []
     examples: dict[str, Example] = {}
     for scan in split.test:
@@ -183,7 +185,7 @@ def _score(mask: NDArray, truth: NDArray, scan: Scan, split: Split, structure: s
 
 
 def _example(scan: Scan, split: Split, label_map: NDArray[np.uint8], method: str) -> Example:
-    """The slice that shows most structures, and of such slices the one that shows most of them."""
+    """Return the slice with the most structures; among several, the one with the largest labelled area."""
     frame = SliceFrame(scan.volume.affine, scan.volume.shape, slice_axis(scan.volume, "auto"))
     truth = label_map_of(scan.structures, split.labels, scan.volume.shape)
     others = tuple(axis for axis in range(3) if axis != frame.axis)
@@ -198,7 +200,7 @@ def _example(scan: Scan, split: Split, label_map: NDArray[np.uint8], method: str
 def _probes(
     fitted: list[tuple[str, Features]], held_out: list[tuple[str, Features]], shifts: dict[str, str]
 ) -> Iterator[Probe]:
-    """Ask how well styles are told, of source domains and of all others."""
+    """Measure how well styles can be predicted, for the source domains and for the others."""
     for name, seen in (("seen styles", True), ("unseen styles", False)):
         styles = {domain for domain, shift in shifts.items() if (shift == "none") == seen}
         rows = []

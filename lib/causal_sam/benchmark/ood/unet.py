@@ -1,4 +1,4 @@
-"""The U-Net that everything is compared with: MONAI's, on the same slices and for as many images."""
+"""The baseline: MONAI's U-Net, trained on the same slices with the same number of images."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ CLICK_SIZE = 0.02
 
 @dataclass(frozen=True)
 class UNetMethod:
-    """MONAI's residual U-Net in 2D, trained from nothing. A click is a fourth channel beside the three slices.
+    """MONAI's residual 2D U-Net, trained from scratch. A click is a fourth channel beside the three slices.
 
     Attributes:
-        name: as the report has it.
+        name: name in the report.
     """
 
     name: str
@@ -124,7 +124,7 @@ class TrainedUNet:
 
     @torch.inference_mode()
     def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
-        """See `Trained`: those of the third level on the way down, at a stride of 8 as compact's embedding is."""
+        """See `Trained`; features of the encoder's third level, which has a stride of 8 like compact's embedding."""
         kept: list[Tensor] = []
         level = self._network.model[1].submodule[1].submodule[1].submodule[0]
         handle = level.register_forward_hook(lambda module, given, output: kept.append(output))
@@ -151,7 +151,7 @@ class TrainedUNet:
 
 
 def _clicked(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """One structure of each slice with a click on it; slices without any are left out unless all are."""
+    """Draw one structure of each slice and a click on it; slices without structures are dropped unless all are."""
     clicks, masks, kept = [], [], []
     for n, label_map in enumerate(labels[:, 0].numpy()):
         present = np.unique(label_map[label_map > 0])
@@ -166,7 +166,7 @@ def _clicked(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[
 
 
 def _drawn(clicks: Sequence[tuple[float, float]], size: int) -> Tensor:
-    """Nx1xSxS: each click (row, column) as a Gaussian."""
+    """Draw each click (row, column) as a Gaussian, Nx1xSxS."""
     grid = torch.arange(size, dtype=torch.float32)
     scale = 2 * (CLICK_SIZE * size) ** 2
     rows, columns = torch.tensor(clicks, dtype=torch.float32).T

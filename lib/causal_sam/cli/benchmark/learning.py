@@ -95,7 +95,7 @@ def learning(
     from causal_sam.benchmark.learning.pools import brain_pool, data_pool, divide, phantom_pool
     from causal_sam.benchmark.learning.records import append_record, read_records
     from causal_sam.benchmark.learning.report import write_learning_report
-    from causal_sam.benchmark.learning.run import LearningSite, Work, random_order, style_aware_order
+    from causal_sam.benchmark.learning.run import AnnotationSchedule, LearningSite, random_order, style_aware_order
     from causal_sam.learning.site import UpdateConfig
     from causal_sam.sam import load_model
 
@@ -144,7 +144,7 @@ def learning(
             site = output / SITES / f"{name}-{seed}"
             shutil.rmtree(site, ignore_errors=True)
             site.mkdir(parents=True)
-            others, apart = divide(scans, held_out, seed)
+            divided = divide(scans, held_out, seed)
             config = UpdateConfig(
                 minutes=minutes,
                 epochs=epochs,
@@ -153,11 +153,9 @@ def learning(
                 min_dice=0.0,  # also what a site would not publish yet is measured
                 min_label_dice=0.0,
             )
-            work = Work(accept, every, target, most_clicks, labels, later, config)
+            schedule = AnnotationSchedule(accept, every, target, most_clicks, labels, later, config)
             made = []
-            runner = LearningSite(
-                site, loaded, others, apart, work, name, seed, made.append, lambda text: console.print(text)
-            )
+            runner = LearningSite(site, loaded, *divided, schedule, name, seed, made.append, console.print)
             choose = random_order(seed) if name == Order.RANDOM else style_aware_order(loaded)
             runner.run(choose, click_held_out=click_held_out)
             for record in made:

@@ -95,7 +95,7 @@ def ood(
     from causal_sam.benchmark.ood.methods import METHODS, Setup
     from causal_sam.benchmark.ood.report import write_ood_report
     from causal_sam.benchmark.ood.results import read_runs
-    from causal_sam.benchmark.ood.run import RUNS, TOLERANCE_MM, compare, shown
+    from causal_sam.benchmark.ood.run import RUNS, TOLERANCE_MM, compare, read_shown
     from causal_sam.learning.lad_training import TrainingConfig
     from causal_sam.sam.registry import has_bfloat16_units
     from causal_sam.text import load_text_encoder
@@ -138,7 +138,7 @@ def ood(
             lambda text: progress.update(bar, description=text, completed=0),
         )
     runs = read_runs(output / RUNS)
-    write_ood_report(output / REPORT, runs, settings, *shown(output))
+    write_ood_report(output / REPORT, runs, settings, *read_shown(output))
     typer.echo(f"{output / REPORT / 'report.md'}: {len(runs)} trained models.")
 
 
