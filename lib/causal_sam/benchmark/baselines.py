@@ -1,4 +1,4 @@
-"""What an annotator has without us: classical methods that make a mask of clicks, each with one fixed setting.
+"""Classical methods that make a mask from clicks, each with one fixed setting.
 
 The settings are the best of a search on generated images (`causal_sam.benchmark.tuning`), in
 ``baseline_settings.json``; no real image chose them.
@@ -31,8 +31,8 @@ class Baseline(Protocol):
     """A classical method.
 
     Attributes:
-        name: as on the command line.
-        dimensions: of the images that it takes.
+        name: name on the command line.
+        dimensions: supported numbers of image dimensions.
     """
 
     name: ClassVar[str]
@@ -45,23 +45,23 @@ class Baseline(Protocol):
         background: NDArray[np.intp],
         spacing: tuple[float, ...],
     ) -> NDArray[np.bool_]:
-        """Make a mask of clicks.
+        """Make a mask from clicks.
 
         Args:
             image: HxW or IxJxK in [0, 1].
             foreground: Nxd indices of voxels inside the structure, N at least 1.
-            background: Mxd indices of voxels outside of it; M may be 0.
-            spacing: distance of neighbouring voxels along each axis in millimetre.
+            background: Mxd indices of voxels outside it; M may be 0.
+            spacing: voxel spacing in mm along each axis.
         """
 
 
 def smoothed(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian smoothing, ``sigma`` in voxels."""
+    """Smooth an image by a Gaussian; ``sigma`` in voxels."""
     return ndimage.gaussian_filter(image, sigma) if sigma > 0 else image
 
 
 def seeds_of(shape: tuple[int, ...], points: NDArray[np.intp], radius: int) -> NDArray[np.bool_]:
-    """Balls of ``radius`` voxels around clicks: nobody means a single voxel."""
+    """Draw balls of ``radius`` voxels around clicks, since an annotator never means a single voxel."""
     seeds = np.zeros(shape, bool)
     seeds[tuple(points.T)] = True
     return distance_to(seeds) <= radius if len(points) else seeds
@@ -70,12 +70,12 @@ def seeds_of(shape: tuple[int, ...], points: NDArray[np.intp], radius: int) -> N
 def background_seeds(
     foreground: NDArray[np.intp], background: NDArray[np.intp], shape: tuple[int, ...], reach: float, radius: int
 ) -> NDArray[np.bool_]:
-    """Seeds outside: the clicks, and everything farther from the foreground clicks than ``reach`` of the image.
+    """Return the background clicks and all voxels farther from foreground clicks than ``reach`` of the image.
 
-    Methods that divide an image between two kinds of seeds need some of both from the first click on.
+    Methods that divide an image between two kinds of seeds need both kinds from the first click on.
     """
     far = distance_to(seeds_of(shape, foreground, 0)) > reach * max(shape)
-    if not far.any():  # the image is all within reach: its edge is what is left
+    if not far.any():  # the whole image is within reach: use its edge
         far[...] = True
         far[tuple(slice(1, -1) for _ in shape)] = False
     far[tuple(foreground.T)] = False
@@ -85,7 +85,7 @@ def background_seeds(
 def clicked_parts(
     mask: NDArray[np.bool_], foreground: NDArray[np.intp], background: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Keep the components that hold a foreground click; the clicks themselves are always obeyed."""
+    """Keep the components with a foreground click; the clicked voxels themselves are always as clicked."""
     mask = mask.copy()
     mask[tuple(foreground.T)] = True
     mask[tuple(background.T)] = False
@@ -354,10 +354,10 @@ class ThresholdBand:
 def _erased(
     mask: NDArray[np.bool_], foreground: NDArray[np.intp], background: NDArray[np.intp], eraser: float
 ) -> NDArray[np.bool_]:
-    """Erase a ball around each background click; methods that know no background are corrected so.
+    """Erase a ball around each background click, for methods without background seeds.
 
     Args:
-        mask: to correct.
+        mask: mask to correct.
         foreground: Nxd indices.
         background: Mxd indices.
         eraser: radius of the ball as a share of the distance to the nearest foreground click.
@@ -382,16 +382,16 @@ def load_baseline(name: str) -> Baseline:
     """Return a baseline with its best setting.
 
     Raises:
-        InputError: there is no such baseline.
+        InputError: the baseline does not exist.
     """
     return make_baseline(name, tuned_settings().get(name, {}).get("setting", {}))
 
 
 def make_baseline(name: str, setting: dict[str, Any]) -> Baseline:
-    """Return a baseline with a setting of your own; what is left out has its default.
+    """Return a baseline with a given setting; missing parameters have their defaults.
 
     Raises:
-        InputError: there is no such baseline, or it has no such parameter.
+        InputError: the baseline or one of the parameters does not exist.
     """
     method = _BASELINES.get(name)
     if method is None:
@@ -404,7 +404,7 @@ def make_baseline(name: str, setting: dict[str, Any]) -> Baseline:
 
 
 def tuned_settings() -> dict[str, dict[str, Any]]:
-    """What the search on generated images found: name -> setting, score and how it was found."""
+    """Return the results of the search on generated images: name -> setting, score and options of the search."""
     return json.loads((files("causal_sam.benchmark") / SETTINGS_FILE).read_text())
 
 

@@ -1,4 +1,4 @@
-"""How long a click takes over HTTP, from sending it to holding the mask, as OHIF and Slicer send it."""
+"""Latency of a click over HTTP as OHIF and Slicer send it, from the request to the decoded mask."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ print(json.dumps(seconds))
 
 @dataclass(frozen=True)
 class HttpLatency:
-    """Seconds from sending a request to holding all of its answer, the mask read.
+    """Seconds from sending a request to having decoded the mask of its answer.
 
     Attributes:
-        name: of the request.
-        first: of the first one.
-        repeated: median of those after it.
+        name: name of the request.
+        first: seconds of the first request.
+        repeated: median seconds of the later requests.
         megabytes: size of an answer in 10^6 bytes.
     """
 
@@ -74,20 +74,20 @@ class HttpLatency:
 def measure_http(
     shape: tuple[int, int, int], repeats: int, command: list[str], environment: Mapping[str, str], port: int
 ) -> tuple[list[HttpLatency], float]:
-    """Start a server on a generated volume and click in it; return the times, and the server's peak memory.
+    """Start a server on a generated volume and click in it.
 
     Args:
-        shape: of the volume.
-        repeats: clicks after the first one, each beside the last.
-        command: starts the server; ``{studies}`` stands for the folder of its images.
-        environment: of the server.
-        port: that it listens on.
+        shape: shape of the volume.
+        repeats: number of clicks after the first one, each next to the previous one.
+        command: command that starts the server; ``{studies}`` stands for the folder of its images.
+        environment: environment variables of the server.
+        port: port of the server.
 
     Returns:
-        The times, and the largest resident memory of the server in 10^6 bytes.
+        The times, and the peak resident memory of the server in 10^6 bytes.
 
     Raises:
-        CausalSamError: the server does not start, or answers with an error.
+        CausalSamError: the server does not start or answers with an error.
     """
     with tempfile.TemporaryDirectory() as folder:
         voxel = write_volume(Path(folder) / "large.nrrd", shape)
@@ -96,10 +96,10 @@ def measure_http(
                 _clicks(url, "click, OHIF", "image", OHIF | {"extent": "slice"}, voxel, repeats),
                 _clicks(url, "click, Slicer", "all", SLICER | {"extent": "slice"}, voxel, repeats),
             ]
-            # One structure followed through the volume, then corrected on one slice after the other.
+            # One structure propagated through the volume, then corrected on one slice after the other.
             whole = OHIF | {"extent": "volume", "label": "followed", "reset": False}
             found.append(_clicks(url, "whole structure, OHIF", "image", whole, voxel, min(repeats, 3), across=True))
-        # Another process of this one's that was larger before would hide it; the command line starts none.
+        # An earlier, larger child process would hide the server's peak; the command line starts none.
         return found, peak_mb(resource.RUSAGE_CHILDREN)
 
 
@@ -107,9 +107,9 @@ def measure_deepgrow(shape: tuple[int, int, int], repeats: int, dimension: int) 
     """Time MONAI Label's own deepgrow task on such a volume: all its transforms, without the network and without HTTP.
 
     Args:
-        shape: of the volume.
-        repeats: requests after the first one.
-        dimension: 2 or 3, of the task.
+        shape: shape of the volume.
+        repeats: number of requests after the first one.
+        dimension: dimension of the task, 2 or 3.
 
     Raises:
         CausalSamError: the task fails.

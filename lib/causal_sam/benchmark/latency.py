@@ -1,4 +1,4 @@
-"""How long encoding, clicks and volumes take, with how much memory, for several models side by side."""
+"""Latency of encoding, clicks and volumes, and peak memory, for several models."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Latency:
     """Times of one model on one machine, medians in seconds.
 
     Attributes:
-        model: its name.
-        weights: "own", or "random" where the model's are not on this machine: times do not depend on them.
-        parameters: number of them.
+        model: name of the model.
+        weights: "own", or "random" if the weights are not on this machine; times do not depend on them.
+        parameters: number of parameters.
         weight_mb: size of all weights in memory, in 10^6 bytes.
-        threads: of the processor that were used.
-        device: where the model ran.
-        precision: of the encoder.
-        load: building the model and reading its weights.
-        encode: one slice.
-        decode: one click on an encoded slice, until the low-resolution masks.
-        click: one more click on a slice through the predictor, all included.
-        first_click: first click on a slice through the predictor: encoding, decoding and, for a small structure, zoom.
-        volume: encoding all slices of a volume.
-        volume_slices: how many these are.
-        volume_estimated: whether ``volume`` is calculated from one slice.
-        peak_mb: largest resident memory of a process that does all this, in 10^6 bytes.
-        peak_before_mb: the same before the model is made: the interpreter and its libraries.
+        threads: number of CPU threads.
+        device: device of the model.
+        precision: precision of the encoder.
+        load: time to build the model and read its weights.
+        encode: time to encode one slice.
+        decode: time to decode one click on an encoded slice into low-resolution masks.
+        click: time of a further click on a slice through the predictor, everything included.
+        first_click: time of the first click on a slice: encoding, decoding and, for a small structure, zoom.
+        volume: time to encode all slices of a volume.
+        volume_slices: number of these slices.
+        volume_estimated: True if ``volume`` is extrapolated from one slice.
+        peak_mb: peak resident memory of a process that does all of this, in 10^6 bytes.
+        peak_before_mb: peak resident memory before the model is built, in 10^6 bytes.
     """
 
     model: str
@@ -71,15 +71,15 @@ class Latency:
 
 
 def measure(model: str, repeats: int, threads: int | None) -> Latency:
-    """Measure one model in a process of its own, so that its memory is not mixed up with another's.
+    """Measure one model in a separate process, so that its memory is not mixed with another model's.
 
     Args:
         model: name in `MODELS`. Weights that would have to be downloaded are replaced by random ones.
-        repeats: measurements of each time; what is slow is measured fewer times, at least once.
-        threads: of the processor; None for as many as PyTorch takes.
+        repeats: measurements of each time; slow operations are measured fewer times, at least once.
+        threads: number of CPU threads; None for PyTorch's default.
 
     Raises:
-        InputError: there is no such model.
+        InputError: the model does not exist.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure_here, (model, repeats, threads))
@@ -87,13 +87,13 @@ def measure(model: str, repeats: int, threads: int | None) -> Latency:
 
 @dataclass(frozen=True)
 class PrecisionError:
-    """How far a model as it runs is from the same model in float32 and PyTorch's own memory layout, over some clicks.
+    """Difference between the optimised model and the same model in float32 with PyTorch's default memory layout.
 
     Attributes:
         largest_logit: largest absolute difference of the slices' logits.
-        mean_dice: of the two masks.
-        smallest_dice: of the two masks.
-        clicks: how many were compared.
+        mean_dice: mean Dice of the two masks.
+        smallest_dice: smallest Dice of the two masks.
+        clicks: number of clicks compared.
     """
 
     largest_logit: float
@@ -103,10 +103,10 @@ class PrecisionError:
 
 
 def precision_error(model: CausalSam, clicks: int) -> PrecisionError:
-    """Compare a model as it runs with the same model without what makes it fast, on generated slices.
+    """Compare the optimised model with the same model without optimisations, on generated slices.
 
     Args:
-        model: on any device.
+        model: model on any device.
         clicks: number of slices, each clicked once.
     """
     plain = CausalSam(MODELS[model.name].build(), model.name)
@@ -184,7 +184,7 @@ def _measure_here(name: str, repeats: int, threads: int | None) -> Latency:
 
 
 def _volume() -> tuple[Volume, tuple[int, int, int]]:
-    """A generated volume of 256x256 slices, and a voxel in the middle of a structure."""
+    """Return a generated volume of 256x256 slices, and a voxel in the middle of a structure."""
     drawn = list(islice(samples(256, 1, seed=0), -(-VOLUME_SLICES // 3)))
     array = np.concatenate([sample.image for sample in drawn])[:VOLUME_SLICES].transpose(2, 1, 0)
     row, column = deepest_point(drawn[0].masks[0])
@@ -199,7 +199,7 @@ def _encode_all(model: CausalSam, predictor: Predictor, count: int) -> None:
 
 
 def _seconds(act: Callable[[], object], repeats: int) -> float:
-    """Median time of an act after one to warm up; an act that takes long is warm enough and done once."""
+    """Return the median seconds of an operation after a warm-up; a slow operation runs only once."""
     begin = time.perf_counter()
     act()
     first = time.perf_counter() - begin
@@ -220,9 +220,9 @@ def _synchronised(tensor: torch.Tensor) -> None:
 
 
 def peak_mb(who: int = resource.RUSAGE_SELF) -> float:
-    """Largest resident memory of this process so far, or with ``RUSAGE_CHILDREN`` of the largest one it waited for.
+    """Return the peak resident memory of this process in 10^6 bytes, or with ``RUSAGE_CHILDREN`` of its largest child.
 
-    In 10^6 bytes; Linux counts in KiB, macOS in bytes.
+    Linux counts in KiB, macOS in bytes.
     """
     peak = resource.getrusage(who).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

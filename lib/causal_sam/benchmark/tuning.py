@@ -1,4 +1,4 @@
-"""The best fixed setting of each baseline, searched on generated images: no real image may choose it."""
+"""Search for the best fixed setting of each baseline on generated images; real images must not influence it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def tune(
     Dice over 1, 3 and 5 clicks decides.
 
     Args:
-        name: of the baseline.
+        name: name of the baseline.
         samples: number of generated scans.
-        settings: number of settings tried, the default among them.
-        seed: of the scans and of the search.
+        settings: number of settings to try, including the default.
+        seed: seed of the scans and of the search.
         progress: called after each setting.
 
     Returns:
         The setting, its score, that of the default setting, its score on other scans, and how it was found.
 
     Raises:
-        InputError: there is no such baseline.
+        InputError: the baseline does not exist.
     """
     default = make_baseline(name, {})
     drawn = list(islice(scans(SIZE, 1, seed), samples))
@@ -61,7 +61,7 @@ def tune(
 
 
 def score(baseline: Baseline, samples: list[Sample]) -> float:
-    """Mean Dice over 1, 3 and 5 clicks of the first structure of each sample."""
+    """Return the mean Dice after 1, 3 and 5 clicks on the first structure of each sample."""
     scores = []
     for sample in samples:
         truth, mask = sample.masks[0], np.zeros_like(sample.masks[0], bool)

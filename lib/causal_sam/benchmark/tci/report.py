@@ -16,9 +16,14 @@ from causal_sam.benchmark.statistics import mean
 from causal_sam.benchmark.tci.trials import Trial
 from causal_sam.errors import InputError
 
-GAINS = ("own", "other", "none", "own_minus_other", "own_minus_none")
+GAINS = ("own", "other", "own_minus_other", "none", "own_minus_none")
 SHARES = ("read", "raised", "raised_if_read", "refused")
-FORMATS = {"gain": "+.1f", "clicks": ".1f"} | dict.fromkeys(GAINS, "+.1f") | dict.fromkeys(SHARES, ".1%")
+# Column -> title in the tables of `report.md`; formats are by title.
+TITLES = {"what": "notes about", "before": "Dice before", "after": "Dice after", "clicks": "note / click"}
+TITLES |= {"own": "own text", "other": "other text", "none": "no text", "own_minus_none": "own minus no text"}
+FORMATS = {TITLES.get(name, name): "+.1f" for name in ("gain", *GAINS)} | dict.fromkeys(SHARES, ".1%")
+FORMATS["note / click"] = ".1f"
+COUNTS = ("what", "notes", "cases")
 TIMES = ["seconds_median", "seconds_p95", "click_seconds_median", "click_seconds_p95"]
 ALL, MODULATED, EXACT = "all", "decided by the model", "exact operators"
 
@@ -74,32 +79,22 @@ def write_tci_report(folder: Path, trials: Sequence[Trial], settings: Mapping[st
             "rejected. *Outside*: changed voxels where the recomputed region of the act is 0. Gains are in points of "
             f"Dice. In brackets: 95 % bootstrap interval over cases; {FEW}"
         )
-        corrections = [
-            "what",
-            "notes",
-            "cases",
-            "read",
-            "raised",
-            "raised_if_read",
-            "before",
-            "after",
-            "gain",
-            "refused",
-        ]
-        report.table(summary[[*corrections, "outside"]], formats=FORMATS)
+        report.table(
+            summary[[*COUNTS, *SHARES, "before", "after", "gain", "outside"]].rename(columns=TITLES), "", FORMATS
+        )
         report.text(
             "## Is the text used?",
             "The same acts in the same regions, but the decoder sees the sentence of another act on the same label, or "
             "no text at all. If that does as well, the language is not used. Only notes with a modulated act count.",
         )
-        controls = summary[["what", "own", "other", "own_minus_other", "none", "own_minus_none"]]
-        report.table(controls[(summary["what"] != ALL) & controls["other"].notna()], formats=FORMATS)
+        controls = summary[(summary["what"] != ALL) & summary["other"].notna()]
+        report.table(controls[["what", *GAINS]].rename(columns=TITLES), "", FORMATS)
         report.text(
             "## Time",
             "Seconds from the note to the new mask of the whole structure, compared with a click into the middle of "
             "the structure that is propagated through the volume. Embeddings are cached for both.",
         )
-        report.table(summary.loc[:, ["what", *TIMES, "clicks"]], formats=FORMATS)
+        report.table(summary[["what", *TIMES, "clicks"]].rename(columns=TITLES), "", FORMATS)
         report.text("## Each kind of error")
         report.figure("dice.png", _plot(table), "Dice before and after")
         misread = table[table["read"] != table["wanted"]]
