@@ -1,4 +1,4 @@
-"""Labelled volumes that no modulation was trained on: generated abdomens, and real images where there are any."""
+"""Labelled volumes that no modulation was trained on: generated abdomens and real images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.phantom import studies
 
-# Training draws its images otherwise (`causal_sam.phantom.samples`); the demo studies and other benchmarks have
-# patients of smaller numbers.
+# Training uses other images (`causal_sam.phantom.samples`), demo studies and other benchmarks smaller numbers.
 FIRST_PATIENT = 50_000
-PATIENTS = 1_000  # of a seed
-# Structure -> what of the abdomen is it, with what it holds.
+PATIENTS = 1_000  # per seed
+# Structure -> labels of the phantom that form it, including lesions and contents.
 STRUCTURES: Mapping[str, tuple[str, ...]] = {
     "liver": ("liver", "liver lesion"),
     "spleen": ("spleen",),
@@ -39,11 +38,11 @@ class LabelledVolume:
     """A volume with true masks.
 
     Attributes:
-        group: what it belongs to, for the report.
-        case: its name in the group.
-        volume: the image.
+        group: group of the case in the report.
+        case: name of the case in the group.
+        volume: image.
         structures: name -> mask in the volume's voxel order.
-        tested: names of those that get errors; the others are neighbours.
+        tested: names of the structures that get errors; the others are neighbours.
     """
 
     group: str
@@ -53,19 +52,19 @@ class LabelledVolume:
     tested: tuple[str, ...]
 
 
-# Read when its turn comes: not all fit into memory.
+# Volumes are read one by one, since not all fit into memory.
 Reader = Callable[[], LabelledVolume]
 
 
 def generated_cases(count: int, seed: int) -> list[Reader]:
-    """Return generated abdomens, CT and MR in turn, each of another patient.
+    """Return generated abdomens, CT and MR in turn, each of a different patient.
 
     Args:
-        count: of abdomens.
-        seed: another one gives other patients.
+        count: number of abdomens.
+        seed: seed of the patients.
 
     Raises:
-        InputError: there are too many.
+        InputError: ``count`` is too large.
     """
     if count > PATIENTS:
         raise InputError(f"At most {PATIENTS} abdomens can be generated, not {count}.")
@@ -82,14 +81,14 @@ def real_cases(
     """Return labelled images of a folder.
 
     Args:
-        directory: of the images.
-        kind: data set that it is, or "auto".
-        patterns: SET/CASE/SEQUENCE with * and ?, of which a case must be like one; empty for all cases.
+        directory: folder of the images.
+        kind: data set in the folder, or "auto".
+        patterns: SET/CASE/SEQUENCE with * and ?; a case must match one of them. Empty for all cases.
         labels: structures that get errors; empty for all.
-        joins: name of a union of structures -> the structures.
+        joins: name of a union of structures -> these structures.
 
     Raises:
-        InputError: the folder cannot be used, or no case is like a pattern.
+        InputError: the folder cannot be used, or no case matches a pattern.
     """
     cases = [
         case

@@ -1,4 +1,4 @@
-"""One simulated error, one note about it, and what becomes of the mask, also if the text says something else."""
+"""Trials: a simulated error, a note about it, and the corrected mask, also with other texts as controls."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ Masks = Mapping[str, NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Trial:
-    """A note about an error, and what it did.
+    """A note about a simulated error, and its effect.
 
     Attributes:
-        group: what the case belongs to.
-        case: its name in the group.
-        structure: whose mask was wrong.
-        kind: of the error.
-        neighbours_known: whether other structures had masks.
-        note: as it was written.
-        wanted: the intervention, in controlled English, that the error needs.
-        read: what the note was read as, or the question.
-        modulated: whether the decoder decides what is wanted; else there is an exact operator.
-        acts: number of interventions that were tried.
-        refused: number of those that the guard refused, or that could not be done at all.
-        objection: why, of the last one refused; empty if there is none.
+        group: group of the case, such as its data set.
+        case: name of the case in the group.
+        structure: structure with the wrong mask.
+        kind: kind of the error.
+        neighbours_known: True if other structures had masks.
+        note: text of the note.
+        wanted: intervention that corrects the error, in controlled English.
+        read: interpreted plan in controlled English, or the question.
+        modulated: True if the decoder carries out the wanted intervention, False if an exact operator does.
+        acts: number of interventions tried.
+        refused: number of interventions that the guard refused or that were impossible.
+        objection: reason of the last refusal; empty if there is none.
         before: Dice of the wrong mask.
-        after: Dice of the corrected one.
-        after_other_text: Dice if the decoder sees the sentence of another act; None if it was not asked.
-        after_no_text: Dice if the decoder is not modulated; None if it was not asked.
-        outside: voxels changed outside of the regions.
-        seconds: from the note to the mask, with embeddings at hand.
-        click_seconds: of a click into the structure that is followed through the volume, with embeddings at hand.
+        after: Dice of the corrected mask.
+        after_other_text: Dice if the decoder sees the sentence of another act; None without a modulated act.
+        after_no_text: Dice if the decoder is not modulated; None without a modulated act.
+        outside: number of voxels changed outside the regions.
+        seconds: time from the note to the mask, with cached embeddings.
+        click_seconds: time of a click that is propagated through the volume, with cached embeddings.
     """
 
     group: str
@@ -80,23 +80,23 @@ class Trial:
 
     @property
     def read_rightly(self) -> bool:
-        """Whether the note was read as what the error needs, and nothing else."""
+        """True if the note was read as exactly the wanted intervention."""
         return self.read == self.wanted
 
     @property
     def gain(self) -> float:
-        """Dice gained."""
+        """Gain in Dice."""
         return self.after - self.before
 
 
 class Bench:
-    """What turns notes into masks, with its controls.
+    """Runs trials with their controls.
 
     Args:
-        predictor: of the model, whose decoder can be modulated; nothing is encoded ahead.
-        film: trained for that model.
-        text: encoder of the sentences.
-        interpret: reads notes, such as the `invoke` of an interpreter.
+        predictor: predictor of a model whose decoder can be modulated, without prefetch.
+        film: modulation that was trained for the model.
+        text: text encoder.
+        interpret: interprets notes, such as the `invoke` of an interpreter.
     """
 
     def __init__(
@@ -104,25 +104,25 @@ class Bench:
     ) -> None:
         self._predictor, self._film, self._text, self._interpret = predictor, film, text, interpret
         self._corrector = Corrector(predictor.encoder, film, text)
-        # One that was not trained modulates nothing.
+        # An untrained modulation is the identity.
         self._without_text = Corrector(predictor.encoder, Film(film.text_dim, film.channels), text)
 
     def trials(
         self,
         case: LabelledVolume,
         errors: int,
-        least_voxels: int,
+        min_voxels: int,
         first: int,
         seed: int,
     ) -> Iterator[Trial | None]:
-        """Yield a trial for each error of each structure; None where its kind does not suit the structure.
+        """Yield a trial for each error of each structure; None if the kind of error does not suit the structure.
 
         Args:
-            case: with its structures.
-            errors: of each structure; kinds take turns.
-            least_voxels: structures with fewer are left out.
+            case: volume with its structures.
+            errors: number of errors of each structure; kinds take turns.
+            min_voxels: structures with fewer voxels are left out.
             first: number of the first error.
-            seed: of all that is drawn.
+            seed: seed of all random numbers.
         """
         here = self._predictor.for_volume(case.volume)
         for index in range(here.slices.frame.count):
@@ -131,9 +131,9 @@ class Bench:
         number = first
         for structure in case.tested:
             truth = case.structures[structure]
-            if truth.sum() < max(1, least_voxels):
+            if truth.sum() < max(1, min_voxels):
                 continue
-            # A label map has one label at each voxel: unions with the structure are no neighbours.
+            # A label map has one label per voxel, so unions that contain the structure are no neighbours.
             others = {name: mask for name, mask in case.structures.items() if not (mask & truth).any()}
             click = click_seconds(self._predictor, case.volume, truth)
             for _ in range(errors):
@@ -158,7 +158,7 @@ class Bench:
     ) -> Trial:
         wanted = error.intervention
         known = bool(rng.random() < NEIGHBOURS_KNOWN)
-        # As in a label map: what one label has, no other has.
+        # As in a label map, masks do not overlap.
         left = {name: mask & ~error.mask for name, mask in others.items()} if known else {}
         masks = {structure: error.mask} | {name: mask for name, mask in left.items() if mask.any()}
         note = write_note(wanted, rng)
@@ -169,7 +169,7 @@ class Bench:
         plan = self._interpret(NoteRequest(note, tuple(sorted(masks)))).plan
         try:
             outcome, objections = self._corrector.carry_out(plan, here.slices, masks), []
-        except InputError as wrong:  # such as slices that the image has not
+        except InputError as wrong:  # such as slices that do not exist
             outcome, objections = Outcome([], {}), [str(wrong)] * len(plan.interventions)
         seconds = time.perf_counter() - begin
 
@@ -206,11 +206,11 @@ class Bench:
 
 
 def suits(kind: str, truth: NDArray[np.bool_]) -> bool:
-    """Whether an error can be told from what is right: an island from a second part, a hole from one that is real.
+    """Return False if the truth looks like the error: an island beside a second part, or a hole beside a real one.
 
     Args:
-        kind: of the error.
-        truth: (I, J, K) of the structure, not empty.
+        kind: kind of the error.
+        truth: true mask (I, J, K), not empty.
     """
     if kind == "island":
         return ndimage.label(truth, np.ones((3, 3, 3)))[1] == 1
@@ -218,11 +218,11 @@ def suits(kind: str, truth: NDArray[np.bool_]) -> bool:
 
 
 def with_other_texts(encoder: TextEncoder, instead: Mapping[str, str]) -> TextEncoder:
-    """Return a text encoder that takes other texts for some.
+    """Return a text encoder that replaces some texts.
 
     Args:
-        encoder: of the texts.
-        instead: text -> the one that is encoded in its place.
+        encoder: text encoder.
+        instead: text -> text to encode in its place.
     """
     return TextEncoder(
         f"{encoder.name} of other texts",
@@ -233,12 +233,12 @@ def with_other_texts(encoder: TextEncoder, instead: Mapping[str, str]) -> TextEn
 
 
 def another_act(intervention: Intervention, neighbours: list[str], rng: np.random.Generator) -> Intervention:
-    """Draw another act of those that the decoder decides, on the same label.
+    """Draw another modulated act on the same label.
 
     Args:
-        intervention: what is not drawn.
-        neighbours: that it may be about; without any it excludes nothing.
-        rng: of what is drawn.
+        intervention: intervention with a different action than the one drawn.
+        neighbours: neighbours that the act may exclude; without any it is not "exclude".
+        rng: source of random numbers.
     """
     actions = sorted(MODULATED - {intervention.action} - (set() if neighbours else {"exclude"}))
     action = str(rng.choice(actions))
@@ -252,12 +252,12 @@ def another_act(intervention: Intervention, neighbours: list[str], rng: np.rando
 
 
 def changed_outside(corrections: list[Correction], volume: Volume, masks: Masks) -> int:
-    """Count voxels that acts changed where their regions, drawn anew here, are 0.
+    """Count voxels that acts changed where their recomputed regions are 0.
 
     Args:
-        corrections: in the order in which they were made.
-        volume: the image.
-        masks: of all labels before.
+        corrections: corrections in their order.
+        volume: image.
+        masks: masks of all labels before the first correction.
     """
     now, count = dict(masks), 0
     for correction in corrections:
@@ -273,16 +273,16 @@ def changed_outside(corrections: list[Correction], volume: Volume, masks: Masks)
 
 
 def click_seconds(predictor: Predictor, volume: Volume, truth: NDArray[np.bool_]) -> float:
-    """Time a click into the middle of a structure that is then followed through the volume, with embeddings at hand.
+    """Time a click into the middle of a structure that is propagated through the volume, with cached embeddings.
 
     Args:
-        predictor: of the model.
-        volume: the image.
-        truth: (I, J, K) of the structure, not empty.
+        predictor: predictor of the model.
+        volume: image.
+        truth: true mask (I, J, K), not empty.
     """
     voxel, _ = next_click_in_volume(truth, np.zeros_like(truth), volume.spacing)
     method = ModelMethod(predictor.model.name, predictor)
-    # At first it encodes what it looks at again, on crops.
+    # The first run also encodes crops, which are then cached.
     method.on_volume(volume)([voxel], [])
     again = method.on_volume(volume)
     begin = time.perf_counter()
