@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from causal_sam.learning.store import AdapterStore, Training, UsedLabel
+from causal_sam.site.adapter_store import AdapterStore, Training, UsedLabel
 
 ACTS = ("add", "publish", "reject", "roll back", "collect")
 KEPT = 2

@@ -19,10 +19,10 @@ from typing import Any
 from kill_store import ended, forked
 from tiny_site import PLACES, TinySite, quick
 
-from causal_sam.learning import job_training
-from causal_sam.learning import update as updates
-from causal_sam.learning.site import TRAINING, UpdateConfig, is_running
-from causal_sam.learning.store import AdapterStore
+from causal_sam.site import training as job_training
+from causal_sam.site import update as updates
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.paths import TRAINING, UpdateConfig, is_running
 
 PHASES = ("reading", "training", "writing", "publishing", "measuring")
 CASES = 2

@@ -6,9 +6,9 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from causal_sam.learning import job_training
-from causal_sam.learning.site import Site, UpdateConfig
-from causal_sam.learning.update import update
+from causal_sam.site import training as job_training
+from causal_sam.site.paths import Site, UpdateConfig
+from causal_sam.site.update import update
 
 ROOM = 64 * 2**20
 

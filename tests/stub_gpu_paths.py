@@ -27,26 +27,26 @@ from torch.utils.data import default_collate
 
 from causal_sam.benchmark import latency
 from causal_sam.benchmark.ood import methods
+from causal_sam.correction.corrector import load_corrector
+from causal_sam.correction.journal import Journal
 from causal_sam.imaging import PackedMask, Volume
-from causal_sam.intervention.correction import load_corrector
-from causal_sam.intervention.journal import Journal
-from causal_sam.intervention.schema import Intervention, Plan
-from causal_sam.learning import job_training
-from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
-from causal_sam.learning.selection import uncertainty
-from causal_sam.learning.simulated import SliceLessons
-from causal_sam.learning.store import AdapterStore
-from causal_sam.learning.tci import correction_loss, propose, score_lessons
-from causal_sam.learning.teaching import LabelTeacher, lessons_of
-from causal_sam.learning.update import update
-from causal_sam.learning.views import labelled_slices
+from causal_sam.notes.schema import Intervention, Plan
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam import load_model
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
+from causal_sam.site import training as job_training
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.selection import uncertainty
+from causal_sam.site.update import update
 from causal_sam.text import load_lexicon, load_text_encoder
+from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.label_prompts import LabelTeacher, lessons_of
+from causal_sam.training.simulated_corrections import SliceLessons
+from causal_sam.training.style_pairs import labelled_slices
+from causal_sam.training.tci import correction_loss, propose, score_lessons
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,8 +12,8 @@ import nibabel
 import numpy as np
 from filelock import FileLock
 
-from causal_sam.learning.accepted import DATA_STORE, FINAL, LOCK
-from causal_sam.learning.site import Site, UpdateConfig
+from causal_sam.site.accepted import DATA_STORE, FINAL, LOCK
+from causal_sam.site.paths import Site, UpdateConfig
 
 AFFINE = np.diag([-2.0, -2.0, 6.0, 1.0])
 SHAPE = (40, 36, 5)

@@ -10,7 +10,7 @@ of them, because no core waits for another within a step.
 The images are drawn on the fly (`causal_sam.phantom`). At first the encoder learns alone, to give places in one
 structure like embeddings and places in different ones other embeddings. It goes on with that to the end: a decoder that
 reads the fine skips beside the embedding would else learn to do without the latter. Then the clicks and boxes come,
-drawn by `causal_sam.prompting.annotator`: a first prompt, and corrections of the model's own errors. Small images come
+drawn by `causal_sam.simulation.annotator`: a first prompt, and corrections of the model's own errors. Small images come
 first, the final size last. The run can be stopped at any time and started again with the same command; it goes on from
 its last checkpoint.
 
@@ -42,13 +42,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from causal_sam.atomic import atomic_write
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.log import TrainingLog
 from causal_sam.phantom.samples import Sample, samples
-from causal_sam.prompting.annotator import deepest_point, next_click
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact, set_image_size
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.registry import has_bfloat16_units
+from causal_sam.simulation.annotator import deepest_point, next_click
+from causal_sam.training.log import TrainingLog
 
 VALIDATION_SEED = 20_000_000
 VALIDATION_CLICKS = (1, 3, 5)

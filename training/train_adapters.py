@@ -22,11 +22,11 @@ from typing import Any
 import ignite.distributed as idist
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.learning.config_file import made, read_command_line, read_values
-from causal_sam.learning.processes import torchrun_backend
-from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER, Site, UpdateConfig
-from causal_sam.learning.update import update
 from causal_sam.sam.registry import checked_device
+from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, Site, UpdateConfig
+from causal_sam.site.update import update
+from causal_sam.training.config_file import made, read_command_line, read_values
+from causal_sam.training.processes import torchrun_backend
 
 # The others wait while the first process reads all labels, which with many of them takes longer than the usual minutes.
 LONGEST_WAIT = timedelta(hours=12)

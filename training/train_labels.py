@@ -24,11 +24,10 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from causal_sam.benchmark.cases import Case, read_cases
-from causal_sam.benchmark.layouts import Kind
+from causal_sam.data_sets.cases import Case, read_cases
+from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.teaching import LabelTeacher, Lesson, lessons_of
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.named import NamedLabels, name_vectors
 from causal_sam.sam.adapters import LARGEST_SHARE
@@ -41,6 +40,7 @@ from causal_sam.sam.label_prompt import (
 )
 from causal_sam.sam.registry import MODELS, load_model
 from causal_sam.text import load_text_encoder
+from causal_sam.training.label_prompts import LabelTeacher, Lesson, lessons_of
 
 
 def train(arguments: argparse.Namespace) -> dict[str, float]:

@@ -30,14 +30,10 @@ from ignite.handlers import Checkpoint, DiskSaver
 from ignite.handlers.tensorboard_logger import OutputHandler, TensorboardLogger
 from numpy.typing import NDArray
 
-from causal_sam.benchmark.cases import read_cases
+from causal_sam.data_sets.cases import read_cases
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.config_file import made, read_command_line, read_values
-from causal_sam.learning.lad_training import Kept, Learner, TrainingConfig, batches, make_trainer
-from causal_sam.learning.processes import torchrun_backend
-from causal_sam.learning.views import LabelledSlices, labelled_slices, with_neighbours
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
@@ -46,6 +42,10 @@ from causal_sam.sam.label_prompt import new_label_prompt, save_label_prompt
 from causal_sam.sam.registry import load_model
 from causal_sam.style.lad import LadConfig
 from causal_sam.text import TextEncoder, load_text_encoder
+from causal_sam.training.adapters import Kept, Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.config_file import made, read_command_line, read_values
+from causal_sam.training.processes import torchrun_backend
+from causal_sam.training.style_pairs import LabelledSlices, labelled_slices, with_neighbours
 
 LOGGED_EVERY = 10
 # Slices in a picture of examples.

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 training/train_tci.py --minutes 60 --out runs/tci
 
 Images are drawn on the fly (`causal_sam.phantom`). A structure of each gets a wrong mask
-(`causal_sam.intervention.simulation`) and a name that some structure of the body has; the intervention that would put
+(`causal_sam.simulation.errors`) and a name that some structure of the body has; the intervention that would put
 it right gives the sentence and the region. The decoder sees the wrong mask, is modulated inside the region, and must
 answer with the true mask there. Half of the images are slices of random shapes, half slices of whole generated
 abdomens. Half of the masks of random shapes are wrong in two ways, too small here and too large there: only one is
@@ -32,13 +32,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from causal_sam.atomic import atomic_write
-from causal_sam.learning.log import TrainingLog
-from causal_sam.learning.simulated import TWOFOLD, MixedLessons, SliceLessons, VolumeLessons
-from causal_sam.learning.tci import correction_loss, propose, score_lessons
 from causal_sam.sam import load_model
 from causal_sam.sam.film import Film, film_channels, make_modulable, save_film
 from causal_sam.sam.registry import has_bfloat16_units
 from causal_sam.text import load_lexicon, load_text_encoder
+from causal_sam.training.log import TrainingLog
+from causal_sam.training.simulated_corrections import TWOFOLD, MixedLessons, SliceLessons, VolumeLessons
+from causal_sam.training.tci import correction_loss, propose, score_lessons
 
 VALIDATION_SEED = 30_000_000
 

@@ -26,13 +26,13 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
 
 from causal_sam import __version__
+from causal_sam.correction.journal import Journal
 from causal_sam.errors import CausalSamError, NotFoundError
-from causal_sam.intervention.journal import Journal
-from causal_sam.learning.scores import FILE as SCORES_FILE
-from causal_sam.learning.scores import Scores
-from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER
-from causal_sam.learning.store import AdapterStore
 from causal_sam.sam.checkpoints import checkpoint_dir
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER
+from causal_sam.site.scores import FILE as SCORES_FILE
+from causal_sam.site.scores import Scores
 from causal_sam.style import describe
 from infers.note import NoteInferTask
 from infers.organs import OrgansInferTask
@@ -41,28 +41,28 @@ from infers.scribbles import ScribblesInferTask
 from scorings.dice import DiceScoring
 from scorings.effort import EffortScoring
 from serving.batch import CausalSamBatchInferTask
-from serving.click_log import ClickLog
-from serving.clicks import LABEL_FILE_KEY, flag, requested_frame
-from serving.clients import current_asker
 from serving.conf import AppConf
+from serving.data.file_modes import follow_mode_of
 from serving.data.folder_store import FolderStore
+from serving.data.images import ImageFinder, VolumeCache, volume_key
+from serving.data.label_set import LabelSet
+from serving.data.saved_labels import SavedLabels
 from serving.data.segment_store import SegmentStore
-from serving.errors import explain_failed_start, install_error_handlers
-from serving.file_modes import follow_mode_of
-from serving.images import ImageFinder, VolumeCache, volume_key
-from serving.labels import LabelSet
+from serving.data.style_cache import StyleBook
 from serving.models import PredictorPool
 from serving.private_log import install_private_log
 from serving.requests.border import install_border
+from serving.requests.clicks import LABEL_FILE_KEY, flag, requested_frame
+from serving.requests.clients import current_asker
+from serving.requests.errors import explain_failed_start, install_error_handlers
 from serving.requests.identifiers import checked_result_tag
 from serving.requests.inference import removed_on_failure
 from serving.requests.routes import install_routes
-from serving.saved_labels import SavedLabels
+from serving.sessions.click_log import ClickLog
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
-from serving.styles import StyleBook
+from serving.sessions.working_masks import WorkingMasks
 from serving.train_process import say_last, stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
-from serving.working_masks import WorkingMasks
 from strategies.background import StudyScorer
 from strategies.random_study import RandomStudy
 from strategies.studies import Studies

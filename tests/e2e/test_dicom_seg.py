@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import RAS_LPS
-from serving.labels import ABDOMEN
+from serving.data.label_set import ABDOMEN
 
 from . import servers
 from .conftest import ARTIFACTS, CT

@@ -12,7 +12,7 @@ import pytest
 import requests
 from integration.server import Server, read_nifti
 
-from causal_sam.learning.scores import FILE, Scores
+from causal_sam.site.scores import FILE, Scores
 
 from . import servers
 from .series import GEOMETRIES, SHAPE, Series, write_geometry

@@ -11,8 +11,8 @@ import requests
 from integration.server import Server, read_nifti
 
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.store import AdapterStore
-from serving.labels import ABDOMEN
+from causal_sam.site.adapter_store import AdapterStore
+from serving.data.label_set import ABDOMEN
 
 from . import servers
 from .series import GEOMETRIES, Series, write_geometry

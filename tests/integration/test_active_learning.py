@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 
-from causal_sam.learning.scores import FILE, Scores
+from causal_sam.site.scores import FILE, Scores
 
 from .images import Phantom, make_phantom
 from .server import REQUEST_SECONDS, Server, from_address, running_server

@@ -15,7 +15,7 @@ import pytest
 import requests
 from shared_store import IMAGES, SHAPE, make_images, named, save
 
-from serving.labels import refusal
+from serving.data.label_set import refusal
 
 from .server import Server, read_nifti, running_server
 

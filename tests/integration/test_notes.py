@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from causal_sam.correction.journal import NAME
 from causal_sam.imaging import PackedMask
 from causal_sam.imaging.overlap import dice
-from causal_sam.intervention.journal import NAME
 
 from .images import Phantom
 from .server import Server, read_nifti, running_server

@@ -16,11 +16,11 @@ import torch
 
 from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.teaching import LabelTeacher, lessons_of
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
 from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt, save_label_prompt
 from causal_sam.text import load_text_encoder
+from causal_sam.training.label_prompts import LabelTeacher, lessons_of
 
 from .images import Phantom, make_phantom
 from .server import REQUEST_SECONDS, Server, running_server

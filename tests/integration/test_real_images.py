@@ -17,8 +17,8 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 from causal_sam.imaging import Volume, read_volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.annotator import deepest_point
 from causal_sam.sam import load_model
+from causal_sam.simulation.annotator import deepest_point
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from accepted_studies import NAME, draw
 from monailabel.client.client import MONAILabelClientException
 
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.site import STORE_FOLDER, is_running
-from causal_sam.learning.store import AdapterStore
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.paths import STORE_FOLDER, is_running
 
 from .server import REQUEST_SECONDS, Server, running_server
 

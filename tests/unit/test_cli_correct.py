@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from causal_sam.cli import app
 from causal_sam.cli.correct import name_values, put_back
+from causal_sam.correction.corrector import Correction
+from causal_sam.correction.guard import Effect
 from causal_sam.errors import InputError
-from causal_sam.intervention import Intervention
-from causal_sam.intervention.correction import Correction
-from causal_sam.intervention.guard import Effect
+from causal_sam.notes import Intervention
 from causal_sam.sam import load_model
 from causal_sam.sam.film import Film, film_channels, save_film
 from causal_sam.text import load_text_encoder

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from causal_sam.cli import app
 from causal_sam.cli.train import train
-from causal_sam.learning.site import STORE_FOLDER, Site, UpdateConfig
-from causal_sam.learning.store import AdapterStore
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.paths import STORE_FOLDER, Site, UpdateConfig
 
 QUICK = ("--image-size", "64", "--epochs", "8", "--batch", "4", "--pairs", "2", "--no-lad", "--validation", "0")
 

@@ -22,22 +22,25 @@ PACKAGE = ROOT / "lib" / "causal_sam"
 PINS = pinned_versions((ROOT / "requirements.txt").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-# Part of the package -> the parts that it may import besides itself, `errors` and `atomic`.
-ARROWS = {
-    "errors": set(),
-    "atomic": set(),
+# Part of the package -> the parts that it may import besides itself and `COMMON`.
+COMMON = {"errors", "atomic", "json_lines"}
+ARROWS = {part: set() for part in COMMON} | {
     "imaging": set(),
-    "sam": {"imaging"},
     "text": set(),
     "chat": set(),
-    "prompting": {"imaging", "sam", "text"},
-    "style": {"imaging", "text", "chat"},
-    "intervention": {"imaging", "sam", "text", "chat", "prompting"},
-    "learning": {"imaging", "sam", "text", "prompting", "style", "intervention", "phantom"},
+    "data_sets": {"imaging"},
     "phantom": {"imaging"},
-    "benchmark": {"imaging", "sam", "text", "prompting", "style", "intervention", "learning", "phantom"},
-    "cli": {"imaging", "sam", "text", "prompting", "style", "intervention", "learning", "phantom", "benchmark"},
+    "sam": {"imaging"},
+    "style": {"imaging", "text", "chat"},
+    "notes": {"text", "chat"},
+    "prompting": {"imaging", "sam", "text"},
+    "simulation": {"imaging", "notes"},
+    "correction": {"imaging", "sam", "text", "prompting", "notes"},
 }
+ARROWS["training"] = ARROWS["correction"] | {"correction", "style", "simulation", "phantom"}
+ARROWS["site"] = ARROWS["training"] | {"training"}
+ARROWS["benchmark"] = ARROWS["site"] | {"site", "data_sets"}
+ARROWS["cli"] = ARROWS["benchmark"] | {"benchmark"}
 # Part -> packages that it must do without.
 STRANGERS = {
     "imaging": {"torch", "torchvision", "monai", "segment_anything"},
@@ -85,7 +88,7 @@ def test_every_part_has_its_arrows():
 
 @pytest.mark.parametrize("part", sorted(ARROWS))
 def test_arrows_point_one_way(part):
-    allowed = ARROWS[part] | {part, "errors", "atomic", "__version__"}
+    allowed = ARROWS[part] | COMMON | {part, "__version__"}
     for path in sources(part):
         used = {name.split(".")[1] for name in imports(path) if name.startswith("causal_sam.")}
         assert used <= allowed, f"{path.relative_to(ROOT)} imports {used - allowed}"

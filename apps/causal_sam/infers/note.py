@@ -16,20 +16,20 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
 from causal_sam import __version__
+from causal_sam.correction.context import VolumeContext, sides_in
+from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
-from causal_sam.intervention import NoteRequest, Reading
-from causal_sam.intervention.context import VolumeContext, sides_in
-from causal_sam.intervention.journal import Journal
+from causal_sam.notes import NoteRequest, Reading
 from causal_sam.prompting import Predictor
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, written
-from serving.clicks import NO_PROMPTS, NOTE_KEY, Clicks, Options, flag
-from serving.errors import NoteRefusedError
-from serving.images import volume_key
-from serving.mask_transaction import MaskTransaction, draw_label_map
+from serving.data.images import volume_key
 from serving.models import Taught, with_problem
-from serving.refinement import Refinement, Refiner
-from serving.working_masks import AppliedNote, LabelState, Source, is_unnamed
+from serving.requests.clicks import NO_PROMPTS, NOTE_KEY, Clicks, Options, flag
+from serving.requests.errors import NoteRefusedError
+from serving.sessions.mask_transaction import MaskTransaction, draw_label_map
+from serving.sessions.refinement import Refinement, Refiner
+from serving.sessions.working_masks import AppliedNote, LabelState, Source, is_unnamed
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
 from causal_sam.prompting import NamedLabels, NamedPrediction
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, written
-from serving.clicks import Clicks, Options, flag
-from serving.images import volume_key
-from serving.mask_transaction import MaskTransaction, draw_label_map
+from serving.data.images import volume_key
 from serving.models import VersionUnusableError, with_problem
+from serving.requests.clicks import Clicks, Options, flag
+from serving.sessions.mask_transaction import MaskTransaction, draw_label_map
 
 NAMES_KEY, REPLACE_KEY = "organs", "replace"
 NOTHING_TAUGHT = (

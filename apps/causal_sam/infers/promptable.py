@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume, write_mask
 from causal_sam.prompting import NamedLabels
-from serving.click_log import ClickLog
-from serving.clicks import EXTENTS, Clicks, Lasso, Options
-from serving.clients import Connection
-from serving.errors import ClientGoneError
-from serving.images import VolumeCache, volume_key
-from serving.labels import BACKGROUND, MAX_LABELS, LabelSet
-from serving.mask_transaction import MaskTransaction, draw_label_map
+from serving.data.images import VolumeCache, volume_key
+from serving.data.label_set import BACKGROUND, MAX_LABELS, LabelSet
+from serving.data.saved_labels import SavedLabels
 from serving.models import PredictorPool
-from serving.refinement import Refinement, Refiner
+from serving.requests.clicks import EXTENTS, Clicks, Lasso, Options
+from serving.requests.clients import Connection
+from serving.requests.errors import ClientGoneError
 from serving.results import ResultsFolder
-from serving.saved_labels import SavedLabels
-from serving.working_masks import WorkingMasks, is_unnamed
+from serving.sessions.click_log import ClickLog
+from serving.sessions.mask_transaction import MaskTransaction, draw_label_map
+from serving.sessions.refinement import Refinement, Refiner
+from serving.sessions.working_masks import WorkingMasks, is_unnamed
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from causal_sam.imaging import PLANES, PackedMask
 from causal_sam.prompting.prompts import Prompts
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, answer
-from serving.clicks import EXTENTS, Clicks, Options, on_one_slice, slices_of
-from serving.images import volume_key
-from serving.mask_transaction import MaskTransaction
-from serving.refinement import Refiner
-from serving.scribbles import Scribbles
-from serving.working_masks import LabelState
+from serving.data.images import volume_key
+from serving.requests.clicks import EXTENTS, Clicks, Options, on_one_slice, slices_of
+from serving.requests.scribbles import Scribbles
+from serving.sessions.mask_transaction import MaskTransaction
+from serving.sessions.refinement import Refiner
+from serving.sessions.working_masks import LabelState
 
 
 class ScribblesInferTask(InferTask):

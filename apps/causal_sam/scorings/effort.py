@@ -13,9 +13,9 @@ import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
-from causal_sam.intervention.journal import Journal
+from causal_sam.correction.journal import Journal
 from scorings.labels import keep_result, labelled_images
-from serving.click_log import KINDS, ClickLog
+from serving.sessions.click_log import KINDS, ClickLog
 
 # Longer pauses between two acts are none of the work.
 PAUSE_SECONDS = 10 * 60

@@ -10,8 +10,8 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from causal_sam.errors import CausalSamError
-from serving.clients import SERVER, asking
 from serving.private_log import origin
+from serving.requests.clients import SERVER, asking
 
 logger = logging.getLogger(__name__)
 

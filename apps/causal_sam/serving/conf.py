@@ -20,17 +20,17 @@ from causal_sam.imaging.limits import MAX_VOXELS
 from causal_sam.sam.checkpoints import checkpoint_dir
 from causal_sam.sam.registry import MODELS, checked_device
 from causal_sam.style import StyleDescription, describe
-from serving.clicks import EXTENTS, VOLUME
-from serving.labels import LabelSet
+from serving.data.label_set import LabelSet
 from serving.requests.access import AccessPolicy, checked_host, checked_origin
 from serving.requests.addresses import OFF_BY_DEFAULT
 from serving.requests.bodies import MIB, BodyLimits
 from serving.requests.border import BorderRules
+from serving.requests.clicks import EXTENTS, VOLUME
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-    from causal_sam.intervention import NoteRequest, Reading
+    from causal_sam.notes import NoteRequest, Reading
 
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
@@ -154,7 +154,7 @@ class AppConf:
         Raises:
             InputError: the chat model cannot be used.
         """
-        from causal_sam.intervention import load_interpreter
+        from causal_sam.notes import load_interpreter
 
         return load_interpreter(self.llm, consent=self.llm_consent == "remote")
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from serving.clients import Connection, Priority, current_asker
-from serving.errors import ClientGoneError
+from serving.requests.clients import Connection, Priority, current_asker
+from serving.requests.errors import ClientGoneError
 
 # A request that so many later ones have overtaken is next, whatever its priority: slots are given for one slice of long
 # work at a time, so this costs people a fraction of a second and keeps batches and background work going.

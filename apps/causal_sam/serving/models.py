@@ -11,16 +11,16 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from causal_sam.correction.corrector import Corrector, load_corrector
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
-from causal_sam.intervention.correction import Corrector, load_corrector
-from causal_sam.learning.store import AdapterStore, StoreError, version_name
 from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
 from causal_sam.sam.film import film_path
 from causal_sam.sam.registry import load_model
-from serving.clients import Priority
+from causal_sam.site.adapter_store import AdapterStore, StoreError, version_name
 from serving.conf import AppConf
 from serving.inference_slots import InferenceSlots
+from serving.requests.clients import Priority
 
 logger = logging.getLogger(__name__)
 

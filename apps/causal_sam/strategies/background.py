@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume, read_volume
-from causal_sam.learning.scores import Score, Scores, Stamp
-from causal_sam.learning.selection import uncertainty
 from causal_sam.prompting import EmbeddingCache, NamedLabels
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.site.scores import Score, Scores, Stamp
+from causal_sam.site.selection import uncertainty
 from causal_sam.text import TextEncoder, load_text_encoder
-from serving.clients import Priority
 from serving.models import PredictorPool
+from serving.requests.clients import Priority
 from strategies.studies import Studies
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import ImageLabelModel, LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from causal_sam.learning.scores import Score, Stamp
-from serving.images import ImageRef
+from causal_sam.site.scores import Score, Stamp
+from serving.data.images import ImageRef
 
 
 class Studies:

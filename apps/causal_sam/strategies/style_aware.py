@@ -12,8 +12,8 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from causal_sam.learning.scores import Scores
-from causal_sam.learning.selection import Candidate, Ranked, rank
+from causal_sam.site.scores import Scores
+from causal_sam.site.selection import Candidate, Ranked, rank
 from strategies.background import StudyScorer
 from strategies.studies import Studies
 

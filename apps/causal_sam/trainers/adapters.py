@@ -16,14 +16,14 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.learning.site import JOURNAL_FOLDER, Site, UpdateConfig, is_running, processes_for, progress_of
-from causal_sam.learning.store import AdapterStore, StoreError
-from causal_sam.learning.update import update
 from causal_sam.sam.registry import checked_device
-from serving.clicks import flag
+from causal_sam.site.adapter_store import AdapterStore, StoreError
+from causal_sam.site.paths import JOURNAL_FOLDER, Site, UpdateConfig, is_running, processes_for, progress_of
+from causal_sam.site.update import update
 from serving.conf import AppConf
 from serving.data.archive import describe_failure
 from serving.data.segment_store import SegmentStore
+from serving.requests.clicks import flag
 
 logger = logging.getLogger(__name__)
 

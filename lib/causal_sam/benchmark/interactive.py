@@ -20,7 +20,7 @@ from causal_sam.benchmark.metrics import hd95
 from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.annotator import next_click, next_click_in_volume
+from causal_sam.simulation.annotator import next_click, next_click_in_volume
 
 Voxel = tuple[int, int, int]
 # Voxels inside and outside of the structure -> mask in the volume's voxel order.

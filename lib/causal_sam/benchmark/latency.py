@@ -18,8 +18,8 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.samples import samples
 from causal_sam.prompting import EmbeddingCache, Predictor
-from causal_sam.prompting.annotator import deepest_point
 from causal_sam.sam import MODELS, CausalSam, load_model
+from causal_sam.simulation.annotator import deepest_point
 
 # Slices that a volume is timed on; slower models are timed on one, and the rest is calculated.
 VOLUME_SLICES = 20

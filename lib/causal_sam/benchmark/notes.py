@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.intervention import Intervention, NoteRequest, Plan, Reading, parse_plan
+from causal_sam.notes import Intervention, NoteRequest, Plan, Reading, parse_plan
 
 QUESTION = "question"
 FIELDS = ("label", "action", "direction", "near", "slices", "extent_mm", "strength")

@@ -14,13 +14,13 @@ import torch
 from causal_sam.benchmark.ood.clock import StepClock
 from causal_sam.benchmark.ood.protocols import PHANTOM_LABELS, phantom_scan
 from causal_sam.errors import InputError
-from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
-from causal_sam.learning.processes import fitting_backend
-from causal_sam.learning.views import labelled_slices
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.sam.registry import load_model
 from causal_sam.text import load_text_encoder
+from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.processes import fitting_backend
+from causal_sam.training.style_pairs import labelled_slices
 
 PATIENTS = 2
 

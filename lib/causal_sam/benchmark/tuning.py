@@ -12,7 +12,7 @@ import numpy as np
 from causal_sam.benchmark.baselines import Baseline, make_baseline, random_settings
 from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.samples import Sample, scans
-from causal_sam.prompting.annotator import next_click
+from causal_sam.simulation.annotator import next_click
 
 CLICKS = (1, 3, 5)
 # Scans of about this size are what clinical slices have after cropping to the patient.

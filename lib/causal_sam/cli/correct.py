@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from causal_sam.correction.corrector import Correction, Corrector
     from causal_sam.imaging import Volume
-    from causal_sam.intervention import Plan
-    from causal_sam.intervention.correction import Correction, Corrector
+    from causal_sam.notes import Plan
     from causal_sam.prompting.slices import VolumeSlices
 
 NOTHING_DONE = 2
@@ -87,9 +87,9 @@ def correct(
 
     import numpy as np
 
+    from causal_sam.correction.context import VolumeContext, sides_in
     from causal_sam.imaging import read_label_map, read_volume, write_mask
-    from causal_sam.intervention import NoteRequest, load_interpreter
-    from causal_sam.intervention.context import VolumeContext, sides_in
+    from causal_sam.notes import NoteRequest, load_interpreter
     from causal_sam.style import describe
 
     volume = read_volume(image, frame)
@@ -161,7 +161,7 @@ def name_values(label: list[str], labels: str | None, values: list[int]) -> dict
     >>> name_values(["2=spleen", "5=liver"], None, [2, 5]), name_values(["liver"], None, [255])
     ({'spleen': 2, 'liver': 5}, {'liver': 255})
     """
-    from causal_sam.benchmark.data_sets.case import listed
+    from causal_sam.data_sets.case import listed
 
     if not values:
         raise InputError("The mask is empty: there is nothing to correct yet.")
@@ -229,7 +229,7 @@ def put_back(
 def _prepare(
     volume: Volume, plane: str, model: str, checkpoint: Path | None, film: Path | None
 ) -> tuple[Corrector, VolumeSlices]:
-    from causal_sam.intervention.correction import load_corrector
+    from causal_sam.correction.corrector import load_corrector
     from causal_sam.prompting import Predictor
     from causal_sam.sam import load_model
 

@@ -26,7 +26,7 @@ def interpret(
     A chat model, named as LangChain names it (ollama:llama3.1), may read it instead. A remote one sees the names of the
     labels, and the note without names, dates and numbers of persons.
     """
-    from causal_sam.intervention import NoteRequest, load_interpreter
+    from causal_sam.notes import NoteRequest, load_interpreter
 
     present = tuple(filter(None, (name.strip() for name in labels.split(","))))
     request = NoteRequest(note, present, current, read_sides(side))

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.prompting.ahead import AheadWorker
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.implied import with_implied_foreground
 from causal_sam.prompting.named import NamedLabels, NamedPrediction, segment_named
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
+from causal_sam.prompting.prefetch import AheadWorker
 from causal_sam.prompting.prompts import Prompts, checked_previous
 from causal_sam.prompting.propagation import Followed, Propagation, Propagator
 from causal_sam.prompting.slices import VolumeSlices

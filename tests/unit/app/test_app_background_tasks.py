@@ -20,8 +20,8 @@ from monailabel.utils.async_tasks import task as async_task
 from monailabel.utils.async_tasks import utils
 
 from causal_sam.errors import InputError
-from serving.errors import install_error_handlers
 from serving.requests import background_tasks, routes
+from serving.requests.errors import install_error_handlers
 from serving.requests.options import chosen_options
 from trainers.adapters import OPTIONS
 

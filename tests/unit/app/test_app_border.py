@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from causal_sam.errors import InputError
-from serving.errors import install_error_handlers
 from serving.requests import bodies
 from serving.requests.access import AccessPolicy, checked_host, checked_origin
 from serving.requests.addresses import OFF_BY_DEFAULT
 from serving.requests.bodies import MIB, BodyLimits
 from serving.requests.border import BorderRules, install_border
+from serving.requests.errors import install_error_handlers
 
 HOST, PAGE = "seg.hospital.org", "https://viewer.hospital.org"
 UPLOAD_MB = 4

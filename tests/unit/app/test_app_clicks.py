@@ -6,7 +6,7 @@ import pytest
 
 from causal_sam.errors import InputError
 from causal_sam.prompting.prompts import Prompts
-from serving.clicks import NO_PROMPTS, Clicks, Options, on_one_slice, slices_of
+from serving.requests.clicks import NO_PROMPTS, Clicks, Options, on_one_slice, slices_of
 
 SHAPE = (20, 20, 10)
 NAMES = ("liver", "spleen")

@@ -11,10 +11,10 @@ from fake_chat import ToolModel, plan
 
 from causal_sam.chat import is_local
 from causal_sam.errors import InputError
-from causal_sam.intervention import NoteRequest
+from causal_sam.notes import NoteRequest
 from serving.conf import AppConf
 from serving.data.folder_store import FolderStore
-from serving.labels import ABDOMEN, RESERVED, LabelSet
+from serving.data.label_set import ABDOMEN, RESERVED, LabelSet
 
 NOTE = NoteRequest("Smith's liver is too big", ("liver",))
 SAMPLE = Path(__file__).resolve().parents[3] / "sample_configs" / "server.yaml"

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 
 from causal_sam.errors import CheckpointError, InputError, NotFoundError
-from serving.errors import explain_failed_start, install_error_handlers
-from serving.infer_route import checked_params
+from serving.requests.errors import explain_failed_start, install_error_handlers
+from serving.requests.infer_endpoint import checked_params
 
 ERRORS = {
     "input": (InputError("The click is outside."), 422, "The click is outside."),

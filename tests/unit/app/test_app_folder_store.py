@@ -24,12 +24,12 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 from shared_store import IMAGES, SHAPE, make_images, named, opened, save, saved_pair
 
 from causal_sam.errors import InputError
-from causal_sam.learning.accepted import accepted_labels, read_accepted
-from causal_sam.learning.label_files import part_of
+from causal_sam.site.accepted import accepted_labels, read_accepted
+from causal_sam.site.label_files import part_of
 from serving.data import folder_index
 from serving.data.folder_index import LockedError, ReadOnlyError
 from serving.data.folder_store import FolderStore
-from serving.labels import RESERVED
+from serving.data.label_set import RESERVED
 
 KILLS = 12
 

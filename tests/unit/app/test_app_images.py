@@ -11,10 +11,10 @@ import pytest
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import read_volume
-from causal_sam.learning.accepted import names_in_info, values_by_name
+from causal_sam.site.accepted import names_in_info, values_by_name
 from serving.data.folder_store import FolderStore
-from serving.images import ForbiddenPathError, ImageFinder, VolumeCache, volume_key
-from serving.saved_labels import SavedLabels
+from serving.data.images import ForbiddenPathError, ImageFinder, VolumeCache, volume_key
+from serving.data.saved_labels import SavedLabels
 
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
 

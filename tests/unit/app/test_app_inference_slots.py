@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.clients import Asker, Connection, Priority, asking
-from serving.errors import ClientGoneError
 from serving.inference_slots import MAX_OVERTAKEN, InferenceSlots
+from serving.requests.clients import Asker, Connection, Priority, asking
+from serving.requests.errors import ClientGoneError
 
 SECONDS = 30
 CLICK, BATCH, BACKGROUND = Priority

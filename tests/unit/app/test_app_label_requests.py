@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
-from causal_sam.learning.store import AdapterStore
 from causal_sam.sam import load_model
 from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_label_prompt
+from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.text import load_text_encoder
 from infers.organs import OrgansInferTask
 from infers.promptable import CLIENT_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
-from serving.click_log import ClickLog
-from serving.clicks import Clicks, Options
 from serving.conf import AppConf
 from serving.data.folder_store import FolderStore
-from serving.images import VolumeCache, volume_key
-from serving.labels import LabelSet
-from serving.mask_transaction import MaskTransaction, draw_label_map
+from serving.data.images import VolumeCache, volume_key
+from serving.data.label_set import LabelSet
+from serving.data.saved_labels import SavedLabels
 from serving.models import PredictorPool
-from serving.saved_labels import SavedLabels
-from serving.working_masks import LabelState, Source, WorkingMasks, is_unnamed
+from serving.requests.clicks import Clicks, Options
+from serving.sessions.click_log import ClickLog
+from serving.sessions.mask_transaction import MaskTransaction, draw_label_map
+from serving.sessions.working_masks import LabelState, Source, WorkingMasks, is_unnamed
 
 SHAPE = (48, 40, 5)
 LABELS = ("liver", "spleen", "kidney")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
-from serving.clicks import LABEL_FILE_KEY, MAX_CORNERS, MAX_POINTS, Clicks, Lasso, Options, requested_frame
+from serving.requests.clicks import LABEL_FILE_KEY, MAX_CORNERS, MAX_POINTS, Clicks, Lasso, Options, requested_frame
 from serving.requests.numbers import checked_numbers, checked_points, checked_whole
-from serving.scribbles import Scribbles
+from serving.requests.scribbles import Scribbles
 
 pytestmark = pytest.mark.unit
 

@@ -17,11 +17,11 @@ from monailabel.endpoints import info
 from monailabel.endpoints import proxy as monailabel_proxy
 from processes import free_port
 
-from serving.errors import install_error_handlers
 from serving.requests import proxy, routes
 from serving.requests.access import AccessPolicy
 from serving.requests.bodies import MIB, BodyLimits
 from serving.requests.border import BorderRules, install_border
+from serving.requests.errors import install_error_handlers
 
 PASSWORD = "only-for-the-archive"
 JSON = "application/dicom+json"

@@ -11,13 +11,13 @@ import torch
 from causal_sam.errors import InputError
 from causal_sam.imaging import PackedMask, Volume
 from causal_sam.prompting import EmbeddingCache, Prediction, Predictor
-from causal_sam.prompting.local import SURE_MM, carried
+from causal_sam.prompting.local_edit import SURE_MM, carried
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.sam import CausalSam, load_model
 from causal_sam.sam.compact import build_compact
 from serving.inference_slots import InferenceSlots
-from serving.refinement import Refiner
-from serving.working_masks import LabelState
+from serving.sessions.refinement import Refiner
+from serving.sessions.working_masks import LabelState
 
 SHAPE = (24, 20, 6)
 A, B, C = (5, 5, 2), (8, 8, 2), (15, 10, 2)

@@ -30,8 +30,8 @@ from monailabel.endpoints import (
 )
 from monailabel.endpoints.user.auth import RBAC
 
-from serving.errors import install_error_handlers
 from serving.requests import routes
+from serving.requests.errors import install_error_handlers
 
 MODULES = (
     *(activelearning, batch_infer, datastore, infer, info, login, logs, model, ohif, proxy, scoring, session, train),

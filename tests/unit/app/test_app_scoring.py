@@ -11,15 +11,15 @@ import nibabel
 import numpy as np
 import pytest
 
+from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
-from causal_sam.intervention.journal import Journal
 from causal_sam.prompting.prompts import Prompts
 from scorings.dice import DiceScoring
 from scorings.effort import PAUSE_SECONDS, Act, EffortScoring, effort_of
-from serving.click_log import ClickLog
-from serving.clicks import Clicks
 from serving.data.folder_store import FolderStore
-from serving.labels import LabelSet
+from serving.data.label_set import LabelSet
+from serving.requests.clicks import Clicks
+from serving.sessions.click_log import ClickLog
 
 SHAPE = (10, 8, 4)
 AFFINE = np.diag([-2.0, -2.0, 4.0, 1.0])

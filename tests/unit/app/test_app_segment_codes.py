@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydicom.sr.codedict import codes
 
+from serving.data.label_set import ABDOMEN
 from serving.data.segment_codes import GROUPS, SYNONYMS, TISSUE, find_structure
-from serving.labels import ABDOMEN
 
 CATEGORY, TYPE = "SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"
 SIDE = "SegmentedPropertyTypeModifierCodeSequence"

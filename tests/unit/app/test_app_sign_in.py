@@ -20,8 +20,8 @@ from monailabel.config import settings
 from monailabel.endpoints import info, login, train
 from processes import free_port
 
-from serving.errors import install_error_handlers
 from serving.requests import routes
+from serving.requests.errors import install_error_handlers
 from serving.requests.sign_in import access_token
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shared_store import make_images, named, opened, save, saved_pair
 
-from causal_sam.learning.accepted import accepted_labels, names_in_info
+from causal_sam.site.accepted import accepted_labels, names_in_info
 from serving.data.files import Extensions
 from serving.data.folder_store import FolderStore
 

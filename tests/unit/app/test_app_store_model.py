@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 from shared_store import SHAPE, named, opened, save
 
-from causal_sam.learning.accepted import accepted_labels
+from causal_sam.site.accepted import accepted_labels
 from serving.data.folder_store import FolderStore
 
 IDS = st.sampled_from(["1.2.175", "1.2.176", "case", "case.nrrd", "with blank"])

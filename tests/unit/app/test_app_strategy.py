@@ -17,15 +17,15 @@ from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.learning.scores import Score, Scores, Stamp
-from causal_sam.learning.store import AdapterStore
 from causal_sam.sam import load_model
 from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_label_prompt
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.scores import Score, Scores, Stamp
 from causal_sam.style import describe
 from causal_sam.text import TextEncoder, load_text_encoder
 from serving.conf import AppConf
 from serving.data.folder_store import FolderStore
-from serving.images import ImageFinder, ImageRef
+from serving.data.images import ImageFinder, ImageRef
 from serving.models import PredictorPool
 from strategies.background import MOST_FETCHED, StudyScorer
 from strategies.random_study import RandomStudy

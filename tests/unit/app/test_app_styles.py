@@ -12,7 +12,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.style import StyleDescription, describe
 from serving.conf import AppConf
-from serving.styles import StyleBook
+from serving.data.style_cache import StyleBook
 
 
 def volume(seed: int = 0) -> Volume:

@@ -15,9 +15,9 @@ from kill_store import training, weights
 from pydicom import Dataset
 
 from causal_sam.errors import CausalSamError, CheckpointError, InputError, NotFoundError
-from causal_sam.learning.site import TRAINING, Progress, UpdateConfig
-from causal_sam.learning.store import AdapterStore
-from causal_sam.learning.update import Outcome
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.paths import TRAINING, Progress, UpdateConfig
+from causal_sam.site.update import Outcome
 from serving import models, train_process
 from serving.conf import AppConf
 from serving.data.folder_store import FolderStore

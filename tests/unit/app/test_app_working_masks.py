@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from causal_sam.imaging import PackedMask
 from causal_sam.prompting.prompts import Prompts
-from serving.clients import SERVER, Asker, asking, current_asker, identify
 from serving.keyed_locks import KeyedLocks
-from serving.working_masks import (
+from serving.requests.clients import SERVER, Asker, asking, current_asker, identify
+from serving.sessions.working_masks import (
     MAX_UNNAMED,
     LabelState,
     SliceRecord,

@@ -9,7 +9,7 @@ import pytest
 
 from causal_sam.benchmark.notes import NoteCase, read_notes, score
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.intervention import Intervention, NoteRequest, Plan, Reading
+from causal_sam.notes import Intervention, NoteRequest, Plan, Reading
 
 SMOOTH = Intervention(label="liver", action="smooth")
 EXPAND = Intervention(label="liver", action="expand", direction="superior", extent_mm=5)

@@ -11,15 +11,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from causal_sam.benchmark.cases import read_cases
 from causal_sam.benchmark.ood.features import pooled_features
 from causal_sam.benchmark.ood.methods import METHODS, RandomVectors
 from causal_sam.benchmark.ood.protocols import BrainProtocol, DataProtocol
 from causal_sam.benchmark.ood.results import read_runs
 from causal_sam.cli import app
+from causal_sam.data_sets.cases import read_cases
 from causal_sam.errors import InputError
-from causal_sam.learning.views import labelled_slices
 from causal_sam.phantom import brain
+from causal_sam.training.style_pairs import labelled_slices
 
 
 def test_no_patient_is_on_both_sides(images: Path) -> None:

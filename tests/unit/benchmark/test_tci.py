@@ -16,19 +16,19 @@ from typer.testing import CliRunner
 
 from causal_sam.benchmark.tci import trials
 from causal_sam.benchmark.tci.cases import LabelledVolume, generated_cases
-from causal_sam.benchmark.tci.phrasing import notes_for, write_note
 from causal_sam.benchmark.tci.report import summarise_trials, trial_table, write_tci_report
 from causal_sam.benchmark.tci.trials import Bench, Trial, another_act, changed_outside, with_other_texts
 from causal_sam.cli import app
+from causal_sam.correction.corrector import MODULATED, Correction
+from causal_sam.correction.guard import Effect
 from causal_sam.errors import InputError
 from causal_sam.imaging import DIRECTIONS, Volume
-from causal_sam.intervention import Intervention, NoteRequest, load_interpreter
-from causal_sam.intervention.correction import MODULATED, Correction
-from causal_sam.intervention.guard import Effect
-from causal_sam.intervention.simulation import KINDS
+from causal_sam.notes import Intervention, NoteRequest, load_interpreter
 from causal_sam.prompting import EmbeddingCache, Predictor
 from causal_sam.sam import CausalSam, load_model
 from causal_sam.sam.film import Film, film_channels, make_modulable, save_film
+from causal_sam.simulation.errors import KINDS
+from causal_sam.simulation.notes import notes_for, write_note
 from causal_sam.text import TextEncoder, load_text_encoder
 
 SHAPE = (64, 56, 10)

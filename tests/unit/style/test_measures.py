@@ -10,7 +10,7 @@ import pytest
 
 from causal_sam.phantom.studies import STYLES, render_study
 from causal_sam.style import Acquisition, StyledSlices
-from causal_sam.style.interventions import STYLE_INTERVENTIONS
+from causal_sam.style.augmentations import STYLE_INTERVENTIONS
 from causal_sam.style.measures import measure
 from causal_sam.style.slices import sample_slices
 

@@ -12,8 +12,8 @@ import yaml
 from accepted_studies import NAME, accept
 
 from causal_sam.errors import InputError
-from causal_sam.learning.site import JOURNAL_FOLDER, STORE_FOLDER
-from causal_sam.learning.store import AdapterStore
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "sample_configs" / "training" / "adapters.yaml"

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from causal_sam.benchmark.data_sets.case import Case
+from causal_sam.data_sets.case import Case
 
 SCRIPT = Path(__file__).parents[3] / "training" / "train_labels.py"
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from causal_sam.learning.simulated import SliceLessons, VolumeLessons
-from causal_sam.learning.tci import Lesson, correction_loss, propose
 from causal_sam.sam import load_model
 from causal_sam.sam.film import load_film
 from causal_sam.text import load_lexicon, load_text_encoder
+from causal_sam.training.simulated_corrections import SliceLessons, VolumeLessons
+from causal_sam.training.tci import Lesson, correction_loss, propose
 
 SCRIPT = Path(__file__).parents[3] / "training" / "train_tci.py"
 NAMES = sorted(load_lexicon().structures)

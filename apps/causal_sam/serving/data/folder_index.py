@@ -19,7 +19,7 @@ from monailabel.datastore.local import LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from causal_sam.errors import InputError
-from causal_sam.learning.label_files import PART
+from causal_sam.site.label_files import PART
 from serving.data.files import Extensions, nested_files
 from serving.data.index import Index, keep_damaged, read_index, write_index
 from serving.data.reconciling import finish_saves, reconcile, tag_folders

@@ -1,7 +1,7 @@
 """MONAI Label's store of a local folder, safe to share: by threads, by servers, and with a training process.
 
 Each change happens under the lock of the folder, on what is on disk then. A label's file and the names of its values
-change together (see `causal_sam.learning.label_files`). What others put into the folder or take out of it is noticed
+change together (see `causal_sam.site.label_files`). What others put into the folder or take out of it is noticed
 with the next look at it. Everything stays where plain MONAI Label reads it.
 """
 
@@ -25,8 +25,8 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
-from causal_sam.learning.accepted import frame_in_info
-from causal_sam.learning.label_files import CHECKSUM, PART, ChangedLabelError, checksum, label_copy, part_of
+from causal_sam.site.accepted import frame_in_info
+from causal_sam.site.label_files import CHECKSUM, PART, ChangedLabelError, checksum, label_copy, part_of
 from serving.data.files import Extensions, same_id
 from serving.data.folder_index import LOCK, FolderIndex, file_stamp
 from serving.data.incoming_labels import check_label

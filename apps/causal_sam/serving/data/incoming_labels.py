@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, write_mask
 from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
-from causal_sam.learning.accepted import named_values, values_by_name
+from causal_sam.site.accepted import named_values, values_by_name
 from serving.requests.identifiers import checked_label_name
 
 # OHIF sends its voxels alone.

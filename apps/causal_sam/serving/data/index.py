@@ -17,7 +17,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from pydantic import Field
 
 from causal_sam.errors import InputError
-from causal_sam.learning.label_files import part_of
+from causal_sam.site.label_files import part_of
 from serving.requests.json_objects import checked_object
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from typing import Any
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from causal_sam.errors import InputError
-from causal_sam.learning.accepted import named_values, value_problem
-from causal_sam.learning.label_files import CHECKSUM
+from causal_sam.site.accepted import named_values, value_problem
+from causal_sam.site.label_files import CHECKSUM
 from serving.data.index import storable
-from serving.labels import refusal
+from serving.data.label_set import refusal
 from serving.requests.identifiers import checked_identifier
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monailabel.datastore.local import DataModel, ImageLabelModel
 
-from causal_sam.learning.label_files import CHECKSUM, PART, checksum
+from causal_sam.site.label_files import CHECKSUM, PART, checksum
 from serving.data.files import Extensions, FoundFile, list_files, new_ids
 from serving.data.index import Index
 

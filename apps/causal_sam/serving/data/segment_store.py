@@ -27,7 +27,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import Volume, read_volume, write_mask
 from causal_sam.imaging.writing import write_image
-from causal_sam.learning.accepted import frame_in_info
+from causal_sam.site.accepted import frame_in_info
 from serving.data.archive import ArchiveError, download, find_series, limit_waiting
 from serving.data.dicom_seg import read_dicom_seg, write_dicom_seg
 from serving.data.folder_store import FolderStore

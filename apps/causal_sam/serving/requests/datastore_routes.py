@@ -21,7 +21,7 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.learning.label_files import CHECKSUM
+from causal_sam.site.label_files import CHECKSUM
 from serving.data.dataset_zip import write_dataset
 from serving.data.files import Extensions
 from serving.data.folder_store import FolderStore

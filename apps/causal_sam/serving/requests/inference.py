@@ -14,8 +14,8 @@ from fastapi import BackgroundTasks, UploadFile
 from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.interfaces.utils.app import app_instance
 
-from serving.clients import asking, current_asker
 from serving.private_log import loggable
+from serving.requests.clients import asking, current_asker
 from serving.requests.dicom_seg import answer_as_dicom_seg
 from serving.sessions.endpoints import open_session
 from serving.sessions.uploads import received

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from causal_sam.errors import InputError
-from serving.clicks import flag
+from serving.requests.clicks import flag
 from serving.requests.identifiers import checked_label_name
 from serving.requests.numbers import MAX_NUMBER, shown
 

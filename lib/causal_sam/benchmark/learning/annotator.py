@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.annotator import next_click_in_volume
-from causal_sam.prompting.local import carried, decided_at_clicks, merged
+from causal_sam.prompting.local_edit import carried, decided_at_clicks, merged
+from causal_sam.simulation.annotator import next_click_in_volume
 
 Voxel = tuple[int, int, int]
 

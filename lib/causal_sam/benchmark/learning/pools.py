@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from causal_sam.benchmark.cases import read_cases
+from causal_sam.data_sets.cases import read_cases
 from causal_sam.benchmark.ood.protocols import (
     PHANTOM_LABELS,
     BrainProtocol,

@@ -15,15 +15,15 @@ from causal_sam.benchmark.learning.records import AdapterUpdate, AnnotatedStruct
 from causal_sam.benchmark.learning.simulated_site import SimulatedSite
 from causal_sam.benchmark.ood.protocols import Scan
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.selection import Candidate, rank, uncertainty
-from causal_sam.learning.site import Site, UpdateConfig
-from causal_sam.learning.store import AdapterStore
-from causal_sam.learning.update import update
 from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.predictor import DEFAULT_CACHE_BYTES
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.paths import Site, UpdateConfig
+from causal_sam.site.selection import Candidate, rank, uncertainty
+from causal_sam.site.update import update
 from causal_sam.style import describe
 from causal_sam.text import TextEncoder, load_text_encoder
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causal_sam.benchmark.ood.protocols import Scan
 from causal_sam.imaging import FILE_ORDER, write_mask
-from causal_sam.learning.accepted import DATA_STORE, FINAL
+from causal_sam.site.accepted import DATA_STORE, FINAL
 
 _EXTENSION = ".nii.gz"
 

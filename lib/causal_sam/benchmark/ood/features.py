@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from causal_sam.learning.views import LabelledSlices, with_neighbours
 from causal_sam.style.lad import pool_inside
+from causal_sam.training.style_pairs import LabelledSlices, with_neighbours
 
 # Slices per forward pass.
 ENCODED = 16

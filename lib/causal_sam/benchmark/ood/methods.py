@@ -20,8 +20,6 @@ from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.benchmark.ood.report import OURS, REFERENCE
 from causal_sam.benchmark.ood.unet import UNetMethod
 from causal_sam.imaging import SliceFrame, Volume
-from causal_sam.learning.lad_training import Learner, TrainingConfig, batches, make_trainer
-from causal_sam.learning.views import LabelledSlices
 from causal_sam.prompting import NamedLabels, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
@@ -29,6 +27,8 @@ from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.style.lad import NO_LAD, LadConfig
 from causal_sam.text import TextEncoder
+from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.style_pairs import LabelledSlices
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from causal_sam.benchmark.ood.results import Probe, Run, Score, append_run, read
 from causal_sam.imaging import SliceFrame, slice_axis
 from causal_sam.imaging.intensity import intensity_window
 from causal_sam.imaging.overlap import dice
-from causal_sam.learning.teaching import label_map_of
-from causal_sam.learning.views import LabelledSlices, labelled_slices
-from causal_sam.prompting.annotator import deepest_point
+from causal_sam.simulation.annotator import deepest_point
 from causal_sam.style.probe import probe_style
+from causal_sam.training.label_prompts import label_map_of
+from causal_sam.training.style_pairs import LabelledSlices, labelled_slices
 
 RUNS = "runs.jsonl"
 SHOWN = "shown"

@@ -17,10 +17,10 @@ from torch import Tensor
 from causal_sam.benchmark.ood.clock import StepClock
 from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.imaging import FILE_ORDER, SliceFrame, Volume
-from causal_sam.learning.lad_training import batches
-from causal_sam.learning.views import LabelledSlices
-from causal_sam.prompting.annotator import deepest_point
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.simulation.annotator import deepest_point
+from causal_sam.training.adapters import batches
+from causal_sam.training.style_pairs import LabelledSlices
 
 if TYPE_CHECKING:
     from causal_sam.benchmark.ood.methods import Setup

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.benchmark.cases import Case, read_cases
 from causal_sam.benchmark.interactive import join_structures
+from causal_sam.data_sets.cases import Case, read_cases
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.phantom import studies

@@ -12,18 +12,18 @@ from scipy import ndimage
 
 from causal_sam.benchmark.interactive import ModelMethod
 from causal_sam.benchmark.tci.cases import LabelledVolume
-from causal_sam.benchmark.tci.phrasing import write_note
+from causal_sam.correction.corrector import MODULATED, Correction, Corrector, Outcome
+from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
 from causal_sam.imaging import DIRECTIONS, Volume
 from causal_sam.imaging.overlap import dice
-from causal_sam.intervention import Intervention, NoteRequest
-from causal_sam.intervention.correction import MODULATED, Correction, Corrector, Outcome
-from causal_sam.intervention.region import region_gate
-from causal_sam.intervention.request import Reading
-from causal_sam.intervention.simulation import KINDS, STRENGTHS, SimulatedError, simulate_error
+from causal_sam.notes import Intervention, NoteRequest
+from causal_sam.notes.request import Reading
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.annotator import next_click_in_volume
 from causal_sam.sam.film import Film
+from causal_sam.simulation.annotator import next_click_in_volume
+from causal_sam.simulation.errors import KINDS, STRENGTHS, SimulatedError, simulate_error
+from causal_sam.simulation.notes import write_note
 from causal_sam.text import TextEncoder
 
 # Share of the errors where neighbours have masks of their own.

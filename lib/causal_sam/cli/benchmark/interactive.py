@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from causal_sam.benchmark.layouts import Kind
+from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def interactive(
 
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from causal_sam.benchmark.cases import read_cases
     from causal_sam.benchmark.interactive import (
         click_through,
         join_structures,
@@ -79,6 +78,7 @@ def interactive(
     )
     from causal_sam.benchmark.interactive_report import write_interactive_report
     from causal_sam.benchmark.report import check_folder
+    from causal_sam.data_sets.cases import read_cases
 
     check_folder(output)
     cases = [

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from causal_sam.benchmark.layouts import Kind
 from causal_sam.cli.benchmark.interactive import parse_joins
 from causal_sam.cli.benchmark.settings import check_settings
 from causal_sam.cli.options import ImageSize
+from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 
 RECORDS, SITES = "records.jsonl", "sites"
@@ -96,8 +96,9 @@ def learning(
     from causal_sam.benchmark.learning.records import append_record, read_records
     from causal_sam.benchmark.learning.report import write_learning_report
     from causal_sam.benchmark.learning.run import AnnotationSchedule, LearningSite, random_order, style_aware_order
-    from causal_sam.learning.site import UpdateConfig
+    from causal_sam.site.paths import UpdateConfig
     from causal_sam.sam import load_model
+    from causal_sam.site.paths import UpdateConfig
 
     if pool is not Pool.PHANTOM and data is None:
         raise InputError("Say with --data where the images are, or generate some with --pool phantom.")

@@ -26,7 +26,7 @@ def notes(
     one is expected.
     """
     from causal_sam.benchmark.notes import read_notes, score
-    from causal_sam.intervention import load_interpreter
+    from causal_sam.notes import load_interpreter
 
     cases = read_notes(file)
     report = score(load_interpreter(llm, llm_consent).invoke, cases).to_dict()

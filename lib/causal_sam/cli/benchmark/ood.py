@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from causal_sam.benchmark.layouts import Kind
 from causal_sam.cli.benchmark.interactive import parse_joins
 from causal_sam.cli.benchmark.settings import check_settings
 from causal_sam.cli.options import ImageSize
+from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,9 +96,10 @@ def ood(
     from causal_sam.benchmark.ood.report import write_ood_report
     from causal_sam.benchmark.ood.results import read_runs
     from causal_sam.benchmark.ood.run import RUNS, TOLERANCE_MM, compare, read_shown
-    from causal_sam.learning.lad_training import TrainingConfig
+    from causal_sam.training.adapters import TrainingConfig
     from causal_sam.sam.registry import has_bfloat16_units
     from causal_sam.text import load_text_encoder
+    from causal_sam.training.adapters import TrainingConfig
 
     wanted = method or list(METHODS)
     if unknown := [name for name in wanted if name not in METHODS]:

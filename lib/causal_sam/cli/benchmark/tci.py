@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from causal_sam.benchmark.layouts import Kind
 from causal_sam.cli.benchmark.interactive import parse_joins
 from causal_sam.cli.options import ChatConsent, ChatModel, Checkpoint, FilmFile, ImageSize
+from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 
 CACHE_BYTES = 2 * 2**30
@@ -67,7 +67,7 @@ def tci(
     from causal_sam.benchmark.tci.cases import generated_cases, real_cases
     from causal_sam.benchmark.tci.report import write_tci_report
     from causal_sam.benchmark.tci.trials import Bench, Trial
-    from causal_sam.intervention import load_interpreter
+    from causal_sam.notes import load_interpreter
     from causal_sam.prompting import EmbeddingCache, Predictor
     from causal_sam.sam import MODELS, load_model
     from causal_sam.sam.film import load_film, make_modulable

@@ -1,0 +1,1 @@
+"""From the plan of a note to corrected masks: region, corrector, guard, journal."""

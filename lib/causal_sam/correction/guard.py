@@ -1,0 +1,130 @@
+"""Whether a corrected mask is what was asked for, and what has changed, in millilitres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.correction.region import Region
+from causal_sam.imaging import Volume
+from causal_sam.imaging.directions import DIRECTIONS, direction_vector
+from causal_sam.notes.schema import Intervention
+
+# What each act may do to a mask.
+MAY_ADD = frozenset({"expand", "fill", "smooth", "restyle"})
+MAY_TAKE = frozenset({"shrink", "exclude", "remove", "keep_largest", "smooth", "restyle"})
+# Smoothing that changes the volume by more than this share has done something else.
+SMOOTHED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an act changes in a mask.
+
+    Attributes:
+        label: whose mask it is.
+        gained_ml: volume added.
+        lost_ml: volume taken away.
+        gained_towards_ml: patient direction -> the part of the volume added that lies most in that direction from the
+            middle of the mask before, in relation to the mask's size.
+        lost_towards_ml: the same of the volume taken away.
+        taken_ml: label -> the part of the volume added that was its.
+    """
+
+    label: str
+    gained_ml: float
+    lost_ml: float
+    gained_towards_ml: dict[str, float] = field(default_factory=dict)
+    lost_towards_ml: dict[str, float] = field(default_factory=dict)
+    taken_ml: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The effect in words."""
+        parts = []
+        for what, total, towards in (
+            ("+", self.gained_ml, self.gained_towards_ml),
+            ("-", self.lost_ml, self.lost_towards_ml),
+        ):
+            if total:
+                most = max(towards, key=towards.__getitem__)
+                parts.append(f"{what}{total:.2f} ml, mostly {most}")
+        parts += [f"{ml:.2f} ml of it were {label}" for label, ml in self.taken_ml.items()]
+        return f"{self.label}: {'; '.join(parts) or 'nothing changes'}"
+
+
+def measure_effect(
+    label: str,
+    volume: Volume,
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    others: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
+) -> Effect:
+    """Measure what differs between two masks.
+
+    Args:
+        label: whose masks they are.
+        volume: the image, of the same shape.
+        before: (I, J, K), not empty.
+        after: (I, J, K).
+        others: masks of other labels by name.
+    """
+    voxel_ml = volume.voxel_ml
+    inside = np.argwhere(before)
+    middle = inside.mean(0)
+    turn = volume.affine[:3, :3].T
+    # Relative to the size of the mask: a layer on the top of a flat organ is towards its top all over.
+    size = np.abs((inside - middle) @ turn).max(0) + 0.5 * np.abs(turn).max(0)
+    totals, towards = [], []
+    for changed in (after & ~before, before & ~after):
+        places = np.argwhere(changed)
+        totals.append(len(places) * voxel_ml)
+        offsets = (places - middle) @ turn / size
+        along = offsets @ np.stack([direction_vector(direction) for direction in DIRECTIONS]).T
+        counts = np.bincount(along.argmax(1), minlength=len(DIRECTIONS)) if len(places) else np.zeros(len(DIRECTIONS))
+        towards.append({d: float(n * voxel_ml) for d, n in zip(DIRECTIONS, counts, strict=True) if n})
+    gained = after & ~before
+    taken = {name: float((mask & gained).sum() * voxel_ml) for name, mask in others.items()} if gained.any() else {}
+    return Effect(label, *totals, *towards, {name: ml for name, ml in taken.items() if ml})
+
+
+def keeps_shape(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
+    """Whether smoothing has changed no more of a mask than its boundary."""
+    return max((after & ~before).sum(), (before & ~after).sum()) <= SMOOTHED_SHARE * before.sum()
+
+
+def objection(
+    intervention: Intervention, region: Region, before: NDArray[np.bool_], after: NDArray[np.bool_]
+) -> str | None:
+    """Say why a corrected mask must not be taken; None if it is what was asked for.
+
+    Args:
+        intervention: what was asked for.
+        region: where the mask might change.
+        before: (I, J, K).
+        after: (I, J, K).
+
+    Returns:
+        One sentence for the clinician.
+    """
+    act, label = intervention.action, intervention.label
+    gained, lost = after & ~before, before & ~after
+    allowed = region.in_volume(before.shape) > 0
+    if act == "keep":
+        return None if not (gained.any() or lost.any()) else f"{label} was to stay as it is, and would have changed."
+    if ((gained | lost) & ~allowed).any():
+        return f"{label} would have changed outside of the place that the note names, so nothing was done."
+    if gained.any() and act not in MAY_ADD:
+        return f"{label} was only to lose volume, and would have gained some, so nothing was done."
+    if lost.any() and act not in MAY_TAKE:
+        return f"{label} was only to gain volume, and would have lost some, so nothing was done."
+    if not after.any():
+        return f"Nothing of {label} would be left: say which part is wrong, or clear the label in the viewer."
+    if act == "smooth" and not keeps_shape(before, after):
+        return f"{label} is too thin to be smoothed: it would lose its shape."
+    if not (gained.any() or lost.any()):
+        return f"The model finds nothing to change in {label} there: click into what is missing or wrong."
+    return None

@@ -1,1 +1,0 @@
-"""What a site teaches the model with its own labels, and the versions of what it learnt."""

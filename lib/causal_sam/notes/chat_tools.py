@@ -1,0 +1,103 @@
+"""What a chat model may look up while it reads a note. Nothing can be changed with it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.tools import BaseTool, StructuredTool
+from pydantic import BaseModel, ValidationError, create_model
+
+from causal_sam.errors import InputError
+from causal_sam.notes.request import NoteRequest
+from causal_sam.notes.schema import Intervention
+
+logger = logging.getLogger(__name__)
+
+# Calls of tools for one note: a preview takes as long as a correction.
+MOST_CALLS = 12
+ENOUGH = "Nothing more can be looked up for this note: answer with the plan."
+
+
+def make_tools(
+    request: NoteRequest, act: type[BaseModel], clean: Callable[[str], str], check: Callable[[], None]
+) -> list[BaseTool]:
+    """Make the tools for one note: `list_labels`, and if there is a context, all that asks it.
+
+    What goes wrong in a tool is said in its answer.
+
+    Args:
+        request: the note, and its context.
+        act: schema of an intervention, whose labels are those of the request.
+        clean: what is done with each text of the context before the model sees it.
+        check: called before a tool is used; what it raises ends the conversation.
+    """
+    count = itertools.count(1)
+
+    def tool(function: Callable[..., str], schema: type[BaseModel], description: str) -> BaseTool:
+        def answer(**arguments: Any) -> str:
+            check()
+            if next(count) > MOST_CALLS:
+                return ENOUGH
+            try:
+                return function(**arguments)
+            except InputError as error:
+                return clean(str(error))
+            except Exception:
+                logger.exception("The tool %s failed", function.__name__)
+                return "This cannot be told."
+
+        return StructuredTool.from_function(answer, name=function.__name__, description=description, args_schema=schema)
+
+    def list_labels() -> str:
+        return json.dumps(request.labels, ensure_ascii=False)
+
+    nothing = create_model("Nothing")
+    tools = [tool(list_labels, nothing, "List the labels that have a mask.")]
+    context = request.context
+    if context is None:
+        return tools
+
+    def measure_mask(label: str) -> str:
+        return json.dumps(_cleaned(context.measure(label), clean), ensure_ascii=False)
+
+    def describe_style() -> str:
+        return clean(context.style())
+
+    def preview(**fields: Any) -> str:
+        try:
+            intervention = Intervention.model_validate(fields)
+        except ValidationError as error:
+            return problem(error)
+        return clean(context.preview(intervention))
+
+    label = create_model("Label", label=(act.model_fields["label"].annotation, ...))
+    return [
+        *tools,
+        tool(
+            measure_mask,
+            label,
+            "Measure the mask of a label: its volume in ml, its extent in mm, the number of its components, and the "
+            "area in mm2 where it touches other labels.",
+        ),
+        tool(describe_style, nothing, "Describe how the image was made and looks: noise, sharpness, artefacts."),
+        tool(preview, act, "Say what an intervention would change, in ml. Nothing is changed."),
+    ]
+
+
+def problem(error: ValidationError) -> str:
+    """Say in a few words what is wrong first."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the plan"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    if isinstance(value, Mapping):
+        return {clean(str(key)): _cleaned(each, clean) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_cleaned(each, clean) for each in value]
+    return value if isinstance(value, int | float | None) else clean(str(value))

@@ -1,0 +1,249 @@
+"""What a fragment says that a part of a mask really is, or is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from causal_sam.notes.fragments import Fragment, Mark
+from causal_sam.notes.grammar import (
+    BETWEEN,
+    SAYS,
+    Act,
+    free_noun,
+    is_before_name,
+    is_known,
+    is_negated,
+    is_order,
+    is_passive,
+    live,
+    names_in,
+    precedes,
+    preposition,
+    says,
+)
+from causal_sam.notes.mentions import Mention
+from causal_sam.notes.places import is_named_part, is_part
+from causal_sam.notes.schema import Action
+
+
+def identity(fragment: Fragment) -> Act | None:
+    """What is said to be something else: "belongs to the stomach", "bowel labelled as bladder", "colon, not kidney"."""
+    names = names_in(fragment.marks)
+    is_spot = any(says(mark, "spots") for mark in fragment.all("pieces"))
+    action: Action = "remove" if is_spot or live(fragment, "remove") else "exclude"
+    said = [mark for mark in fragment.all("belongs") if _follows(fragment, mark)] or _said_to_be(fragment)
+    denied = [*fragment.all("not_part"), *(mark for mark in said if is_negated(fragment, mark))]
+    taken = _taken(fragment, said)
+    inside = _lost(fragment) or _wrongly_included(fragment) or _inside(fragment, names)
+    if inside is not None:
+        return inside
+    if taken:
+        return _mistaken(fragment, action, taken[0], said)
+    for mark in fragment.all("taken_for"):
+        right, whole = names_in(fragment.before(mark))[-1:], names_in(fragment.after(mark))[:1]
+        part = any(is_part(each) for each in fragment.before(mark))
+        if (right or part) and whole and is_negated(fragment, mark) and mark.text == "included in":
+            nears = tuple(each.mention for each in right)
+            return Act("expand", (whole[0].mention,), nears)  # "has not been included in the liver"
+    if denied:
+        wrong, right = _denied(fragment, denied[0])
+        return _given_back(action, right, wrong) or _not_part(fragment, wrong)
+    said_not = [mark for mark in names if preposition(fragment, mark) == "not"]
+    others = [mark for mark in names if mark not in said_not]
+    is_owner = bool(said) and fragment.has("modal") and said[0].text == "be part of"
+    if is_owner and others and is_known(others[-1].mention):
+        # "the hernia sac should be part of the bowel mask"
+        free = free_noun(fragment.before(said[0]), True)
+        inner = tuple(mark.mention for mark in others[:-1]) or ((Mention(free),) if free else ())
+        return Act("expand", (others[-1].mention,), inner)
+    if said and others:
+        right = [mark for mark in others if mark in fragment.after(said[0])][:1]
+        apart = [mark for mark in others if mark not in right and not _is_beside(fragment, mark)]
+        wrong = said_not or apart[:1]
+        is_left_out = not wrong or not is_known(wrong[0].mention)
+        if right and is_left_out and is_known(right[0].mention) and "belong" in said[0].text:
+            nears = tuple(mark.mention for mark in wrong)
+            return Act("expand", (right[0].mention,), nears, says_whose=True)
+        return _given_back(action, right, wrong)
+    says_more = live(fragment, "expand", "shrink", "leak", "fill", "smooth")
+    free = free_noun(fragment.marks, True) if said_not and not others else ""
+    if free and not says_more and any(says(mark, "copulas") for mark in fragment.marks):
+        return Act("exclude", (said_not[0].mention,), (Mention(free),), says_what=True)  # "pneumothorax is not lung"
+    if not said_not or says_more or fragment.has("include", "exclude", "protect", "wrong", "keep"):
+        return None
+    if others and _is_bare(fragment, others[-1]):
+        return _given_back(action, others[-1:], [mark for mark in said_not if is_known(mark.mention)])
+    return _not_part(fragment, said_not, others)
+
+
+def _denied(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list[Mark]]:
+    """What a part was taken for, and what it really is: "the vein is not part of the liver"."""
+    wrong, right = names_in(fragment.after(denial))[:1], names_in(fragment.before(denial))[-1:]
+    is_of_it = any(mark.kind == "it" for mark in fragment.after(denial)) and fragment.has("pieces", "cue")
+    if right and not wrong and is_of_it and is_known(right[0].mention):
+        return right, []  # "the liver has a speck that does not belong to it"
+    free = free_noun(fragment.before(denial), True)
+    return wrong, right or ([Mark("name", free, mention=Mention(free))] if free else [])
+
+
+def _lost(fragment: Fragment) -> Act | None:
+    """What was taken for the background: "the left lobe was mistaken for background"."""
+    for mark in fragment.all("taken_for"):
+        is_background = any(each.kind == "surroundings" for each in fragment.after(mark)[:2])
+        if is_background and not is_negated(fragment, mark) and not is_order(fragment, mark):
+            return Act("expand")
+    return None
+
+
+def _wrongly_included(fragment: Fragment) -> Act | None:
+    """What should not be in a mask that was named before: "stomach wrongly included"."""
+    for mark in fragment.all("include"):
+        is_wrong = any(says(each, "wrongly") for each in fragment.marks) and not names_in(fragment.after(mark))
+        names = names_in(fragment.before(mark))
+        if is_wrong and len(names) == 1 and names[0].mention.labels and is_passive(fragment, mark):
+            return None if is_negated(fragment, mark) else Act("exclude", nears=(names[0].mention,), says_what=True)
+    return None
+
+
+def _taken(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
+    """Words between what something is and what it was taken for."""
+    taken = [
+        mark
+        for mark in fragment.all("taken_for")
+        # "the vein does not count as liver"
+        if not is_negated(fragment, mark) or fragment.has("modal") or says(mark, "counting")
+    ]
+    is_in = [mark for mark in fragment.all("include") if is_passive(fragment, mark) and not is_negated(fragment, mark)]
+    # "is part of the liver mask", where it should not be
+    is_in += [mark for mark in said if "part" in mark.text and fragment.has("masks") and mark.text != "be part of"]
+    # "labelled the pancreas as duodenum"
+    renamed = [] if fragment.has("keep", "protect") else fragment.all("as")
+    is_told = fragment.marks[0].text == "what"  # "what you have as bladder is bowel"
+    renamed = [mark for mark in renamed if is_told or names_in(fragment.before(mark))]
+    # "what is labelled aorta", "has been marked liver"
+    called = [mark for mark in fragment.marks if says(mark, "called") and is_before_name(fragment, mark)]
+    return taken + [mark for mark in (*is_in, *renamed, *called) if names_in(fragment.after(mark))]
+
+
+def _is_beside(fragment: Fragment, name: Mark) -> bool:
+    """Whether a name only says where something is: "the dot in the pons is a vessel"."""
+    return not is_known(name.mention) and preposition(fragment, name) in ("in", "near", "place")
+
+
+def _mistaken(fragment: Fragment, action: Action, at: Mark, said: Sequence[Mark]) -> Act | None:
+    wrong = names_in(fragment.after(at))[:1]
+    right = [mark for mark in names_in(fragment.after(said[0])) if mark not in wrong] if said else []
+    others = [mark for mark in names_in(fragment.before(at)) if not wrong or mark.mention != wrong[0].mention]
+    free = "" if right or others else free_noun(fragment.before(at), True)
+    right = right or others[-1:] or ([Mark("name", free, mention=Mention(free))] if free else [])
+    if fragment.marks[0].text == "what" and not right:
+        right = [mark for mark in names_in(fragment.after(at)) if mark not in wrong][:1]
+    part = next((mark for mark in fragment.before(at) if is_named_part(mark)), None)
+    if wrong and not right and part and action == "exclude":
+        # "the facet joints are included in L4"
+        return Act(action, (wrong[0].mention,), (Mention(part.text),), places=(), says_what=True)
+    if wrong and not right and says(fragment.marks[0], "relatives"):
+        return Act("exclude", (wrong[0].mention,))  # "the cyst, which is included in the kidney"
+    if is_negated(fragment, at):
+        return _given_back(action, right, wrong)  # "should not count as"
+    if wrong and right and is_order(fragment, at):
+        return Act("expand", (wrong[0].mention,), (right[0].mention,))  # "should be included in"
+    if wrong and right and not is_known(wrong[0].mention) and is_known(right[0].mention):
+        return Act("expand", (right[0].mention,), (wrong[0].mention,))
+    return _given_back(action, right, wrong)
+
+
+def _inside(fragment: Fragment, names: Sequence[Mark]) -> Act | None:
+    """What is said to be in a mask where it should not be: "fat is in the heart mask"."""
+    has_mask = fragment.has("masks") or any(mark.text.startswith("in the ") for mark in fragment.all("wanted"))
+    if fragment.has(*SAYS - {"wanted", "wrong"}) or not has_mask:
+        return None
+    if len(names) == 1 and not is_known(names[0].mention):
+        return _outside_of_mask(fragment, names[0])
+    if len(names) != 2:
+        return None
+    (first, second), is_due = names, fragment.has("requests", "modal")
+    is_in = preposition(fragment, second) == "in" and is_known(second.mention)
+    is_first = not is_known(first.mention) or first.mention != second.mention
+    is_denied = any(mark.kind == "not" for mark in fragment.before(second))
+    if not (is_in and is_first):
+        return None
+    is_mask_in = is_known(first.mention) and fragment.has_between("masks", first, second)
+    if is_mask_in and not (is_denied or is_due):
+        return Act("exclude", (first.mention,), (second.mention,))  # "the mask of the liver is inside the heart"
+    if is_denied and not is_due and not is_known(first.mention):
+        return Act("expand", (second.mention,), (first.mention,))  # "the caudate lobe is not in the liver mask"
+    return _given_back("exclude", [first], [second]) if is_denied == is_due else None
+
+
+def _outside_of_mask(fragment: Fragment, name: Mark) -> Act | None:
+    """What is no label and in a mask: "bowel in the mask"; or a mask that is where it should not be."""
+    is_denied = any(is_negated(fragment, mark) for mark in fragment.all("masks", "name")) or fragment.has("not")
+    if is_denied != fragment.has("requests", "modal") or live(fragment, "expand", "shrink", "restyle"):
+        return None
+    inside = [mark for mark in fragment.all("in") if not says(mark, "companions")]
+    if any(mark.text.startswith("in the ") for mark in fragment.all("wanted")):
+        return Act("exclude", nears=(name.mention,)) if preposition(fragment, name) == "" else None
+    masks = fragment.all("masks")
+    is_in_mask = any(precedes(fragment, mark, "masks") for mark in inside) and name in fragment.before(masks[-1])
+    is_mask_in = preposition(fragment, name) == "in" and masks[0] in fragment.before(name) and bool(inside)
+    return Act("exclude", nears=(name.mention,)) if is_in_mask or is_mask_in else None
+
+
+def _said_to_be(fragment: Fragment) -> list[Mark]:
+    """The "is" of "that part is colon", where nothing else is said."""
+    if not fragment.has("it", "pieces", "one", "place") and not live(fragment, "remove"):
+        return []
+    if fragment.has("include", "wanted", "keep", "wrong", "too", "enough") or live(
+        fragment, "expand", "shrink", "leak", "fill", "smooth"
+    ):
+        return []
+    return [
+        mark
+        for mark in fragment.marks
+        if says(mark, "copulas") and _follows(fragment, mark) and not _is_denied(fragment, mark)
+        # "there is a cyst in the liver" is a finding
+        if fragment.has("masks") or [each.text for each in fragment.before(mark)] != ["there"]
+    ][-1:]
+
+
+def _is_denied(fragment: Fragment, mark: Mark) -> bool:
+    """Whether "not" comes before the next name."""
+    after = next(each for each in fragment.after(mark) if each.mention or each.kind == "not")
+    return after.kind == "not"
+
+
+def _follows(fragment: Fragment, belongs: Mark) -> bool:
+    """Whether "that is" or "belongs to" is followed by a name, before anything else is said."""
+    for mark in fragment.after(belongs):
+        if mark.mention:
+            return True
+        if mark.kind not in BETWEEN - {"strength", "place"} | {"not", "of", "belongs"}:
+            return False
+    return False
+
+
+def _is_bare(fragment: Fragment, name: Mark) -> bool:
+    """Whether a name is what "not" is set against: "colon, not kidney", "along the rib instead of the liver"."""
+    is_instead = any(mark.text in ("instead of", "rather than") for mark in fragment.all("not"))
+    return is_instead or preposition(fragment, name) == ""
+
+
+def _given_back(action: Action, right: Sequence[Mark], wrong: Sequence[Mark]) -> Act | None:
+    """Give a part back to what it really is, from what it was taken for."""
+    if not right or (wrong and right[0].mention == wrong[0].mention):
+        return None
+    return Act(action, tuple(mark.mention for mark in wrong[:1]), (right[0].mention,), says_what=True)
+
+
+def _not_part(fragment: Fragment, wrong: Sequence[Mark], others: Sequence[Mark] = ()) -> Act | None:
+    """A piece that does not belong to the mask, whatever it is."""
+    pieces = fragment.all("pieces")
+    if not wrong or not (pieces or fragment.has("it", "one") or live(fragment, "remove")):
+        return None
+    nears = tuple(mark.mention for mark in others)
+    is_large = bool(pieces) and says(pieces[0], "large_pieces") and not live(fragment, "remove")
+    action: Action = "remove" if not is_large else "exclude" if nears else "shrink"
+    if not pieces and not live(fragment, "remove"):
+        action = "exclude"  # "this is not liver": what it is may follow
+    return Act(action, (wrong[0].mention,), nears, says_what=True)

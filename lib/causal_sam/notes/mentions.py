@@ -1,0 +1,312 @@
+"""Names of structures in a note, and which of the labels that are present they mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from causal_sam.notes.laterality import structures_of
+from causal_sam.notes.vocabulary import Vocabulary, stem
+from causal_sam.text import LabelNames, Lexicon, Reading, canonical
+from causal_sam.text.lexicon import singular, split_words
+from causal_sam.text.spelling import correct
+
+LONGEST_NAME = 6  # words
+SHORT = 2  # letters of abbreviations that are words as well, unless written in capitals
+_SIDES = ("left", "right")
+_VOWELS = frozenset("aeiouy")
+# Endings of the adjectives of anatomy, and letters that a word with one has more than.
+ADJECTIVES, MORE = ("al", "ar", "ary", "ic", "ous", "oid", "ine", "ian"), 4
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A name in a note.
+
+    Attributes:
+        text: as written, with its spelling corrected.
+        labels: that it means: one, or several for "both kidneys". Empty if there is none, or it is not certain which.
+        candidates: between which it leaves open which is meant.
+    """
+
+    text: str
+    labels: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def neighbour(self) -> str:
+        """The name to give it as a neighbour: the label's, or its own without abbreviations and misspellings."""
+        return self.labels[0] if len(self.labels) == 1 else self.text
+
+
+class Names:
+    """Finds names among words, for one list of labels.
+
+    Args:
+        labels: that are present.
+        lexicon: of structures.
+        vocabulary: of notes; its words are right as they are written.
+    """
+
+    def __init__(self, labels: Sequence[str], lexicon: Lexicon, vocabulary: Vocabulary) -> None:
+        self.labels = tuple(labels)
+        self._lexicon, self._vocabulary = lexicon, vocabulary
+        self._resolver = LabelNames(self.labels, lexicon=lexicon)
+        self._readings = {label: lexicon.readings(label) for label in self.labels}
+        self._structures = {structure for label in self.labels for structure in structures_of(label)}
+        self._own_words = {word for label in self.labels for word in split_words(label)}
+        self._own_phrases = {"".join(map(singular, split_words(label))) for label in self.labels}
+        self._respelt: dict[tuple[str, ...], list[str]] = {}  # names with the lexicon's spelling -> labels
+        for label in self.labels:
+            self._respelt.setdefault(self._spelt(split_words(label)), []).append(label)
+        self._kinds: dict[str, list[str]] = {}  # what labels are called without their sides -> these labels
+        for label in self.labels:
+            self._kinds.setdefault(self._kind(split_words(label)), []).append(label)
+        self._right = lexicon.words | vocabulary.words | self._own_words
+        self.mention = lru_cache(4096)(self._mention)
+        self.corrected = lru_cache(4096)(self._corrected)
+
+    def said_side(self, label: str) -> str | None:
+        """The side that the name of a label says."""
+        sides = {side for reading in self._readings[label] for side in reading.sides}
+        return sides.pop() if len(sides) == 1 else None
+
+    def kind(self, label: str) -> str:
+        """What a label is called without its side."""
+        return self._kind(split_words(label))
+
+    def longest(self, words: Sequence[str], capitals: Sequence[bool]) -> tuple[int, Mention] | None:
+        """The longest name that these words begin with, if any; one of a label that is present comes first.
+
+        Args:
+            words: in lower case.
+            capitals: of each word, whether it is in capital letters.
+
+        Returns:
+            How many words, and what they mention.
+        """
+        others = None
+        for length in range(min(len(words), LONGEST_NAME), 0, -1):
+            phrase = tuple(words[:length])
+            mention = self.mention(phrase)
+            following = words[length] if length < len(words) else ""
+            is_layer = following in self._vocabulary.sets["layers"]
+            if others and self._vocabulary.direction(following) is None and not is_layer:
+                mention = None  # "spleen" is no part of "splenic vein", but "hippocampus" of "hippocampus head"
+            if mention is not None and (self._says_where(phrase, mention) or self._is_part_of(phrase, mention)):
+                mention = None
+            if mention is None or (length == 1 and self._is_only_a_word(phrase[0], capitals[0], mention)):
+                continue
+            if mention.labels or mention.candidates:
+                return length, mention
+            others = others or (length, mention)
+        return others
+
+    def has_part(self, word: str) -> bool:
+        """Whether a part of an organ can be one of the labels: the cervix of a bladder is a neighbour."""
+        places = self._vocabulary.parts.get(word)
+        return places is None or "any" in places or not self._structures.isdisjoint(places)
+
+    def _is_part_of(self, phrase: tuple[str, ...], mention: Mention) -> bool:
+        """Whether a name is that of a part of a label: "the lower lobe of the right lung"."""
+        if mention.labels or "of" not in phrase[1:-1]:
+            return False
+        at = phrase.index("of")
+        whole = self.mention(tuple(word for word in phrase[at + 1 :] if word != "the"))
+        place = self._vocabulary.longest(phrase[:at])
+        is_place = place is not None and place[0] == at and place[1].kind == "place"
+        is_part = is_place or " ".join(phrase[:at]) in self._vocabulary.sets["layers"]
+        return bool(whole and whole.labels) and is_part
+
+    def _says_where(self, phrase: tuple[str, ...], mention: Mention) -> bool:
+        """Whether the side before a name is a place on it, as in "the right prostate"."""
+        if phrase[0] not in _SIDES or len(phrase) == 1 or mention.labels:
+            return False
+        if self._vocabulary.direction(" ".join(phrase[1:])) is not None:
+            return True
+        whole = self.mention(phrase[1:])
+        return whole is not None and len(whole.labels) == 1 and self.said_side(whole.labels[0]) is None
+
+    def _is_only_a_word(self, word: str, is_capital: bool, mention: Mention) -> bool:
+        return len(word) <= SHORT and not is_capital and not mention.labels
+
+    def _corrected(self, word: str) -> tuple[str, ...]:
+        if self._vocabulary.knows(word) or word in self._own_words:
+            return (word,)
+        if len(word) > SHORT and not _VOWELS.intersection(word):
+            meant = {own for own in self._own_words if _skeleton(own) == word}
+            if len(meant) == 1:
+                return (meant.pop(),)
+        shorter = next((each for each in _squeezed(word) if self._is_right(each)), None)
+        if shorter is not None:
+            return (shorter,)
+        # Endings come second: "undersegmentd" is as near to two forms of "undersegment".
+        found = correct(word, self._lexicon, self._right) or correct(word, self._lexicon, self._vocabulary.forms)
+        if found and word.endswith("s") and not found.endswith("s") and self._is_right(f"{found}s"):
+            found += "s"  # "incudes" is no order
+        return tuple((found or word).split())
+
+    def _is_right(self, word: str) -> bool:
+        return self._vocabulary.has(word) or word in self._own_words or self._lexicon.knows(word)
+
+    def _mention(self, words: tuple[str, ...]) -> Mention | None:
+        text = " ".join(words)
+        if "".join(map(singular, words)) in self._own_phrases:
+            resolved = self._resolver.resolve(text)
+            if resolved is not None:
+                return Mention(text, (resolved.label,))
+        respelt = self._respelt.get(self._spelt(words), [])
+        if len(respelt) == 1:
+            return Mention(text, (respelt[0],))
+        own = self._of_kind(words)
+        if own is not None:
+            return own
+        finding = self._own_finding(words)
+        if finding is not None:
+            return Mention(text, (finding,))
+        if tuple(stem(word) for word in words if word not in _SIDES) in self._vocabulary.tissues:
+            longer = [label for label in self.labels if set(split_words(label)) > set(words)]
+            return Mention(text, (longer[0],)) if len(longer) == 1 else Mention(text)
+        is_free = self._is_free(words)
+        readings = [reading for reading in self._lexicon.readings(text) if self._is_name(reading)]
+        if not readings or not self._is_compact(words, readings):
+            return Mention(text) if is_free else None
+        resolved = self._resolver.resolve(text)
+        if resolved is None and not self._lexicon.structures.issuperset(readings[0].parts):
+            return Mention(text) if is_free else None  # a number that is no part of the name
+        if resolved is not None:
+            return Mention(text, (resolved.label,))
+        narrower = tuple(label for label in self.labels if self._is_narrower(label, words))
+        if len(narrower) == 1 or (narrower and _is_plural(words[-1])):
+            return Mention(text, narrower)
+        of_kind = [label for label in self.labels if self._is_same_kind(label, readings)]
+        sides = readings[0].sides
+        of_sides = tuple(label for side in _SIDES for label in of_kind if self.said_side(label) == side)
+        is_several = len(sides) == len(_SIDES) or (not sides and _is_plural(words[-1]))
+        if is_several and len(of_sides) == len(_SIDES):
+            return Mention(text, tuple(sorted(of_sides, key=self.labels.index)))
+        return Mention(self._spelt_out(words, text), candidates=() if sides else narrower or tuple(of_kind))
+
+    def _of_kind(self, words: Sequence[str]) -> Mention | None:
+        """The labels of a site's own kind, "left widget" and "right widget", by their name without the side."""
+        kind = self._kind(words)
+        labels = self._kinds.get(kind, [])
+        if len(labels) < 2 or not kind or words[-1] in ("left", "right", "both"):
+            return None
+        said = {word for word in words if word in _SIDES}
+        fitting = tuple(label for label in labels if not said or self.said_side(label) in said)
+        if not fitting:
+            return None
+        is_several = "both" in words or len(said) == len(_SIDES) or (not said and _is_plural(words[-1]))
+        text = " ".join(words)
+        return Mention(text, fitting) if is_several or len(fitting) == 1 else Mention(text, candidates=fitting)
+
+    def _spelt(self, words: Iterable[str]) -> tuple[str, ...]:
+        return tuple(self._lexicon.squashed(word) or word for word in words)
+
+    def _kind(self, words: Iterable[str]) -> str:
+        return "".join(singular(word) for word in words if word not in ("left", "right", "both"))
+
+    def _is_name(self, reading: Reading) -> bool:
+        parts = [part for part in reading.parts if not part.isdigit()]
+        places = [part for part in parts if part not in self._lexicon.findings]
+        return bool(parts) and len(places) <= 1 and self._lexicon.structures.issuperset(parts)
+
+    def _is_compact(self, words: tuple[str, ...], readings: Sequence[Reading]) -> bool:
+        """Whether a phrase neither begins nor ends beside its name, and is not two names."""
+        ends = (words[0], words[-1])
+        if words[1:2] in (("of",), ("the",)) and words[0] in _SIDES:
+            return False  # "left of the bladder"
+        if any(self._lexicon.squashed(word) == "" for word in ends) or words[-1] in ("lower", "upper", "middle"):
+            return False
+        if words[-1] in _SIDES and "of" in words:
+            return False  # "the lower lobe of the right"
+        if "and" in words or "or" in words:
+            return len(readings[0].sides) == len(_SIDES) or tuple(words) in self._whole_names()
+        if len(readings[0].sides) == len(_SIDES) and words[-1] == singular(words[-1]):
+            return False  # "both the liver and the spleen"
+        inner = {word for word in words if self._lexicon.squashed(word) == ""}
+        return inner <= {"of", "the"}
+
+    def _whole_names(self) -> set[tuple[str, ...]]:
+        return {tuple(split_words(label)) for label in self.labels}
+
+    def _is_narrower(self, label: str, words: Sequence[str]) -> bool:
+        """Whether a label is the name with more words, as "vertebra L2" or "L2" of the vertebra, and no finding."""
+        own = set(map(singular, split_words(label)))
+        parts = {part for reading in self._readings[label] for part in reading.parts}
+        kinds = {" ".join(word for word in part.split() if not _is_number(word)) for part in parts}
+        is_kind = any(map(_is_number, own)) and {self._lexicon.squashed(word) for word in words} == kinds
+        return (
+            is_kind or own > set(map(singular, words))
+        ) and parts <= self._lexicon.structures - self._lexicon.findings
+
+    def _own_finding(self, words: Sequence[str]) -> str | None:
+        """The one label of a finding that is named with its site: "atrial thrombus" for the thrombus."""
+        if words[-1] not in self._vocabulary.sets["sited"]:
+            return None
+        own = [label for label in self.labels if split_words(label) == [words[-1]]]
+        site = self.mention(tuple(words[:-1])) if len(own) == 1 and len(words) > 1 else None
+        return own[0] if site is not None and not site.labels else None
+
+    def _is_same_kind(self, label: str, readings: Sequence[Reading]) -> bool:
+        return any(
+            self._lexicon.is_same(reading.parts, own.parts) for reading in readings for own in self._readings[label]
+        )
+
+    def _spelt_out(self, words: Sequence[str], text: str) -> str:
+        """The name as written, unless it holds abbreviations or Latin, or is only an adjective."""
+        common = canonical(text, self._lexicon)
+        is_divided = len(words) > len(common.split()) and self._lexicon.squashed(common) == self._lexicon.squashed(text)
+        is_noun = self._is_plain(words[-1])
+        is_plain = is_noun and all(word in _SIDES or self._is_plain(word) or _is_adjective(word) for word in words)
+        return common if is_divided or not is_plain else text
+
+    def _is_plain(self, word: str) -> bool:
+        return len(word) > 3 and self._lexicon.squashed(word) == singular(word)
+
+    def _is_free(self, words: Sequence[str]) -> bool:
+        """Whether it is a name of anatomy that no lexicon has: "gonadal vein", "gallbladder fossa"."""
+        *modifiers, head = words
+        if not modifiers or stem(head) not in self._vocabulary.heads:
+            return False
+        inner = tuple(word for word in modifiers if word not in _SIDES)
+        return (len(inner) == 1 and self._is_modifier(inner[0])) or (len(inner) > 1 and self._names_one(inner))
+
+    def _names_one(self, words: tuple[str, ...]) -> bool:
+        """Whether words are a name that is no label."""
+        mention = self.mention(words)
+        return mention is not None and not (mention.labels or mention.candidates)
+
+    def _is_modifier(self, word: str) -> bool:
+        if self._vocabulary.is_plain(word) or self._vocabulary.longest((word,)):
+            return False
+        return _is_adjective(word) or (word in self._lexicon.words and self._lexicon.squashed(word) != "")
+
+
+def _is_plural(word: str) -> bool:
+    is_regular = word != singular(word) and not word.endswith(("as", "ps"))  # "psoas", "biceps"
+    return is_regular or word.endswith(("ae", "i", "ia", "ora"))
+
+
+def _skeleton(word: str) -> str:
+    """A word without its vowels: "spln" for the spleen."""
+    return "".join(letter for letter in word if letter not in _VOWELS)
+
+
+def _squeezed(word: str) -> Iterator[str]:
+    """A word without letters that stand there too often, as in "wayyy", "tooo" and "liittle"."""
+    shorter = re.sub(r"(.)\1{2,}", r"\1\1", word)
+    found = [shorter, re.sub(r"(.)\1+", r"\1", word)] if shorter != word else []
+    found += [word[: match.start()] + word[match.start() + 1 :] for match in re.finditer(r"(.)\1", word)]
+    yield from (each for each in found if each != word)
+
+
+def _is_adjective(word: str) -> bool:
+    return len(word) > MORE and word.endswith(ADJECTIVES)
+
+
+def _is_number(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)

@@ -1,0 +1,311 @@
+"""What words say of a mask by themselves: too small, too large, with holes, rough."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from causal_sam.notes.borders import (
+    beyond,
+    further,
+    is_compared_with_mask,
+    only_there,
+    overstated,
+    past,
+    placed,
+    starting,
+    stopping,
+    within,
+)
+from causal_sam.notes.fragments import Fragment, Mark
+from causal_sam.notes.grammar import (
+    SAYS,
+    Act,
+    approvals,
+    before_than,
+    is_about_mask,
+    is_negated,
+    is_of_mask,
+    is_order,
+    is_statement,
+    is_verb,
+    live,
+    names_in,
+    says,
+)
+from causal_sam.notes.laterality import OPPOSITES, side_of_part
+from causal_sam.notes.places import is_part
+from causal_sam.notes.schema import Action
+from causal_sam.notes.vocabulary import load_vocabulary
+
+
+def plain_acts(fragment: Fragment) -> list[Act]:
+    """Acts that words say by themselves."""
+    compared = fragment.all("than")
+    if compared and _is_of_old(fragment, fragment.after(compared[0])):
+        return []
+    names = {mark.mention.labels for mark in names_in(before_than(fragment))}
+    if compared and any(mark.mention.labels not in names for mark in names_in(fragment.after(compared[0])) if names):
+        return []  # "the spleen is smaller than the liver"
+    found: dict[Action, bool] = {}
+    for rule in (_unequal, overstated, beyond, within, placed, further, only_there, past):
+        whole = rule(fragment)
+        if whole is not None:
+            return [whole]
+    for mark in live(fragment, "expand", "shrink", "fill", "smooth"):
+        if _is_finding(fragment, mark) or _is_too_far(fragment, mark):
+            continue
+        action, is_weak = _meant(fragment, mark)
+        found[action] = found.get(action, True) and is_weak
+    for rule in (_unwanted, _too, _slightly, _ill_fitting, _short, stopping, starting, _graded, _enough, _more):
+        act = rule(fragment)
+        if act is not None:
+            found[act.action] = False
+            if act.places is not None:
+                return [act]
+    strong = [action for action, is_weak in found.items() if not is_weak]
+    if "expand" in strong and "shrink" in strong and any(says(mark, "cut_short") for mark in fragment.all("cue")):
+        strong.remove("expand")
+    return [Act(action) for action in strong or found]
+
+
+def _unequal(fragment: Fragment) -> Act | None:
+    """What is not as large as it was drawn, or a mask that is not as large as what it is of."""
+    for size in fragment.all("large", "small"):
+        before, after = fragment.before(size), fragment.after(size)
+        is_equal = bool(before and after) and before[-1].text == after[0].text == "as"
+        if is_equal and any(mark.kind == "not" for mark in before[-3:-1]):
+            is_drawn = is_of_mask(after) or any(mark.kind == "wanted" for mark in after)
+            is_less = is_drawn and not is_about_mask(fragment, before)
+            return Act("shrink" if is_less == (size.kind == "large") else "expand")
+    return None
+
+
+def _is_of_old(fragment: Fragment, than: Sequence[Mark]) -> bool:
+    """Whether something is compared with an earlier time, or an organ with what is usual: "smaller than before"."""
+    if any(says(mark, "earlier_times") for mark in than):
+        return True
+    return any(says(mark, "usual") for mark in than) and not is_about_mask(fragment, before_than(fragment))
+
+
+def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
+    """The action of a cue, and whether it counts only if nothing else is said."""
+    action: Action = mark.values[0]  # type: ignore[assignment]
+    after = fragment.after(mark)
+    if says(mark, "compared") and fragment.has("than") and not fragment.has("modal"):
+        than = next(each for each in fragment.marks if each.kind == "than")
+        is_it = [each.kind for each in fragment.after(than)] == ["it"]  # "bigger than that"
+        if not (is_compared_with_mask(fragment, than) or is_it):
+            action = "shrink" if action == "expand" else "expand"
+    is_cut_back = says(mark, "cut_back") or says(replace(mark, text=mark.text.removesuffix(" the")), "cut_back")
+    if is_cut_back and _is_told(fragment, mark):
+        action = "expand"  # "the edge has been shaved off"
+    if mark.text.removeprefix("over") in load_vocabulary().sets["cut_back"] and mark.text.startswith("over"):
+        action = "expand"  # "overtrimmed"
+    if mark.text in ("lose", "loses") and fragment.has("mm") and is_order(fragment, mark):
+        action = "shrink"  # "must lose 2 mm"
+    is_on_object = bool(after) and (says(after[0], "determiners") or after[0].kind in ("mm", "more"))
+    is_due = fragment.has("modal") and not fragment.has("not")  # "should be cut off"
+    if says(mark, "cut_short") and (is_due or (is_on_object and is_order(fragment, mark))):
+        action = "shrink"
+    return action, action == "fill" and says(mark, "weak_holes")
+
+
+def _is_told(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a participle says what was done, and not what is to be done."""
+    before = [each for each in fragment.before(mark) if each.kind != "strength"]
+    done = ("been", "got", "gets")
+    was_done = bool(before) and (says(before[-1], "copulas") or before[-1].text in done)
+    return (was_done or _is_done_by(fragment, mark)) and not fragment.has("modal", "requests", "enough")
+
+
+def _is_done_by(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a verb says what somebody did: "the resident has cut back the tip", "someone trimmed it"."""
+    before = [each for each in fragment.before(mark) if each.kind != "strength" and not says(each, "auxiliaries")]
+    return bool(before) and (says(before[-1], "persons") or says(before[-1], "agents"))
+
+
+def _is_finding(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a word says nothing of a mask: "the liver is enlarged"."""
+    before, after = fragment.before(mark), fragment.after(mark)[:1]
+    is_reached = mark.text == "extends" and bool(after) and says(after[0], "as_far_as")
+    if is_reached and not fragment.has("modal", "requests", "masks", "than", "too", "more", "only", "not"):
+        return True  # "the spleen extends to the iliac crest"
+    if says(mark, "done") and _is_done_by(fragment, mark) and not fragment.has("modal", "requests", "not"):
+        return True  # "someone enlarged the liver"
+    if says(mark, "act_nouns") and approvals(fragment):
+        return True  # "the extension at the tip is correct"
+    if mark.text.startswith(("disappear", "vanish")) and any(each.text == "make" for each in before):
+        return True  # "make it disappear"
+    is_state = any(says(each, "copulas") for each in before[-2:]) or (bool(before) and before[-1].mention is not None)
+    is_state = is_state or any(each.mention is not None or is_part(each) for each in after)  # "thickened wall"
+    is_state = is_state and says(mark, "findings")
+    return is_state and not fragment.has("modal", "requests", "masks", "than")
+
+
+def _is_too_far(fragment: Fragment, mark: Mark) -> bool:
+    """Whether a word only says with another one what is too much: "extends way too far", "trimmed too much"."""
+    after = fragment.after(mark)
+    cuts = [each for each in fragment.before(mark) if says(each, "cut_back") and _is_told(fragment, each)]
+    if cuts and mark.text.startswith("too "):
+        return True  # "the edge was trimmed too much"
+    return says(mark, "goes_on") and len(after) > 1 and after[0].text.endswith("too") and after[1].text == "far"
+
+
+def _unwanted(fragment: Fragment) -> Act | None:
+    """What should be so, and is not: "does not reach the diaphragm"."""
+    # "not labelled", but not "no label"
+    wanted = [mark for mark in fragment.all("wanted", "masks", "edges") if mark.kind == "wanted" or is_verb(mark)]
+    # "does not extend to the dome", but not "do not extend it".
+    wanted += [mark for mark in fragment.all("cue") if mark.text.startswith("extend") and is_statement(fragment, mark)]
+    # "the tip is not in", "the tip is not in there"
+    last = [mark.kind for mark in fragment.marks[-3:]]
+    is_not_in = last[-2:] == ["not", "in"] or last == ["not", "in", "it"]
+    if is_not_in or any(_lacks_part(fragment, mark) for mark in fragment.all("not")):
+        return Act("expand")
+    # "only covers half of it"
+    is_partial = fragment.has("only") and not fragment.has("modal") and any(mark.kind == "wanted" for mark in wanted)
+    if is_partial and not live(fragment, "expand", "shrink", "fill", "smooth"):
+        return Act("expand")
+    is_due = fragment.has("modal") and any(mark.kind == "wanted" for mark in wanted)
+    # "cover the dome", but not "segment the liver"
+    orders = [mark for mark in wanted if mark.kind == "wanted" and is_order(fragment, mark)]
+    is_due = is_due or any(is_part(part) for mark in orders for part in fragment.after(mark))
+    inside = [mark for mark in fragment.all("in") if says(mark, "insides") and fragment.has("pieces")]
+    if inside and any(is_negated(fragment, mark) for mark in wanted) and names_in(fragment.after(inside[0])):
+        return Act("fill")  # "voxels inside the kidney are not labelled"
+    return Act("expand") if is_due or any(is_negated(fragment, mark) for mark in wanted) else None
+
+
+def _lacks_part(fragment: Fragment, denial: Mark) -> bool:
+    """Whether a mask is without a part: "mask without the dome", "dome not in the liver mask"."""
+    after = [mark for mark in fragment.after(denial) if not says(mark, "determiners")]
+    if fragment.has(*SAYS - {"cue"}, "modal", "requests", "starts", "protect"):
+        return False
+    if denial.text == "without":
+        return any(map(is_part, after[:2])) and not live(fragment, "shrink", "fill", "smooth", "restyle")
+    kinds = [mark.kind for mark in after if mark.kind not in ("plain", "name")]
+    return denial.text == "not" and kinds[:2] == ["in", "masks"] and fragment.has("place")
+
+
+def _too(fragment: Fragment) -> Act | None:
+    """Too much of a size, or too far: "too wide", "too far down", "ends too high"."""
+    for too in fragment.marks:
+        if too.kind != "too" and not (too.kind == "strength" and too.text.endswith(" too")):
+            continue
+        if is_negated(fragment, too):
+            return None
+        for mark in fragment.after(too):
+            if mark.kind in ("large", "small"):
+                return Act("shrink" if mark.kind == "large" else "expand")
+            if mark.text in ("soon", "early", "late"):
+                is_start = any(each.text.startswith(("start", "begin")) for each in fragment.all("starts"))
+                return Act("shrink" if is_start == (mark.text != "late") else "expand")
+            if mark.kind == "place" and mark.values[0] in (*OPPOSITES, "lateral", "medial"):
+                ends = [each for each in fragment.before(too) if each.kind == "starts"]
+                border = [each for each in fragment.before(too) if each.kind == "place"]
+                sides = [side_of_part(each.values[0]) for each in border]
+                border = [each for each, side in zip(border, sides, strict=True) if side in OPPOSITES] or border
+                value = side_of_part(border[-1].values[0]) if border else None
+                if ends and not border and mark.values[0] in OPPOSITES:
+                    return _ending_at(fragment, ends[-1], mark)
+                is_short = value is not None and OPPOSITES.get(value) == mark.values[0]
+                return Act("expand", places=border[-1].values) if is_short else Act("shrink", places=mark.values)
+            if mark.kind not in ("plain", "strength", "word"):
+                break
+        following = fragment.after(too)[:1]
+        if too.text == "too far" or (following and following[0].text == "far"):
+            return Act("shrink")
+    return None
+
+
+def _ending_at(fragment: Fragment, end: Mark, place: Mark) -> Act:
+    """A mask that starts or ends too far in a direction: "ends too high" is short below, "ends too low" too long."""
+    towards = place.values[0]
+    is_start = end.text.startswith(("start", "begin", "begun"))
+    is_beyond = towards == ("superior" if is_start else "inferior")
+    # "ends too low at its upper pole"
+    borders = [side_of_part(each.values[0]) for each in fragment.after(place) if each.kind == "place"]
+    if not is_beyond or OPPOSITES[towards] in borders:
+        return Act("expand", places=(OPPOSITES[towards],))
+    return Act("shrink", places=(towards,))
+
+
+def _slightly(fragment: Fragment) -> Act | None:
+    """A little of a size: "a touch tight"; and much of it, if it is said of a mask."""
+    for mark, size in itertools.pairwise(fragment.marks):
+        is_little = mark.values == ("slight",) or (mark.values == ("strong",) and fragment.has("masks"))
+        if size.kind in ("large", "small") and is_little and not is_negated(fragment, size):
+            return Act("shrink" if size.kind == "large" else "expand")
+    return None
+
+
+def _ill_fitting(fragment: Fragment) -> Act | None:
+    """A size that only masks have, at a place: "is short on the lateral side"; an organ may be small there."""
+    for before, size in itertools.pairwise(mark for mark in fragment.marks if mark.kind != "strength"):
+        is_said = says(size, "ill_fitting") and (says(before, "copulas") or before.mention is not None)
+        is_there = any(each.kind in ("place", "in", "slices") for each in fragment.after(size)[:2])
+        if is_said and is_there and not is_negated(fragment, size) and not fragment.has("enough", "more", "than"):
+            return Act("shrink" if size.kind == "large" else "expand")
+    return None
+
+
+def _short(fragment: Fragment) -> Act | None:
+    """Short by a length."""
+    # "5 mm short", "two slices short"
+    for mark in fragment.marks:
+        if mark.kind != "mm" and not says(mark, "units"):
+            continue
+        following = [each for each in fragment.after(mark) if each.kind not in ("plain", "strength")]
+        if following and says(following[0], "short") and not is_negated(fragment, following[0]):
+            return Act("expand")
+    return None
+
+
+def _graded(fragment: Fragment) -> Act | None:
+    """More or less of a size: "more wide", "less big"."""
+    for mark, size in itertools.pairwise(fragment.marks):
+        if size.kind not in ("large", "small") or is_negated(fragment, size):
+            continue
+        is_more = mark.kind == "more" if mark.kind == "more" or mark.text == "less" else None
+        if is_more is not None:
+            is_larger = is_more == (size.kind == "large")
+            is_compared = fragment.has("than") and not fragment.has("modal", "requests")
+            return Act("expand" if is_larger != is_compared else "shrink")
+    return None
+
+
+def _enough(fragment: Fragment) -> Act | None:
+    """Not enough of a size: "not big enough"."""
+    if not fragment.has("enough"):
+        return None
+    for mark in fragment.all("large", "small"):
+        if is_negated(fragment, mark):
+            return Act("expand" if mark.kind == "large" else "shrink")
+    return None
+
+
+def _more(fragment: Fragment) -> Act | None:
+    """More that is needed, of nothing else that is said: "needs a little more at the back"."""
+    # "another 5 mm"
+    for mark, following in itertools.pairwise(fragment.marks):
+        if says(mark, "further") and following.kind == "mm" and not fragment.has(*SAYS, "move"):
+            return Act("expand")
+    # "the pancreas needs its tail"
+    for mark, owner, part in zip(fragment.marks, fragment.marks[1:], fragment.marks[2:], strict=False):
+        is_whole = says(mark, "needed") and owner.text in ("its", "the") and is_part(part)
+        if is_whole and part is fragment.marks[-1] and not fragment.has(*SAYS):
+            return Act("expand")
+    is_needed = fragment.has("modal", "requests") or any(says(mark, "needed") for mark in fragment.marks)
+    is_all = not fragment.has("word", "effects", "than")  # "a bit more on the right"
+    than = fragment.all("than")
+    # "there is more edema than was contoured"
+    is_drawn_less = bool(than) and any(
+        mark.kind in ("masks", "wanted", "taken_for") or says(mark, "called") for mark in fragment.after(than[0])
+    )
+    is_needed = is_needed or is_drawn_less
+    is_less = any(mark.text == "less" for mark in fragment.marks) and not fragment.has("than", "not", *SAYS)
+    if is_less and fragment.has("mm", "place"):
+        return Act("shrink")  # "2 mm less", "slightly less at the back"
+    return Act("expand") if fragment.has("more") and (is_needed or is_all) and not fragment.has(*SAYS) else None

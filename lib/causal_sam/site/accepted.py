@@ -1,0 +1,327 @@
+"""Labels that people accepted, as MONAI Label keeps them in a folder, and what can be learnt from them.
+
+The folder is that of a local data store, or the one in which a DICOMweb store keeps what it has fetched. Nothing is
+written to it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
+from causal_sam.site.label_files import CHECKSUM, ChangedLabelError, checksum, label_copy
+
+logger = logging.getLogger(__name__)
+
+DATA_STORE, LOCK = "datastore_v2.json", ".lock"
+FINAL, BACKGROUND = "final", "background"
+Name = TypeVar("Name", bound=Hashable)
+Read = TypeVar("Read")
+# Two programs rarely write the same affine to the last digit.
+GRID_TOLERANCE_MM = 0.01
+LOCK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class AcceptedLabel:
+    """A label that a person accepted.
+
+    Attributes:
+        image_id: of the data store.
+        study: that the image belongs to; what is learnt from one image of a study is not tested on another.
+        image: its file.
+        label: the file of the label map.
+        info: what the client said about it when saving.
+    """
+
+    image_id: str
+    study: str
+    image: Path
+    label: Path
+    info: Mapping[str, Any]
+
+    def digest(self) -> str:
+        """SHA-256 of the file that was saved with the info, hexadecimal.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            known = self.info.get(CHECKSUM)
+            return (known if isinstance(known, str) else checksum(self.label)).removeprefix("SHA256:")
+        except OSError as error:
+            raise InputError(f"The label of {self.image_id} cannot be read: {error.strerror}.") from error
+
+
+def accepted_labels(folder: Path) -> list[AcceptedLabel]:
+    """List the accepted labels of a data store, by the id of their image.
+
+    Args:
+        folder: of the data store; it has a ``datastore_v2.json``.
+
+    Raises:
+        InputError: there is no such data store, it is damaged, or somebody keeps it locked.
+    """
+    path = folder / DATA_STORE
+    if not path.is_file():
+        raise InputError(f"{folder} is no data store of MONAI Label: it has no {DATA_STORE}.")
+    try:
+        content = _read_index(folder)
+        labels_dir, images_dir = content.get("labels_dir", "labels"), content.get("images_dir", ".")
+        images, labels = folder / images_dir, folder / labels_dir / FINAL
+        objects = content["objects"].items()
+    except Timeout as error:
+        raise InputError(f"The data store {folder} is locked: try again when nobody writes to it.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: restore it, or remove it and accept the labels again.") from error
+    found = []
+    for image_id, entry in objects:
+        try:
+            if FINAL not in entry["labels"]:
+                continue
+            image, final = entry["image"], entry["labels"][FINAL]
+            label = AcceptedLabel(
+                image_id,
+                _study(image_id, image["info"]),
+                images / f"{image_id}{image['ext']}",
+                labels / f"{image_id}{final['ext']}",
+                {**final["info"]},
+            )
+        except (KeyError, TypeError, AttributeError, ValueError):
+            logger.warning("The entry of image %s in %s is damaged: its label is not used.", ascii(image_id), path)
+            continue
+        found.append(label)
+    return sorted(found, key=lambda label: label.image_id)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Read the index under its lock, since plain MONAI Label writes into it.
+
+    Raises:
+        OSError, ValueError, RecursionError, Timeout: it cannot be read.
+    """
+    path = folder / DATA_STORE
+    try:
+        with FileLock(folder / LOCK, LOCK_SECONDS):
+            return json.loads(path.read_bytes())
+    except Timeout:
+        raise
+    except OSError:  # a folder that cannot be written has no lock
+        return json.loads(path.read_bytes())
+
+
+def read_accepted(
+    label: AcceptedLabel, values: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
+    """Read an image and the structures that were drawn in it.
+
+    A name without voxels is left out: clients name all that could have been drawn.
+
+    Args:
+        label: to be read.
+        values: label name -> value, if whoever starts the training says so for label maps without names.
+
+    Returns:
+        The image, and the masks by name in its voxel order.
+
+    Raises:
+        InputError: a file is missing or damaged, the label is not on the grid of its image, it is not the file that the
+            names are for, or one of its values has no name.
+    """
+    for kind, path in (("image", label.image), ("label", label.label)):
+        if not os.path.exists(path):
+            raise InputError(f"The {kind} of {label.image_id} was deleted.")
+    volume = _read("image", label.image_id, lambda: read_volume(label.image, frame_in_info(label.info) or 0))
+    with _own_copy(label) as path:
+        try:
+            drawn = _read("label", label.image_id, lambda: read_label_map(path, volume))
+        except InputError as error:
+            raise InputError(f"The label of {label.image_id} is not learnt: {error}") from error
+    if not drawn.any():
+        raise InputError(f"The label of {label.image_id} is empty.")
+    info = label.info if named_values(label.info) else {"label_names": dict(values)}
+    structures, unnamed = named_masks(drawn, info)
+    if unnamed:
+        raise InputError(
+            f"The label of {label.image_id} is not learnt: nothing says for certain which structures its values "
+            f"{_listed(unnamed)} are. Save it again with their names."
+        )
+    return volume, {name: mask for name, mask in structures.items() if mask.any()}
+
+
+@contextmanager
+def _own_copy(label: AcceptedLabel) -> Iterator[Path]:
+    """The bytes that a label was saved with."""
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(label_copy(label.label, label.info))
+        except ChangedLabelError as error:
+            raise InputError(
+                f"The label of {label.image_id} is not learnt: its file was changed or saved again since its names "
+                "were written down. The next update takes it if it was saved with names."
+            ) from error
+        except OSError as error:
+            raise InputError(f"The label of {label.image_id} cannot be read: {error.strerror or error}.") from error
+        yield path
+
+
+def named_masks(
+    label_map: NDArray[np.integer], info: Mapping[str, Any]
+) -> tuple[dict[str, NDArray[np.bool_]], list[int]]:
+    """Split a label map into the structures that its info names; nothing is guessed.
+
+    Args:
+        label_map: (I, J, K), 0 is the background.
+        info: of the label.
+
+    Returns:
+        The (I, J, K) masks by name, empty where a name has no voxels, and the values that have no certain name.
+    """
+    present = [int(value) for value in np.unique(label_map) if value != 0]
+    # Several segments may have one name.
+    named = {(name, value): value for name, value in named_values(info)}
+    values = values_by_name(named, present)
+    by_value: dict[int, set[str]] = {}
+    for (name, _), value in values.items():
+        by_value.setdefault(value, set()).add(name)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for value, names in by_value.items():
+        if len(names) == 1:
+            (name,) = names
+            mask = label_map == value
+            masks[name] = masks[name] | mask if name in masks else mask
+    return masks, [value for value in present if len(by_value.get(value, ())) != 1]
+
+
+def is_on_grid(label: Volume, image: Volume) -> bool:
+    """Whether a label map has the voxels of an image; that of an image with several frames has but one."""
+    return (
+        label.frames == 1
+        and label.shape == image.shape
+        and np.allclose(label.affine, image.affine, atol=GRID_TOLERANCE_MM)
+    )
+
+
+def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
+    """Label names with their values, as the client gave them in any of the forms that clients use.
+
+    ``label_info`` is a list of objects with a name and perhaps ``idx`` or ``id``; ``label_names`` (also inside
+    ``params``, where the server puts its own results) is an object of name -> value or a list in the order of values.
+    """
+    return dict(named_values(info))
+
+
+def frame_in_info(info: Mapping[str, Any]) -> int | None:
+    """The frame that a label was made on, where the server put its own results; None if nothing says it."""
+    params = info.get("params")
+    frame = params.get("frame") if isinstance(params, dict) else None
+    return frame if isinstance(frame, int) else None
+
+
+def values_by_name(named: Mapping[Name, int], present: Iterable[int]) -> dict[Name, int]:
+    """Decide which value of a label map is which name.
+
+    Normally the values are those that the client said. Slicer counts all its segments there, but exports only some
+    of them under the values 1, 2, ...: when one of these is in the map that no name has, the names are taken by
+    position. Higher ones are of structures that nobody named, and values that two names share are no count of segments.
+
+    Args:
+        named: from `names_in_info`.
+        present: values in the label map, without 0.
+    """
+    present = set(present)
+    values = set(named.values())
+    if present <= values or max(present) > len(named) or len(values) < len(named):
+        return dict(named)
+    return {name: position for position, name in enumerate(sorted(named, key=named.__getitem__), start=1)}
+
+
+def named_values(info: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Pairs of name and value as in `names_in_info`; several values may have one name."""
+    return [(name.strip(), int(value)) for name, value in _pairs(info) if _is_value(value)]
+
+
+def value_problem(info: Mapping[str, Any]) -> str | None:
+    """Why the values of an info's names cannot be those of a label map, a sentence; None if they can."""
+    for name, value in _pairs(info):
+        if value != 0 and not _is_value(value):
+            return (
+                f"The value of label {name[:40]!a} must be a whole number from 1 to {MAX_VALUE}, as in the label map, "
+                f"not {_shown(value)}."
+            )
+    return None
+
+
+def _pairs(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names of structures with what the client gave as their values."""
+    params = info.get("params")
+    entries = info.get("label_info")
+    if isinstance(entries, list) and entries:
+        named = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
+        pairs = [
+            (entry["name"], entry.get("idx", entry.get("id", position)))
+            for position, entry in enumerate(named, start=_first_position(entry["name"] for entry in named))
+        ]
+    else:
+        names = info.get("label_names") or (params.get("label_names") if isinstance(params, dict) else None) or {}
+        if isinstance(names, list):
+            pairs = [(name, value) for value, name in enumerate(names, start=_first_position(names))]
+        else:
+            pairs = list(names.items()) if isinstance(names, dict) else []
+    return [(name, value) for name, value in pairs if isinstance(name, str) and name.strip() not in ("", BACKGROUND)]
+
+
+def _first_position(names: Iterable[Any]) -> int:
+    """Value of the first name of a list: where the background is in it at all, it is the first and has the value 0."""
+    return int(next(iter(names), None) != BACKGROUND)
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a label map can hold a value, which may be a text of any length."""
+    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(MAX_VALUE)):
+        value = int(value)
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_VALUE
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value for a sentence."""
+    return ascii(value)[:40] if not isinstance(value, int) or abs(value) < 2**64 else "a number of many digits"
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + (" and others" if len(values) > 8 else "")
+
+
+def _read(kind: str, image_id: str, read: Callable[[], Read]) -> Read:
+    try:
+        return read()
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        raise InputError(f"The {kind} of {image_id} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # damaged files fail in their own ways, and one of them must not stop all learning
+        raise InputError(f"The {kind} of {image_id} cannot be read: it is damaged.") from error
+
+
+def _study(image_id: str, info: Mapping[str, Any]) -> str:
+    """Whose image it is: of the patient, or of the study, as far as the data store knows."""
+    for key in ("PatientID", "StudyInstanceUID"):
+        if info.get(key) not in (None, "", "UNK"):
+            return str(info[key])
+    return image_id

@@ -1,0 +1,460 @@
+"""What an update learns from: accepted labels, read once into files that all processes can read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from causal_sam import __version__
+from causal_sam.atomic import atomic_write
+from causal_sam.correction.journal import Journal
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
+from causal_sam.imaging.intensity import IntensityWindow
+from causal_sam.prompting.named import MOST_LABELS
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.site.accepted import FINAL, AcceptedLabel, accepted_labels, read_accepted
+from causal_sam.site.adapter_store import AdapterStore, UsedLabel, Version, version_name
+from causal_sam.site.paths import Progress, Site, UpdateConfig, UpdateError
+from causal_sam.site.publish_gate import Case, is_held_out, study_digest
+from causal_sam.site.replay import Learnt, choose_replay
+from causal_sam.style import Acquisition, StyledSlices
+from causal_sam.text import canonical
+from causal_sam.training.corrections import Lessons, lessons_of_case, save_lessons
+from causal_sam.training.style_pairs import LabelledSlices, labelled_slices
+
+DESCRIPTION = "job.json"
+# Lessons of notes, of cases that are learnt from and of those that are held out.
+NOTES, NOTES_APART = "notes.npz", "notes-apart.npz"
+# No more cases are measured than these; of more, those whose studies come first by their hash.
+MOST_MEASURED = 8
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An accepted label that was not learnt from.
+
+    Attributes:
+        image_id: of its image.
+        why: a sentence.
+    """
+
+    image_id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """There is nothing to learn.
+
+    Attributes:
+        why: a sentence.
+        skipped: labels that could not be used.
+    """
+
+    why: str
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class JobCase:
+    """A case that is learnt from.
+
+    Attributes:
+        learnt: what is known of it.
+        files: beginning of the names of its files.
+        slices: how many have each label.
+        weight: how often it is shown, as a share.
+    """
+
+    learnt: Learnt
+    files: str
+    slices: dict[str, int]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an update learns from, ready to be read by all processes.
+
+    Attributes:
+        key: of all that it depends on.
+        parent: the version that it starts with.
+        continues: whether it starts with the weights of the parent; else the parent belongs to another model.
+        names: of the labels, those of the parent first.
+        cases: to learn from.
+        held_out: beginnings of the names of the files of cases to be measured on that are not learnt from.
+        learnt: the same of cases that are learnt from, for labels that no held-out case has.
+        used: all labels that the new version will have seen.
+        earlier: what is known of all cases that could be shown again.
+        skipped: labels that could not be used.
+        corrections: slices of real corrections by notes that are learnt from.
+    """
+
+    key: str
+    parent: int | None
+    continues: bool
+    names: tuple[str, ...]
+    cases: tuple[JobCase, ...]
+    held_out: tuple[str, ...]
+    learnt: tuple[str, ...]
+    used: tuple[UsedLabel, ...]
+    earlier: tuple[Learnt, ...]
+    skipped: tuple[Skipped, ...]
+    corrections: int
+
+
+_JOB = TypeAdapter(Job)
+
+
+def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) -> Job | Nothing:
+    """Read what was accepted since the version in use, and some of what was accepted before, into a folder.
+
+    Args:
+        site: where labels come from, and where versions go.
+        config: how to learn.
+        folder: of the job. What a killed update has left there is used if it would learn the same.
+        progress: told what is done.
+
+    Raises:
+        InputError: the data store cannot be used.
+        StoreError: the adapter store cannot be read.
+        UpdateError: there are more labels than can be learnt.
+        OSError: the folder cannot be written.
+    """
+    progress("reading", 0.0, "Reading accepted labels.")
+    model, store = site.load(), AdapterStore(site.store)
+    parent = None if store.current() is None else store.version(store.current())
+    continues = parent is not None and parent.manifest.training.encoder_hash == model.encoder_hash()
+    known = {label.image: label for label in parent.manifest.training.labels} if continues else {}
+    trained, apart, used, skipped = [], [], [], []
+    others = _drawn_besides(parent, config) if continues else set()
+    for label in accepted_labels(site.data):
+        try:
+            digest = label.digest()
+            if not label.image.exists():
+                raise InputError(f"The image of {label.image_id} was deleted.")
+        except InputError as error:
+            skipped.append(Skipped(label.image_id, str(error)))
+            continue
+        if is_held_out(label.study, config.validation):
+            apart.append((label, digest))
+            continue
+        used.append(UsedLabel(label.image_id, FINAL, digest))
+        trained.append((label, known.get(label.image_id) == used[-1] and label.image_id not in others))
+    if not any(not seen for _, seen in trained):
+        return Nothing(_nothing_new(trained, apart, skipped, parent), tuple(skipped))
+    key = _key(site, model, parent, config, used, apart)
+    job = _left_behind(folder, key)
+    if job is not None:
+        progress("reading", 0.1, "Going on with the update that was stopped.")
+        return job
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    reader = _Reader(site, config, model, folder, parent if continues else None)
+    job = reader.read(key, parent, trained, apart, tuple(used), tuple(skipped))
+    if isinstance(job, Job):
+        for path in folder.iterdir():  # what is described is there, also after a power failure
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        with atomic_write(folder / DESCRIPTION) as part:
+            part.write_bytes(_JOB.dump_json(job))
+    return job
+
+
+def load_job(folder: Path) -> Job:
+    """Read the job of a folder."""
+    return _JOB.validate_json((folder / DESCRIPTION).read_bytes())
+
+
+def _nothing_new(trained: Sequence, apart: Sequence, skipped: Sequence, parent: Version | None) -> str:
+    if not trained and not apart and not skipped:
+        return "No label has been accepted yet: save one with the tag final."
+    if parent is None:
+        return (
+            f"Of {len(trained) + len(apart) + len(skipped)} accepted labels {len(apart)} are held out to measure, and "
+            f"{len(skipped)} cannot be used: there is none to learn from, so accept more."
+        )
+    return f"No label was accepted since {version_name(parent.number)} that can be learnt from: it stays in use."
+
+
+def _drawn_besides(parent: Version, config: UpdateConfig) -> set[str]:
+    """Images with labels that the parent was not to learn, and that are to be learnt now."""
+    only = {canonical(name) for name in config.labels}
+    cases = parent.manifest.training.config.get("cases", {})
+    return {
+        image_id
+        for image_id, case in cases.items()
+        if any(not only or canonical(name) in only for name in case.get("others", ()))
+    }
+
+
+def _key(
+    site: Site,
+    model: CausalSam,
+    parent: Version | None,
+    config: UpdateConfig,
+    used: Sequence[UsedLabel],
+    apart: Sequence,
+) -> str:
+    """Digest of all that an update depends on."""
+    told = {
+        "package": __version__,
+        "values": dict(site.values),
+        "model": [model.name, model.image_size, model.encoder_hash()],
+        "parent": None if parent is None else [parent.number, parent.manifest.adapter_sha256],
+        "config": asdict(config),
+        "used": [asdict(label) for label in used],
+        "held out": [[label.image_id, digest] for label, digest in apart],
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _left_behind(folder: Path, key: str) -> Job | None:
+    """The job that a killed update has left, if it is the same."""
+    try:
+        job = load_job(folder)
+    except (OSError, ValidationError):
+        return None
+    return job if job.key == key else None
+
+
+@dataclass
+class _Measured:
+    """Files of cases to be measured on, and the labels that they have."""
+
+    files: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+
+class _Reader:
+    """Reads accepted labels into the files of a job."""
+
+    def __init__(
+        self, site: Site, config: UpdateConfig, model: CausalSam, folder: Path, continued: Version | None
+    ) -> None:
+        self._site, self._config, self._model, self._folder, self._continued = site, config, model, folder, continued
+        # Names that mean the same are one label, under the spelling that came first.
+        names = () if continued is None else continued.manifest.training.names
+        self._names = {canonical(name): name for name in names}
+        # What the parent knows is learnt too, or it would be forgotten.
+        self._only = {canonical(name) for name in config.labels} | (self._names.keys() if config.labels else set())
+        self._count = self._measured = 0
+        self._notes: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for entry in Journal(site.journal).entries() if site.journal else ():
+            self._notes.setdefault((str(entry.get("image")), int(entry.get("frame") or 0)), []).append(entry)
+        self._lessons, self._lessons_apart = Lessons([], []), Lessons([], [])
+
+    def read(
+        self,
+        key: str,
+        parent: Version | None,
+        trained: Sequence[tuple[AcceptedLabel, bool]],
+        apart: Sequence[tuple[AcceptedLabel, str]],
+        used: tuple[UsedLabel, ...],
+        skipped: tuple[Skipped, ...],
+    ) -> Job | Nothing:
+        config, skips = self._config, list(skipped)
+        earlier = self._earlier(trained)
+        by_id = {label.image_id: label for label, _ in trained}
+        fresh = self._keep([label for label, seen in trained if not seen], skips)
+        if not fresh:
+            why = f" The first of them: {skips[0].why}" if skips else ""
+            return Nothing(f"None of the new labels can be learnt from.{why}", tuple(skips))
+        number = 0 if parent is None else parent.number
+        replayed = choose_replay(earlier, len(fresh), config.replay, config.seed + number)
+        again = self._keep([by_id[case.image_id] for case in replayed], skips)
+        share = config.replay if again else 0.0
+        cases = (
+            *(replace(case, weight=(1 - share) / len(fresh)) for case in fresh),
+            *(replace(case, weight=share / len(again)) for case in again),
+        )
+        # From here on no name is added: what is never learnt is not measured either.
+        self._only = set(self._names)
+        measured = _Measured()
+        for label, _ in sorted(apart, key=_by_hash):
+            self._save_measured(label, measured, tuple(self._names.values()), skips, self._lessons_apart)
+        held_out, learnt = measured.files, _Measured()
+        # Better than not to measure these labels at all.
+        missing = tuple(name for name in self._names.values() if name not in measured.names)
+        for case in cases:
+            if not set(missing).isdisjoint(case.learnt.names):
+                self._save_measured(by_id[case.learnt.image_id], learnt, missing, skips, Lessons([], []))
+        save_lessons(self._folder / NOTES, self._lessons)
+        save_lessons(self._folder / NOTES_APART, self._lessons_apart)
+        left_out = {skip.image_id for skip in skips}
+        return Job(
+            key=key,
+            parent=None if parent is None else parent.number,
+            continues=self._continued is not None,
+            names=tuple(self._names.values()),
+            cases=cases,
+            held_out=tuple(held_out),
+            learnt=tuple(learnt.files),
+            used=tuple(label for label in used if label.image not in left_out),
+            earlier=tuple({case.image_id: case for case in (*earlier, *(c.learnt for c in cases))}.values()),
+            skipped=tuple(skips),
+            corrections=len(self._lessons.real),
+        )
+
+    def _earlier(self, trained: Sequence[tuple[AcceptedLabel, bool]]) -> list[Learnt]:
+        """The cases that the parent has learnt from and that are still as they were."""
+        if self._continued is None:
+            return []
+        still = {label.image_id for label, seen in trained if seen}
+        told = self._continued.manifest.training.config.get("cases", {})
+        return [
+            Learnt(image_id, tuple(case["names"]), case["style"], tuple(case.get("others", ())))
+            for image_id, case in told.items()
+            if image_id in still
+        ]
+
+    def _keep(self, labels: Sequence[AcceptedLabel], skips: list[Skipped]) -> list[JobCase]:
+        """Read labels into files, one after the other: all of them may be more than fits into memory."""
+        kept = []
+        for label in labels:
+            try:
+                volume, structures, others = self._read(label)
+                case = self._save(label.image_id, volume, structures, others)
+                self._learn_notes(label.image_id, volume, structures, self._lessons)
+                kept.append(case)
+            except InputError as error:
+                skips.append(Skipped(label.image_id, str(error)))
+        return kept
+
+    def _learn_notes(
+        self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], lessons: Lessons
+    ) -> None:
+        entries = self._notes.get((image_id, volume.frame), [])
+        rng = np.random.default_rng(self._config.seed)
+        size = self._model.image_size
+        found = lessons_of_case(entries, volume, structures, self._config.plane, size, rng)
+        lessons.real.extend(found.real)
+        lessons.simulated.extend(found.simulated)
+
+    def _read(self, label: AcceptedLabel) -> tuple[Volume, dict[str, NDArray[np.bool_]], tuple[str, ...]]:
+        """The image, the structures that are to be learnt, and the names of the others."""
+        volume, drawn = read_accepted(label, self._site.values)
+        structures: dict[str, NDArray[np.bool_]] = {}
+        others = []
+        for name, mask in drawn.items():
+            meaning = canonical(name)
+            if self._only and meaning not in self._only:
+                others.append(name)
+                continue
+            ours = self._names.setdefault(meaning, name)
+            structures[ours] = structures[ours] | mask if ours in structures else mask
+        if len(self._names) > MOST_LABELS:
+            raise UpdateError(f"At most {MOST_LABELS} labels can be learnt: choose some of them with labels.")
+        if not structures:
+            raise InputError(f"None of the labels that are to be learnt was drawn in {label.image_id}.")
+        return volume, structures, tuple(others)
+
+    def _save_measured(
+        self,
+        label: AcceptedLabel,
+        measured: _Measured,
+        names: Sequence[str],
+        skips: list[Skipped],
+        lessons: Lessons,
+    ) -> None:
+        """Read a label to be measured on into a file, but for what is not asked for; at most `MOST_MEASURED`."""
+        if len(measured.files) == MOST_MEASURED:
+            return
+        try:
+            volume, structures, _ = self._read(label)
+            asked = {name: mask for name, mask in structures.items() if name in names}
+            files = _save_case(self._folder, f"measured{self._measured:04d}", volume, asked)
+            self._learn_notes(label.image_id, volume, structures, lessons)
+        except InputError as error:
+            skips.append(Skipped(label.image_id, str(error)))
+            return
+        self._measured += 1
+        measured.files.append(files)
+        measured.names.update(asked)
+
+    def _save(
+        self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], others: tuple[str, ...]
+    ) -> JobCase:
+        # Names that come later are put behind these, so the values in the label map stay.
+        names = tuple(self._names.values())
+        case = labelled_slices(volume, structures, names, self._model.image_size, self._config.plane)
+        files = f"case{self._count:04d}"
+        self._count += 1
+        _save_slices(self._folder, files, case)
+        slices = {
+            name: int((case.label_map == value).any(axis=(1, 2)).sum())
+            for value, name in enumerate(names, start=1)
+            if name in structures
+        }
+        made = case.slices.acquisition
+        style = " ".join(filter(None, (made.modality, made.sequence, made.phase, made.vendor)))
+        return JobCase(Learnt(image_id, tuple(structures), style, others), files, slices, 0.0)
+
+
+def _by_hash(apart: tuple[AcceptedLabel, str]) -> bytes:
+    return study_digest(apart[0].study)
+
+
+def _save_slices(folder: Path, files: str, case: LabelledSlices) -> None:
+    _save_array(folder / f"{files}-image.npy", case.slices.array)
+    _save_array(folder / f"{files}-labels.npy", case.label_map)
+    told = {
+        "spacing": case.slices.spacing,
+        "acquisition": asdict(case.slices.acquisition),
+        "background": case.slices.background,
+        "window": asdict(case.window),
+    }
+    (folder / f"{files}.json").write_text(json.dumps(told, default=float))
+
+
+def _save_array(path: Path, array: NDArray) -> None:
+    """As `numpy.save`, which does not say why it cannot write."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
+
+
+def load_slices(folder: Path, case: JobCase, names: Sequence[str]) -> LabelledSlices:
+    """Read a case; processes on one machine share its arrays.
+
+    Args:
+        folder: of the job.
+        case: of the job.
+        names: of all labels of the job.
+    """
+    files = case.files
+    told = json.loads((folder / f"{files}.json").read_text())
+    made = told["acquisition"]
+    if made["pixel_spacing"] is not None:
+        made["pixel_spacing"] = tuple(made["pixel_spacing"])
+    image = np.load(folder / f"{files}-image.npy", mmap_mode="r")
+    slices = StyledSlices(image, tuple(told["spacing"]), Acquisition(**made), told["background"])
+    label_map = np.load(folder / f"{files}-labels.npy", mmap_mode="r")
+    known = np.array([name in case.learnt.names for name in names])
+    return LabelledSlices(slices, IntensityWindow(**told["window"]), label_map, known)
+
+
+def _save_case(folder: Path, files: str, volume: Volume, structures: Mapping[str, NDArray[np.bool_]]) -> str:
+    masks = {f"mask {name}": mask for name, mask in structures.items()}
+    with (folder / f"{files}.npz").open("wb") as file:
+        np.savez_compressed(file, array=volume.array, affine=volume.affine, modality=volume.modality, **masks)
+    return files
+
+
+def load_case(folder: Path, files: str) -> Case:
+    """Read a case to be measured on."""
+    with np.load(folder / f"{files}.npz") as file:
+        volume = Volume(file["array"], file["affine"], str(file["modality"]))
+        return volume, {key.removeprefix("mask "): file[key] for key in file.files if key.startswith("mask ")}

@@ -1,0 +1,316 @@
+"""Learning from accepted labels: from what people accepted to a new version of the adapters, if it is better.
+
+    <store>/training/lock           held while an update runs; there is one at a time
+    <store>/training/progress.json  what it does now
+    <store>/training/job/           what it learns from, and its last checkpoint
+
+An update reads the cases, trains, measures, adds a version to the store, and publishes or rejects it. Killed at any
+time, it leaves nothing that has to be put right: the next one goes on from the last checkpoint if it would learn the
+same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import ignite.distributed as idist
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from causal_sam.errors import CausalSamError, InputError
+from causal_sam.prompting import NamedLabels
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.checkpoints import read_weights, save_weights
+from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film, make_modulable
+from causal_sam.site.adapter_store import AdapterStore, ConflictError, StoreError, Training, version_name
+from causal_sam.site.paths import LOCK, TRAINING, Progress, Site, UpdateConfig, UpdateError
+from causal_sam.site.plots import draw_update
+from causal_sam.site.publish_gate import GENERATED, generated_cases, measure, objection_to
+from causal_sam.site.training import LOSSES, RESULT, train
+from causal_sam.site.training_set import NOTES, NOTES_APART, Job, Skipped, load_case, prepare
+from causal_sam.text import load_text_encoder
+from causal_sam.training.corrections import Notes, learn_notes, load_lessons
+from causal_sam.training.processes import fitting_backend
+
+JOB, REPORTS = "job", "reports"
+NOTE_STEPS = 40
+# So many versions stay of those that were published, and of the others.
+KEPT_VERSIONS = 10
+LOCK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an update.
+
+    Attributes:
+        status: "nothing" if there was nothing to learn.
+        message: for people.
+        version: what was made; None if nothing was.
+        metrics: Dice of the version by label.
+        parent_metrics: the same of the version in use before.
+        skipped: labels that could not be used.
+    """
+
+    status: Literal["published", "rejected", "nothing"]
+    message: str
+    version: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    parent_metrics: dict[str, float] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+
+
+def update(
+    site: Site,
+    config: UpdateConfig,
+    processes: int = 1,
+    tell: Callable[[str], object] = lambda text: None,
+) -> Outcome | None:
+    """Learn from the labels that were accepted since the version in use, and publish what is better.
+
+    In processes that torchrun started, all call this, and the first one leads.
+
+    Args:
+        site: where labels come from, and where versions go.
+        config: how to learn.
+        processes: that train; only if torchrun did not start them.
+        tell: called with lines for people.
+
+    Returns:
+        What became of it; None in the processes that do not lead.
+
+    Raises:
+        InputError: labels, data store or configuration cannot be used, or another update runs.
+        StoreError: the adapter store cannot be read or written.
+        UpdateError: there is no room, or not enough memory. The version in use is as it was.
+    """
+    folder = site.store / TRAINING
+    try:
+        if idist.get_rank() != 0:
+            if _agreed(None):
+                train(idist.get_local_rank(), site, config, folder / JOB)
+            return None
+        with _alone(folder):
+            progress = Progress(folder, tell)
+            prepared = prepare(site, config, folder / JOB, progress)
+            if not _agreed(isinstance(prepared, Job)):
+                shutil.rmtree(folder / JOB, ignore_errors=True)  # it would be of no use to anybody
+                progress("nothing to learn", 1.0, prepared.why)
+                return Outcome("nothing", prepared.why, skipped=prepared.skipped)
+            _launch(processes, site, config, folder / JOB)
+            outcome = _finish(site, config, folder, prepared, progress)
+            shutil.rmtree(folder / JOB, ignore_errors=True)
+            with suppress(OSError):  # it is done, whether there is room to say so or not
+                progress(outcome.status, 1.0, outcome.message)
+            return outcome
+    except OSError as error:
+        raise UpdateError(
+            f"{folder} cannot be written or read ({error.strerror or error}), so nothing was published: make room "
+            "there, or make it writable."
+        ) from error
+    except SafetensorError as error:  # of a full disk too
+        raise UpdateError(f"What was learnt cannot be written or read ({error}), so nothing was published.") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, CausalSamError) or not _is_out_of_memory(error):
+            raise
+        raise _no_memory() from error
+
+
+def _agreed(ready: bool | None) -> bool:
+    """Tell all processes whether there is something to learn; those that do not lead wait for it."""
+    if idist.get_world_size() == 1:
+        return bool(ready)
+    return bool(idist.broadcast(float(ready or 0), src=0))
+
+
+def _launch(processes: int, site: Site, config: UpdateConfig, folder: Path) -> None:
+    if processes == 1 or idist.get_world_size() > 1:
+        train(idist.get_local_rank(), site, config, folder)
+        return
+    try:
+        # They meet in a file: a port could be in use, by the update of another store for one.
+        with tempfile.TemporaryDirectory() as meeting:
+            where = {"init_method": (Path(meeting) / "processes").as_uri(), "start_method": "spawn"}
+            with idist.Parallel(backend=fitting_backend(site.device), nproc_per_node=processes, **where) as parallel:
+                parallel.run(train, site, config, folder)
+    except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
+        last = str(error).strip().splitlines()[-1]
+        if "memory" in last.lower() or "SIGKILL" in last:
+            raise _no_memory() from error
+        kind, _, sentence = last.partition(": ")
+        if kind.startswith("causal_sam."):  # an error of ours says all that is to be said
+            raise UpdateError(sentence) from error
+        raise UpdateError(f"One of {processes} processes that trained has failed: {last}") from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of PyTorch some say it by their class, that of the memory of the machine by its text, and oneDNN by its failure.
+
+    MONAI's transforms say that they failed, and give the reason as the cause.
+    """
+    if error.__cause__ is not None and _is_out_of_memory(error.__cause__):
+        return True
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "memory" in text
+        or "could not create a primitive" in text
+    )
+
+
+def _no_memory() -> UpdateError:
+    return UpdateError("There is not enough memory to train, so nothing was published: use a smaller batch.")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of the updates of a store; it ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + LOCK_SECONDS
+    with (folder / LOCK).open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Who only asks whether an update runs holds it for a moment.
+                if time.monotonic() > until:
+                    raise InputError("Another update of this adapter store runs: wait for it, or stop it.") from None
+            time.sleep(0.05)
+        yield
+
+
+def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: Progress) -> Outcome:
+    """Measure what was trained, add it to the store, and publish or reject it."""
+    model, store = site.load(), AdapterStore(site.store)
+    result = folder / JOB / RESULT
+    own = [load_case(folder / JOB, files) for files in (*job.held_out, *job.learnt)]
+    generated = generated_cases(job.names)
+    total, count = 2 * (len(own) + len(generated)), itertools.count(1)
+    measured_on = _measured_on(len(job.held_out), len(job.learnt), len(generated))
+
+    def measured(labels: NamedLabels) -> dict[str, float]:
+        def done() -> None:
+            progress("measuring", 0.8 + 0.2 * next(count) / total)
+
+        return {
+            **measure(labels, own, job.names, config.plane, done=done),
+            **measure(labels, generated, job.names, "auto", GENERATED, done),
+        }
+
+    progress("measuring", 0.8, f"Measuring on {measured_on}.")
+    metrics = measured(NamedLabels.load(result, model))
+    before = dict.fromkeys(metrics, 0.0)
+    if job.continues:
+        with store.lease(job.parent) as version:
+            before = measured(NamedLabels.load(version.adapter, model))
+    film, notes = _film(model, store, config, folder / JOB, job, progress)
+    training = Training(
+        parent=job.parent,
+        encoder_hash=model.encoder_hash(),
+        labels=job.used,
+        names=job.names,
+        metrics=metrics,
+        parent_metrics=before if job.continues else {},
+        config={
+            **asdict(config),
+            "labels": list(config.labels),
+            "measured_on_learnt_cases": not job.held_out,
+            "measured_on": measured_on,
+            "cases": {
+                case.image_id: {"names": list(case.names), "style": case.style, "others": list(case.others)}
+                for case in job.earlier
+            },
+            "skipped": {skip.image_id: skip.why for skip in job.skipped},
+            "notes": None if notes is None else notes._asdict(),
+        },
+    )
+    version = store.add(lambda path: _write_version(path, result, film), training)
+    with suppress(OSError):  # it is no worse without its pictures
+        draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
+    why = objection_to(metrics, before, config.tolerance, config.min_dice, config.min_label_dice)
+    made = f"{version_name(version.number)} was trained on {_counted(len(job.cases))}"
+    if notes is not None:
+        made += f" and {notes.corrections} corrected slices" if notes.is_better else ""
+    if why is not None:
+        store.reject(version.number, why)
+        message, status = f"{made} and not published. {why} It was measured on {measured_on}.", "rejected"
+    else:
+        try:
+            store.publish(version.number)
+            message = (
+                f"{made} and published: Dice {_mean(metrics):.3f}, until now {_mean(before):.3f}, on {measured_on}."
+            )
+            status = "published"
+            with suppress(StoreError):  # it is published, and the next one removes what is too much
+                store.collect(KEPT_VERSIONS)
+        except ConflictError as error:
+            message, status = str(error), "rejected"
+    if job.skipped:
+        message += f" Left out: {' '.join(skip.why for skip in job.skipped)}"
+    return Outcome(status, message, version.number, metrics, before, job.skipped)
+
+
+# Weights, and what they say of themselves.
+_FilmFile = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def _film(
+    model: CausalSam, store: AdapterStore, config: UpdateConfig, folder: Path, job: Job, progress: Progress
+) -> tuple[_FilmFile | None, Notes | None]:
+    """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
+    encoder = load_text_encoder()
+    with ExitStack() as stack:
+        start = None
+        if job.continues:
+            start = film_path(stack.enter_context(store.lease(job.parent)).adapter)
+        kept = None
+        if start is not None:
+            make_modulable(model)
+            kept = film_file(load_film(start, model, encoder.fingerprint), model, encoder.fingerprint)
+        if not job.corrections:
+            return kept, None
+        progress("learning from notes", 0.95, f"Learning from {job.corrections} slices that notes corrected.")
+        lessons, apart = load_lessons(folder / NOTES), load_lessons(folder / NOTES_APART)
+        learnt = learn_notes(model, encoder, start, lessons, apart.real, NOTE_STEPS, config.seed)
+    if learnt is None:
+        return None, None
+    film, notes = learnt
+    return (film_file(film, model, encoder.fingerprint) if notes.is_better else kept), notes
+
+
+def _write_version(path: Path, result: Path, film: _FilmFile | None) -> None:
+    weights, told = read_weights(result)
+    if film is not None:
+        weights |= {PART_PREFIX + name: weight for name, weight in film[0].items()}
+        told[PART] = film[1]
+    save_weights(path, weights, told)
+
+
+def _counted(count: int, kind: str = "") -> str:
+    return f"{count} {kind} case{'' if count == 1 else 's'}".replace("  ", " ")
+
+
+def _measured_on(held_out: int, learnt: int, generated: int) -> str:
+    """Name the cases that a version was measured on, for people."""
+    parts = [_counted(held_out, "held-out")] if held_out else []
+    if learnt:
+        why = "for labels that no held-out case has" if held_out else "since none is held out yet"
+        parts.append(f"{_counted(learnt)} that it was trained on, {why}")
+    if generated:
+        parts.append(_counted(generated, "generated"))
+    return " and ".join(parts)
+
+
+def _mean(metrics: Mapping[str, float]) -> float:
+    return sum(metrics.values()) / len(metrics) if metrics else 0.0

@@ -1,0 +1,1 @@
+"""Training: objectives, losses, augmentation, and how processes train together."""

@@ -1,0 +1,64 @@
+"""What an image and its masks say to those who read notes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causal_sam.correction.context import VolumeContext, sides_in
+from causal_sam.correction.corrector import Corrector
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
+from causal_sam.notes.schema import Intervention
+from causal_sam.prompting.cache import EmbeddingCache
+from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam import load_model
+from causal_sam.text import load_text_encoder
+
+SHAPE, SPACING = (100, 60, 8), (2.0, 2.0, 5.0)
+
+
+def box(first: int, last: int) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[first:last, 20:40, 2:6] = True
+    return mask
+
+
+def body(first: int, last: int, affine: np.ndarray) -> Volume:
+    """A body that lies between two columns of the image, the rest is air."""
+    array = np.full(SHAPE, -1000.0, np.float32)
+    array[first:last, 5:55] = 40
+    return Volume(array, affine, "CT")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_side_is_that_of_the_body_not_of_the_image(sign: int) -> None:
+    affine = np.diag([sign * SPACING[0], *SPACING[1:], 1.0])
+    high, low = ("right", "left") if sign == 1 else ("left", "right")
+    # The body lies in one half of the image.
+    volume = body(40, 100, affine)
+    assert sides_in(volume, {"lesion": box(85, 95)}).get("lesion") == high
+    assert sides_in(volume, {"lesion": box(52, 60)}).get("lesion") == low  # on the other side of the image's middle
+    assert sides_in(volume, {"lesion": box(66, 74)}).get("lesion") is None
+
+
+def test_without_a_body_there_are_no_sides() -> None:
+    assert sides_in(Volume(np.zeros(SHAPE, np.float32), np.eye(4), "MR"), {"lesion": box(0, 10)}) == {}
+
+
+def test_it_answers_and_changes_nothing() -> None:
+    mask = box(30, 50)
+    mask[80:83, 30:33, 3:5] = True
+    masks = {"liver": mask.copy()}
+    volume = body(5, 95, np.diag([*SPACING, 1.0]))
+    model = load_model("compact", image_size=64, device="cpu")
+    corrector = Corrector(SliceEncoder(model, EmbeddingCache(2**28)), None, load_text_encoder())
+    context = VolumeContext(corrector, VolumeSlices(volume, "auto", 64), masks, lambda volume: f"a {volume.modality}")
+    assert context.measure("liver")["components"] == 2
+    assert context.style() == "a CT"
+    assert context.preview(Intervention(label="liver", action="remove")).startswith("liver: -0.36 ml")
+    assert "nothing to change" in context.preview(Intervention(label="liver", action="fill"))
+    with pytest.raises(InputError, match="no mask of spleen yet"):
+        context.preview(Intervention(label="spleen", action="fill"))
+    assert np.array_equal(masks["liver"], mask)

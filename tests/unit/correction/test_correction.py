@@ -1,0 +1,224 @@
+"""From an intervention to a mask, with the shipped model and a generator that modulates nothing yet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from segment_anything import build_sam_vit_b
+
+from causal_sam.correction.corrector import Corrector, compose, exactly, load_corrector
+from causal_sam.correction.region import region_gate
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
+from causal_sam.notes.schema import Intervention, Plan
+from causal_sam.prompting.cache import EmbeddingCache
+from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam import CausalSam, load_model
+from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.film import Film, film_channels, make_modulable
+from causal_sam.text import TextEncoder, load_text_encoder
+
+SHAPE = (72, 72, 16)
+AFFINE = np.diag([-2.0, -2.0, 5.0, 1.0])
+
+
+def ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> NDArray[np.bool_]:
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"))
+    return (((grid - np.reshape(centre, (3, 1, 1, 1))) / np.reshape(radii, (3, 1, 1, 1))) ** 2).sum(0) <= 1
+
+
+TRUTH = ellipsoid((30, 36, 8), (14, 12, 6))
+BODY = ellipsoid((36, 36, 8), (33, 30, 60))
+VOXELS = np.where(TRUTH, 120.0, np.where(BODY, 40.0, 0.0)) + np.random.default_rng(0).normal(0, 4, SHAPE)
+VOLUME = Volume(VOXELS.astype(np.float32), AFFINE, "MR")
+
+
+@pytest.fixture(scope="module")
+def text() -> TextEncoder:
+    return load_text_encoder()
+
+
+@pytest.fixture(scope="module")
+def corrector(text: TextEncoder) -> Corrector:
+    model = load_model("compact", image_size=128, device="cpu")
+    make_modulable(model)
+    return Corrector(SliceEncoder(model, EmbeddingCache(2**28)), Film(text.dimension, film_channels(model)), text)
+
+
+def correct(corrector: Corrector, mask: NDArray[np.bool_], act: Intervention, **others: NDArray[np.bool_]):
+    return corrector.correct(VolumeSlices(VOLUME, "auto", 128), mask, act, others)
+
+
+def dice(mask: NDArray[np.bool_]) -> float:
+    return 2 * (mask & TRUTH).sum() / (mask.sum() + TRUTH.sum())
+
+
+def test_a_missing_pole_is_found_again_slice_by_slice(corrector: Corrector) -> None:
+    mask = TRUTH.copy()
+    mask[:, :, 10:] = False
+    act = Intervention(label="liver", action="expand", direction="superior")
+    found = correct(corrector, mask, act)
+    assert found.objection is None
+    assert dice(found.mask) > dice(mask) + 0.05
+    assert found.mask[:, :, 11].any()  # a slice that had nothing of it, beside one that had nothing either
+    assert max(found.effect.gained_towards_ml, key=found.effect.gained_towards_ml.get) == "superior"
+    region = region_gate(act, VOLUME, mask, {}).in_volume(SHAPE)
+    assert not (found.mask ^ mask)[region == 0].any()
+
+
+def test_too_large_a_mask_shrinks_to_its_border(corrector: Corrector) -> None:
+    mask = ellipsoid((30, 36, 8), (18, 16, 6.5))
+    found = correct(corrector, mask, Intervention(label="liver", action="shrink", strength="strong"))
+    assert found.objection is None
+    assert dice(found.mask) > dice(mask) + 0.05
+    assert found.effect.gained_ml == 0
+
+
+def test_what_the_guard_refuses_leaves_the_mask(corrector: Corrector) -> None:
+    act = Intervention(label="liver", action="remove")
+    found = correct(corrector, TRUTH, act)
+    assert "nothing to change" in found.objection
+    assert found.mask is TRUTH
+    assert found.effect.lost_ml == 0
+
+
+def test_exact_acts(corrector: Corrector) -> None:
+    island, hole = ellipsoid((60, 36, 8), (4, 4, 2)), ellipsoid((30, 36, 8), (4, 4, 2))
+    assert np.array_equal(correct(corrector, TRUTH | island, Intervention(label="a", action="remove")).mask, TRUTH)
+    assert np.array_equal(
+        correct(corrector, TRUTH | island, Intervention(label="a", action="keep_largest")).mask, TRUTH
+    )
+    assert np.array_equal(correct(corrector, TRUTH & ~hole, Intervention(label="a", action="fill")).mask, TRUTH)
+    rough = TRUTH ^ (np.random.default_rng(1).random(SHAPE) < 0.3) & ellipsoid((30, 36, 8), (15, 13, 6.5)) & ~ellipsoid(
+        (30, 36, 8), (13, 11, 5.5)
+    )
+    act = Intervention(label="a", action="smooth")
+    smooth = exactly(act, region_gate(act, VOLUME, rough, {}), VOLUME, rough)
+    assert dice(smooth) > dice(rough)
+    kept = correct(corrector, TRUTH, Intervention(label="a", action="keep"))
+    assert kept.objection is None
+    assert np.array_equal(kept.mask, TRUTH)
+
+
+def test_composition_never_goes_the_wrong_way() -> None:
+    before, proposed = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
+    allowed = np.array([1, 1, 1, 1], bool)
+    results = {
+        action: compose(Intervention(label="a", action=action, near="b"), allowed, before, proposed).tolist()
+        for action in ("expand", "shrink", "exclude", "restyle")
+    }
+    assert results["expand"] == [1, 1, 1, 0]
+    assert results["shrink"] == results["exclude"] == [0, 1, 0, 0]
+    assert results["restyle"] == [0, 1, 1, 0]
+    nowhere = np.zeros(4, bool)
+    for action in ("expand", "shrink", "exclude", "restyle"):
+        act = Intervention(label="a", action=action, near="b")
+        assert np.array_equal(compose(act, nowhere, before, proposed), before)
+
+
+def test_models_whose_decoder_takes_one_slice_at_a_time(text: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CausalSam(build_sam_vit_b(), "vit_b").eval()
+    make_modulable(model)
+    # Encoding takes many seconds a slice, and is not what is looked at.
+    monkeypatch.setattr(model, "encode", lambda images: Embedding(torch.zeros(1, 256, 64, 64)))
+    corrector = Corrector(SliceEncoder(model, EmbeddingCache(2**28)), Film(text.dimension, film_channels(model)), text)
+    act = Intervention(label="liver", action="shrink", slices=(7, 10))
+    found = corrector.correct(VolumeSlices(VOLUME, "auto", 1024), TRUTH, act, {})
+    assert not (found.mask ^ TRUTH)[:, :, :6].any()
+
+
+def plan(*acts: Intervention) -> Plan:
+    return Plan(interventions=acts)
+
+
+ISLAND = ellipsoid((60, 36, 8), (4, 4, 2))
+
+
+def test_a_plan_is_carried_out_act_by_act(corrector: Corrector) -> None:
+    acts = (Intervention(label="liver", action="remove"), Intervention(label="liver", action="expand"))
+    small = ellipsoid((30, 36, 8), (11, 9, 5))
+    seen = []
+    outcome = corrector.carry_out(
+        plan(*acts), VolumeSlices(VOLUME, "auto", 128), {"liver": small | ISLAND}, seen.append
+    )
+    assert [each.intervention for each in outcome.corrections] == list(acts)
+    assert np.array_equal(outcome.corrections[0].mask, small)
+    assert dice(outcome.masks["liver"]) > dice(small)
+    assert seen[0] == 0
+    assert seen == sorted(seen)
+
+
+def test_what_a_label_gains_another_loses_unless_it_is_kept(corrector: Corrector) -> None:
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    small = TRUTH & (np.arange(72)[:, None, None] < 36)  # i grows towards the left of the patient
+    masks = {"liver": small, "stomach": TRUTH & ~small, "spleen": ISLAND}
+    grow = Intervention(label="liver", action="expand", direction="left", strength="strong")
+    outcome = corrector.carry_out(plan(grow), slices, masks)
+    gained = outcome.masks["liver"] & ~small
+    assert gained.any()
+    assert np.array_equal(outcome.masks["stomach"], masks["stomach"] & ~gained)
+    assert "spleen" not in outcome.masks
+    voxel_ml = VOLUME.voxel_ml
+    (correction,) = outcome.corrections
+    assert correction.effect.taken_ml == pytest.approx({"stomach": (gained & masks["stomach"]).sum() * voxel_ml})
+    assert "of it were stomach" in str(correction.effect)
+
+    kept = corrector.carry_out(plan(grow, Intervention(label="stomach", action="keep")), slices, masks)
+    assert "stomach" not in kept.masks
+    assert not (kept.masks.get("liver", small) & masks["stomach"]).any()
+
+
+def test_what_has_no_mask_can_be_kept_and_nothing_else(corrector: Corrector) -> None:
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    outcome = corrector.carry_out(plan(Intervention(label="spleen", action="keep")), slices, {"liver": TRUTH})
+    assert outcome.masks == {}
+    assert outcome.corrections[0].objection is None
+    with pytest.raises(InputError, match="no mask of spleen yet"):
+        corrector.carry_out(plan(Intervention(label="spleen", action="fill")), slices, {"liver": TRUTH})
+
+
+def test_work_can_be_stopped(corrector: Corrector) -> None:
+    def stop(done: int) -> None:
+        raise InterruptedError
+
+    act = Intervention(label="liver", action="expand")
+    with pytest.raises(InterruptedError):
+        corrector.carry_out(plan(act), VolumeSlices(VOLUME, "auto", 128), {"liver": TRUTH}, stop)
+
+
+def test_a_model_that_was_not_trained_for_notes_does_exact_acts_alone(text: TextEncoder) -> None:
+    model = load_model("compact", image_size=64, device="cpu")
+    with torch.no_grad():  # not the decoder that the shipped modulation belongs to
+        model.sam.mask_decoder.refine2.bias += 1
+    corrector = load_corrector(SliceEncoder(model, EmbeddingCache(2**28)))
+    slices = VolumeSlices(VOLUME, "auto", 64)
+    act = Intervention(label="a", action="remove")
+    assert np.array_equal(corrector.correct(slices, TRUTH | ISLAND, act, {}).mask, TRUTH)
+    with pytest.raises(InputError, match=r"not trained to shrink masks by notes: train it with training/train_tci.py"):
+        corrector.correct(slices, TRUTH, Intervention(label="a", action="shrink"), {})
+
+
+def test_the_shipped_modulation_fits_the_shipped_model() -> None:
+    model = load_model("compact", device="cpu")
+    corrector = load_corrector(SliceEncoder(model, EmbeddingCache(2**28)))
+    slices = VolumeSlices(VOLUME, "auto", model.image_size)
+    cut = TRUTH & (np.arange(72)[:, None, None] < 36)
+    found = corrector.correct(slices, cut, Intervention(label="liver", action="expand", direction="left"), {})
+    assert found.objection is None
+    assert dice(found.mask) > dice(cut) + 0.05
+
+
+def test_what_is_thin_is_smoothed_less(corrector: Corrector, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"))
+    tube = ((grid[0] - 30) ** 2 + (grid[1] - 36) ** 2 <= 6) & (abs(grid[2] - 8) <= 6)
+    rough = tube.copy()
+    rough[33, 36, 3:14:3] = True
+    smooth = Intervention(label="aorta", action="smooth")
+    done = correct(corrector, rough, smooth)
+    assert done.objection is None
+    assert (done.mask ^ tube).sum() < (rough ^ tube).sum()
+    monkeypatch.setattr("causal_sam.correction.corrector.SMOOTHING", (1.0,))
+    assert "too thin" in correct(corrector, rough, smooth).objection

@@ -1,0 +1,99 @@
+"""What a corrected mask may not be, and what has changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from causal_sam.correction.guard import measure_effect, objection
+from causal_sam.correction.region import Region
+from causal_sam.imaging import Volume
+from causal_sam.notes.schema import Intervention
+
+SHAPE = (12, 12, 12)
+# The first axis runs to the patient's left, and voxels have 2 x 1 x 1 mm.
+VOLUME = Volume(np.zeros(SHAPE, np.float32), np.diag([-2.0, 1.0, 1.0, 1.0]), "CT")
+REGION = Region((slice(6, 12), slice(0, 12), slice(0, 12)), np.ones((6, 12, 12), np.float32))
+
+
+def block(*sides: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros(SHAPE, bool)
+    mask[tuple(slice(*side) for side in sides)] = True
+    return mask
+
+
+BEFORE = block((3, 8), (3, 9), (3, 9))
+LARGER = block((3, 10), (3, 9), (3, 9))
+SMALLER = block((3, 7), (3, 9), (3, 9))
+
+
+def act(action: str, near: str | None = None) -> Intervention:
+    return Intervention(label="spleen", action=action, near=near)
+
+
+@pytest.mark.parametrize(
+    ("intervention", "after"),
+    [
+        (act("expand"), LARGER),
+        (act("fill"), LARGER),
+        (act("shrink"), SMALLER),
+        (act("exclude", "stomach"), SMALLER),
+        (act("remove"), SMALLER),
+        (act("keep_largest"), SMALLER),
+        (act("restyle"), LARGER),
+        (act("restyle"), SMALLER),
+        (act("keep"), BEFORE),
+    ],
+)
+def test_what_was_asked_for_is_taken(intervention: Intervention, after: NDArray[np.bool_]) -> None:
+    assert objection(intervention, REGION, BEFORE, after) is None
+
+
+@pytest.mark.parametrize(
+    ("intervention", "after", "reason"),
+    [
+        (act("expand"), SMALLER, "only to gain"),
+        (act("shrink"), LARGER, "only to lose"),
+        (act("exclude", "stomach"), LARGER, "only to lose"),
+        (act("expand"), BEFORE, "nothing to change"),
+        (act("expand"), LARGER | block((2, 3), (3, 9), (3, 9)), "outside of the place"),
+        (act("shrink"), block((4, 8), (3, 9), (3, 9)), "outside of the place"),
+        (act("keep"), LARGER, "was to stay as it is"),
+        (act("smooth"), SMALLER, "too thin"),
+    ],
+)
+def test_what_was_not_asked_for_is_refused(intervention: Intervention, after: NDArray[np.bool_], reason: str) -> None:
+    said = objection(intervention, REGION, BEFORE, after)
+    assert reason in said
+    assert said.endswith(".")
+
+
+def test_a_mask_is_never_emptied() -> None:
+    whole = Region((slice(0, 12),) * 3, np.ones(SHAPE, np.float32))
+    assert "would be left" in objection(act("shrink"), whole, BEFORE, np.zeros(SHAPE, bool))
+
+
+def test_no_weight_is_outside() -> None:
+    none = Region(REGION.box, np.zeros_like(REGION.weight))
+    assert "outside of the place" in objection(act("expand"), none, BEFORE, LARGER)
+
+
+def test_the_effect_is_in_millilitres_and_towards_the_patients_sides() -> None:
+    effect = measure_effect("spleen", VOLUME, BEFORE, LARGER)
+    assert effect.gained_ml == pytest.approx(2 * 6 * 6 * 2 / 1000)
+    assert effect.lost_ml == 0
+    assert effect.gained_towards_ml == {"left": pytest.approx(effect.gained_ml)}
+    assert effect.lost_towards_ml == {}
+    assert str(effect) == "spleen: +0.14 ml, mostly left"
+    back = measure_effect("spleen", VOLUME, LARGER, block((3, 10), (3, 9), (3, 8)))
+    assert max(back.lost_towards_ml, key=back.lost_towards_ml.get) == "superior"
+    assert sum(back.lost_towards_ml.values()) == pytest.approx(back.lost_ml)
+    assert str(measure_effect("spleen", VOLUME, BEFORE, BEFORE)) == "spleen: nothing changes"
+
+
+def test_the_effect_is_divided_by_direction() -> None:
+    both = BEFORE | block((8, 9), (3, 9), (3, 9)) | block((3, 8), (3, 9), (9, 10))
+    effect = measure_effect("spleen", VOLUME, BEFORE, both)
+    assert effect.gained_towards_ml.keys() == {"left", "superior"}
+    assert sum(effect.gained_towards_ml.values()) == pytest.approx(effect.gained_ml)

@@ -1,0 +1,207 @@
+"""Where an intervention may change a mask, in every orientation of the file."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from causal_sam.correction.region import region_gate
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
+from causal_sam.imaging.directions import DIRECTIONS, direction_vector
+from causal_sam.notes.schema import Intervention
+
+SHAPE, SPACING = (40, 36, 24), (1.0, 1.5, 2.5)
+
+
+def ball(centre: tuple[float, float, float], radius: float) -> NDArray[np.bool_]:
+    """In millimetre, on a grid of `SHAPE` and `SPACING`."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) * s for n, s in zip(SHAPE, SPACING, strict=True)), indexing="ij"))
+    return ((grid - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0) <= radius**2
+
+
+MASK = ball((20, 26, 30), 12)
+IMAGE = np.where(MASK, 100.0, 20.0) + np.random.default_rng(0).normal(0, 3, SHAPE)
+VOLUME = Volume(IMAGE.astype(np.float32), np.diag([*SPACING, 1.0]), "MR")
+
+
+def act(action: str, **fields: object) -> Intervention:
+    return Intervention(label="liver", action=action, **fields)
+
+
+def gate(intervention: Intervention, mask=MASK, volume=VOLUME, **others) -> NDArray[np.float32]:
+    return region_gate(intervention, volume, mask, others).in_volume(volume.shape)
+
+
+def test_expansion_may_add_and_shrinking_may_take_away() -> None:
+    more, less = gate(act("expand")), gate(act("shrink"))
+    assert more.dtype == np.float32
+    assert min(more.min(), less.min()) >= 0
+    assert max(more.max(), less.max()) == 1
+    assert not more[MASK].any()
+    assert not less[~MASK].any()
+    border = ndimage.binary_dilation(MASK) & ~MASK
+    assert (more[border] > 0.9).all()
+    both = gate(act("restyle"))
+    assert both[MASK].any()
+    assert both[~MASK].any()
+
+
+@pytest.mark.parametrize("action", ["expand", "shrink"])
+def test_the_extent_is_in_millimetre_and_a_limit(action: str) -> None:
+    region = gate(act(action, extent_mm=5.0))
+    outside = ndimage.distance_transform_edt(~MASK if action == "expand" else MASK, SPACING)
+    assert not region[outside > 5].any()
+    assert (region[(outside > 0) & (outside <= 3.5)] == 1).all()
+
+
+def test_stronger_acts_reach_further() -> None:
+    sizes = [(gate(act("expand", strength=strength)) > 0).sum() for strength in ("slight", "moderate", "strong")]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", list(itertools.product([False, True], repeat=3)))
+def test_a_direction_is_the_patients(direction: str, order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    """The same anatomy stored in all 48 ways has the same region, and it lies in the direction."""
+    turned, affine = MASK, VOLUME.affine.copy()
+    for axis, flip in enumerate(flips):
+        if flip:
+            turned = np.flip(turned, axis)
+            affine[:3, 3] += affine[:3, axis] * (SHAPE[axis] - 1)
+            affine[:3, axis] *= -1
+    turned, affine = turned.transpose(order), affine[:, [*order, 3]]
+    image = np.where(turned, 100.0, 20.0).astype(np.float32)
+    region = gate(act("expand", direction=direction), turned, Volume(image, affine, "MR"))
+    places = np.argwhere(region > 0)
+    centres = [affine[:3, :3] @ p.mean(0) for p in (places, np.argwhere(turned))]
+    moved = (centres[0] - centres[1]) @ direction_vector(direction)
+    assert moved > 0.9 * np.linalg.norm(centres[0] - centres[1]) > 0
+    expected = gate(act("expand", direction=direction))
+    assert region.sum() == pytest.approx(expected.sum(), rel=1e-3)
+
+
+def test_growth_in_a_direction_is_above_the_mask_and_not_beside_it() -> None:
+    shape, mask = (31, 31, 20), np.zeros((31, 31, 20), bool)
+    mask[10:21, 10:21, 2:12] = True  # upright, with vertical walls
+    mask[10:21, 5:10, 2:8] = True  # and a step
+    volume = Volume(np.zeros(shape, np.int16), np.diag([1.0, 1.0, 2.0, 1.0]), "MR")
+    grown = region_gate(act("expand", direction="superior", strength="strong"), volume, mask, {}).in_volume(shape) > 0
+    assert grown[12:19, 12:19, 12:16].all()  # beyond the end
+    assert grown[12:19, 6:9, 8].all()  # above the step, though beside the rest
+    assert not grown[21:, 15, 11].any()  # beside a wall only, but for what the cone opens
+    # Two slices beyond the end it is wider by half of the distance, 4 mm, on each side.
+    assert np.flatnonzero(grown[:, 15, 13]).tolist() == list(range(8, 23))
+
+
+def test_a_direction_keeps_its_half() -> None:
+    region = gate(act("shrink", direction="superior"))
+    heights = np.broadcast_to(np.arange(SHAPE[2]) * SPACING[2], SHAPE)
+    assert not region[heights < 30 - 12 + 0.35 * 24].any()
+    assert region[MASK & (heights > 38)].max() == 1
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_axial_slices_are_counted_from_the_head_whatever_the_order_of_the_file(flipped: bool) -> None:
+    volume, mask = VOLUME, MASK
+    if flipped:
+        affine = VOLUME.affine.copy()
+        affine[:3, 3] += affine[:3, 2] * (SHAPE[2] - 1)
+        affine[:3, 2] *= -1
+        volume, mask = Volume(np.flip(VOLUME.array, 2), affine, "MR"), np.flip(MASK, 2)
+    region = gate(act("shrink", slices=(11, 13)), mask, volume)
+    heights = (volume.affine @ np.stack([*np.indices(SHAPE).reshape(3, -1), np.ones(np.prod(SHAPE))]))[2].reshape(SHAPE)
+    numbers = 1 + np.rint((heights.max() - heights) / SPACING[2])
+    inside = (numbers >= 11) & (numbers <= 13)
+    assert region[inside].any()
+    assert set(numbers[region > 0]) == {11, 12, 13}
+    with pytest.raises(InputError, match="slices 1 to 24, and the note names 20 to 30"):
+        gate(act("shrink", slices=(20, 30)), mask, volume)
+
+
+@pytest.mark.parametrize(("plane", "towards"), [("sagittal", "left"), ("coronal", "anterior")])
+def test_other_slices_are_counted_as_viewers_do(plane: str, towards: str) -> None:
+    axis = 0 if plane == "sagittal" else 1
+    spacing = [1.0, 1.0, 1.0]
+    spacing[axis] = 4.0  # acquired in this plane
+    volume = Volume(IMAGE.astype(np.float32), np.diag([*spacing, 1.0]), "MR")
+    first = np.argwhere(MASK)[:, axis].min()
+    along = direction_vector(towards)[axis]
+    number = first + 1 if along > 0 else SHAPE[axis] - first
+    region = gate(act("shrink", slices=(int(number), int(number))), MASK, volume)
+    assert np.unique(np.argwhere(region > 0)[:, axis]).tolist() == [first]
+
+
+def test_a_neighbour_with_a_mask_keeps_what_is_near_it() -> None:
+    stomach = ball((36, 26, 30), 6) & ~MASK
+    region = gate(act("exclude", near="stomach"), stomach=stomach)
+    distance = ndimage.distance_transform_edt(~stomach, SPACING)
+    assert not region[~MASK].any()
+    assert region[MASK & (distance < 3)].min() > 0.9
+    assert distance[region > 0].max() < 12
+
+
+def test_a_neighbour_without_a_mask_is_what_looks_unlike_the_core() -> None:
+    leak = ball((33, 26, 30), 5) & ~MASK
+    image = np.where(leak, 60.0, IMAGE).astype(np.float32)
+    region = gate(act("exclude", near="stomach"), MASK | leak, Volume(image, VOLUME.affine, "MR"))
+    assert region[ndimage.binary_erosion(leak)].mean() > 0.9
+    assert region[ndimage.binary_erosion(MASK)].mean() < 0.05
+
+
+def test_acts_on_parts_have_exactly_these() -> None:
+    island = ball((4, 5, 8), 3)
+    hole = ball((20, 26, 30), 4)
+    mask = (MASK & ~hole) | island
+    assert np.array_equal(gate(act("remove"), mask) > 0, island)
+    assert np.array_equal(gate(act("keep_largest"), mask) > 0, island)
+    assert np.array_equal(gate(act("fill"), mask) > 0, hole)
+    assert not gate(act("keep"), mask).any()
+    rough = gate(act("smooth"), mask) > 0
+    assert ndimage.distance_transform_edt(mask, SPACING)[rough].max() <= 5
+    assert ndimage.distance_transform_edt(~mask, SPACING)[rough].max() <= 5
+
+
+def test_a_tunnel_through_all_slices_is_filled_where_it_is_closed_on_them() -> None:
+    tunnel = np.zeros(SHAPE, bool)
+    tunnel[18:22, 15:18] = True
+    region = gate(act("fill"), MASK & ~tunnel) > 0
+    assert region.any()
+    assert np.array_equal(region, MASK & tunnel & region)
+    assert region[20, 16, 12]
+
+
+def test_what_has_no_region_is_said() -> None:
+    with pytest.raises(InputError, match="mask of liver is empty"):
+        gate(act("expand"), np.zeros(SHAPE, bool))
+    with pytest.raises(InputError, match=r"shape \(2, 2, 2\)"):
+        gate(act("expand"), np.ones((2, 2, 2), bool))
+
+
+def test_pictures(request: pytest.FixtureRequest) -> None:
+    """Leaves pictures to be looked at in artifacts/regions."""
+    import cv2
+
+    folder = Path(request.config.rootpath) / "artifacts" / "regions"
+    folder.mkdir(parents=True, exist_ok=True)
+    stomach = ball((36, 26, 30), 6) & ~MASK
+    shown = {
+        "expand-superior": (act("expand", direction="superior"), {}),
+        "shrink-left-slight": (act("shrink", direction="left", strength="slight"), {}),
+        "exclude-stomach": (act("exclude", near="stomach"), {"stomach": stomach}),
+        "expand-5mm": (act("expand", extent_mm=5.0), {}),
+    }
+    for name, (intervention, others) in shown.items():
+        region = gate(intervention, **others)
+        # A coronal slice, superior up and the patient's right on the left, mask and region in colours.
+        cut = np.stack([IMAGE[:, 17] / 130, MASK[:, 17] * 0.5, region[:, 17]], axis=-1)[::-1, ::-1].transpose(1, 0, 2)
+        picture = cv2.resize(np.clip(255 * cut, 0, 255).astype(np.uint8), (400, 600), interpolation=cv2.INTER_NEAREST)
+        assert cv2.imwrite(str(folder / f"{name}.png"), picture[..., ::-1])
+        assert region.any()

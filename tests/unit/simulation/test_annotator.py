@@ -1,0 +1,56 @@
+"""The simulated annotator clicks where a person would."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causal_sam.simulation.annotator import Click, deepest_point, next_click
+
+
+def rectangle(rows: slice, columns: slice, shape=(30, 40)) -> np.ndarray:
+    mask = np.zeros(shape, np.uint8)
+    mask[rows, columns] = 1
+    return mask
+
+
+def test_deepest_point_is_the_centre():
+    assert deepest_point(rectangle(slice(5, 14), slice(10, 19))) == (9, 14)
+
+
+def test_image_edge_counts_as_border():
+    row, column = deepest_point(np.ones((9, 9), np.uint8))
+    assert (row, column) == (4, 4)
+
+
+def test_jittered_points_stay_inside_and_vary():
+    region = rectangle(slice(5, 14), slice(10, 19))
+    rng = np.random.default_rng(0)
+    points = {deepest_point(region, rng) for _ in range(50)}
+    assert len(points) > 5
+    assert all(region[point] for point in points)
+
+
+def test_first_click_is_inside():
+    truth = rectangle(slice(5, 14), slice(10, 19))
+    assert next_click(truth, np.zeros_like(truth)) == Click(9, 14, True)
+
+
+@pytest.mark.parametrize(
+    ("truth", "mask", "expected"),
+    [
+        (rectangle(slice(5, 14), slice(1, 30)), rectangle(slice(5, 14), slice(1, 10)), True),
+        (rectangle(slice(5, 14), slice(1, 10)), rectangle(slice(5, 14), slice(1, 30)), False),
+    ],
+    ids=["missing part is clicked inside", "excess is clicked outside"],
+)
+def test_largest_error_is_corrected(truth, mask, expected):
+    click = next_click(truth, mask)
+    assert click.foreground is expected
+    assert bool(truth[click.row, click.column]) is expected
+    assert bool(mask[click.row, click.column]) is not expected
+
+
+def test_nothing_wrong_no_click():
+    truth = rectangle(slice(5, 14), slice(10, 19))
+    assert next_click(truth, truth) is None

@@ -1,0 +1,128 @@
+"""What is learnt from notes: from the journal and accepted labels to a modulation that corrects better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from causal_sam.imaging import PackedMask, Volume
+from causal_sam.notes.schema import Intervention, Plan
+from causal_sam.sam.checkpoints import read_weights, save_weights
+from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film
+from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, read_taught, save_label_prompt
+from causal_sam.sam.registry import load_model
+from causal_sam.text import load_text_encoder
+from causal_sam.training.corrections import Lessons, learn_notes, lessons_of_case, load_lessons, save_lessons
+
+NAME = "left block"
+SIZE = 64
+
+
+def entry(before: np.ndarray, /, **changes: Any) -> dict[str, Any]:
+    """As the note task writes it."""
+    act = Intervention(label=NAME, action="expand", direction="anterior", strength="strong")
+    plan = Plan(interventions=(act,)).model_dump(mode="json")
+    packed = {NAME: PackedMask.pack(before).as_json()}
+    return {"act": "note", "note": "missing at the front", "plan": plan, "preview": False, "before": packed, **changes}
+
+
+@pytest.fixture
+def cut(blocks: tuple[Volume, dict[str, np.ndarray]]) -> np.ndarray:
+    """The left block without its anterior part."""
+    before = blocks[1][NAME].copy()
+    # Rows grow towards the back: the affine has -3 along the second axis.
+    before[:, :18] = False
+    return before
+
+
+def lessons(blocks: tuple[Volume, dict[str, np.ndarray]], *entries: dict[str, Any]) -> Lessons:
+    return lessons_of_case(entries, *blocks, "auto", SIZE, np.random.default_rng(0))
+
+
+def test_a_note_is_a_lesson_on_the_slices_that_were_wrong(
+    blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray
+) -> None:
+    found = lessons(blocks, entry(cut))
+    assert 0 < len(found.real) <= 6
+    assert found.simulated
+    for lesson in found.real:
+        assert lesson.sentence == "expand the left block strongly on its anterior side"
+        assert (lesson.truth >= lesson.wrong).all()  # what is missing is added
+        gained = (lesson.truth != lesson.wrong) & (lesson.region > 0)
+        assert gained.sum() > 10
+        assert not ((lesson.truth != lesson.wrong) & (lesson.region == 0)).any()
+        assert lesson.image.shape == (3, SIZE, SIZE)
+        assert 0 <= lesson.image.min() <= lesson.image.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"act": "undo"},
+        {"act": "refused"},
+        {"preview": True},
+        {"before": {}},
+        {"before": {NAME: {"shape": [1, 2, 3], "bits": "damaged"}}},
+        {"plan": {"interventions": [{"label": NAME, "action": "dance"}]}},
+        {"plan": None},
+        {"before": {NAME: PackedMask.pack(np.ones((4, 4, 4), bool)).as_json()}},  # of another image
+    ],
+)
+def test_what_cannot_be_learnt_from_is_left_out(
+    blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray, changes: dict[str, Any]
+) -> None:
+    assert lessons(blocks, entry(cut, **changes)) == Lessons([], [])
+
+
+def test_a_label_that_was_not_accepted_teaches_nothing(
+    blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray
+) -> None:
+    volume, structures = blocks
+    others = {"right block": structures["right block"]}
+    assert not lessons_of_case([entry(cut)], volume, others, "auto", SIZE, np.random.default_rng(0)).real
+
+
+def test_lessons_survive_being_written(
+    blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray, tmp_path: Path
+) -> None:
+    written = lessons(blocks, entry(cut))
+    save_lessons(tmp_path / "notes.npz", written)
+    read = load_lessons(tmp_path / "notes.npz")
+    assert [len(part) for part in read] == [len(part) for part in written]
+    for one, other in zip([*written.real, *written.simulated], [*read.real, *read.simulated], strict=True):
+        np.testing.assert_allclose(one.image, other.image, atol=1 / 255)
+        for name in ("wrong", "truth", "region"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert (one.sentence, one.strength) == (other.sentence, other.strength)
+    save_lessons(tmp_path / "none.npz", Lessons([], []))
+    assert load_lessons(tmp_path / "none.npz") == Lessons([], [])
+
+
+def test_notes_teach_and_what_is_frozen_stays(
+    blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray, tmp_path: Path
+) -> None:
+    model, encoder = load_model("compact", image_size=SIZE, device="cpu"), load_text_encoder()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = lessons(blocks, entry(cut))
+    film, notes = learn_notes(model, encoder, None, found, [], steps=25, seed=0)
+    assert notes.corrections == len(found.real)
+    assert notes.after > notes.until_now
+    assert notes.is_better
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    # In the file of a version, beside the taught labels, which do not mind.
+    prompt = new_label_prompt(model, encoder.dimension)
+    taught = TaughtLabels((NAME,), encoder.name, encoder.fingerprint, model.encoder_hash(), 384, prompt.embed_dim, {})
+    save_label_prompt(tmp_path / "plain.safetensors", prompt, taught, model)
+    assert film_path(tmp_path / "plain.safetensors") is None
+    weights, told = read_weights(tmp_path / "plain.safetensors")
+    film_weights, about = film_file(film, model, encoder.fingerprint)
+    named = {PART_PREFIX + name: weight for name, weight in film_weights.items()}
+    save_weights(tmp_path / "version.safetensors", weights | named, {**told, PART: about})
+    assert read_taught(tmp_path / "version.safetensors")[2].names == (NAME,)
+    path = film_path(tmp_path / "version.safetensors")
+    again = load_film(path, model, encoder.fingerprint)
+    assert all(torch.equal(value, film.state_dict()[name]) for name, value in again.state_dict().items())
