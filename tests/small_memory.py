@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from causal_sam.site import training as job_training
-from causal_sam.site.paths import Site, UpdateConfig
+from causal_sam.site.paths import SitePaths, UpdateConfig
 from causal_sam.site.update import update
 
 ROOM = 64 * 2**20
 
 
-def update_without_memory(site: Site, config: UpdateConfig) -> None:
+def update_without_memory(site: SitePaths, config: UpdateConfig) -> None:
     """Run an update; for a process of its own, which stays without memory."""
     make_trainer = job_training.make_trainer
 

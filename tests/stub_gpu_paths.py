@@ -31,7 +31,7 @@ from causal_sam.correction.corrector import load_corrector
 from causal_sam.correction.journal import Journal
 from causal_sam.imaging import PackedMask, Volume
 from causal_sam.notes.schema import Intervention, Plan
-from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam import load_model
@@ -146,7 +146,7 @@ def an_update_with_notes_and_all_that_uses_it(folder: Path) -> None:
     tiny.accept(3)
     update(site, quick(epochs=1, lad=True))  # goes on from a version
     base = model()
-    labels = NamedLabels.load(version.adapter, base)
+    labels = LabelPrompter.load(version.adapter, base)
     predictor = Predictor(base, ahead=0).for_volume(study()[0])
     predictor.predict_named(labels.taught.names, labels)
     uncertainty(predictor.encoder, predictor.slices, labels)
@@ -206,7 +206,7 @@ def a_vision_transformer_with_adapters(folder: Path) -> None:
     learner = Learner(base, new_label_prompt(base, text.dimension), name_vectors(names, text), config)
     case = labelled_slices(volume, masks, names, 64)
     make_trainer(learner, batches([case], 64, text.encode, config, styled=True, seed=0))[0].run()
-    labels = NamedLabels(learner.prompt.eval(), learner.taught(names, text, {}), text, base.eval())
+    labels = LabelPrompter(learner.prompt.eval(), learner.taught(names, text, {}), text, base.eval())
     predictor.predict_named(names, labels)
 
 

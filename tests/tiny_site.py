@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from causal_sam.site.accepted import DATA_STORE, FINAL, LOCK
-from causal_sam.site.paths import Site, UpdateConfig
+from causal_sam.site.paths import SitePaths, UpdateConfig
 
 AFFINE = np.diag([-2.0, -2.0, 6.0, 1.0])
 SHAPE = (40, 36, 5)
@@ -41,9 +41,9 @@ class TinySite:
         self.labels.mkdir(parents=True)
         self._write({})
 
-    def site(self, **changes: Any) -> Site:
+    def site(self, **changes: Any) -> SitePaths:
         """Where labels come from, and where versions go."""
-        return Site(**{"data": self.data, "store": self.store, "image_size": 64, "device": "cpu"} | changes)
+        return SitePaths(**{"data": self.data, "store": self.store, "image_size": 64, "device": "cpu"} | changes)
 
     def accept(self, number: int, names: Mapping[str, str] | None = None, **image_info: Any) -> str:
         """Make an image and accept a label of it.

@@ -23,13 +23,13 @@ import ignite.distributed as idist
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.sam.registry import checked_device
-from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, Site, UpdateConfig
+from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, SitePaths, UpdateConfig
 from causal_sam.site.update import update
 from causal_sam.training.config_file import made, read_command_line, read_values
 from causal_sam.training.processes import torchrun_backend
 
 # The others wait while the first process reads all labels, which with many of them takes longer than the usual minutes.
-LONGEST_WAIT = timedelta(hours=12)
+MAX_WAIT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunConfig:
         learning: how labels are learnt.
     """
 
-    site: Site
+    site: SitePaths
     learning: UpdateConfig
 
     @classmethod
@@ -67,11 +67,11 @@ class RunConfig:
         given["device"] = checked_device(str(given.get("device", "auto")))
         if not isinstance(given.get("values", {}), dict):
             raise InputError("values of the configuration must be lines of NAME: VALUE.")
-        unknown = sorted(given.keys() - {field.name for field in fields(Site)})
+        unknown = sorted(given.keys() - {field.name for field in fields(SitePaths)})
         if unknown:
-            known = ", ".join(field.name for kind in (Site, UpdateConfig) for field in fields(kind))
+            known = ", ".join(field.name for kind in (SitePaths, UpdateConfig) for field in fields(kind))
             raise InputError(f"There is no {unknown[0]!r} in the configuration; known are {known}.")
-        return cls(made(Site, given, "the configuration"), made(UpdateConfig, learning, "the configuration"))
+        return cls(made(SitePaths, given, "the configuration"), made(UpdateConfig, learning, "the configuration"))
 
 
 def read_config(path: Path, changes: list[str]) -> RunConfig:
@@ -93,7 +93,7 @@ def run(config: RunConfig, backend: str | None) -> int:
         CausalSamError: nothing could be made.
     """
     if backend is not None:
-        idist.initialize(backend, timeout=LONGEST_WAIT)
+        idist.initialize(backend, timeout=MAX_WAIT)
     outcome = update(config.site, config.learning, tell=lambda line: print(line, flush=True))
     idist.finalize()
     return int(outcome is not None and outcome.status == "rejected")

@@ -29,10 +29,10 @@ from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.named import NamedLabels, name_vectors
-from causal_sam.sam.adapters import LARGEST_SHARE
+from causal_sam.prompting.named import LabelPrompter, name_vectors
+from causal_sam.sam.adapters import MAX_SHARE
 from causal_sam.sam.label_prompt import (
-    TaughtLabels,
+    BundleMetadata,
     load_label_prompt,
     new_label_prompt,
     save_label_prompt,
@@ -52,7 +52,7 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
     names, learnt, held_out = _cases(arguments, rng)
     if arguments.init is None:
         prompt = new_label_prompt(model, encoder.dimension)
-        taught = TaughtLabels(
+        taught = BundleMetadata(
             (),
             encoder.name,
             encoder.fingerprint,
@@ -64,10 +64,10 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
         )
     else:
         prompt, taught, model = load_label_prompt(arguments.init, model)
-        NamedLabels(prompt, taught, encoder, model)  # refuses another text encoder
+        LabelPrompter(prompt, taught, encoder, model)  # refuses another text encoder
     share = trainable_share(model, [prompt])
-    if share >= LARGEST_SHARE:
-        raise InputError(f"{share:.1%} of the parameters would be trained, and it must be under {LARGEST_SHARE:.0%}.")
+    if share >= MAX_SHARE:
+        raise InputError(f"{share:.1%} of the parameters would be trained, and it must be under {MAX_SHARE:.0%}.")
     print(f"{len(learnt)} cases to learn from, {len(held_out)} held out; {share:.1%} of the parameters train.")
 
     lessons: list[Lesson] = []
@@ -85,7 +85,7 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     save_label_prompt(arguments.out, prompt, taught, model)
     return _validate(
-        held_out, names, NamedLabels(prompt.eval(), taught, encoder, model), Predictor(model, ahead=0), arguments
+        held_out, names, LabelPrompter(prompt.eval(), taught, encoder, model), Predictor(model, ahead=0), arguments
     )
 
 
@@ -119,7 +119,7 @@ def _teach(
 
 
 def _validate(
-    cases: list[Case], names: list[str], labels: NamedLabels, predictor: Predictor, arguments: argparse.Namespace
+    cases: list[Case], names: list[str], labels: LabelPrompter, predictor: Predictor, arguments: argparse.Namespace
 ) -> dict[str, float]:
     scores: dict[str, list[float]] = {name: [] for name in names}
     for case in cases:

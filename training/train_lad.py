@@ -34,7 +34,7 @@ from causal_sam.data_sets.cases import read_cases
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
-from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
@@ -42,7 +42,7 @@ from causal_sam.sam.label_prompt import new_label_prompt, save_label_prompt
 from causal_sam.sam.registry import load_model
 from causal_sam.style.lad import LadConfig
 from causal_sam.text import TextEncoder, load_text_encoder
-from causal_sam.training.adapters import Kept, Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.adapters import Learner, TrainableState, TrainingConfig, batches, make_trainer
 from causal_sam.training.config_file import made, read_command_line, read_values
 from causal_sam.training.processes import torchrun_backend
 from causal_sam.training.style_pairs import LabelledSlices, labelled_slices, with_neighbours
@@ -163,7 +163,7 @@ def _cases(config: RunConfig) -> tuple[list[str], list[tuple], list[tuple]]:
 
 def _run(config: RunConfig, learner: Learner, cases: list[LabelledSlices], encoder: TextEncoder) -> None:
     """Train, from the last checkpoint if there is one."""
-    kept = Kept(learner)
+    kept = TrainableState(learner)
     latest = sorted(config.out.glob("checkpoint_*.pt"), key=lambda path: path.stat().st_mtime)
     state = torch.load(latest[-1], map_location=learner.vectors.device, weights_only=True) if latest else None
     steps_done = state["trainer"]["iteration"] if state else 0
@@ -261,7 +261,7 @@ def _finish(
     }
     taught = learner.taught(names, encoder, counts)
     save_label_prompt(config.out / RESULT, prompt, taught, model)
-    labels, predictor = NamedLabels(prompt, taught, encoder, model), Predictor(model, ahead=0)
+    labels, predictor = LabelPrompter(prompt, taught, encoder, model), Predictor(model, ahead=0)
     scores: dict[str, list[float]] = {}
     for _, volume, structures in held_out:
         asked = [name for name in names if name in structures]

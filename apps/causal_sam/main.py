@@ -48,12 +48,12 @@ from serving.data.images import ImageFinder, VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
 from serving.data.segment_store import SegmentStore
-from serving.data.style_cache import StyleBook
+from serving.data.style_cache import StyleCache
 from serving.models import PredictorPool
 from serving.private_log import install_private_log
 from serving.requests.border import install_border
 from serving.requests.clicks import LABEL_FILE_KEY, flag, requested_frame
-from serving.requests.clients import current_asker
+from serving.requests.clients import current_context
 from serving.requests.errors import explain_failed_start, install_error_handlers
 from serving.requests.identifiers import checked_result_tag
 from serving.requests.inference import removed_on_failure
@@ -93,7 +93,7 @@ class CausalSamApp(MONAILabelApp):
             install_private_log()
             self._conf = AppConf.from_conf(conf or {})
             self._volumes = VolumeCache(self._conf.volume_mb * MIB, self._conf.max_voxels)
-            self._styles = StyleBook(self._conf.style_describer())
+            self._styles = StyleCache(self._conf.style_describer())
             self._interpreter = self._conf.interpreter()
             super().__init__(
                 app_dir=app_dir,
@@ -271,17 +271,17 @@ class CausalSamApp(MONAILabelApp):
         if model not in self._infers:
             raise NotFoundError(f"There is no model {model!r}; this server has {', '.join(self._infers)}.")
         tag = checked_result_tag(request.get("label_tag")) if flag(request, "save_label") else None
-        asker = current_asker()
-        image = self._finder.find(str(request.get("image") or ""), server_chose=asker.server_chose_image)
+        context = current_context()
+        image = self._finder.find(str(request.get("image") or ""), server_chose=context.server_chose_image)
         # By its path, since an id that happens to be a file where the server was started would be taken for that file.
         result = super().infer(
             {
                 **request,
                 "image": str(image.path),
                 IMAGE_ID_KEY: image.image_id,
-                CLIENT_KEY: asker.name,
-                CONNECTION_KEY: asker.connection,
-                LABEL_FILE_KEY: asker.label_file,
+                CLIENT_KEY: context.name,
+                CONNECTION_KEY: context.connection,
+                LABEL_FILE_KEY: context.label_file,
             },
             datastore,
         )

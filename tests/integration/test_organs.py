@@ -18,7 +18,7 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt, save_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, load_label_prompt, save_label_prompt
 from causal_sam.text import load_text_encoder
 from causal_sam.training.label_prompts import LabelTeacher, lessons_of
 
@@ -46,7 +46,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
         teacher.set_learning_rate(3e-3 * (1 - step / STEPS))
         loss = teacher.step(lessons[step % 2 :: 5])
     assert loss < 1
-    said = TaughtLabels(
+    said = BundleMetadata(
         TAUGHT, encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, {}
     )
     path = tmp_path_factory.mktemp("taught") / "labels.safetensors"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from causal_sam.cli import app
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, save_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, save_label_prompt
 from causal_sam.text import load_text_encoder
 
 
@@ -25,7 +25,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.constant_(prompt.to_filter.bias[-1:], 1.0)  # finds everything everywhere
     path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
     names = ("liver", "left kidney")
-    said = TaughtLabels(names, encoder.name, encoder.fingerprint, model.encoder_hash(), encoder.dimension, 128, {})
+    said = BundleMetadata(names, encoder.name, encoder.fingerprint, model.encoder_hash(), encoder.dimension, 128, {})
     save_label_prompt(path, prompt, said, model)
     return path
 

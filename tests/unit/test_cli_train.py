@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from causal_sam.cli import app
 from causal_sam.cli.train import train
 from causal_sam.site.adapter_store import AdapterStore
-from causal_sam.site.paths import STORE_FOLDER, Site, UpdateConfig
+from causal_sam.site.paths import STORE_FOLDER, SitePaths, UpdateConfig
 
 QUICK = ("--image-size", "64", "--epochs", "8", "--batch", "4", "--pairs", "2", "--no-lad", "--validation", "0")
 
@@ -88,7 +88,7 @@ def test_a_folder_that_is_no_data_store_is_said(tmp_path: Path) -> None:
 
 def test_every_setting_of_an_update_has_an_option_with_its_default() -> None:
     options = inspect.signature(train).parameters
-    for kind in (UpdateConfig, Site):
+    for kind in (UpdateConfig, SitePaths):
         for field in fields(kind):
             if field.name not in ("data", "store", "journal", "device", "labels", "values"):
                 assert options[field.name].default == field.default, field.name

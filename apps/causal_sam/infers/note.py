@@ -22,9 +22,9 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
 from causal_sam.notes import NoteRequest, Reading
 from causal_sam.prompting import Predictor
-from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, written
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, CancellationMonitor, Resources, written
 from serving.data.images import volume_key
-from serving.models import Taught, with_problem
+from serving.models import AdapterBundle, with_problem
 from serving.requests.clicks import NO_PROMPTS, NOTE_KEY, Clicks, Options, flag
 from serving.requests.errors import NoteRefusedError
 from serving.sessions.mask_transaction import MaskTransaction, draw_label_map
@@ -42,7 +42,7 @@ NO_MASK = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class NoteOptions:
     """What a request asks for.
 
     Attributes:
@@ -61,7 +61,7 @@ class Asked:
     repeat: bool
 
     @classmethod
-    def from_request(cls, request: Mapping[str, Any]) -> Asked:
+    def from_request(cls, request: Mapping[str, Any]) -> NoteOptions:
         """Read the options of the task."""
         note = request.get(NOTE_KEY)
         if note is not None and not isinstance(note, str):
@@ -133,7 +133,7 @@ class NoteInferTask(InferTask):
             ClientGoneError: the client went away meanwhile; the same holds.
         """
         begin = time.monotonic()
-        resources, asked = self._resources, Asked.from_request(request)
+        resources, asked = self._resources, NoteOptions.from_request(request)
         options = Options.from_request(request, resources.plane, resources.extent)
         key = volume_key(Path(request["image"]), options.frame)
         volume = resources.volumes.get(key)
@@ -145,7 +145,7 @@ class NoteInferTask(InferTask):
             work = MaskTransaction(working, clicks, options, volume, saved)
             work.take_over_saved(resources.saved)
             before = dict(work.states)
-            turn = _Turn(work, predictor, asked, request, taught)
+            turn = NoteRun(work, predictor, asked, request, taught)
             if asked.undo:
                 params = self._undo(turn)
             elif work.notes and work.notes[-1].note == asked.note and not asked.repeat:
@@ -173,7 +173,7 @@ class NoteInferTask(InferTask):
         prompts = {n: p for n, p in clicks.prompts.items() if n is not None and (p.foreground or p.background or p.box)}
         return Clicks(clicks.current, prompts, True)
 
-    def _undo(self, turn: _Turn) -> dict[str, Any]:
+    def _undo(self, turn: NoteRun) -> dict[str, Any]:
         work = turn.work
         if not work.notes:
             raise NoteRefusedError(
@@ -200,7 +200,7 @@ class NoteInferTask(InferTask):
             work.settle(name, Refinement.unchanged(state), NO_PROMPTS)
         return {"undone": last.note, "message": f"{message}."}
 
-    def _carry_out(self, turn: _Turn, options: Options) -> dict[str, Any]:
+    def _carry_out(self, turn: NoteRun, options: Options) -> dict[str, Any]:
         work, resources = turn.work, self._resources
         work.refine(self._refiner, turn.predictor, follow=options.follow, watch=lambda name: turn.watch, only_new=True)
         self._find(turn)
@@ -252,7 +252,7 @@ class NoteInferTask(InferTask):
             work.notes = [*work.notes, AppliedNote(turn.asked.note, message, before, after)]
         return details | {"message": message}
 
-    def _find(self, turn: _Turn) -> None:
+    def _find(self, turn: NoteRun) -> None:
         """Without any mask, find the labels that were taught."""
         work, resources = turn.work, self._resources
         if any(not state.is_empty for state in work.states.values()):
@@ -268,7 +268,7 @@ class NoteInferTask(InferTask):
         for value, name in enumerate(names, start=1):
             work.states[name] = LabelState.found(found == value, turn.predictor.slices.axis)
 
-    def _read(self, turn: _Turn, masks: dict[str, NDArray[np.bool_]], labels: Sequence[str]) -> Reading:
+    def _read(self, turn: NoteRun, masks: dict[str, NDArray[np.bool_]], labels: Sequence[str]) -> Reading:
         current = turn.work.current if turn.work.current in labels else None
         if current is None and len(labels) == 1:
             current = labels[0]
@@ -277,12 +277,12 @@ class NoteInferTask(InferTask):
         context = VolumeContext(corrector, turn.predictor.slices, masks, self._describe)
         return self._interpreter.invoke(NoteRequest(turn.asked.note, tuple(labels), current, sides, context))
 
-    def _refuse(self, turn: _Turn, sentence: str, details: dict[str, Any]) -> None:
+    def _refuse(self, turn: NoteRun, sentence: str, details: dict[str, Any]) -> None:
         if not turn.asked.preview:
             self._record(turn, {"act": "refused", "note": turn.asked.note, "answer": sentence, **details})
         raise NoteRefusedError(sentence, details)
 
-    def _record(self, turn: _Turn, entry: Mapping[str, Any]) -> None:
+    def _record(self, turn: NoteRun, entry: Mapping[str, Any]) -> None:
         model, volume = turn.predictor.model, turn.work.volume
         self._journal.append(
             {
@@ -296,19 +296,19 @@ class NoteInferTask(InferTask):
         )
 
 
-class _Turn:
+class NoteRun:
     """One request on its way."""
 
     def __init__(
         self,
         work: MaskTransaction,
         predictor: Predictor,
-        asked: Asked,
+        asked: NoteOptions,
         request: Mapping[str, Any],
-        taught: Taught | None,
+        taught: AdapterBundle | None,
     ) -> None:
         self.work, self.predictor, self.asked, self.request, self.taught = work, predictor, asked, request, taught
-        self.watch = Watch("the note", request.get(CONNECTION_KEY))
+        self.watch = CancellationMonitor("the note", request.get(CONNECTION_KEY))
 
     @property
     def version(self) -> int | None:

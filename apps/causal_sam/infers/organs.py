@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
-from causal_sam.prompting import NamedLabels, NamedPrediction
-from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, written
+from causal_sam.prompting import LabelPrompter, NamedPrediction
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, CancellationMonitor, Resources, written
 from serving.data.images import volume_key
 from serving.models import VersionUnusableError, with_problem
 from serving.requests.clicks import Clicks, Options, flag
@@ -98,7 +98,7 @@ class OrgansInferTask(InferTask):
         volume = resources.volumes.get(key)
         predictor = resources.predictors.for_volume(volume, options.plane)
         read = time.monotonic()
-        watch = Watch("the labels", request.get(CONNECTION_KEY))
+        watch = CancellationMonitor("the labels", request.get(CONNECTION_KEY))
         with resources.predictors.inference_slots.hold(watch) as yield_slot:
             prediction = predictor.predict_named(asked, labels, yield_slot)
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
@@ -133,7 +133,7 @@ class OrgansInferTask(InferTask):
         return list(dict.fromkeys(labels.resolve(name) for name in names))
 
 
-def _never_taught(names: Sequence[str], taught: NamedLabels) -> str:
+def _never_taught(names: Sequence[str], taught: LabelPrompter) -> str:
     are = "was" if len(names) == 1 else "were"
     return f"{', '.join(names)} {are} never taught; this server was taught {', '.join(taught.taught.names)}."
 

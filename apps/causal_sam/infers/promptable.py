@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume, write_mask
-from causal_sam.prompting import NamedLabels
+from causal_sam.prompting import LabelPrompter
 from serving.data.images import VolumeCache, volume_key
 from serving.data.label_set import BACKGROUND, MAX_LABELS, LabelSet
 from serving.data.saved_labels import SavedLabels
@@ -119,7 +119,7 @@ class PromptableInferTask(InferTask):
         """Whether clients may see the task: always, the model is loaded before the server answers."""
         return True
 
-    def _taught(self, label: str | None) -> NamedLabels | None:
+    def _taught(self, label: str | None) -> LabelPrompter | None:
         """What the model was taught, if that is where the label can be found without clicks."""
         taught = None if label is None else self._resources.predictors.taught()
         return taught.labels if taught is not None and taught.labels.find(label) is not None else None
@@ -165,7 +165,9 @@ class PromptableInferTask(InferTask):
         read = time.monotonic()
         connection = request.get(CONNECTION_KEY)
         if by_name is not None:
-            with resources.predictors.inference_slots.hold(Watch(clicks.current, connection)) as yield_slot:
+            with resources.predictors.inference_slots.hold(
+                CancellationMonitor(clicks.current, connection)
+            ) as yield_slot:
                 named = predictor.predict_named([clicks.current], by_name, yield_slot).label_map > 0
         with resources.working.open((key, request.get(CLIENT_KEY))) as working:
             saved = resources.saved.newest(request.get(IMAGE_ID_KEY), options.frame)
@@ -182,7 +184,10 @@ class PromptableInferTask(InferTask):
                     )
                 work.fill(clicks.current, named, predictor.slices.axis)
             refinements = work.refine(
-                self._refiner, predictor, follow=options.follow, watch=lambda name: Watch(name, connection)
+                self._refiner,
+                predictor,
+                follow=options.follow,
+                watch=lambda name: CancellationMonitor(name, connection),
             )
             work.commit()
         resources.click_log.clicked(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), options.frame, clicks)
@@ -193,7 +198,7 @@ class PromptableInferTask(InferTask):
         return answer(mask, names, work, refinements, options, predictor.slices.axis, (begin, read, time.monotonic()))
 
 
-class Watch:
+class CancellationMonitor:
     """Looks after a structure that is being followed: ends it when its client is gone, and logs how far it is."""
 
     def __init__(self, label: str, connection: Connection | None) -> None:

@@ -12,7 +12,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from causal_sam.imaging import PLANES, PackedMask
 from causal_sam.prompting.prompts import Prompts
-from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources, Watch, answer
+from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, CancellationMonitor, Resources, answer
 from serving.data.images import volume_key
 from serving.requests.clicks import EXTENTS, Clicks, Options, on_one_slice, slices_of
 from serving.requests.scribbles import Scribbles
@@ -87,7 +87,7 @@ class ScribblesInferTask(InferTask):
                 predictor,
                 follow=options.follow,
                 limits=None if scribbles.roi is None else tuple(scribbles.roi[2 * axis : 2 * axis + 2]),
-                check=Watch(label, request.get(CONNECTION_KEY)),
+                check=CancellationMonitor(label, request.get(CONNECTION_KEY)),
             )
             mask = scribbles.enforced(refinement.mask)
             enforced = replace(refinement.state, mask=PackedMask.pack(mask))

@@ -11,7 +11,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from causal_sam.errors import CausalSamError
 from serving.private_log import origin
-from serving.requests.clients import SERVER, asking
+from serving.requests.clients import SERVER, in_context
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class CausalSamBatchInferTask(BatchInferTask):
 
         def infer_or_explain(one: dict[str, Any], store: Datastore) -> dict[str, Any]:
             try:
-                with asking(SERVER):  # people come first, whoever has asked for the batch
+                with in_context(SERVER):  # people come first, whoever has asked for the batch
                     return infer(one, store)
             except CausalSamError as error:
                 logger.warning("%s was left out (%s).", one["image"], origin(error))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from serving.requests.clients import Connection, Priority, current_asker
+from serving.requests.clients import Connection, Priority, current_context
 from serving.requests.errors import ClientGoneError
 
 # A request that so many later ones have overtaken is next, whatever its priority: slots are given for one slice of long
@@ -62,8 +62,8 @@ class InferenceSlots:
         Raises:
             ClientGoneError: the client closed its connection while its request waited.
         """
-        asker = current_asker()
-        ticket = _Ticket(asker.name, asker.priority if priority is None else priority)
+        context = current_context()
+        ticket = _Ticket(context.name, context.priority if priority is None else priority)
 
         def yield_slot(done: int) -> None:
             on_slice(done)
@@ -88,7 +88,7 @@ class InferenceSlots:
             return len(self._waiting)
 
     def _acquire(self, ticket: _Ticket) -> None:
-        connection = current_asker().connection or Connection()
+        connection = current_context().connection or Connection()
         ticket.number, ticket.overtaken = next(self._numbers), 0
         self._waiting.append(ticket)
         if not connection.is_closed:

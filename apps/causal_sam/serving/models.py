@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from causal_sam.correction.corrector import Corrector, load_corrector
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
-from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
+from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor
 from causal_sam.sam.film import film_path
 from causal_sam.sam.registry import load_model
 from causal_sam.site.adapter_store import AdapterStore, StoreError, version_name
@@ -30,7 +30,7 @@ _UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Taught:
+class AdapterBundle:
     """What the model was taught. A request asks once, and so never sees two versions.
 
     Attributes:
@@ -39,7 +39,7 @@ class Taught:
         corrector: what corrects masks by notes, if notes have taught it something.
     """
 
-    labels: NamedLabels
+    labels: LabelPrompter
     version: int | None
     corrector: Corrector | None = None
 
@@ -66,12 +66,12 @@ class PredictorPool:
         )
         self.inference_slots = InferenceSlots(conf.parallel)
         # What was loaded last from the store, the number that the store called current then, and whether it is that.
-        self._version: Taught | None = None
+        self._version: AdapterBundle | None = None
         self._asked_for: int | None = None
         self._is_loaded = True
         self._problem: str | None = None
         self._retry_at, self._pause = 0.0, 0.0
-        self._file: tuple[tuple[int, int], Taught] | None = None
+        self._file: tuple[tuple[int, int], AdapterBundle] | None = None
         self._teaching = threading.Lock()
         self._corrector: Corrector | None = None
 
@@ -91,7 +91,7 @@ class PredictorPool:
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
 
-    def corrector(self, taught: Taught | None) -> Corrector:
+    def corrector(self, taught: AdapterBundle | None) -> Corrector:
         """What corrects masks by notes, with the same model.
 
         Args:
@@ -108,7 +108,7 @@ class PredictorPool:
                 self._corrector = load_corrector(predictor.encoder, self._conf.film)
             return self._corrector
 
-    def taught(self) -> Taught | None:
+    def taught(self) -> AdapterBundle | None:
         """What the model was taught by now: the current version of the store, else the file of the configuration.
 
         Both are loaded again when they change, so that training needs no restart. While the current version cannot be
@@ -128,7 +128,7 @@ class PredictorPool:
         """Why `taught` did not return the current version when it was asked last, as a sentence; None if it did."""
         return self._problem
 
-    def _current_version(self) -> Taught | None:
+    def _current_version(self) -> AdapterBundle | None:
         try:
             number = self._store.current()
         except StoreError as error:
@@ -148,10 +148,10 @@ class PredictorPool:
         try:
             with self._store.lease_current() as (version, wrong):
                 if self._version is None or self._version.version != version.number:
-                    labels = NamedLabels.load(version.adapter, self.base().model)
+                    labels = LabelPrompter.load(version.adapter, self.base().model)
                     film = film_path(version.adapter)
                     corrector = None if film is None else load_corrector(self.base().encoder, film)
-                    self._version = Taught(labels, version.number, corrector)
+                    self._version = AdapterBundle(labels, version.number, corrector)
                     logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.taught.names))
         except (CausalSamError, OSError, RuntimeError, MemoryError) as error:
             wrong = f"{version_name(number)} cannot be loaded ({str(error).rstrip('.')}). {_in_use(self._version)}"
@@ -165,14 +165,14 @@ class PredictorPool:
             logger.error("%s", problem)
         self._problem = problem
 
-    def _from_file(self) -> Taught | None:
+    def _from_file(self) -> AdapterBundle | None:
         path = self._conf.label_prompts
         if path is None or not path.is_file():
             return None
         stat = path.stat()
         state = (stat.st_mtime_ns, stat.st_size)
         if self._file is None or self._file[0] != state:
-            self._file = (state, Taught(NamedLabels.load(path, self.base().model), None))
+            self._file = (state, AdapterBundle(LabelPrompter.load(path, self.base().model), None))
             logger.info("Taught labels: %s.", ", ".join(self._file[1].labels.taught.names))
         return self._file[1]
 
@@ -208,5 +208,5 @@ def with_problem(params: dict[str, Any], problem: str | None) -> dict[str, Any]:
     )
 
 
-def _in_use(version: Taught | None) -> str:
+def _in_use(version: AdapterBundle | None) -> str:
     return "No version is in use." if version is None else f"{version_name(version.version)} stays in use."

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume, read_volume
-from causal_sam.prompting import EmbeddingCache, NamedLabels
+from causal_sam.prompting import EmbeddingCache, LabelPrompter
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.site.scores import Score, Scores, Stamp
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 # How often it is looked for new images, labels and versions.
 PASS_SECONDS = 30.0
 # So many unlabelled images are fetched from a server before anybody asks for them; an archive may hold any number.
-MOST_FETCHED = 24
+MAX_FETCHED = 24
 # How far behind everything else on the machine the thread stands, in the units of nice(1).
 NICENESS = 10
 STOP_SECONDS = 5.0
@@ -132,13 +132,13 @@ class StudyScorer:
             if known is not None and (known.failure is not None or known.taught == taught):
                 continue
             if image_id not in here:
-                if len(here) >= MOST_FETCHED:
+                if len(here) >= MAX_FETCHED:
                     continue
                 here.add(image_id)
             self._score(image_id, labels)
         self.vectors([score.style for score in self._scores.all().values() if score.style is not None])
 
-    def _taught(self) -> NamedLabels | None:
+    def _taught(self) -> LabelPrompter | None:
         try:
             taught = self._predictors.taught()
         except CausalSamError as error:
@@ -169,7 +169,7 @@ class StudyScorer:
             logger.warning("%s is not offered for labelling: %s", image_id, error)
             raise
 
-    def _score(self, image_id: str, labels: NamedLabels | None) -> None:
+    def _score(self, image_id: str, labels: LabelPrompter | None) -> None:
         self._check()
         before = self._known(image_id)
         try:
@@ -195,7 +195,7 @@ class StudyScorer:
         self._scores.put(image_id, Score(stamp, style, None if labels is None else labels.digest, unsure))
         logger.info("%s: uncertainty %s. %s", image_id, "unknown" if unsure is None else unsure, style)
 
-    def _encoder(self, labels: NamedLabels) -> SliceEncoder:
+    def _encoder(self, labels: LabelPrompter) -> SliceEncoder:
         if self._slices is None or self._slices.model is not labels.model:
             # Keeps nothing: each slice is looked at once, and those that people look at must stay in their cache.
             self._slices = SliceEncoder(labels.model, EmbeddingCache(0))

@@ -25,7 +25,7 @@ HELD_SECONDS = 30 * 60
 
 
 @dataclass(frozen=True)
-class Given:
+class Assignment:
     """That a study was given to a client.
 
     Attributes:
@@ -62,7 +62,7 @@ class StyleAware(Strategy):
         self._studies, self._scores, self._scorer = studies, scores, scorer
         self._lock = threading.Lock()
         # MONAI Label writes down what was given only after it was chosen, and for images of a server not always.
-        self._given: dict[str, Given] = {}
+        self._given: dict[str, Assignment] = {}
 
     def start(self) -> None:
         """Begin to look at the studies."""
@@ -89,22 +89,22 @@ class StyleAware(Strategy):
             given = {image_id: each for image_id in unlabelled if (each := self._last_given(image_id, now))}
             for image_id, priority, why in self._in_order(unlabelled, given, client, now):
                 if self._scorer.is_usable(image_id):
-                    self._given[image_id] = Given(now, client, NAME)
+                    self._given[image_id] = Assignment(now, client, NAME)
                     logger.info("Next study: %s. %s", image_id, why)
                     return {"id": image_id, "weight": priority, "why": why}
         logger.info("No study is left: %d have no label, and none of them can be read.", len(unlabelled))
         return {}
 
-    def _last_given(self, image_id: str, now: float) -> Given | None:
+    def _last_given(self, image_id: str, now: float) -> Assignment | None:
         """To whom a study was given last, if that was not long ago."""
         records = [self._given[image_id]] if image_id in self._given else []
         for record in self._studies.given(image_id):
-            records.append(Given(record.get("ts", 0), record.get("client_id"), record["strategy"]))
+            records.append(Assignment(record.get("ts", 0), record.get("client_id"), record["strategy"]))
         last = max(records, key=lambda each: each.time, default=None)
         return last if last is not None and now - last.time < HELD_SECONDS else None
 
     def _in_order(
-        self, unlabelled: Collection[str], given: Mapping[str, Given], client: str | None, now: float
+        self, unlabelled: Collection[str], given: Mapping[str, Assignment], client: str | None, now: float
     ) -> list[tuple[str, float, str]]:
         """Image id, priority and reason of all studies that may be given, the best first."""
         mine = [name for name, each in given.items() if client is not None and each.client == client]
@@ -139,6 +139,6 @@ def _reason(ranked: Ranked) -> str:
     return f"Its style is {ranked.style_distance:.2f} from the nearest labelled one{unsure}, on scales from 0 to 1."
 
 
-def _being_labelled(given: Given, now: float) -> str:
+def _being_labelled(given: Assignment, now: float) -> str:
     minutes = round((now - given.time) / 60)
     return f"All that are left are being labelled; this one was given to {given.client} {minutes} minutes ago."

@@ -18,7 +18,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.sam.registry import checked_device
 from causal_sam.site.adapter_store import AdapterStore, StoreError
-from causal_sam.site.paths import JOURNAL_FOLDER, Site, UpdateConfig, is_running, processes_for, progress_of
+from causal_sam.site.paths import JOURNAL_FOLDER, SitePaths, UpdateConfig, is_running, processes_for, progress_of
 from causal_sam.site.update import update
 from serving.conf import AppConf
 from serving.data.archive import describe_failure
@@ -104,7 +104,7 @@ class AdaptersTrainTask(TrainTask):
         if isinstance(datastore, SegmentStore):
             _take_accepted(datastore)
         conf, folder = self._conf, Path(datastore._datastore_path)
-        site = Site(
+        site = SitePaths(
             folder,
             self._store.folder,
             conf.model,

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from causal_sam.errors import InputError
 
 # Longest answer, and the time after which it is cut off, so that one nobody waits for ends.
-MOST_TOKENS = 400
+MAX_TOKENS = 400
 SECONDS = 60.0
 
 
@@ -48,7 +48,7 @@ class LocalChatModel(BaseChatModel):
         tokens = tokens.to(self.model.device)
         with self._turn, torch.inference_mode():
             answer = self.model.generate(
-                **tokens, max_new_tokens=MOST_TOKENS, do_sample=False, max_time=self.seconds, stop_strings=stop
+                **tokens, max_new_tokens=MAX_TOKENS, do_sample=False, max_time=self.seconds, stop_strings=stop
             )
         text = self.tokenizer.decode(answer[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])

@@ -21,7 +21,7 @@ from rich.table import Table
 from causal_sam.cli.files import app_folder, requirements_file
 from causal_sam.cli.options import AsJson
 
-SMALLEST_PYTHON = (3, 11)
+MIN_PYTHON = (3, 11)
 FREE_GB = 5.0
 DICOMWEB_PLUGINS = ("/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc/libOrthancDicomWeb.so")
 SHOWN = {
@@ -87,7 +87,7 @@ def normalised(name: str) -> str:
 
 
 def _python() -> Iterator[Check]:
-    state = "ok" if sys.version_info >= SMALLEST_PYTHON else "missing"
+    state = "ok" if sys.version_info >= MIN_PYTHON else "missing"
     yield Check(
         "Python", state, f"{platform.python_version()} ({sys.executable})", "" if state == "ok" else "Python 3.11"
     )

@@ -39,12 +39,12 @@ def organs(
     from rich.progress import Progress
 
     from causal_sam.imaging import read_volume, write_mask
-    from causal_sam.prompting import NamedLabels, Predictor
+    from causal_sam.prompting import LabelPrompter, Predictor
     from causal_sam.sam import load_model
 
     volume = read_volume(image, frame)
     loaded = load_model(model, checkpoint)
-    labels = NamedLabels.load(taught, loaded)
+    labels = LabelPrompter.load(taught, loaded)
     wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(labels.taught.names)
     wanted = list(dict.fromkeys(labels.find(name) or name for name in wanted))
     predictor = Predictor(loaded, ahead=0)

@@ -56,7 +56,7 @@ def train(
         raise InputError(f"There is no folder {studies}: give that of a data store of MONAI Label.")
 
     from causal_sam.sam.registry import checked_device
-    from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, Site, UpdateConfig, processes_for
+    from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, SitePaths, UpdateConfig, processes_for
     from causal_sam.site.update import update
 
     config = UpdateConfig(
@@ -76,7 +76,7 @@ def train(
         plane=plane,
         seed=seed,
     )
-    site = Site(
+    site = SitePaths(
         studies,
         store or studies / STORE_FOLDER,
         model,

@@ -12,7 +12,7 @@ from causal_sam.json_lines import JsonLines
 STEM = "notes"
 NAME = f"{STEM}.jsonl"
 # A file that has become so large is put aside, and a new one begun. None is ever deleted: people learn from them.
-LARGEST_FILE = 16 * 2**20
+MAX_FILE = 16 * 2**20
 
 
 class JournalError(CausalSamError):
@@ -27,7 +27,7 @@ class Journal:
         largest: size of a file in bytes beyond which the next entry begins a new one.
     """
 
-    def __init__(self, folder: Path, largest: int = LARGEST_FILE) -> None:
+    def __init__(self, folder: Path, largest: int = MAX_FILE) -> None:
         self._lines = JsonLines(folder, STEM, largest)
 
     def append(self, entry: Mapping[str, Any]) -> None:

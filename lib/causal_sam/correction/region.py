@@ -20,7 +20,7 @@ from causal_sam.notes.schema import Intervention
 # names, or of the radius of a ball of its volume; never less than some millimetres.
 REACH_ALONG = {"slight": 0.15, "moderate": 0.4, "strong": 0.8}
 REACH_AROUND = {"slight": 0.2, "moderate": 0.45, "strong": 0.9}
-LEAST_REACH_MM = {"slight": 2.0, "moderate": 4.0, "strong": 8.0}
+MIN_REACH_MM = {"slight": 2.0, "moderate": 4.0, "strong": 8.0}
 # The region begins between these shares of the structure's extent, counted from its far end in the named direction.
 DIRECTED_FROM, DIRECTED_TO = 0.4, 0.65
 # Millimetres by which what is grown in a direction may become wider for each millimetre beyond the end of the mask.
@@ -105,7 +105,7 @@ def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) 
     """How far the act goes, in millimetre; of the mask its own box is enough."""
     if intervention.extent_mm is not None:
         return intervention.extent_mm
-    least = max(LEAST_REACH_MM[intervention.strength], 1.5 * max(volume.spacing))
+    least = max(MIN_REACH_MM[intervention.strength], 1.5 * max(volume.spacing))
     if intervention.direction is not None:
         heights = distances_along(volume.affine, intervention.direction, mask.shape)[mask]
         return max(least, REACH_ALONG[intervention.strength] * (heights.max() - heights.min()))

@@ -16,7 +16,7 @@ from causal_sam.imaging import Volume, read_label_map, read_volume, with_modalit
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-MOST_NAMED = 5  # of a list in a sentence
+MAX_NAMED = 5  # of a list in a sentence
 # What data sets call MR sequences -> one name for each.
 SEQUENCES = {
     **dict.fromkeys(("t1", "t1w", "t1n"), "T1"),
@@ -109,7 +109,7 @@ def say_left_out(group: str, names: Sequence[str]) -> None:
         logger.warning("Left out of %s, for want of an image or a label map: %s.", group, listed(names))
 
 
-def listed(items: Sequence[object], most: int = MOST_NAMED) -> str:
+def listed(items: Sequence[object], most: int = MAX_NAMED) -> str:
     """Items for a sentence.
 
     >>> listed(["a", "b"]), listed([1, 2, 3, 4], most=2)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 
 # An affine whose voxels have less volume than this (mm³) maps everything onto a plane.
-SMALLEST_VOXEL_MM3 = 1e-9
+MIN_VOXEL_MM3 = 1e-9
 
 
 def check_frame(frame: int, frames: int, path: Path) -> None:
@@ -77,7 +77,7 @@ class Volume:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], (0, 0, 0, 1)):
             raise InputError(f"The affine{name} must be a finite 4x4 matrix with last row 0 0 0 1.")
-        if abs(np.linalg.det(affine[:3, :3])) < SMALLEST_VOXEL_MM3:
+        if abs(np.linalg.det(affine[:3, :3])) < MIN_VOXEL_MM3:
             raise InputError(f"The affine{name} is not invertible: voxel sizes and directions must not be zero.")
         view = array.view()
         view.flags.writeable = False

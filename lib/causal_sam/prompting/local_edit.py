@@ -24,7 +24,7 @@ FADE_MM = 8.0
 FARTHEST = 2.5
 
 
-def decided_at_clicks(
+def apply_edit_near_clicks(
     before: NDArray[np.bool_],
     answer: NDArray[np.bool_],
     foreground: Collection[tuple[int, int]],
@@ -48,12 +48,12 @@ def decided_at_clicks(
     """
     clicks = [(click, True, background) for click in foreground]
     clicks += [(click, False, foreground) for click in background]
-    asking = [(click, inside) for click, inside, _ in clicks if before[click] != inside]
+    in_context = [(click, inside) for click, inside, _ in clicks if before[click] != inside]
     depth = np.abs(signed_distance(before, spacing_rc))
     near = np.zeros_like(before)
-    for click, _ in asking:
+    for click, _ in in_context:
         near |= _away(click, before.shape, spacing_rc) <= REACH * depth[click]
-    answered = [click for click, inside in asking if answer[click] == inside]
+    answered = [click for click, inside in in_context if answer[click] == inside]
     result = np.where(near, merged(before, answer, answered), before)
     for click, inside, others in clicks:
         if before[click] == result[click] == inside:

@@ -20,17 +20,17 @@ from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam, weights_hash
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, load_label_prompt
 from causal_sam.text import TextEncoder, canonical, load_text_encoder
 
 # Names whose draft is nowhere more likely than this are not on the slice: the decoder is not asked.
-LEAST_LIKELY = 0.1
+MIN_LIKELY = 0.1
 # Components smaller than this share of the largest one of their label are false positives.
-LEAST_SHARE = 0.05
-MOST_LABELS = 254
+MIN_SHARE = 0.05
+MAX_LABELS = 254
 
 
-class NamedLabels:
+class LabelPrompter:
     """The labels that a model was taught, to be prompted by name.
 
     Args:
@@ -43,7 +43,7 @@ class NamedLabels:
         CheckpointError: the text encoder is another one.
     """
 
-    def __init__(self, prompt: LabelPrompt, taught: TaughtLabels, encoder: TextEncoder, model: CausalSam) -> None:
+    def __init__(self, prompt: LabelPrompt, taught: BundleMetadata, encoder: TextEncoder, model: CausalSam) -> None:
         if encoder.fingerprint != taught.text_fingerprint:
             raise CheckpointError(
                 f"The labels were taught with the text encoder {taught.text_encoder}, whose weights are not those of "
@@ -56,7 +56,7 @@ class NamedLabels:
         self._by_meaning = {canonical(name): name for name in taught.names}
 
     @classmethod
-    def load(cls, path: Path, model: CausalSam) -> NamedLabels:
+    def load(cls, path: Path, model: CausalSam) -> LabelPrompter:
         """Read what was taught to a model from a file.
 
         Raises:
@@ -72,9 +72,9 @@ class NamedLabels:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
-    def draws_masks(self) -> bool:
+    def outputs_masks(self) -> bool:
         """Whether drafts are the answer; see `LabelPrompt`."""
-        return self._prompt.draws_masks
+        return self._prompt.outputs_masks
 
     def find(self, name: str) -> str | None:
         """The taught label that a name means, whatever its spelling; None if it was never taught."""
@@ -115,7 +115,7 @@ def segment_named(
     encoder: SliceEncoder,
     slices: VolumeSlices,
     names: Sequence[str],
-    labels: NamedLabels,
+    labels: LabelPrompter,
     check: Callable[[int], object] = lambda done: None,
 ) -> NamedPrediction:
     """Segment all slices of a volume by label names; where two labels claim a voxel, the more probable one has it.
@@ -130,8 +130,8 @@ def segment_named(
     Raises:
         InputError: a name was never taught, or there is none or too many.
     """
-    if not 1 <= len(names) <= MOST_LABELS:
-        raise InputError(f"1 to {MOST_LABELS} labels can be segmented at a time, not {len(names)}.")
+    if not 1 <= len(names) <= MAX_LABELS:
+        raise InputError(f"1 to {MAX_LABELS} labels can be segmented at a time, not {len(names)}.")
     unknown = [name for name in names if labels.find(name) is None]
     if unknown:
         raise InputError(
@@ -158,17 +158,17 @@ def segment_named(
 
 @torch.inference_mode()
 def _segment_slice(
-    encoder: SliceEncoder, slices: VolumeSlices, index: int, names: Sequence[str], labels: NamedLabels
+    encoder: SliceEncoder, slices: VolumeSlices, index: int, names: Sequence[str], labels: LabelPrompter
 ) -> tuple[NDArray[np.uint8], dict[int, float]] | None:
     """Label map of one slice (rows, columns), canonical, and the estimated IoU of each label on it."""
     model = encoder.model
     embedding = encoder.embedding(slices, index).to(model.device)
     tokens, drafts = labels.prompts(embedding, names)
-    likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > LEAST_LIKELY).flatten()
+    likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > MIN_LIKELY).flatten()
     if not len(likely):
         return None
     decoded = model.decode(embedding, tokens=tokens[likely], mask_logits=drafts[likely])
-    answers = drafts[likely] if labels.draws_masks else decoded.logits
+    answers = drafts[likely] if labels.outputs_masks else decoded.logits
     logits = np.stack([slices.logits(one[0]) for one in answers.float().cpu()])
     best = logits.argmax(axis=0)
     inside = np.take_along_axis(logits, best[None], axis=0)[0] > 0
@@ -188,4 +188,4 @@ def _drop_small_parts(label_map: NDArray[np.uint8], value: int) -> None:
     if count > 1:
         sizes = np.bincount(components.ravel())
         sizes[0] = 0
-        part[(sizes < LEAST_SHARE * sizes.max())[components] & (components > 0)] = 0
+        part[(sizes < MIN_SHARE * sizes.max())[components] & (components > 0)] = 0

@@ -18,9 +18,9 @@ from causal_sam.imaging import Volume
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.implied import with_implied_foreground
-from causal_sam.prompting.named import NamedLabels, NamedPrediction, segment_named
+from causal_sam.prompting.named import LabelPrompter, NamedPrediction, segment_named
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
-from causal_sam.prompting.prefetch import AheadWorker
+from causal_sam.prompting.prefetch import PrefetchWorker
 from causal_sam.prompting.prompts import Prompts, checked_previous
 from causal_sam.prompting.propagation import Followed, Propagation, Propagator
 from causal_sam.prompting.slices import VolumeSlices
@@ -29,7 +29,7 @@ from causal_sam.sam.causal_sam import CausalSam
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
 # Models with a larger input see small structures on the whole slice, and take long to encode it a second time.
-LARGEST_ZOOMED_INPUT = 512
+MAX_ZOOMED_INPUT = 512
 _session_numbers = itertools.count()
 
 
@@ -68,8 +68,8 @@ class Predictor:
         self.model = model
         self._encoder = SliceEncoder(model, EmbeddingCache(DEFAULT_CACHE_BYTES) if cache is None else cache)
         self._ahead, self._prefetch_slot = ahead, prefetch_slot
-        self._zoom = model.image_size <= LARGEST_ZOOMED_INPUT if zoom is None else zoom
-        self._worker = AheadWorker()
+        self._zoom = model.image_size <= MAX_ZOOMED_INPUT if zoom is None else zoom
+        self._worker = PrefetchWorker()
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
@@ -163,7 +163,7 @@ class Predictor:
                 index: self._predict_slice(slices, index, prompts.on_slice(slices.axis, index), refined.get(index))
                 for index in indices
             }
-        self._encode_ahead(session, indices)
+        self._prefetch(session, indices)
         return Prediction(answers, slices.axis, slices.volume.shape, slices.frame)
 
     def propagate(
@@ -198,7 +198,7 @@ class Predictor:
         return Propagator(slices.frame, follow, check).propagate(anchors, before, changed, limits)
 
     def predict_named(
-        self, names: Sequence[str], labels: NamedLabels, check: Callable[[int], object] = lambda done: None
+        self, names: Sequence[str], labels: LabelPrompter, check: Callable[[int], object] = lambda done: None
     ) -> NamedPrediction:
         """Segment the whole volume by label names.
 
@@ -217,7 +217,7 @@ class Predictor:
         with self._worker.foreground():
             return segment_named(encoder, slices, names, labels, check)
 
-    def wait_ahead(self, timeout: float | None = None) -> bool:
+    def wait_for_prefetch(self, timeout: float | None = None) -> bool:
         """Wait for the work ahead; return False if it is not done after ``timeout`` seconds."""
         return self._worker.wait(timeout)
 
@@ -321,7 +321,7 @@ class Predictor:
         logits = slices.logits(low_res)
         return SlicePrediction(logits > 0, logits, low_res.numpy(), float(decoded.iou[0, best]))
 
-    def _encode_ahead(self, session: _Session, indices: Iterable[int]) -> None:
+    def _prefetch(self, session: _Session, indices: Iterable[int]) -> None:
         """Ask for the neighbours of the slices that were prompted, nearest first."""
         prompted = sorted(indices)
         count = session.slices.volume.shape[session.slices.axis]

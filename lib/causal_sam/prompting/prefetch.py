@@ -16,7 +16,7 @@ Task = Callable[[], object]
 MAX_PENDING = 32
 
 
-class AheadWorker:
+class PrefetchWorker:
     """Runs tasks one at a time in a daemon thread, the latest request first.
 
     No task is begun while a foreground request runs, so a request competes with at most the one task that was already
@@ -93,7 +93,7 @@ class AheadWorker:
             del task  # a task holds its volume, which must not outlive the queue
 
 
-_workers: weakref.WeakSet[AheadWorker] = weakref.WeakSet()
+_workers: weakref.WeakSet[PrefetchWorker] = weakref.WeakSet()
 
 
 @atexit.register

@@ -21,12 +21,12 @@ from causal_sam.imaging import FILE_ORDER, SliceFrame
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
 
 # From one slice to the next a structure may become this many times as large, and a few voxels more.
-MOST_GROWTH = 2.5
+MAX_GROWTH = 2.5
 MARGIN_VOXELS = 30
 # At least this share of the smaller of two neighbouring masks lies over the other.
-LEAST_OVERLAP = 0.25
+MIN_OVERLAP = 0.25
 # Estimated by the model; below it the answer is a guess.
-LEAST_PREDICTED_IOU = 0.35
+MIN_PREDICTED_IOU = 0.35
 # A mask that was followed before and comes out so similar (Dice) on two slices running will not differ further on.
 SAME_DICE = 0.97
 SAME_SLICES = 2
@@ -253,11 +253,11 @@ def _reason_to_stop(here: NDArray[np.bool_], last: NDArray[np.bool_], predicted_
     area, last_area = np.count_nonzero(here), np.count_nonzero(last)
     if not area:
         return End.EMPTY
-    if predicted_iou < LEAST_PREDICTED_IOU:
+    if predicted_iou < MIN_PREDICTED_IOU:
         return End.UNSURE
-    if area > MOST_GROWTH * last_area + MARGIN_VOXELS:
+    if area > MAX_GROWTH * last_area + MARGIN_VOXELS:
         return End.GREW
-    if np.count_nonzero(here & last) < LEAST_OVERLAP * min(area, last_area):
+    if np.count_nonzero(here & last) < MIN_OVERLAP * min(area, last_area):
         return End.JUMPED
     return None
 

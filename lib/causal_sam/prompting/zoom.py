@@ -14,9 +14,9 @@ MARGIN = 3.0
 # Each level of zoom shows this share of the level before; few levels, so that embeddings are used again.
 LEVEL = 2**-0.5
 # A single level gains less than it costs to encode the slice again.
-LEAST_LEVELS = 2
+MIN_LEVELS = 2
 # Beyond this many pixels of the input a voxel holds nothing more to see.
-MOST_PIXELS_PER_VOXEL = 6.0
+MAX_PIXELS_PER_VOXEL = 6.0
 # Crops begin at multiples of this share of their side, for the same reason.
 STEPS = 8
 
@@ -51,9 +51,9 @@ def crop_around(slices: VolumeSlices, extent: Extent, image_size: int) -> Crop |
     row_mm, column_mm = slices.pixel_mm
     longest_mm = max(slices.rows * row_mm, slices.columns * column_mm)
     structure_mm = max((extent.bottom - extent.top + 1) * row_mm, (extent.right - extent.left + 1) * column_mm)
-    smallest_mm = max(MARGIN * structure_mm, image_size / MOST_PIXELS_PER_VOXEL * max(row_mm, column_mm))
+    smallest_mm = max(MARGIN * structure_mm, image_size / MAX_PIXELS_PER_VOXEL * max(row_mm, column_mm))
     levels = math.floor(math.log(smallest_mm / longest_mm) / math.log(LEVEL) + 1e-6)
-    if levels < LEAST_LEVELS:
+    if levels < MIN_LEVELS:
         return None
     side_mm = longest_mm * LEVEL**levels
     top, rows = _span(extent.top, extent.bottom, side_mm / row_mm, slices.rows)

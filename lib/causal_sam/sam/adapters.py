@@ -18,7 +18,7 @@ TARGETS = (
     r"|mask_decoder\.transformer\..*\.(q_proj|k_proj|v_proj|out_proj)"
 )
 # No more of a model than this share may be trained at a site.
-LARGEST_SHARE = 0.09
+MAX_SHARE = 0.09
 _NAME = "causal_sam"
 
 

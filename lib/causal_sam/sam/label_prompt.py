@@ -22,7 +22,7 @@ from causal_sam.sam.film import PART, PART_PREFIX
 # Kept small, beside what adapters may add: fewer than 9 % of a model's parameters are trained at a site.
 HIDDEN = 64
 # Mask prompts are no surer than this.
-DRAFT_CLAMP = 12.0
+MAX_COARSE_LOGIT = 12.0
 _ADAPTER_PREFIX = "adapters/"
 
 
@@ -67,7 +67,7 @@ class LabelPrompt(nn.Module):
         nn.init.constant_(self.to_filter.bias[-1:], -2.0)
 
     @property
-    def draws_masks(self) -> bool:
+    def outputs_masks(self) -> bool:
         """Whether its drafts are as fine as masks, and so are the answer; else they only prompt the mask decoder.
 
         What of the decoder trains is little, and what upscales its features is frozen: where the draft has fine
@@ -100,11 +100,11 @@ class LabelPrompt(nn.Module):
         filters = self.to_filter(text)
         draft = torch.einsum("nc,bchw->bnhw", filters[:, :-1], x) / x.shape[1] ** 0.5 + filters[:, -1, None, None]
         draft = F.interpolate(draft, (mask_size, mask_size), mode="bilinear", align_corners=False)
-        return self.to_token(text)[:, None], draft.clamp(-DRAFT_CLAMP, DRAFT_CLAMP)
+        return self.to_token(text)[:, None], draft.clamp(-MAX_COARSE_LOGIT, MAX_COARSE_LOGIT)
 
 
 @dataclass(frozen=True)
-class TaughtLabels:
+class BundleMetadata:
     """What a file of a trained `LabelPrompt` says about itself.
 
     Attributes:
@@ -129,7 +129,7 @@ class TaughtLabels:
     skip_channels: tuple[int, ...] = ()
     adapters: AdapterConfig | None = None
 
-    def with_more(self, slices: dict[str, int]) -> TaughtLabels:
+    def with_more(self, slices: dict[str, int]) -> BundleMetadata:
         """What it says after further training on ``slices`` slices of each label."""
         names = dict.fromkeys((*self.names, *slices))
         total = {name: self.slices.get(name, 0) + slices.get(name, 0) for name in names}
@@ -143,7 +143,7 @@ def new_label_prompt(model: CausalSam, text_dim: int) -> LabelPrompt:
     return LabelPrompt(text_dim, model.sam.prompt_encoder.embed_dim, skips).to(model.device)
 
 
-def save_label_prompt(path: Path, prompt: LabelPrompt, taught: TaughtLabels, model: CausalSam) -> None:
+def save_label_prompt(path: Path, prompt: LabelPrompt, taught: BundleMetadata, model: CausalSam) -> None:
     """Write a trained `LabelPrompt`, and the adapters of its model if it has any; the file appears whole or not at all.
 
     Args:
@@ -158,7 +158,7 @@ def save_label_prompt(path: Path, prompt: LabelPrompt, taught: TaughtLabels, mod
     save_weights(path, weights, asdict(taught))
 
 
-def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], TaughtLabels]:
+def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], BundleMetadata]:
     """Read from a file of `save_label_prompt` the weights of the prompt, those of the adapters, and what it says.
 
     Raises:
@@ -167,7 +167,7 @@ def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], Taugh
     try:
         weights, told = read_weights(path)
         told.pop(PART, None)  # what notes taught is in the same file, for others to read
-        taught = TaughtLabels(**told)
+        taught = BundleMetadata(**told)
         adapters = None if taught.adapters is None else AdapterConfig(**taught.adapters)
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path} of taught labels.") from None
@@ -179,7 +179,7 @@ def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], Taugh
     return weights, {key.removeprefix(_ADAPTER_PREFIX): ours[key] for key in ours}, taught
 
 
-def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, TaughtLabels, CausalSam]:
+def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, BundleMetadata, CausalSam]:
     """Read a trained `LabelPrompt` for a model.
 
     Args:

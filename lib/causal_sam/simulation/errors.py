@@ -22,7 +22,7 @@ DEPTHS: Mapping[Strength, tuple[float, float]] = {"slight": (0.06, 0.14), "moder
 LAYERS: Mapping[Strength, tuple[float, float]] = {"slight": (0.05, 0.12), "moderate": (0.12, 0.3), "strong": (0.3, 0.5)}
 STRENGTHS: tuple[Strength, ...] = ("slight", "moderate", "strong")
 # An error must change at least this share of the structure, and leave at least this much of it.
-LEAST_CHANGE, LEAST_LEFT = 0.02, 0.3
+MIN_CHANGE, LEAST_LEFT = 0.02, 0.3
 TRIES = 8
 
 
@@ -87,7 +87,7 @@ def simulate_error(
         if error is None:
             continue
         changed, size = (error.mask ^ truth).sum(), truth.sum()
-        least = 1 if drawn in _SMALL else max(3, LEAST_CHANGE * size)
+        least = 1 if drawn in _SMALL else max(3, MIN_CHANGE * size)
         if changed >= least and (error.mask & truth).sum() >= LEAST_LEFT * size:
             return error
     return None

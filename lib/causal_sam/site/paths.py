@@ -97,7 +97,7 @@ class UpdateConfig:
 
 
 @dataclass(frozen=True)
-class Site:
+class SitePaths:
     """Where labels come from, and where versions go.
 
     Attributes:

@@ -13,7 +13,7 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.abdomen import LABELS
 from causal_sam.phantom.studies import STYLES, render_study
-from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.text import canonical
 
 Case = tuple[Volume, dict[str, NDArray[np.bool_]]]
@@ -54,7 +54,7 @@ def generated_cases(names: Iterable[str]) -> list[Case]:
 
 
 def measure(
-    labels: NamedLabels,
+    labels: LabelPrompter,
     cases: Sequence[Case],
     names: Sequence[str],
     plane: str,
@@ -83,7 +83,7 @@ def measure(
     return {name + suffix: mean(found[name + suffix]) for name in names if name + suffix in found}
 
 
-def objection_to(
+def rejection_reason(
     metrics: Mapping[str, float],
     parent: Mapping[str, float],
     tolerance: float,

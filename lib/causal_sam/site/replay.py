@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 # However few are new, so many of the earlier ones are shown again.
-FEWEST_REPLAYED = 4
+MIN_REPLAYED = 4
 
 
 @dataclass(frozen=True)
-class Learnt:
+class ReplayCase:
     """What is known of a case without reading it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Learnt:
     others: tuple[str, ...] = ()
 
 
-def choose_replay(earlier: Sequence[Learnt], new: int, share: float, seed: int) -> list[Learnt]:
+def choose_replay(earlier: Sequence[ReplayCase], new: int, share: float, seed: int) -> list[ReplayCase]:
     """Draw a sample of earlier cases in which rare labels and rare styles are as frequent as others.
 
     A weighted reservoir (Efraimidis and Spirakis 2006, doi:10.1016/j.ipl.2005.11.003): each case has a weight, the
@@ -44,7 +44,7 @@ def choose_replay(earlier: Sequence[Learnt], new: int, share: float, seed: int) 
         seed: of the draw.
 
     Returns:
-        As many as the share says, but at least `FEWEST_REPLAYED`, if there are so many.
+        As many as the share says, but at least `MIN_REPLAYED`, if there are so many.
     """
     if not share:
         return []
@@ -54,5 +54,5 @@ def choose_replay(earlier: Sequence[Learnt], new: int, share: float, seed: int) 
     weights = [1 / (min(labels[name] for name in case.names) * styles[case.style]) for case in earlier]
     # Of the logarithm of u^(1 / weight) in place of the power, which underflows.
     order = sorted(range(len(earlier)), key=lambda n: math.log(uniform[n]) / weights[n], reverse=True)
-    count = max(FEWEST_REPLAYED, math.ceil(new * share / (1 - share)))
+    count = max(MIN_REPLAYED, math.ceil(new * share / (1 - share)))
     return [earlier[n] for n in order[:count]]

@@ -48,7 +48,7 @@ class Score:
     Attributes:
         stamp: of the image that it was found on.
         style: sentence about how the image was made and looks; None if it could not be described.
-        taught: `NamedLabels.digest` of what the model was taught then; None if that was nothing.
+        taught: `LabelPrompter.digest` of what the model was taught then; None if that was nothing.
         uncertainty: of the model, 0 to 1; None without taught labels, or if it could not be computed.
         failure: why the image cannot be segmented, a sentence; None if it can.
     """

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causal_sam.prompting import NamedLabels
+from causal_sam.prompting import LabelPrompter
 from causal_sam.prompting.encoder import SliceEncoder
-from causal_sam.prompting.named import LEAST_LIKELY
+from causal_sam.prompting.named import MIN_LIKELY
 from causal_sam.prompting.slices import VolumeSlices
 
 # Looked at in each study: few, since a pass goes over all studies, and spread, since organs may be anywhere.
@@ -74,7 +74,7 @@ class Ranked:
 def uncertainty(
     encoder: SliceEncoder,
     slices: VolumeSlices,
-    labels: NamedLabels,
+    labels: LabelPrompter,
     *,
     slot: Callable[[], AbstractContextManager[object]] = nullcontext,
     check: Callable[[int], object] = lambda done: None,
@@ -117,12 +117,12 @@ def spread(count: int, most: int = SLICES) -> list[int]:
 
 
 @torch.inference_mode()
-def _doubts(encoder: SliceEncoder, slices: VolumeSlices, index: int, labels: NamedLabels) -> dict[int, float]:
+def _doubts(encoder: SliceEncoder, slices: VolumeSlices, index: int, labels: LabelPrompter) -> dict[int, float]:
     """Position of each label that is found on a slice -> how unsure the model is about it there."""
     model, size = encoder.model, encoder.model.mask_size
     embedding = encoder.embedding(slices, index).to(model.device)
     tokens, drafts = labels.prompts(embedding, labels.taught.names)
-    likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > LEAST_LIKELY).flatten()
+    likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > MIN_LIKELY).flatten()
     if not len(likely):
         return {}
     decoded = model.decode_all(embedding, tokens=tokens[likely], mask_logits=drafts[likely])

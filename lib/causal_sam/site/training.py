@@ -23,10 +23,10 @@ from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt, read_taught, save_label_prompt
 from causal_sam.site.adapter_store import AdapterStore, version_name
-from causal_sam.site.paths import Progress, Site, UpdateConfig, UpdateError, progress_of
-from causal_sam.site.training_set import Job, load_job, load_slices
+from causal_sam.site.paths import Progress, SitePaths, UpdateConfig, UpdateError, progress_of
+from causal_sam.site.training_set import TrainingSet, load_job, load_slices
 from causal_sam.text import TextEncoder, load_text_encoder
-from causal_sam.training.adapters import Kept, Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.adapters import Learner, TrainableState, TrainingConfig, batches, make_trainer
 
 CHECKPOINT, RESULT, LOSSES = "checkpoint.pt", "trained.safetensors", "losses.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -36,7 +36,7 @@ CONTINUED = 0.4
 ALL_FOUND = 0.5
 
 
-def train(local_rank: int, site: Site, config: UpdateConfig, folder: Path) -> None:
+def train(local_rank: int, site: SitePaths, config: UpdateConfig, folder: Path) -> None:
     """Train in this process, together with all others, and write what was learnt to `RESULT`.
 
     Args:
@@ -79,7 +79,7 @@ def train(local_rank: int, site: Site, config: UpdateConfig, folder: Path) -> No
         weights=[case.weight for case in job.cases],
     )
     trainer, optimizers = make_trainer(learner, loader, clock)
-    kept = Kept(learner)
+    kept = TrainableState(learner)
     if state is not None:
         kept.load_state_dict(state["learner"])
         optimizers.load_state_dict(state["optimizers"])
@@ -96,7 +96,9 @@ def train(local_rank: int, site: Site, config: UpdateConfig, folder: Path) -> No
         _save_result(folder, job, learner, encoder)
 
 
-def _learner(site: Site, job: Job, model: CausalSam, encoder: TextEncoder, config: TrainingConfig) -> Learner:
+def _learner(
+    site: SitePaths, job: TrainingSet, model: CausalSam, encoder: TextEncoder, config: TrainingConfig
+) -> Learner:
     """What trains: new, or as the parent has left it."""
     if not job.continues:
         prompt = new_label_prompt(model, encoder.dimension)
@@ -149,7 +151,7 @@ class _Clock:
 class _Recorder:
     """Keeps checkpoints and losses, and tells how far training is; for the leading process."""
 
-    def __init__(self, job: Path, kept: Kept, optimizers: Any, clock: _Clock) -> None:
+    def __init__(self, job: Path, kept: TrainableState, optimizers: Any, clock: _Clock) -> None:
         self._job, self._kept, self._optimizers, self._clock = job, kept, optimizers, clock
         self._progress = Progress(job.parent, _tell, progress_of(job.parent.parent))
         self._saved = time.monotonic()
@@ -217,6 +219,6 @@ def _keep_losses(path: Path, done: int) -> None:
         part.write_text("".join(kept))
 
 
-def _save_result(folder: Path, job: Job, learner: Learner, encoder: TextEncoder) -> None:
+def _save_result(folder: Path, job: TrainingSet, learner: Learner, encoder: TextEncoder) -> None:
     counts = {name: sum(case.slices.get(name, 0) for case in job.cases) for name in job.names}
     save_label_prompt(folder / RESULT, learner.prompt, learner.taught(job.names, encoder, counts), learner.model)

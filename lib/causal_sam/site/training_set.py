@@ -21,13 +21,13 @@ from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.intensity import IntensityWindow
-from causal_sam.prompting.named import MOST_LABELS
+from causal_sam.prompting.named import MAX_LABELS
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.site.accepted import FINAL, AcceptedLabel, accepted_labels, read_accepted
 from causal_sam.site.adapter_store import AdapterStore, UsedLabel, Version, version_name
-from causal_sam.site.paths import Progress, Site, UpdateConfig, UpdateError
+from causal_sam.site.paths import Progress, SitePaths, UpdateConfig, UpdateError
 from causal_sam.site.publish_gate import Case, is_held_out, study_digest
-from causal_sam.site.replay import Learnt, choose_replay
+from causal_sam.site.replay import ReplayCase, choose_replay
 from causal_sam.style import Acquisition, StyledSlices
 from causal_sam.text import canonical
 from causal_sam.training.corrections import Lessons, lessons_of_case, save_lessons
@@ -37,7 +37,7 @@ DESCRIPTION = "job.json"
 # Lessons of notes, of cases that are learnt from and of those that are held out.
 NOTES, NOTES_APART = "notes.npz", "notes-apart.npz"
 # No more cases are measured than these; of more, those whose studies come first by their hash.
-MOST_MEASURED = 8
+MAX_MEASURED = 8
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class JobCase:
+class TrainingCase:
     """A case that is learnt from.
 
     Attributes:
@@ -77,14 +77,14 @@ class JobCase:
         weight: how often it is shown, as a share.
     """
 
-    learnt: Learnt
+    learnt: ReplayCase
     files: str
     slices: dict[str, int]
     weight: float
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingSet:
     """What an update learns from, ready to be read by all processes.
 
     Attributes:
@@ -105,19 +105,19 @@ class Job:
     parent: int | None
     continues: bool
     names: tuple[str, ...]
-    cases: tuple[JobCase, ...]
+    cases: tuple[TrainingCase, ...]
     held_out: tuple[str, ...]
     learnt: tuple[str, ...]
     used: tuple[UsedLabel, ...]
-    earlier: tuple[Learnt, ...]
+    earlier: tuple[ReplayCase, ...]
     skipped: tuple[Skipped, ...]
     corrections: int
 
 
-_JOB = TypeAdapter(Job)
+_JOB = TypeAdapter(TrainingSet)
 
 
-def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) -> Job | Nothing:
+def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progress) -> TrainingSet | Nothing:
     """Read what was accepted since the version in use, and some of what was accepted before, into a folder.
 
     Args:
@@ -163,7 +163,7 @@ def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) 
     folder.mkdir()
     reader = _Reader(site, config, model, folder, parent if continues else None)
     job = reader.read(key, parent, trained, apart, tuple(used), tuple(skipped))
-    if isinstance(job, Job):
+    if isinstance(job, TrainingSet):
         for path in folder.iterdir():  # what is described is there, also after a power failure
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -172,7 +172,7 @@ def prepare(site: Site, config: UpdateConfig, folder: Path, progress: Progress) 
     return job
 
 
-def load_job(folder: Path) -> Job:
+def load_job(folder: Path) -> TrainingSet:
     """Read the job of a folder."""
     return _JOB.validate_json((folder / DESCRIPTION).read_bytes())
 
@@ -200,7 +200,7 @@ def _drawn_besides(parent: Version, config: UpdateConfig) -> set[str]:
 
 
 def _key(
-    site: Site,
+    site: SitePaths,
     model: CausalSam,
     parent: Version | None,
     config: UpdateConfig,
@@ -220,7 +220,7 @@ def _key(
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _left_behind(folder: Path, key: str) -> Job | None:
+def _left_behind(folder: Path, key: str) -> TrainingSet | None:
     """The job that a killed update has left, if it is the same."""
     try:
         job = load_job(folder)
@@ -241,7 +241,7 @@ class _Reader:
     """Reads accepted labels into the files of a job."""
 
     def __init__(
-        self, site: Site, config: UpdateConfig, model: CausalSam, folder: Path, continued: Version | None
+        self, site: SitePaths, config: UpdateConfig, model: CausalSam, folder: Path, continued: Version | None
     ) -> None:
         self._site, self._config, self._model, self._folder, self._continued = site, config, model, folder, continued
         # Names that mean the same are one label, under the spelling that came first.
@@ -263,7 +263,7 @@ class _Reader:
         apart: Sequence[tuple[AcceptedLabel, str]],
         used: tuple[UsedLabel, ...],
         skipped: tuple[Skipped, ...],
-    ) -> Job | Nothing:
+    ) -> TrainingSet | Nothing:
         config, skips = self._config, list(skipped)
         earlier = self._earlier(trained)
         by_id = {label.image_id: label for label, _ in trained}
@@ -293,7 +293,7 @@ class _Reader:
         save_lessons(self._folder / NOTES, self._lessons)
         save_lessons(self._folder / NOTES_APART, self._lessons_apart)
         left_out = {skip.image_id for skip in skips}
-        return Job(
+        return TrainingSet(
             key=key,
             parent=None if parent is None else parent.number,
             continues=self._continued is not None,
@@ -307,19 +307,19 @@ class _Reader:
             corrections=len(self._lessons.real),
         )
 
-    def _earlier(self, trained: Sequence[tuple[AcceptedLabel, bool]]) -> list[Learnt]:
+    def _earlier(self, trained: Sequence[tuple[AcceptedLabel, bool]]) -> list[ReplayCase]:
         """The cases that the parent has learnt from and that are still as they were."""
         if self._continued is None:
             return []
         still = {label.image_id for label, seen in trained if seen}
         told = self._continued.manifest.training.config.get("cases", {})
         return [
-            Learnt(image_id, tuple(case["names"]), case["style"], tuple(case.get("others", ())))
+            ReplayCase(image_id, tuple(case["names"]), case["style"], tuple(case.get("others", ())))
             for image_id, case in told.items()
             if image_id in still
         ]
 
-    def _keep(self, labels: Sequence[AcceptedLabel], skips: list[Skipped]) -> list[JobCase]:
+    def _keep(self, labels: Sequence[AcceptedLabel], skips: list[Skipped]) -> list[TrainingCase]:
         """Read labels into files, one after the other: all of them may be more than fits into memory."""
         kept = []
         for label in labels:
@@ -354,8 +354,8 @@ class _Reader:
                 continue
             ours = self._names.setdefault(meaning, name)
             structures[ours] = structures[ours] | mask if ours in structures else mask
-        if len(self._names) > MOST_LABELS:
-            raise UpdateError(f"At most {MOST_LABELS} labels can be learnt: choose some of them with labels.")
+        if len(self._names) > MAX_LABELS:
+            raise UpdateError(f"At most {MAX_LABELS} labels can be learnt: choose some of them with labels.")
         if not structures:
             raise InputError(f"None of the labels that are to be learnt was drawn in {label.image_id}.")
         return volume, structures, tuple(others)
@@ -368,8 +368,8 @@ class _Reader:
         skips: list[Skipped],
         lessons: Lessons,
     ) -> None:
-        """Read a label to be measured on into a file, but for what is not asked for; at most `MOST_MEASURED`."""
-        if len(measured.files) == MOST_MEASURED:
+        """Read a label to be measured on into a file, but for what is not asked for; at most `MAX_MEASURED`."""
+        if len(measured.files) == MAX_MEASURED:
             return
         try:
             volume, structures, _ = self._read(label)
@@ -385,7 +385,7 @@ class _Reader:
 
     def _save(
         self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], others: tuple[str, ...]
-    ) -> JobCase:
+    ) -> TrainingCase:
         # Names that come later are put behind these, so the values in the label map stay.
         names = tuple(self._names.values())
         case = labelled_slices(volume, structures, names, self._model.image_size, self._config.plane)
@@ -399,7 +399,7 @@ class _Reader:
         }
         made = case.slices.acquisition
         style = " ".join(filter(None, (made.modality, made.sequence, made.phase, made.vendor)))
-        return JobCase(Learnt(image_id, tuple(structures), style, others), files, slices, 0.0)
+        return TrainingCase(ReplayCase(image_id, tuple(structures), style, others), files, slices, 0.0)
 
 
 def _by_hash(apart: tuple[AcceptedLabel, str]) -> bytes:
@@ -426,7 +426,7 @@ def _save_array(path: Path, array: NDArray) -> None:
         file.write(array.data)
 
 
-def load_slices(folder: Path, case: JobCase, names: Sequence[str]) -> LabelledSlices:
+def load_slices(folder: Path, case: TrainingCase, names: Sequence[str]) -> LabelledSlices:
     """Read a case; processes on one machine share its arrays.
 
     Args:

@@ -28,16 +28,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.prompting import NamedLabels
+from causal_sam.prompting import LabelPrompter
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film, make_modulable
 from causal_sam.site.adapter_store import AdapterStore, ConflictError, StoreError, Training, version_name
-from causal_sam.site.paths import LOCK, TRAINING, Progress, Site, UpdateConfig, UpdateError
+from causal_sam.site.paths import LOCK, TRAINING, Progress, SitePaths, UpdateConfig, UpdateError
 from causal_sam.site.plots import draw_update
-from causal_sam.site.publish_gate import GENERATED, generated_cases, measure, objection_to
+from causal_sam.site.publish_gate import GENERATED, generated_cases, measure, rejection_reason
 from causal_sam.site.training import LOSSES, RESULT, train
-from causal_sam.site.training_set import NOTES, NOTES_APART, Job, Skipped, load_case, prepare
+from causal_sam.site.training_set import NOTES, NOTES_APART, Skipped, TrainingSet, load_case, prepare
 from causal_sam.text import load_text_encoder
 from causal_sam.training.corrections import Notes, learn_notes, load_lessons
 from causal_sam.training.processes import fitting_backend
@@ -71,7 +71,7 @@ class Outcome:
 
 
 def update(
-    site: Site,
+    site: SitePaths,
     config: UpdateConfig,
     processes: int = 1,
     tell: Callable[[str], object] = lambda text: None,
@@ -103,7 +103,7 @@ def update(
         with _alone(folder):
             progress = Progress(folder, tell)
             prepared = prepare(site, config, folder / JOB, progress)
-            if not _agreed(isinstance(prepared, Job)):
+            if not _agreed(isinstance(prepared, TrainingSet)):
                 shutil.rmtree(folder / JOB, ignore_errors=True)  # it would be of no use to anybody
                 progress("nothing to learn", 1.0, prepared.why)
                 return Outcome("nothing", prepared.why, skipped=prepared.skipped)
@@ -133,7 +133,7 @@ def _agreed(ready: bool | None) -> bool:
     return bool(idist.broadcast(float(ready or 0), src=0))
 
 
-def _launch(processes: int, site: Site, config: UpdateConfig, folder: Path) -> None:
+def _launch(processes: int, site: SitePaths, config: UpdateConfig, folder: Path) -> None:
     if processes == 1 or idist.get_world_size() > 1:
         train(idist.get_local_rank(), site, config, folder)
         return
@@ -190,7 +190,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: Progress) -> Outcome:
+def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSet, progress: Progress) -> Outcome:
     """Measure what was trained, add it to the store, and publish or reject it."""
     model, store = site.load(), AdapterStore(site.store)
     result = folder / JOB / RESULT
@@ -199,7 +199,7 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     total, count = 2 * (len(own) + len(generated)), itertools.count(1)
     measured_on = _measured_on(len(job.held_out), len(job.learnt), len(generated))
 
-    def measured(labels: NamedLabels) -> dict[str, float]:
+    def measured(labels: LabelPrompter) -> dict[str, float]:
         def done() -> None:
             progress("measuring", 0.8 + 0.2 * next(count) / total)
 
@@ -209,11 +209,11 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
         }
 
     progress("measuring", 0.8, f"Measuring on {measured_on}.")
-    metrics = measured(NamedLabels.load(result, model))
+    metrics = measured(LabelPrompter.load(result, model))
     before = dict.fromkeys(metrics, 0.0)
     if job.continues:
         with store.lease(job.parent) as version:
-            before = measured(NamedLabels.load(version.adapter, model))
+            before = measured(LabelPrompter.load(version.adapter, model))
     film, notes = _film(model, store, config, folder / JOB, job, progress)
     training = Training(
         parent=job.parent,
@@ -238,7 +238,7 @@ def _finish(site: Site, config: UpdateConfig, folder: Path, job: Job, progress: 
     version = store.add(lambda path: _write_version(path, result, film), training)
     with suppress(OSError):  # it is no worse without its pictures
         draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
-    why = objection_to(metrics, before, config.tolerance, config.min_dice, config.min_label_dice)
+    why = rejection_reason(metrics, before, config.tolerance, config.min_dice, config.min_label_dice)
     made = f"{version_name(version.number)} was trained on {_counted(len(job.cases))}"
     if notes is not None:
         made += f" and {notes.corrections} corrected slices" if notes.is_better else ""
@@ -266,7 +266,7 @@ _FilmFile = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def _film(
-    model: CausalSam, store: AdapterStore, config: UpdateConfig, folder: Path, job: Job, progress: Progress
+    model: CausalSam, store: AdapterStore, config: UpdateConfig, folder: Path, job: TrainingSet, progress: Progress
 ) -> tuple[_FilmFile | None, Notes | None]:
     """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
     encoder = load_text_encoder()

@@ -35,7 +35,7 @@ SPREAD_KEPT = 0.5
 # Batches over which the frozen features' spread is measured, at the beginning, when the adapters do nothing yet.
 MEASURED_BATCHES = 10
 # Pixels of the embedding, in all, below which a structure is too small to be pooled.
-SMALLEST_STRUCTURE = 1.0
+MIN_STRUCTURE = 1.0
 
 
 class _Reversal(torch.autograd.Function):
@@ -169,7 +169,7 @@ def pool_inside(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """
     area = masks.flatten(2).sum(-1)
     sums = torch.einsum("bchw,bnhw->bnc", features, masks)
-    return sums / area.clamp(min=SMALLEST_STRUCTURE)[..., None], area >= SMALLEST_STRUCTURE
+    return sums / area.clamp(min=MIN_STRUCTURE)[..., None], area >= MIN_STRUCTURE
 
 
 @dataclass(frozen=True)

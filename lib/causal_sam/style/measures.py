@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from causal_sam.style.slices import StyledSlices
 
 # More slices than this say hardly more.
-MOST_SLICES = 5
+MAX_SLICES = 5
 # Pixels of tissue below which there is nothing to measure.
-LEAST_TISSUE = 64
+MIN_TISSUE = 64
 # Calm places are the tenth of all windows with the least variation; with this many pixels the spread in them is on
 # average this share of the noise's.
 NOISE_WINDOW = 7
@@ -111,11 +111,11 @@ def measure(slices: StyledSlices) -> Measured:
     Args:
         slices: any number; a few spread evenly over them are looked at.
     """
-    chosen = np.unique(np.linspace(0, len(slices.array) - 1, min(len(slices.array), MOST_SLICES)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(slices.array) - 1, min(len(slices.array), MAX_SLICES)).round().astype(int))
     slices = replace(slices, array=slices.array[chosen])
     is_ct = slices.acquisition.modality == "CT"
     tissue = slices.tissue
-    if np.count_nonzero(tissue) < LEAST_TISSUE:
+    if np.count_nonzero(tissue) < MIN_TISSUE:
         return Measured(0.0, 0.0 if is_ct else None, None, None, None, 0.0, (0.0,) * len(QUANTILES), ())
     signal = slices.array - np.float32(slices.background)
     typical = max(float(np.median(signal[tissue])), 1e-6)
@@ -272,7 +272,7 @@ def _streaks(slices: StyledSlices) -> Artefact | None:
     for slice_ in slices.array:
         small = _small(slice_)
         inside = cv2.erode(((small > -200) & (small < 250)).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        if np.count_nonzero(inside) < LEAST_TISSUE:
+        if np.count_nonzero(inside) < MIN_TISSUE:
             continue
         rest = np.where(inside, small - cv2.GaussianBlur(small, (0, 0), 3.0), 0).astype(np.float32)
         limit = 2.5 * 1.4826 * float(np.median(np.abs(rest[inside]))) + 1e-3
@@ -318,7 +318,7 @@ def _ghosts(slices: StyledSlices) -> Artefact | None:
         body = cv2.dilate(body.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         rows, columns = body.any(axis=1)[:, None], body.any(axis=0)[None]
         parts = [~body & rows & ~columns, ~body & ~rows & columns]
-        found = [float(signal[part].mean()) for part in parts if np.count_nonzero(part) >= LEAST_TISSUE]
+        found = [float(signal[part].mean()) for part in parts if np.count_nonzero(part) >= MIN_TISSUE]
         typical = float(np.median(signal[body])) if body.any() else 0.0
         if len(found) == 2 and typical > 0:
             ratios.append(abs(found[0] - found[1]) / typical)

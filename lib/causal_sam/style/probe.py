@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from causal_sam.errors import InputError
 
-MOST_ITERATIONS = 2000
+MAX_ITERATIONS = 2000
 
 
 class Probed(NamedTuple):
@@ -49,7 +49,7 @@ def probe_style(
         raise InputError("A style probe needs features of at least two styles.")
     if unknown := set(held_out_styles) - set(styles):
         raise InputError(f"The style probe was not fitted to {', '.join(sorted(unknown))}, which it is tested on.")
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MOST_ITERATIONS))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
     classifier.fit(features, styles)
     accuracy = float((classifier.predict(held_out) == np.asarray(held_out_styles)).mean())
     _, counts = np.unique(held_out_styles, return_counts=True)

@@ -15,8 +15,8 @@ import yaml
 
 from causal_sam.errors import InputError
 
-LONGEST_NAME = 7  # words of a name in the lexicon
-MOST_READINGS = 16  # a text with more is no name
+MAX_NAME = 7  # words of a name in the lexicon
+MAX_READINGS = 16  # a text with more is no name
 _SIDES = {"left": frozenset({"left"}), "right": frozenset({"right"}), "both": frozenset({"left", "right"})}
 _NO_SIDE: frozenset[str] = frozenset()
 _SECTIONS = {"sides": dict, "words": dict, "structures": dict, "fillers": list, "marks": list, "not_misspelt": list}
@@ -138,7 +138,7 @@ class Lexicon:
             return [Reading(sides, (part,), frozenset()) for part, sides in whole]
         sides, rest = self._divided(words)
         readings = []
-        for choice in itertools.islice(itertools.product(*self._meanings(self._expanded(rest))), MOST_READINGS):
+        for choice in itertools.islice(itertools.product(*self._meanings(self._expanded(rest))), MAX_READINGS):
             parts = tuple(meaning.part for meaning in choice)
             unknown = frozenset(part for part in parts if part not in self.structures and not self._tells_apart(part))
             if not unknown:
@@ -166,7 +166,7 @@ class Lexicon:
         """Divide words into the longest names that there are; other words stay as they are."""
         found, start = [], 0
         while start < len(words):
-            for end in range(min(len(words), start + LONGEST_NAME), start, -1):
+            for end in range(min(len(words), start + MAX_NAME), start, -1):
                 meanings = self._named(words[start:end])
                 if meanings:
                     break

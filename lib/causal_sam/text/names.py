@@ -14,9 +14,9 @@ from causal_sam.text.lexicon import Lexicon, Reading, load_lexicon, singular, sp
 from causal_sam.text.spelling import correct
 
 How = Literal["exact", "synonym", "spelling", "meaning"]
-LONGEST_TEXT = 100  # characters; what is longer is no name, and takes long to look for
+MAX_TEXT = 100  # characters; what is longer is no name, and takes long to look for
 # Cosine from which on two names mean the same, and how much less any other label may be like it.
-LEAST_MEANING, LEAST_MARGIN = 0.85, 0.1
+MIN_MEANING, LEAST_MARGIN = 0.85, 0.1
 # Between the structures of a label that is for whichever is there, such as "prostate/uterus".
 _MEMBERS = re.compile(r"\s*[/&+]\s*|\s+(?:and|or)\s+|_and_|_or_")
 
@@ -70,7 +70,7 @@ class LabelNames:
         label = self._equal(text)
         if label is not None:
             return Resolved(label, "exact", 1.0)
-        if len(text) > LONGEST_TEXT:
+        if len(text) > MAX_TEXT:
             return None
         readings = self._lexicon.readings(text)
         fitting = self._fitting(readings)
@@ -92,7 +92,7 @@ class LabelNames:
         resolved = self.resolve(text)
         if resolved is not None:
             return (resolved.label,)
-        if len(text) > LONGEST_TEXT:
+        if len(text) > MAX_TEXT:
             return ()
         readings = self._lexicon.readings(correct(text, self._lexicon, self._vocabulary) or text)
         fitting = self._fitting(readings) or self._fitting(
@@ -186,7 +186,7 @@ class LabelNames:
         (best, cosine), *others = sorted(
             zip(phrases, (vectors[1:] @ vectors[0]).tolist(), strict=True), key=lambda pair: pair[1], reverse=True
         )
-        if best not in comparable or cosine < LEAST_MEANING or (others and cosine - others[0][1] < LEAST_MARGIN):
+        if best not in comparable or cosine < MIN_MEANING or (others and cosine - others[0][1] < LEAST_MARGIN):
             return None
         same_side = [name for name in labels[best] if self._readings[name][0].sides == text.sides]
         fitting = same_side or ([] if text.sides else labels[best])

@@ -16,17 +16,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from causal_sam.errors import CheckpointError, InputError
-from causal_sam.sam.adapters import LARGEST_SHARE, AdapterConfig, add_adapters, load_adapters
+from causal_sam.sam.adapters import MAX_SHARE, AdapterConfig, add_adapters, load_adapters
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt, TaughtLabels
+from causal_sam.sam.label_prompt import MAX_COARSE_LOGIT, BundleMetadata, LabelPrompt
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.text import TextEncoder
 from causal_sam.training.losses import LabelMapLoss, MaskLoss
 from causal_sam.training.processes import gathered, summed
 from causal_sam.training.style_pairs import LabelledSlices, Views
 
-LARGEST_GRADIENT = 1.0
+MAX_GRADIENT = 1.0
 # Share of the training in which the learning rates rise: Adam does not know at first how large gradients are, and would
 # undo what was learnt before.
 WARM_UP = 0.05
@@ -123,10 +123,10 @@ class Learner(nn.Module):
         ]
         kept = [*model.parameters(), *prompt.parameters()]
         self.trainable_share = sum(p.numel() for p in kept if p.requires_grad) / sum(p.numel() for p in kept)
-        if self.trainable_share >= LARGEST_SHARE:
+        if self.trainable_share >= MAX_SHARE:
             raise InputError(
                 f"{self.trainable_share:.1%} of the parameters of {model.name} would train, and it must be under "
-                f"{LARGEST_SHARE:.0%}: choose a lower rank."
+                f"{MAX_SHARE:.0%}: choose a lower rank."
             )
         self.to(model.device)
 
@@ -147,7 +147,7 @@ class Learner(nn.Module):
         if adapters:
             load_adapters(self.model, adapters)
 
-    def taught(self, names: Sequence[str], encoder: TextEncoder, slices: Mapping[str, int]) -> TaughtLabels:
+    def taught(self, names: Sequence[str], encoder: TextEncoder, slices: Mapping[str, int]) -> BundleMetadata:
         """What is to be said of the label prompt and the adapters when they are used.
 
         Args:
@@ -155,7 +155,7 @@ class Learner(nn.Module):
             encoder: that made the vectors.
             slices: how many slices of each label were learnt.
         """
-        return TaughtLabels(
+        return BundleMetadata(
             tuple(names),
             encoder.name,
             encoder.fingerprint,
@@ -188,7 +188,7 @@ class Learner(nn.Module):
         truth = F.adaptive_avg_pool2d((batch["label"] == values).float(), model.mask_size)
         target, asked = truth[shown], known[shown][..., None, None]
         # Nothing is found where nothing is known, and so nothing is learnt there.
-        asked_drafts, target = drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked
+        asked_drafts, target = drafts.where(asked, drafts.new_tensor(-MAX_COARSE_LOGIT)), target * asked
         power = self.config.area_power + (1 - self.config.area_power) * progress
         parts = {"drafts": self.map_loss(asked_drafts, target, power, summed)}
         parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, power)
@@ -285,7 +285,7 @@ class Optimizers:
             for optimizer in self._all:
                 scaler.unscale_(optimizer)
         parameters = [p for group in self.main.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT)
         for optimizer in self._all:
             optimizer.step() if scaler is None else scaler.step(optimizer)
         if scaler is not None:
@@ -411,7 +411,7 @@ def make_trainer(
     return trainer, optimizers
 
 
-class Kept:
+class TrainableState:
     """What of a learner belongs into a checkpoint: all but the frozen weights."""
 
     def __init__(self, learner: Learner) -> None:

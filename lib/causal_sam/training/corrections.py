@@ -31,7 +31,7 @@ from causal_sam.training.style_pairs import padded
 from causal_sam.training.tci import MODULATED_KINDS, Lesson, correction_loss, propose, score_lessons
 
 # Slices of a correction that are learnt from: those with the largest errors in the region.
-MOST_SLICES = 6
+MAX_SLICES = 6
 # Simulated errors of each structure of a case.
 SIMULATED = 2
 BATCH, LEARNING_RATE = 8, 1e-4
@@ -142,7 +142,7 @@ def _lessons(
     wrong = (before ^ truth) & (region > 0)
     along = tuple(axis for axis in range(3) if axis != slices.axis)
     errors = wrong.sum(axis=along) * before.any(axis=along)
-    chosen = [index for index in np.argsort(-errors, kind="stable")[:MOST_SLICES].tolist() if errors[index]]
+    chosen = [index for index in np.argsort(-errors, kind="stable")[:MAX_SLICES].tolist() if errors[index]]
     # Outside of the region the mask stays, whatever the accepted label says.
     wanted = np.where(region > 0, truth, before)
     return [

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from causal_sam.imaging import Volume
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import DRAFT_CLAMP, LabelPrompt
+from causal_sam.sam.label_prompt import MAX_COARSE_LOGIT, LabelPrompt
 from causal_sam.training.augmentation import expose, move
 from causal_sam.training.losses import LabelMapLoss
 
@@ -142,7 +142,7 @@ class LabelTeacher:
         target = F.adaptive_avg_pool2d((label_maps.to(model.device) == values).float(), model.mask_size)
         # Nothing is found where nothing is known, and so nothing is learnt there.
         asked = known.to(model.device)[..., None, None]
-        total = self._map_loss(drafts.where(asked, drafts.new_tensor(-DRAFT_CLAMP)), target * asked, AREA_POWER)
+        total = self._map_loss(drafts.where(asked, drafts.new_tensor(-MAX_COARSE_LOGIT)), target * asked, AREA_POWER)
         b, n = self._choose(target.flatten(2).any(2).cpu().numpy(), known.numpy())
         decoded = model.decode(
             embedding.at(torch.tensor([b])), tokens=tokens[n : n + 1], mask_logits=drafts[b, n][None, None]

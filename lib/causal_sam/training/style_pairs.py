@@ -31,7 +31,7 @@ RUN = 16
 WAITING = 16
 # Share of the labels to decode that are on the slice, and how many of the slice's pixels make that so.
 DECODED_PRESENT = 0.8
-FEWEST_PIXELS = 16
+MIN_PIXELS = 16
 NOWHERE = (float("nan"), float("nan"))
 
 
@@ -220,7 +220,7 @@ class Views(IterableDataset):
         def choose(sample: dict[str, Any]) -> tuple[int, tuple[float, float]]:
             known = sample["known"].numpy()
             label = sample["label"][0].numpy()
-            present = (np.bincount(label.ravel(), minlength=len(known) + 1)[1:] >= FEWEST_PIXELS) & known
+            present = (np.bincount(label.ravel(), minlength=len(known) + 1)[1:] >= MIN_PIXELS) & known
             wanted = present if rng.random() < DECODED_PRESENT else known & ~present
             chosen = int(rng.choice(np.flatnonzero(wanted if wanted.any() else known)))
             if not present[chosen] or rng.random() >= self.clicked:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.inference_slots import MAX_OVERTAKEN, InferenceSlots
-from serving.requests.clients import Asker, Connection, Priority, asking
+from serving.requests.clients import Connection, Priority, RequestContext, in_context
 from serving.requests.errors import ClientGoneError
 
 SECONDS = 30
@@ -41,7 +41,7 @@ class Crowd:
         there = threading.Event()
 
         def run() -> None:
-            with asking(Asker(client or name, connection=connection, priority=priority)):
+            with in_context(RequestContext(client or name, connection=connection, priority=priority)):
                 try:
                     with self.slots.hold() as yield_slot:
                         self.seen.append(name)
@@ -154,7 +154,11 @@ def test_a_closed_connection_leaves_the_queue_at_once(while_it: str) -> None:
     if while_it == "waits":
         crowd.request("gone", connection=connection)
     elif while_it == "has not begun":
-        with asking(Asker("gone", connection=connection)), pytest.raises(ClientGoneError), crowd.slots.hold():
+        with (
+            in_context(RequestContext("gone", connection=connection)),
+            pytest.raises(ClientGoneError),
+            crowd.slots.hold(),
+        ):
             pass
         crowd.seen.append("gone gone")
     else:

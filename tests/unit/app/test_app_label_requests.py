@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt, save_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.text import load_text_encoder
 from infers.organs import OrgansInferTask
@@ -58,7 +58,7 @@ def teach(path: Path) -> None:
     prompt = new_label_prompt(model, encoder.dimension)
     torch.nn.init.normal_(prompt.to_filter.bias)
     identity = (encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim)
-    said = TaughtLabels(LABELS, *identity, {}, skip_channels=prompt.skip_channels)
+    said = BundleMetadata(LABELS, *identity, {}, skip_channels=prompt.skip_channels)
     save_label_prompt(path, prompt, said, model)
 
 

@@ -150,7 +150,7 @@ def test_what_is_corrected_on_a_found_mask_is_carried_to_the_slices_beside_it(re
     np.testing.assert_array_equal(result.mask, carried(alone.mask, before, 2, [frame.to_slice(B)[1:]], frame, held={4}))
     np.testing.assert_array_equal(result.mask[..., 4:], found[..., 4:])
     assert result.followed == (0, 1, 3)
-    assert result.state.is_found
+    assert result.state.is_automatic
     assert result.state.followed == {0, 1, 3, 5}
     np.testing.assert_array_equal(result.state.mask.unpack(), result.mask)
     np.testing.assert_array_equal(state.mask.unpack(), found)

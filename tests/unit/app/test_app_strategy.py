@@ -18,7 +18,7 @@ from monailabel.interfaces.datastore import Datastore
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, save_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt, save_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.scores import Score, Scores, Stamp
 from causal_sam.style import describe
@@ -27,7 +27,7 @@ from serving.conf import AppConf
 from serving.data.folder_store import FolderStore
 from serving.data.images import ImageFinder, ImageRef
 from serving.models import PredictorPool
-from strategies.background import MOST_FETCHED, StudyScorer
+from strategies.background import MAX_FETCHED, StudyScorer
 from strategies.random_study import RandomStudy
 from strategies.studies import Studies
 from strategies.style_aware import HELD_SECONDS, StyleAware
@@ -58,10 +58,10 @@ def teach(path: Path, seed: int) -> None:
     model, encoder = load_model("compact", device="cpu"), load_text_encoder()
     prompt = new_label_prompt(model, encoder.dimension)
     torch.nn.init.normal_(prompt.to_filter.bias)
-    said = TaughtLabels(
+    said = BundleMetadata(
         ("liver", "spleen"), encoder.name, encoder.fingerprint, model.encoder_hash(), encoder.dimension, 128, {}
     )
-    said = TaughtLabels(**{**vars(said), "skip_channels": prompt.skip_channels, "embed_dim": prompt.embed_dim})
+    said = BundleMetadata(**{**vars(said), "skip_channels": prompt.skip_channels, "embed_dim": prompt.embed_dim})
     save_label_prompt(path, prompt, said, model)
 
 
@@ -77,7 +77,7 @@ def pool(tmp_path: Path) -> PredictorPool:
 
 
 @dataclass
-class Site:
+class SitePaths:
     folder: Path
     store: Datastore
     scores: Scores
@@ -99,10 +99,10 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> Iterator[Callable[..., Site]]:
+def site(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> Iterator[Callable[..., SitePaths]]:
     made: list[StudyScorer] = []
 
-    def make(**images: np.ndarray) -> Site:
+    def make(**images: np.ndarray) -> SitePaths:
         folder = tmp_path / "studies"
         folder.mkdir(exist_ok=True)
         for name, array in images.items():
@@ -115,7 +115,7 @@ def site(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> Iterator[
         strategy = StyleAware(studies, scores, scorer)
         # The thread would do at any time what these tests do at a certain one.
         scorer.start = lambda: None
-        return Site(folder, store, scores, scorer, strategy)
+        return SitePaths(folder, store, scores, scorer, strategy)
 
     yield make
     for scorer in made:
@@ -334,18 +334,18 @@ class Archive:
 
 
 def test_an_archive_is_not_fetched_as_a_whole(tmp_path: Path, pool: PredictorPool, encoder: TextEncoder) -> None:
-    archive = Archive(tmp_path, [f"1.2.{n}" for n in range(MOST_FETCHED + 20)])
+    archive = Archive(tmp_path, [f"1.2.{n}" for n in range(MAX_FETCHED + 20)])
     scores, studies = Scores(tmp_path / "scores.sqlite"), Studies(archive, archive.find)
     scorer = StudyScorer(studies, scores, pool, lambda volume: "A CT image.", lambda: encoder)
     strategy = StyleAware(studies, scores, scorer)
     scorer.start = lambda: None
     for _ in range(2):
         scorer.run_pass()
-        assert len(archive.fetched) == len(set(archive.fetched)) == MOST_FETCHED
+        assert len(archive.fetched) == len(set(archive.fetched)) == MAX_FETCHED
     # What is here already is given, and nothing is fetched while a client waits.
     assert strategy(SLICER, archive)["id"] in archive.fetched
-    assert len(archive.fetched) == MOST_FETCHED
+    assert len(archive.fetched) == MAX_FETCHED
     archive.is_down = True
     with pytest.raises(requests.ConnectionError):
         scorer.run_pass()
-    assert len(scores.all()) == MOST_FETCHED
+    assert len(scores.all()) == MAX_FETCHED

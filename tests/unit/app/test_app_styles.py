@@ -12,7 +12,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.style import StyleDescription, describe
 from serving.conf import AppConf
-from serving.data.style_cache import StyleBook
+from serving.data.style_cache import StyleCache
 
 
 def volume(seed: int = 0) -> Volume:
@@ -20,7 +20,7 @@ def volume(seed: int = 0) -> Volume:
     return Volume(array, np.diag([-1.0, -1.0, 5.0, 1.0]), "MR")
 
 
-def wait_for(book: StyleBook, image: Volume) -> dict[str, str]:
+def wait_for(book: StyleCache, image: Volume) -> dict[str, str]:
     for _ in range(200):
         if (found := book.look_up(image)) is not None:
             return found
@@ -36,7 +36,7 @@ def test_the_first_request_does_not_wait_and_a_later_one_has_it() -> None:
         go.wait(5)
         return describe(image)
 
-    book = StyleBook(slow)
+    book = StyleCache(slow)
     assert book.look_up(volume()) is None
     go.set()
     assert wait_for(book, volume()) == {"sentence": describe(volume()).sentence, "source": "measured"}
@@ -50,7 +50,7 @@ def test_a_failure_is_no_ones_problem() -> None:
             raise ValueError("no")
         return describe(image)
 
-    book = StyleBook(broken)
+    book = StyleCache(broken)
     assert book.look_up(volume()) is None
     wait_for(book, volume(1))
     assert book.look_up(volume()) is None

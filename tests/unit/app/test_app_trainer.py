@@ -190,7 +190,7 @@ class Loader:
 @pytest.fixture
 def loader(monkeypatch: pytest.MonkeyPatch) -> Loader:
     loader = Loader()
-    monkeypatch.setattr(models, "NamedLabels", loader)
+    monkeypatch.setattr(models, "LabelPrompter", loader)
     monkeypatch.setattr(PredictorPool, "base", lambda self: SimpleNamespace(model=None))
     return loader
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from causal_sam.imaging import PackedMask
 from causal_sam.prompting.prompts import Prompts
 from serving.keyed_locks import KeyedLocks
-from serving.requests.clients import SERVER, Asker, asking, current_asker, identify
+from serving.requests.clients import SERVER, RequestContext, current_context, identify, in_context
 from serving.sessions.working_masks import (
     MAX_UNNAMED,
     LabelState,
@@ -189,7 +189,7 @@ def test_who_asks(session: str, user: str, address: str, client_id: str) -> None
 
 
 def test_the_asker_is_known_within_the_request_only() -> None:
-    assert current_asker() is SERVER
-    with asking(Asker("address 1")):
-        assert current_asker().name == "address 1"
-    assert current_asker() is SERVER
+    assert current_context() is SERVER
+    with in_context(RequestContext("address 1")):
+        assert current_context().name == "address 1"
+    assert current_context() is SERVER

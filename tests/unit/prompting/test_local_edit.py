@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from causal_sam.imaging import SliceFrame
-from causal_sam.prompting.local_edit import FADE_MM, FARTHEST, REACH, SURE_MM, carried, decided_at_clicks, merged
+from causal_sam.prompting.local_edit import FADE_MM, FARTHEST, REACH, SURE_MM, apply_edit_near_clicks, carried, merged
 
 SHAPE = (60, 60)
 rows, columns = np.mgrid[:60, :60]
@@ -58,7 +58,7 @@ def test_a_click_changes_what_is_about_as_large_as_it_is_far_from_the_border():
     answer = DISC.copy()
     answer[LEAK] = False  # all of the leak, and of the disc all that is right of its middle
     answer[:, 30:] = False
-    result = decided_at_clicks(before, answer, [], [TIP], ONE_MM)
+    result = apply_edit_near_clicks(before, answer, [], [TIP], ONE_MM)
     changed = before & ~result
     depth = ndimage.distance_transform_edt(before)[TIP]
     away = np.hypot(rows - TIP[0], columns - TIP[1])
@@ -70,22 +70,22 @@ def test_a_click_changes_what_is_about_as_large_as_it_is_far_from_the_border():
 
 def test_a_click_that_the_model_does_not_follow_changes_the_mask_up_to_its_border():
     before = DISC | LEAK
-    result = decided_at_clicks(before, before, [], [TIP], ONE_MM)
+    result = apply_edit_near_clicks(before, before, [], [TIP], ONE_MM)
     away = np.hypot(rows - TIP[0], columns - TIP[1])
     depth = ndimage.distance_transform_edt(before)[TIP]
     np.testing.assert_array_equal(result, before & (away >= depth))
     outside = (30, 13)
-    result = decided_at_clicks(DISC, DISC, [outside], [], ONE_MM)
+    result = apply_edit_near_clicks(DISC, DISC, [outside], [], ONE_MM)
     assert ndimage.label(result)[1] == 1
     assert result[outside]
     assert not (DISC & ~result).any()
 
 
 def test_where_the_model_does_not_follow_little_is_changed_however_far_the_border_is():
-    result = decided_at_clicks(DISC, DISC, [], [(30, 30)], ONE_MM)
+    result = apply_edit_near_clicks(DISC, DISC, [], [(30, 30)], ONE_MM)
     np.testing.assert_array_equal(DISC ^ result, np.hypot(rows - 30, columns - 30) <= SURE_MM)
     halved = (SURE_MM / 6, SURE_MM / 6)
-    result = decided_at_clicks(DISC, DISC, [], [(30, 30)], halved)
+    result = apply_edit_near_clicks(DISC, DISC, [], [(30, 30)], halved)
     np.testing.assert_array_equal(DISC ^ result, np.hypot(rows - 30, columns - 30) <= 6)
 
 
@@ -93,13 +93,13 @@ def test_all_clicks_hold_also_those_side_by_side_and_those_before():
     before = DISC.copy()
     inside, outside = [(30, 30), (30, 48)], [(30, 32), (30, 50)]
     for answer in (np.zeros_like(DISC), np.ones_like(DISC), before):
-        result = decided_at_clicks(before, answer, inside, outside, ONE_MM)
+        result = apply_edit_near_clicks(before, answer, inside, outside, ONE_MM)
         assert all(result[click] for click in inside)
         assert not any(result[click] for click in outside)
 
 
 def test_a_mask_that_is_as_all_clicks_say_stays():
-    result = decided_at_clicks(DISC, ndimage.binary_erosion(DISC, iterations=5), [(30, 30)], [(5, 5)], ONE_MM)
+    result = apply_edit_near_clicks(DISC, ndimage.binary_erosion(DISC, iterations=5), [(30, 30)], [(5, 5)], ONE_MM)
     np.testing.assert_array_equal(result, DISC)
 
 

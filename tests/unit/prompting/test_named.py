@@ -12,11 +12,11 @@ from torch import Tensor
 
 from causal_sam.errors import CheckpointError, InputError
 from causal_sam.imaging import Volume
-from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.prompting.named import _drop_small_parts
 from causal_sam.sam.causal_sam import CausalSam, Decoded
 from causal_sam.sam.compact import build_compact
-from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels
+from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt
 
 SIZE, TEXT = 64, 8
 SHAPE = (20, 24, 5)
@@ -39,11 +39,11 @@ def model() -> CausalSam:
 
 
 @pytest.fixture
-def labels(model: CausalSam) -> Callable[..., NamedLabels]:
-    def make(*names: str, fingerprint: str = "1f") -> NamedLabels:
+def labels(model: CausalSam) -> Callable[..., LabelPrompter]:
+    def make(*names: str, fingerprint: str = "1f") -> LabelPrompter:
         torch.manual_seed(1)
-        said = TaughtLabels(names, "words", fingerprint, "any", TEXT, 128, {})
-        return NamedLabels(LabelPrompt(TEXT, 128).eval(), said, Words(), model)
+        said = BundleMetadata(names, "words", fingerprint, "any", TEXT, 128, {})
+        return LabelPrompter(LabelPrompt(TEXT, 128).eval(), said, Words(), model)
 
     return make
 
@@ -67,7 +67,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, model: CausalSam, masks: list[NDArr
             logits[n, 0][torch.from_numpy(mask)] = 2.0 + n
         return Decoded(logits, torch.full((len(tokens), 1), 0.5 + 0.1 * len(tokens)))
 
-    monkeypatch.setattr(NamedLabels, "prompts", prompts)
+    monkeypatch.setattr(LabelPrompter, "prompts", prompts)
     monkeypatch.setattr(model, "decode", decode)
 
 
@@ -120,8 +120,8 @@ def test_fine_drafts_are_the_answer_and_the_decoder_estimates_its_iou(monkeypatc
         draft[..., 10:, :] = 5.0
         return torch.zeros(1, 1, 128), draft
 
-    monkeypatch.setattr(NamedLabels, "prompts", prompts)
-    monkeypatch.setattr(NamedLabels, "draws_masks", True)
+    monkeypatch.setattr(LabelPrompter, "prompts", prompts)
+    monkeypatch.setattr(LabelPrompter, "draws_masks", True)
     found = predictor.predict_named(["liver"], taught)
     assert not found.label_map[:, :4].any()
     assert (found.label_map[:, 11:] == 1).all()
@@ -136,7 +136,7 @@ def test_the_decoder_is_not_asked_for_what_is_nowhere_likely(monkeypatch, model,
         drafts[1, 0, 3, 3] = 1
         return torch.zeros(len(names), 1, 128), drafts
 
-    monkeypatch.setattr(NamedLabels, "prompts", prompts)
+    monkeypatch.setattr(LabelPrompter, "prompts", prompts)
     found = predictor.predict_named(["liver", "spleen"], labels("liver", "spleen"))
     assert set(np.unique(found.label_map)) == {0, 2}
     assert list(found.predicted_iou) == ["spleen"]

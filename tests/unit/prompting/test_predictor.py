@@ -239,12 +239,12 @@ def test_neighbours_are_encoded_ahead(model):
     predictor = Predictor(model, ahead=2)
     predictor.set_volume(make_volume())
     predictor.predict([(4, 4, 5)])
-    assert predictor.wait_ahead(SECONDS)
+    assert predictor.wait_for_prefetch(SECONDS)
     # Slice 5 and, of its neighbours at distance 1 and 2, those inside the 7 slices.
     assert len(model.encoded) == 4
     for index in (6, 4, 3):
         predictor.predict([(4, 4, index)])
-        assert predictor.wait_ahead(SECONDS)
+        assert predictor.wait_for_prefetch(SECONDS)
     assert len(predictor.cache) == 6  # 1 to 6
     assert len(model.encoded) == 6
 
@@ -262,7 +262,7 @@ def test_request_waits_for_the_encode_that_runs_ahead(model):
     ahead.release.set()
     request.join(SECONDS)
     assert list(answers[0].slices) == [4]
-    assert ahead.predictor.wait_ahead(SECONDS)
+    assert ahead.predictor.wait_for_prefetch(SECONDS)
     # 3, 4 and 2, then 5: no slice twice.
     assert len(model.encoded) == 4
     assert len(ahead.predictor.cache) == 4
@@ -283,5 +283,5 @@ def test_new_volume_stops_work_ahead(model):
     assert ahead.reached.wait(SECONDS)
     ahead.predictor.set_volume(make_volume(seed=1))
     ahead.release.set()
-    assert ahead.predictor.wait_ahead(SECONDS)
+    assert ahead.predictor.wait_for_prefetch(SECONDS)
     assert len(model.encoded) == 2  # slice 3 and the one that had begun; slice 2 was given up

@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from causal_sam.prompting.prefetch import MAX_PENDING, AheadWorker
+from causal_sam.prompting.prefetch import MAX_PENDING, PrefetchWorker
 
 SECONDS = 30
 
 
 @pytest.fixture
 def worker():
-    worker = AheadWorker()
+    worker = PrefetchWorker()
     yield worker
     worker.close()
 
@@ -102,7 +102,7 @@ def test_oldest_of_too_many_are_dropped(worker):
 
 
 def test_close_waits_for_the_running_task_and_drops_the_rest():
-    worker, blocker, seen = AheadWorker(), Blocker(), []
+    worker, blocker, seen = PrefetchWorker(), Blocker(), []
     worker.submit("a", [blocker, lambda: seen.append("dropped")])
     assert blocker.running.wait(SECONDS)
     threading.Timer(0.05, blocker.go_on.set).start()

@@ -13,7 +13,7 @@ from causal_sam.errors import CheckpointError, InputError
 from causal_sam.sam.adapters import AdapterConfig, adapted_copy, adapter_weights, add_adapters
 from causal_sam.sam.causal_sam import BASE_VERSION, CausalSam
 from causal_sam.sam.compact import build_compact
-from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels, load_label_prompt, save_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, load_label_prompt, save_label_prompt
 from causal_sam.sam.registry import MODELS
 
 SIZE = 64
@@ -158,7 +158,7 @@ def test_a_file_brings_labels_and_adapters_back(tmp_path: Path) -> None:
     weights = shaken(trained)
     reference = adapted_copy(model, config, weights)
     prompt = LabelPrompt(12, 128)
-    said = TaughtLabels(("liver",), "some", "1f", model.encoder_hash(), 12, 128, {"liver": 3}, adapters=config)
+    said = BundleMetadata(("liver",), "some", "1f", model.encoder_hash(), 12, 128, {"liver": 3}, adapters=config)
     path = tmp_path / "taught.safetensors"
     save_label_prompt(path, prompt, said, reference)
     again, read, adapted = load_label_prompt(path, model)

@@ -14,8 +14,8 @@ from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import (
+    BundleMetadata,
     LabelPrompt,
-    TaughtLabels,
     load_label_prompt,
     new_label_prompt,
     save_label_prompt,
@@ -37,8 +37,8 @@ def prompt() -> LabelPrompt:
     return LabelPrompt(TEXT, 128).eval()
 
 
-def taught(model: CausalSam) -> TaughtLabels:
-    return TaughtLabels(("liver", "spleen"), "some", "1f", model.encoder_hash(), TEXT, 128, {"liver": 3, "spleen": 2})
+def taught(model: CausalSam) -> BundleMetadata:
+    return BundleMetadata(("liver", "spleen"), "some", "1f", model.encoder_hash(), TEXT, 128, {"liver": 3, "spleen": 2})
 
 
 def ask(model: CausalSam, prompt: LabelPrompt, names: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

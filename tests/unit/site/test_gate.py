@@ -11,13 +11,13 @@ import torch
 from two_blocks import NAMES
 
 from causal_sam.imaging import Volume
-from causal_sam.prompting import NamedLabels
+from causal_sam.prompting import LabelPrompter
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
-from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt
 from causal_sam.site import publish_gate as gate
-from causal_sam.site.publish_gate import generated_cases, is_held_out, measure, objection_to
+from causal_sam.site.publish_gate import generated_cases, is_held_out, measure, rejection_reason
 from causal_sam.text import load_text_encoder
 from causal_sam.training.adapters import Learner, TrainingConfig
 
@@ -36,21 +36,21 @@ def test_about_the_share_is_held_out_and_more_of_them_with_a_higher_share() -> N
 
 
 @pytest.fixture(scope="module")
-def untrained() -> NamedLabels:
+def untrained() -> LabelPrompter:
     """A model that was taught two of the blocks, but not well."""
     torch.manual_seed(0)
     model, encoder = CausalSam(build_compact(64), "compact").eval(), load_text_encoder()
     prompt = new_label_prompt(model, encoder.dimension)
     Learner(model, prompt, name_vectors(NAMES[:2], encoder), TrainingConfig())
     counts = dict.fromkeys(NAMES[:2], 1)
-    taught = TaughtLabels(
+    taught = BundleMetadata(
         NAMES[:2], encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, counts
     )
-    return NamedLabels(prompt.eval(), taught, encoder, model.eval())
+    return LabelPrompter(prompt.eval(), taught, encoder, model.eval())
 
 
 def test_it_measures_what_was_drawn_of_what_is_asked(
-    untrained: NamedLabels, blocks: tuple[Volume, dict[str, np.ndarray]]
+    untrained: LabelPrompter, blocks: tuple[Volume, dict[str, np.ndarray]]
 ) -> None:
     volume, structures = blocks
     only_left = (volume, {NAMES[0]: structures[NAMES[0]]})
@@ -66,7 +66,7 @@ def test_it_measures_what_was_drawn_of_what_is_asked(
 
 
 def test_what_was_never_taught_counts_as_not_found(
-    untrained: NamedLabels, blocks: tuple[Volume, dict[str, np.ndarray]]
+    untrained: LabelPrompter, blocks: tuple[Volume, dict[str, np.ndarray]]
 ) -> None:
     volume, structures = blocks
     case = (volume, {"tumour": structures[NAMES[0]]})
@@ -120,7 +120,7 @@ def test_generated_abdomens_have_the_labels_under_the_names_of_the_site() -> Non
     ],
 )
 def test_what_is_published(metrics: dict[str, float], parent: dict[str, float], sentence: str | None) -> None:
-    objection = objection_to(metrics, parent, 0.02)
+    objection = rejection_reason(metrics, parent, 0.02)
     assert (objection is None) == (sentence is None)
     if sentence is not None:
         assert sentence in objection
@@ -139,12 +139,12 @@ def test_what_is_published(metrics: dict[str, float], parent: dict[str, float], 
     ],
 )
 def test_what_is_too_bad_is_not_published_even_if_it_is_better(metrics: dict[str, float], sentence: str | None) -> None:
-    objection = objection_to(metrics, dict.fromkeys(metrics, 0.0), 0.02, 0.5, 0.2)
+    objection = rejection_reason(metrics, dict.fromkeys(metrics, 0.0), 0.02, 0.5, 0.2)
     assert (objection is None) == (sentence is None)
     assert sentence is None or (sentence in objection and objection.endswith("."))
-    assert objection_to(metrics, dict.fromkeys(metrics, 0.0), 0.02) is None
+    assert rejection_reason(metrics, dict.fromkeys(metrics, 0.0), 0.02) is None
 
 
 def test_no_tolerance_is_no_tolerance() -> None:
-    assert objection_to({"a": 0.799, "b": 0.9}, {"a": 0.8, "b": 0.8}, 0.0) is not None
-    assert objection_to({"a": 0.8, "b": 0.9}, {"a": 0.8, "b": 0.8}, 0.0) is None
+    assert rejection_reason({"a": 0.799, "b": 0.9}, {"a": 0.8, "b": 0.8}, 0.0) is not None
+    assert rejection_reason({"a": 0.8, "b": 0.9}, {"a": 0.8, "b": 0.8}, 0.0) is None

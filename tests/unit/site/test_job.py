@@ -17,7 +17,7 @@ from causal_sam.site import training_set as jobs
 from causal_sam.site.adapter_store import AdapterStore, UsedLabel
 from causal_sam.site.paths import UpdateError
 from causal_sam.site.publish_gate import is_held_out
-from causal_sam.site.training_set import Job, Nothing, load_case, load_job, load_slices, prepare
+from causal_sam.site.training_set import Nothing, TrainingSet, load_case, load_job, load_slices, prepare
 
 SWAPPED = {RIGHT: RIGHT, LEFT: LEFT}
 
@@ -32,13 +32,13 @@ def encoder_hash() -> str:
     return load_model("compact", image_size=64, device="cpu").encoder_hash()
 
 
-def prepared(tiny: TinySite, values: Mapping[str, int] | None = None, **changes: Any) -> Job | Nothing:
+def prepared(tiny: TinySite, values: Mapping[str, int] | None = None, **changes: Any) -> TrainingSet | Nothing:
     folder = tiny.store / "job"
     tiny.store.mkdir(exist_ok=True)
     return prepare(tiny.site(values=values or {}), quick(**changes), folder, lambda *_, **__: None)
 
 
-def learn(tiny: TinySite, job: Job, encoder_hash: str, **changes: Any) -> None:
+def learn(tiny: TinySite, job: TrainingSet, encoder_hash: str, **changes: Any) -> None:
     """Publish a version as an update does, but without training."""
     cases = {
         case.image_id: {"names": list(case.names), "style": case.style, "others": list(case.others)}
@@ -49,11 +49,11 @@ def learn(tiny: TinySite, job: Job, encoder_hash: str, **changes: Any) -> None:
     store.publish(store.add(weights(), training(store.current(), **made)).number)
 
 
-def ids(job: Job) -> list[str]:
+def ids(job: TrainingSet) -> list[str]:
     return [case.learnt.image_id for case in job.cases]
 
 
-def slices_of(tiny: TinySite, job: Job, number: int):
+def slices_of(tiny: TinySite, job: TrainingSet, number: int):
     return load_slices(tiny.store / "job", job.cases[number], job.names)
 
 
@@ -98,7 +98,7 @@ def test_a_study_is_on_one_side_as_a_whole(tiny: TinySite) -> None:
     assert 0 < len(apart) < 24
     assert ids(job) == [f"case{n:02d}" for n in range(24) if n not in apart]
     assert not job.learnt
-    assert len(job.held_out) == min(len(apart), jobs.MOST_MEASURED)
+    assert len(job.held_out) == min(len(apart), jobs.MAX_MEASURED)
     assert {label.image for label in job.used} == set(ids(job))
 
 
@@ -223,7 +223,7 @@ def test_why_there_is_nothing_to_learn(tiny: TinySite) -> None:
 
 
 def test_too_many_labels_are_said_to_be_too_many(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MOST_LABELS", 1)
+    monkeypatch.setattr(jobs, "MAX_LABELS", 1)
     tiny.accept(0)
     with pytest.raises(UpdateError, match=r"At most 1 labels can be learnt: choose some of them with labels\."):
         prepared(tiny)

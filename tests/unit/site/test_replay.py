@@ -6,16 +6,16 @@ from collections import Counter
 
 import pytest
 
-from causal_sam.site.replay import FEWEST_REPLAYED, Learnt, choose_replay
+from causal_sam.site.replay import MIN_REPLAYED, ReplayCase, choose_replay
 
 DRAWS = 400
 
 
-def cases(count: int, *names: str, style: str = "MR", first: int = 0) -> list[Learnt]:
-    return [Learnt(f"{names[0]}-{style}-{first + n}", names, style) for n in range(count)]
+def cases(count: int, *names: str, style: str = "MR", first: int = 0) -> list[ReplayCase]:
+    return [ReplayCase(f"{names[0]}-{style}-{first + n}", names, style) for n in range(count)]
 
 
-def shares(earlier: list[Learnt], new: int) -> Counter[str]:
+def shares(earlier: list[ReplayCase], new: int) -> Counter[str]:
     """How often each case is among those that are drawn, over many draws."""
     counts: Counter[str] = Counter()
     for seed in range(DRAWS):
@@ -25,7 +25,7 @@ def shares(earlier: list[Learnt], new: int) -> Counter[str]:
 
 @pytest.mark.parametrize(
     ("earlier", "new", "share", "count"),
-    [(100, 20, 0.5, 20), (100, 30, 0.25, 10), (100, 20, 0.75, 60), (100, 1, 0.5, FEWEST_REPLAYED), (3, 20, 0.5, 3)],
+    [(100, 20, 0.5, 20), (100, 30, 0.25, 10), (100, 20, 0.75, 60), (100, 1, 0.5, MIN_REPLAYED), (3, 20, 0.5, 3)],
 )
 def test_as_many_are_shown_again_as_the_share_says(earlier: int, new: int, share: float, count: int) -> None:
     drawn = choose_replay(cases(earlier, "liver"), new, share, 0)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from causal_sam.imaging import Volume
-from causal_sam.prompting import EmbeddingCache, NamedLabels
+from causal_sam.prompting import EmbeddingCache, LabelPrompter
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import LabelPrompt, TaughtLabels
+from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt
 from causal_sam.site.selection import (
     ABSENT,
     FAR_STYLE,
@@ -41,12 +41,12 @@ class Words:
         return torch.nn.functional.normalize(torch.stack([torch.randn(TEXT, generator=g) for g in generators]), dim=1)
 
 
-def labels_of(model: CausalSam, *names: str, bias: float = 0.0) -> NamedLabels:
+def labels_of(model: CausalSam, *names: str, bias: float = 0.0) -> LabelPrompter:
     """Labels of a random prompt; the higher ``bias``, the more likely it says they are everywhere."""
     torch.manual_seed(1)
     prompt = LabelPrompt(TEXT, 128).eval()
     torch.nn.init.constant_(prompt.to_filter.bias[-1:], bias)
-    return NamedLabels(prompt, TaughtLabels(names, "words", "1f", "any", TEXT, 128, {}), Words(), model)
+    return LabelPrompter(prompt, BundleMetadata(names, "words", "1f", "any", TEXT, 128, {}), Words(), model)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import (
     TRAINING,
     Progress,
-    Site,
+    SitePaths,
     UpdateConfig,
     UpdateError,
     is_running,
@@ -355,4 +355,4 @@ def test_what_was_never_updated_has_no_progress(tmp_path: Path) -> None:
 
 
 def test_a_site_can_be_sent_to_other_processes() -> None:
-    assert Site(Path("a"), Path("b")).values == {}
+    assert SitePaths(Path("a"), Path("b")).values == {}

@@ -13,7 +13,7 @@ from causal_sam.imaging import PackedMask, Volume
 from causal_sam.notes.schema import Intervention, Plan
 from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film
-from causal_sam.sam.label_prompt import TaughtLabels, new_label_prompt, read_taught, save_label_prompt
+from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt, read_taught, save_label_prompt
 from causal_sam.sam.registry import load_model
 from causal_sam.text import load_text_encoder
 from causal_sam.training.corrections import Lessons, learn_notes, lessons_of_case, load_lessons, save_lessons
@@ -115,7 +115,7 @@ def test_notes_teach_and_what_is_frozen_stays(
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     # In the file of a version, beside the taught labels, which do not mind.
     prompt = new_label_prompt(model, encoder.dimension)
-    taught = TaughtLabels((NAME,), encoder.name, encoder.fingerprint, model.encoder_hash(), 384, prompt.embed_dim, {})
+    taught = BundleMetadata((NAME,), encoder.name, encoder.fingerprint, model.encoder_hash(), 384, prompt.embed_dim, {})
     save_label_prompt(tmp_path / "plain.safetensors", prompt, taught, model)
     assert film_path(tmp_path / "plain.safetensors") is None
     weights, told = read_weights(tmp_path / "plain.safetensors")

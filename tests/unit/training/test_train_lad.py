@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from causal_sam.errors import InputError
-from causal_sam.prompting import NamedLabels
+from causal_sam.prompting import LabelPrompter
 from causal_sam.sam import load_model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,7 +61,7 @@ def test_it_trains_goes_on_and_leaves_what_the_server_takes(
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
     assert (tmp_path / "run" / "examples-000004.png").is_file()
     model = load_model("compact", device="cpu")
-    labels = NamedLabels.load(tmp_path / "run" / "adapters.safetensors", model)
+    labels = LabelPrompter.load(tmp_path / "run" / "adapters.safetensors", model)
     assert labels.taught.names == ("label 1",)
     assert labels.model is not model
     assert labels.model.encoder_hash() == model.encoder_hash()

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 256
 
 
-class StyleBook:
+class StyleCache:
     """Descriptions of images by their content; one is made at a time, in the background.
 
     Args:

@@ -57,7 +57,7 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Asker:
+class RequestContext:
     """The origin of a request.
 
     Attributes:
@@ -75,8 +75,8 @@ class Asker:
     priority: Priority = Priority.CLICK
 
 
-SERVER = Asker("server", priority=Priority.BATCH)
-_asker: ContextVar[Asker] = ContextVar("causal_sam_asker", default=SERVER)
+SERVER = RequestContext("server", priority=Priority.BATCH)
+_asker: ContextVar[RequestContext] = ContextVar("causal_sam_asker", default=SERVER)
 
 
 def identify(session_id: str | None, user: str | None, address: str | None, client_id: str | None) -> str:
@@ -95,15 +95,15 @@ def identify(session_id: str | None, user: str | None, address: str | None, clie
     return f"address {address or 'unknown'}" + (f", client {client_id}" if client_id else "")
 
 
-def current_asker() -> Asker:
+def current_context() -> RequestContext:
     """The origin of the request that is being answered; the server itself outside of any."""
     return _asker.get()
 
 
 @contextmanager
-def asking(asker: Asker) -> Iterator[None]:
-    """Answer a request of ``asker`` within the block, in this task and in the threads it starts."""
-    token = _asker.set(asker)
+def in_context(context: RequestContext) -> Iterator[None]:
+    """Answer a request of ``context`` within the block, in this task and in the threads it starts."""
+    token = _asker.set(context)
     try:
         yield
     finally:

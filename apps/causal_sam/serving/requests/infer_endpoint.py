@@ -19,7 +19,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from causal_sam.errors import InputError
 from serving.data.segment_store import SegmentStore
-from serving.requests.clients import Asker, Connection, asking, identify
+from serving.requests.clients import Connection, RequestContext, identify, in_context
 from serving.requests.inference import run_inference
 from serving.requests.json_objects import checked_object
 from serving.requests.limits import ClientLimit
@@ -62,7 +62,7 @@ async def infer(
 ) -> Any:
     """Answer one inference as MONAI Label's endpoint does, in a thread."""
     checked = checked_params(params)
-    asker = Asker(
+    context = RequestContext(
         name=identify(
             session_id,
             user.username if settings.MONAI_LABEL_AUTH_ENABLE else None,
@@ -78,9 +78,9 @@ async def infer(
         return run_inference(background_tasks, model, image, session_id, checked, file, label, output)
 
     limit = app_instance().requests_per_client
-    watching = asyncio.create_task(_watch(request, asker.connection))
+    watching = asyncio.create_task(_watch(request, context.connection))
     try:
-        with _limit.admit(asker.name, limit), asking(asker):
+        with _limit.admit(context.name, limit), in_context(context):
             return await anyio.to_thread.run_sync(run, limiter=_threads)
     finally:
         watching.cancel()

@@ -15,7 +15,7 @@ from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.interfaces.utils.app import app_instance
 
 from serving.private_log import loggable
-from serving.requests.clients import asking, current_asker
+from serving.requests.clients import current_context, in_context
 from serving.requests.dicom_seg import answer_as_dicom_seg
 from serving.sessions.endpoints import open_session
 from serving.sessions.uploads import received
@@ -55,10 +55,10 @@ def run_inference(
             image = str(open_session(session_id).image)
         elif file is not None:
             image = str(uploads.enter_context(received(file, "image")))
-        asker = current_asker()
+        context = current_context()
         if label is not None:
-            asker = replace(asker, label_file=uploads.enter_context(received(label, "label")))
-        with asking(asker):
+            context = replace(context, label_file=uploads.enter_context(received(label, "label")))
+        with in_context(context):
             result = app_instance().infer({**params, "model": model, "image": image})
     logger.info("%s: %s; %.2f s.", model, loggable(params), time.monotonic() - begin)
     with removed_on_failure(result["file"]):

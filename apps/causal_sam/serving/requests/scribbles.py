@@ -21,8 +21,8 @@ from serving.requests.identifiers import checked_label_name
 
 FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES = "foreground_scribbles", "background_scribbles"
 # A stroke is shown to the model as points along it, at least so many voxels from each other.
-MOST_POINTS = 8
-LEAST_DISTANCE = 4.0
+MAX_POINTS = 8
+MIN_DISTANCE = 4.0
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def _points(strokes: NDArray[np.bool_], frame: SliceFrame) -> Iterator[Voxel]:
         line = np.argwhere(skeletonize(np.ascontiguousarray(frame.extract(strokes, index))))
         nearest = np.full(len(line), np.inf)
         chosen = 0
-        for _ in range(MOST_POINTS):
+        for _ in range(MAX_POINTS):
             row, column = line[chosen].tolist()
             yield frame.to_voxel(index, row, column)
             nearest = np.minimum(nearest, np.linalg.norm(line - line[chosen], axis=1))
             chosen = int(nearest.argmax())
-            if nearest[chosen] < LEAST_DISTANCE:
+            if nearest[chosen] < MIN_DISTANCE:
                 break

@@ -18,7 +18,7 @@ from serving.requests.clicks import Clicks
 logger = logging.getLogger(__name__)
 
 STEM = "clicks"
-LARGEST_FILE = 16 * 2**20
+MAX_FILE = 16 * 2**20
 # The kinds of acts, as they are counted in an entry.
 KINDS = ("foreground", "background", "boxes", "strokes")
 # Clients send all their clicks with each request. So many clients on so many images are remembered at a time; what is
@@ -37,7 +37,7 @@ class ClickLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lines = JsonLines(folder, STEM, LARGEST_FILE, is_synced=False)
+        self._lines = JsonLines(folder, STEM, MAX_FILE, is_synced=False)
         self._lock = threading.Lock()
         self._seen: LRUCache[tuple[str, str, int], set[tuple[Any, ...]]] = LRUCache(REMEMBERED)
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging import PackedMask
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.local_edit import carried, decided_at_clicks, merged
+from causal_sam.prompting.local_edit import apply_edit_near_clicks, carried, merged
 from causal_sam.prompting.prompts import Prompts, Voxel
 from serving.inference_slots import InferenceSlots
 from serving.requests.clicks import on_one_slice, slices_of
-from serving.sessions.working_masks import LabelState, SliceRecord, held_slices
+from serving.sessions.working_masks import LabelState, SliceRecord, nonempty_slices
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class Refiner:
                 ).slices[index]
             decision, logits = answer.mask, answer.low_res_logits.astype(np.float16)
             before = frame.extract(mask, index)
-            is_foreign = before.any() and previous is not None and (record is None or record.logits is None)
-            is_local = local and is_foreign and here.box is None
+            is_external_mask = before.any() and previous is not None and (record is None or record.logits is None)
+            is_local = local and is_external_mask and here.box is None
             if is_local:  # what was drawn, or found by its name, stays as it is away from the clicks
                 clicked = [[frame.to_slice(voxel)[1:] for voxel in part] for part in (here.foreground, background)]
-                decision, logits = decided_at_clicks(before, answer.mask, *clicked, frame.spacing_rc), None
+                decision, logits = apply_edit_near_clicks(before, answer.mask, *clicked, frame.spacing_rc), None
                 corrected[index] = before.copy(), clicked[0] + clicked[1]
             frame.insert(decision, mask, index)
             records[index] = SliceRecord(
@@ -169,9 +169,9 @@ class Refiner:
             )
             decided.append(index)
         same_axis = state.axis == axis
-        now = LabelState(state.mask, axis, records, state.followed if same_axis else None, state.is_found)
+        now = LabelState(state.mask, axis, records, state.followed if same_axis else None, state.is_automatic)
         # What was found stays, but for what hangs together with what is decided now.
-        is_kept = state.is_found and local and not given_up
+        is_kept = state.is_automatic and local and not given_up
         if not (follow and is_kept):
             corrected = {}
         changed = None if follow and now.followed is None else {*decided, *given_up} - corrected.keys()
@@ -193,7 +193,7 @@ class Refiner:
             reached = mask
             for index, (before, clicked) in corrected.items():
                 reached = carried(reached, before, index, clicked, frame, held)
-            followed = tuple(sorted({*followed, *held_slices(reached ^ mask, axis)}))
+            followed = tuple(sorted({*followed, *nonempty_slices(reached ^ mask, axis)}))
             mask = reached
         if not decided and records == state.slices and now.followed == state.followed:
             return Refinement(state, mask, (), (), unused)
@@ -210,7 +210,7 @@ class Refiner:
     ) -> tuple[LabelState, NDArray[np.bool_], tuple[int, ...]]:
         """Follow the structure; return the state but for its mask, the mask, and the slices that were followed."""
         axis, frame = predictor.slices.axis, predictor.slices.frame
-        drawn = held_slices(mask, axis) - (state.followed or frozenset())
+        drawn = nonempty_slices(mask, axis) - (state.followed or frozenset())
         anchors = {index: frame.extract(mask, index).copy() for index in drawn | state.slices.keys()}
         if not any(anchor.any() for anchor in anchors.values()):
             # Nothing says any longer that the structure is anywhere.
@@ -225,7 +225,7 @@ class Refiner:
                 check=yield_slot,
             )
         mask = propagation.mask
-        followed = held_slices(mask, axis) - anchors.keys()
+        followed = nonempty_slices(mask, axis) - anchors.keys()
         return replace(state, followed=followed), mask, tuple(sorted(propagation.followed))
 
     @staticmethod

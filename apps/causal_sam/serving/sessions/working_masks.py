@@ -29,7 +29,7 @@ def is_unnamed(name: str | None) -> bool:
     return name is not None and name.startswith(UNNAMED)
 
 
-def held_slices(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
+def nonempty_slices(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
     """Voxel indices along an axis of the slices with a mask."""
     return frozenset(np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))).tolist())
 
@@ -99,7 +99,7 @@ class LabelState:
     axis: int | None = None
     slices: dict[int, SliceRecord] = field(default_factory=dict)
     followed: frozenset[int] | None = None
-    is_found: bool = False
+    is_automatic: bool = False
     source: Source = Source.USER
 
     @classmethod
@@ -110,7 +110,9 @@ class LabelState:
             mask: all slices.
             axis: voxel axis perpendicular to the slices.
         """
-        return cls(PackedMask.pack(mask), axis, {}, held_slices(mask, axis), is_found=True, source=Source.AUTOMATIC)
+        return cls(
+            PackedMask.pack(mask), axis, {}, nonempty_slices(mask, axis), is_automatic=True, source=Source.AUTOMATIC
+        )
 
     @property
     def nbytes(self) -> int:
@@ -148,7 +150,7 @@ class LabelState:
             for index, record in self.slices.items()
         }
         followed = self.followed and frozenset(index for index in self.followed if not differs[index])
-        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_found, source)
+        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_automatic, source)
 
 
 @dataclass(frozen=True)

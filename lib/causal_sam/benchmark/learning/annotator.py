@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
-from causal_sam.prompting.local_edit import carried, decided_at_clicks, merged
+from causal_sam.prompting.local_edit import apply_edit_near_clicks, carried, merged
 from causal_sam.simulation.annotator import next_click_in_volume
 
 Voxel = tuple[int, int, int]
@@ -78,17 +78,17 @@ class _Work:
         clicks = self._clicks.setdefault(index, ([], []))
         clicks[0 if inside else 1].append(voxel)
         shown = slices.frame.extract(self.mask, index)
-        is_foreign = index not in self._logits and shown.any()
-        previous = self._predictor.mask_prompt(shown) if is_foreign else self._logits.get(index)
+        is_external_mask = index not in self._logits and shown.any()
+        previous = self._predictor.mask_prompt(shown) if is_external_mask else self._logits.get(index)
         answer = self._predictor.predict(*clicks, previous=None if previous is None else {index: previous}).slices[
             index
         ]
         # Each is a mask, its clicked slice as it was decided, and whether the model decided all of that.
-        also_local = self._is_found and not is_foreign
+        also_local = self._is_found and not is_external_mask
         options = self._reached(voxel, answer.mask, is_whole=True, also_local=also_local)
-        if is_foreign:  # as the app answers clicks on masks that were not made by clicks
+        if is_external_mask:  # as the app answers clicks on masks that were not made by clicks
             clicked = [[slices.frame.to_slice(each)[1:] for each in part] for part in clicks]
-            decision = decided_at_clicks(shown, answer.mask, *clicked, slices.frame.spacing_rc)
+            decision = apply_edit_near_clicks(shown, answer.mask, *clicked, slices.frame.spacing_rc)
             if self._is_found:
                 here = self._with(decision, index)
                 beside = carried(here, shown, index, clicked[0] + clicked[1], slices.frame, self._clicks.keys())

@@ -15,13 +15,13 @@ from causal_sam.benchmark.learning.records import AdapterUpdate, AnnotatedStruct
 from causal_sam.benchmark.learning.simulated_site import SimulatedSite
 from causal_sam.benchmark.ood.protocols import Scan
 from causal_sam.imaging.overlap import dice
-from causal_sam.prompting import EmbeddingCache, NamedLabels, Predictor
+from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.predictor import DEFAULT_CACHE_BYTES
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.site.adapter_store import AdapterStore
-from causal_sam.site.paths import Site, UpdateConfig
+from causal_sam.site.paths import SitePaths, UpdateConfig
 from causal_sam.site.selection import Candidate, rank, uncertainty
 from causal_sam.site.update import update
 from causal_sam.style import describe
@@ -86,7 +86,7 @@ class LearningSite:
         self._model, self._pool, self._held_out, self._schedule = model, list(pool), list(held_out), schedule
         self._order, self._seed, self._record, self._announce = order, seed, record, announce
         self._predictor = Predictor(model, ahead=0)
-        self._labels: NamedLabels | None = None
+        self._labels: LabelPrompter | None = None
         self._version: int | None = None
 
     def run(self, choose: Choose, *, click_held_out: bool) -> None:
@@ -153,7 +153,7 @@ class LearningSite:
         number = store.current()
         if number is not None and number != self._version:
             with store.lease(number) as version:
-                self._labels = NamedLabels.load(version.adapter, self._model)
+                self._labels = LabelPrompter.load(version.adapter, self._model)
             self._version = number
         for scan in self._held_out:
             masks = self._automatic(scan)
@@ -177,7 +177,7 @@ def style_aware_order(model: CausalSam) -> Choose:
     text = load_text_encoder()
     cache = EmbeddingCache(DEFAULT_CACHE_BYTES)
 
-    def choose(left: Sequence[Scan], accepted: Sequence[Scan], labels: NamedLabels | None) -> int:
+    def choose(left: Sequence[Scan], accepted: Sequence[Scan], labels: LabelPrompter | None) -> int:
         candidates = []
         for n, scan in enumerate(left):
             slices, unsure = VolumeSlices(scan.volume, "auto", model.image_size), None

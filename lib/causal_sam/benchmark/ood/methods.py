@@ -20,7 +20,7 @@ from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.benchmark.ood.report import OURS, REFERENCE
 from causal_sam.benchmark.ood.unet import UNetMethod
 from causal_sam.imaging import SliceFrame, Volume
-from causal_sam.prompting import NamedLabels, Predictor
+from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
 from causal_sam.sam.causal_sam import CausalSam
@@ -133,14 +133,14 @@ class SamMethod:
         model.requires_grad_(False).eval()
         # Cached embeddings of other adapters must not be used.
         model.adapter_version = f"{self.name} {seed}"
-        labels = NamedLabels(prompt.eval(), learner.taught(names, setup.encoder, {}), setup.encoder, model)
+        labels = LabelPrompter(prompt.eval(), learner.taught(names, setup.encoder, {}), setup.encoder, model)
         return TrainedSam(model, labels, clock.step_seconds, learner.trainable_share)
 
 
 class TrainedSam:
     """Our model after training; see `Trained`."""
 
-    def __init__(self, model: CausalSam, labels: NamedLabels, step_seconds: float, trainable_share: float) -> None:
+    def __init__(self, model: CausalSam, labels: LabelPrompter, step_seconds: float, trainable_share: float) -> None:
         self.step_seconds, self.trainable_share = step_seconds, trainable_share
         self._model, self._labels = model, labels
         self._predictor = Predictor(model, ahead=0)

@@ -16,7 +16,7 @@ TABLE = 512
 BINS = 64
 LEVELS_APART = 5
 # Brightness levels that a slice has at most, and the share of its most common brightness that makes another level.
-MOST_LEVELS = 5
+MAX_LEVELS = 5
 PROMINENCE = 0.04
 
 
@@ -116,14 +116,14 @@ def brightness_levels(values: NDArray[np.float32], low: float, high: float) -> N
         high: values above are left out.
 
     Returns:
-        At most `MOST_LEVELS` values; none if no values lie between ``low`` and ``high``.
+        At most `MAX_LEVELS` values; none if no values lie between ``low`` and ``high``.
     """
     counts, edges = np.histogram(values, bins=BINS, range=(low, high))
     # Padded, because a peak at the rim is one too: saturated tissue lies there.
     smooth = np.pad(cv2.GaussianBlur(counts.astype(np.float32)[None], (0, 0), 1.5)[0], 1)
     least = max(PROMINENCE * float(smooth.max()), 1e-6)
     peaks, facts = find_peaks(smooth, prominence=least, distance=LEVELS_APART)
-    main = peaks[np.argsort(-facts["prominences"])[:MOST_LEVELS]] - 1
+    main = peaks[np.argsort(-facts["prominences"])[:MAX_LEVELS]] - 1
     return np.sort((edges[:-1] + edges[1:])[main] / 2)
 
 
