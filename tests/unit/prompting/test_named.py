@@ -121,7 +121,7 @@ def test_fine_drafts_are_the_answer_and_the_decoder_estimates_its_iou(monkeypatc
         return torch.zeros(1, 1, 128), draft
 
     monkeypatch.setattr(LabelPrompter, "prompts", prompts)
-    monkeypatch.setattr(LabelPrompter, "draws_masks", True)
+    monkeypatch.setattr(LabelPrompter, "outputs_masks", True)
     found = predictor.predict_named(["liver"], taught)
     assert not found.label_map[:, :4].any()
     assert (found.label_map[:, 11:] == 1).all()
