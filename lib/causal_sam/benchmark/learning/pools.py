@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from causal_sam.data_sets.cases import read_cases
 from causal_sam.benchmark.ood.protocols import (
     PHANTOM_LABELS,
     BrainProtocol,
@@ -16,6 +15,7 @@ from causal_sam.benchmark.ood.protocols import (
     phantom_scan,
     read_scan,
 )
+from causal_sam.data_sets.cases import read_cases
 from causal_sam.errors import InputError
 from causal_sam.phantom import brain, studies
 

@@ -28,7 +28,7 @@ from causal_sam.style import describe
 from causal_sam.text import TextEncoder, load_text_encoder
 
 # Maps the remaining cases, the accepted cases and the current adapters to the position of the next case.
-Choose = Callable[[Sequence[Scan], Sequence[Scan], NamedLabels | None], int]
+Choose = Callable[[Sequence[Scan], Sequence[Scan], LabelPrompter | None], int]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class LearningSite:
         announce: Callable[[str], object],
     ) -> None:
         self._data = SimulatedSite(folder / "data", pool)
-        self._site = Site(folder / "data", folder / "adapters", model.name, image_size=model.image_size)
+        self._site = SitePaths(folder / "data", folder / "adapters", model.name, image_size=model.image_size)
         self._model, self._pool, self._held_out, self._schedule = model, list(pool), list(held_out), schedule
         self._order, self._seed, self._record, self._announce = order, seed, record, announce
         self._predictor = Predictor(model, ahead=0)

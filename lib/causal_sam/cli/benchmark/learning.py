@@ -96,7 +96,6 @@ def learning(
     from causal_sam.benchmark.learning.records import append_record, read_records
     from causal_sam.benchmark.learning.report import write_learning_report
     from causal_sam.benchmark.learning.run import AnnotationSchedule, LearningSite, random_order, style_aware_order
-    from causal_sam.site.paths import UpdateConfig
     from causal_sam.sam import load_model
     from causal_sam.site.paths import UpdateConfig
 
