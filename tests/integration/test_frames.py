@@ -88,7 +88,8 @@ def test_strokes_on_a_frame(server: Server, phantom: Phantom, tmp_path: Path) ->
     painted = np.zeros(phantom.array.shape, np.uint8)
     painted[24:41, 39:42, 5] = 2
     nibabel.save(nibabel.Nifti1Image(painted, phantom.affine), tmp_path / "strokes.nii.gz")
-    params = {"label_info": [{"name": "liver", "id": 1}, {"name": "foreground_scribbles", "id": 2}], "frame": "2"}
+    info = [{"name": "liver", "id": 1}, {"name": "foreground_scribbles", "id": 2}]
+    params = {"selected_label_name": "liver", "label_info": info, "frame": "2"}
     path, answer = server.client("strokes").infer(
         "causal_sam_scribbles", "cine", params, label_in=str(tmp_path / "strokes.nii.gz")
     )

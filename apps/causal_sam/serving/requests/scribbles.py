@@ -62,7 +62,9 @@ class Scribbles:
         path = request.get(LABEL_FILE_KEY)
         if path is None:
             raise InputError("The scribbles are missing: upload the label map with the strokes as the file label.")
-        label = checked_label_name(request.get("selected_label_name"), "selected_label_name")
+        if request.get("selected_label_name") is None:
+            raise InputError("The scribbles are of no label: give the name of a structure as selected_label_name.")
+        label = checked_label_name(request["selected_label_name"], "selected_label_name")
         if label in (BACKGROUND, FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES):
             raise InputError(f"selected_label_name must be the name of a structure, not {label!r}.")
         roi = roi_of(request, volume.shape)
