@@ -63,7 +63,7 @@ def test_json_is_all_that_is_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--minutes", "0", "--epochs", "0"), "An update needs minutes above 0, or a number of epochs."),
+        (("--minutes", "0", "--epochs", "0"), "An update needs minutes above 0 and at most 10080, not"),
         (("--replay", "1"), "replay must be at least 0 and below 1, not 1.0."),
         (("--batch", "2"), "a batch of at least 4"),
         (("--model", "giant"), "There is no model 'giant': choose one of compact"),

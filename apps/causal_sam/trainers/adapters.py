@@ -62,6 +62,21 @@ class AdaptersTrainTask(TrainTask):
         """Options, which clients render by their kinds."""
         return dict(OPTIONS)
 
+    def checked(self, request: Mapping[str, Any]) -> tuple[UpdateConfig, str | None, int]:
+        """Read the options of a request, before or in the process that learns.
+
+        Args:
+            request: see `__call__`.
+
+        Returns:
+            How to learn, on which device, and in how many processes.
+
+        Raises:
+            InputError: an option cannot be used.
+        """
+        device = checked_device(str(request["device"])) if request.get("device") else self._conf.device
+        return config_of(request), device, processes_for(int(_number(request, "processes")), device)
+
     def stats(self) -> dict[str, Any]:
         """How far the update is, under the names that clients read: they show a training without a time as running."""
         state, running = progress_of(self._store.folder), is_running(self._store.folder)
@@ -94,11 +109,7 @@ class AdaptersTrainTask(TrainTask):
             InputError: an option, a label or the data store cannot be used, or another update runs.
             CausalSamError: it could not be carried out. The version in use is as it was.
         """
-        config = config_of(request)
-        device = self._conf.device
-        if request.get("device"):
-            device = checked_device(str(request["device"]))
-        processes = processes_for(int(_number(request, "processes")), device)
+        config, device, processes = self.checked(request)
         if not isinstance(datastore, LocalDatastore):
             raise InputError("Labels can be learnt from a local folder of studies or a DICOMweb server only.")
         if isinstance(datastore, SegmentStore):

@@ -25,6 +25,8 @@ STORE_FOLDER = "causal_sam_adapters"
 JOURNAL_FOLDER = "causal_sam_journal"
 TRAINING, PROGRESS, LOCK = "training", "progress.json", "lock"
 SECONDS_BETWEEN_REPORTS = 2.0
+# No update takes longer than a week, or passes more often through what it learns.
+MAX_MINUTES, MAX_EPOCHS = 7 * 24 * 60, 10_000
 
 
 class UpdateError(CausalSamError):
@@ -36,8 +38,8 @@ class UpdateConfig:
     """How accepted labels are learnt.
 
     Attributes:
-        minutes: of training; reading and measuring come on top.
-        epochs: passes through all slices instead, if above 0.
+        minutes: of training, at most `MAX_MINUTES`; reading and measuring come on top.
+        epochs: passes through all slices instead, if above 0; at most `MAX_EPOCHS`.
         learning_rate: of the label prompt, the highest one.
         adapter_rate: of the adapters.
         labels: names to learn, beside those that the version in use knows; empty for all.
@@ -73,8 +75,12 @@ class UpdateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or (not self.epochs and not self.minutes > 0):
-            raise InputError("An update needs minutes above 0, or a number of epochs.")
+        if not 0 <= self.epochs <= MAX_EPOCHS:
+            raise InputError(f"The number of epochs must be 0 to {MAX_EPOCHS}, not {self.epochs}.")
+        if not self.epochs and not 0 < self.minutes <= MAX_MINUTES:
+            raise InputError(
+                f"An update needs minutes above 0 and at most {MAX_MINUTES}, not {self.minutes}, or a number of epochs."
+            )
         for name in ("replay", "validation", "tolerance", "min_dice", "min_label_dice"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")

@@ -88,8 +88,11 @@ class TrainingConfig:
         for name in ("clicked", "area_power"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be between 0 and 1, and not {getattr(self, name)}.")
-        if not (self.learning_rate > 0 and self.adapter_rate > 0):
-            raise InputError("learning_rate and adapter_rate must be above 0.")
+        if not (0 < self.learning_rate <= 1 and 0 < self.adapter_rate <= 1):
+            raise InputError(
+                "learning_rate and adapter_rate must be above 0 and at most 1, "
+                f"not {self.learning_rate} and {self.adapter_rate}."
+            )
 
 
 class Learner(nn.Module):

@@ -20,10 +20,12 @@ from monailabel.utils.async_tasks import task as async_task
 from monailabel.utils.async_tasks import utils
 
 from causal_sam.errors import InputError
+from causal_sam.site.adapter_store import AdapterStore
+from serving.conf import AppConf
 from serving.requests import background_tasks, routes
 from serving.requests.errors import install_error_handlers
 from serving.requests.options import chosen_options
-from trainers.adapters import OPTIONS
+from trainers.adapters import OPTIONS, AdaptersTrainTask
 
 LIMIT = 3
 PATHS = ("/train/", "/train/adapters", "/batch/infer/organs", "/scoring/", "/scoring/dice")
@@ -48,7 +50,7 @@ class App:
     max_queued_trainings = LIMIT
 
     def __init__(self) -> None:
-        self._trainers = {"adapters": SimpleNamespace(config=lambda: dict(OPTIONS))}
+        self._trainers = {"adapters": AdaptersTrainTask(AppConf(device="cpu"), AdapterStore(Path("versions")))}
         config = {"organs": "", "plane": ["auto", "axial"], "frame": 0}
         self._infers = {
             "organs": SimpleNamespace(config=lambda: config, runs_in_batches=True),
@@ -195,6 +197,33 @@ def test_values_are_of_the_options_kind(client: TestClient, started: list[dict[s
         assert client.post(path, json={}).status_code == status
     assert client.post("/batch/infer/organs?images=some", json={}).status_code == 422
     assert client.post("/train/", json={"adapters": "all"}).status_code == 422
+    assert started == []
+
+
+def test_what_no_training_could_use_is_refused_before_one_is_started(
+    client: TestClient, started: list[dict[str, Any]]
+) -> None:
+    wrong = {
+        "minutes": (-5, 0, 1e9),
+        "max_epochs": (-1, 10**9),
+        "processes": (-1, 100_000),
+        **dict.fromkeys(("learning_rate", "adapter_rate"), (0, -1, 5)),
+        **dict.fromkeys(("replay", "validation", "tolerance", "min_dice", "min_label_dice"), (-1, 1, 2)),
+    }
+    assert wrong.keys() == {key for key, value in OPTIONS.items() if type(value) in (int, float)}
+    for key, values in wrong.items():
+        for value in values:
+            for path, options in (
+                ("/train/adapters", {key: value}),
+                ("/train/", {key: str(value)}),
+                ("/train/", {"adapters": {key: value}}),
+            ):
+                for query in ("", "?run_sync=true", "?enqueue=true"):
+                    answer = client.post(path + query, json=options)
+                    assert answer.status_code == 422, (path, query, key, value)
+                    detail = answer.json()["detail"]
+                    assert detail.endswith(".")
+                    assert key.removeprefix("max_") in detail
     assert started == []
 
 

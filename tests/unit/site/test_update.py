@@ -320,13 +320,13 @@ def test_a_loss_that_is_no_number_ends_it(site: TinySite, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"minutes": 0}, "An update needs minutes above 0, or a number of epochs."),
-        ({"epochs": -1}, "An update needs minutes above 0, or a number of epochs."),
+        ({"minutes": 0}, "An update needs minutes above 0 and at most 10080, not"),
+        ({"epochs": -1}, "The number of epochs must be 0 to 10000, not -1."),
         ({"minutes": float("nan")}, "An update needs minutes above 0"),
         ({"replay": 1.0}, "replay must be at least 0 and below 1, not 1.0."),
         ({"validation": -0.1}, "validation must be at least 0 and below 1, not -0.1."),
         ({"batch": 2}, "a batch of at least 4"),
-        ({"learning_rate": 0.0}, "learning_rate and adapter_rate must be above 0."),
+        ({"learning_rate": 0.0}, "learning_rate and adapter_rate must be above 0 and at most 1, not 0.0"),
     ],
 )
 def test_what_cannot_be_configured(changes: dict[str, float], sentence: str) -> None:

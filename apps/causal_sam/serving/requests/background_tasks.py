@@ -138,7 +138,10 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
 
 
 def _train_request(model: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"model": model, **chosen_options(params, app_instance()._trainers[model].config())}
+    trainer = app_instance()._trainers[model]
+    options = chosen_options(params, trainer.config())
+    trainer.checked(options)  # here, for a process that fails tells whoever asked for it nothing
+    return {"model": model, **options}
 
 
 def _score_request(method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
