@@ -125,6 +125,7 @@ class CausalSamApp(MONAILabelApp):
             extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+            max_voxels=self._conf.max_voxels,
         )
 
     def _init_dicomweb_datastore(self) -> Datastore:

@@ -126,6 +126,13 @@ def test_what_cannot_be_kept_is_refused_and_nothing_changes(own: Server, tmp_pat
         with save(tmp_path / "image.nii.gz", 1).open("rb") as file:
             answer = requests.put(f"{own.url}/datastore/image", params=query, files={"file": file}, timeout=SECONDS)
         assert 400 <= answer.status_code < 500, query
+    for image in ("case1", "new"):
+        file = ("image.nii.gz", b"junk" * 100)
+        answer = requests.put(
+            f"{own.url}/datastore/image", params={"image": image}, files={"file": file}, timeout=SECONDS
+        )
+        assert answer.status_code == 422, image
+        assert answer.json()["detail"].startswith("The image is not a readable NIfTI file")
     for path, query in (("image", {"id": "nobody"}), ("label", {"id": "case1", "tag": "nobody"})):
         answer = requests.delete(f"{own.url}/datastore/{path}", params=query, timeout=SECONDS)
         assert answer.status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -371,6 +372,36 @@ def test_what_could_not_be_read_again_is_refused(folder: Path, tmp_path: Path) -
     )
     store.update_label_info("case0", "final", {"checksum": "SHA256:0", "name": "x"})  # these are the server's to say
     assert saved_pair(opened(folder), "case0") == (1, "structure 1")
+
+
+def test_what_is_no_image_is_refused_and_the_one_before_stays(folder: Path, tmp_path: Path) -> None:
+    opened(folder).save_label("case0", str(save(tmp_path / "label.nii.gz", 1)), "final", named(1))
+    store = FolderStore(str(folder), extensions=["*.nii.gz", "*.nii", "*.nrrd"], max_voxels=SHAPE[0] * SHAPE[1] * 8)
+    whole = save(tmp_path / "whole.nii.gz", 1).read_bytes()
+    unpacked = gzip.decompress(whole)
+    large = tmp_path / "large.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((*SHAPE[:2], 9), np.uint8), np.eye(4)), large)
+    bad = {
+        "junk.nii.gz": b"junk" * 100,
+        "cut.nii.gz": whole[: len(whole) // 2],
+        "packed.nii.gz": gzip.compress(b"junk" * 100),
+        "cut.nii": unpacked[:-10],
+        "header.nii": unpacked[:348],
+        "large.nii.gz": large.read_bytes(),
+        "junk.nrrd": b"junk" * 100,
+    }
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+        for image_id in ("case0", "new", ""):
+            with pytest.raises(InputError) as caught:
+                store.add_image(image_id, str(tmp_path / name), {})
+            assert caught.value.status == (413 if name == "large.nii.gz" else 422)
+            assert str(caught.value).startswith("The image ")
+            assert str(caught.value).endswith((".", ")")), str(caught.value)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert set(store.list_images()) == {f"case{number}" for number in range(IMAGES)}
+    assert store.add_image("case0", str(save(tmp_path / "whole.nii", 2)), {}) == "case0"
 
 
 def test_a_folder_that_cannot_be_written_is_served_and_says_so(folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, read_volume
+from causal_sam.imaging import read_volume
+from causal_sam.imaging.limits import MAX_VOXELS
 from causal_sam.site.accepted import frame_in_info
 from causal_sam.site.label_files import CHECKSUM, PART, ChangedLabelError, checksum, label_copy, part_of
 from serving.data.files import Extensions, same_id
@@ -52,15 +53,11 @@ class FolderStore(LocalDatastore):
         extensions: patterns of the files of images and labels.
         auto_reload: notice files that others add or delete.
         read_only: change nothing in the folder.
-
-    Attributes:
-        read_image: reads a frame of an image, to check labels against it.
+        max_voxels: limit of one image; a larger one is neither taken nor labelled.
 
     Raises:
         InputError: the folder cannot be read.
     """
-
-    read_image: Callable[[Path, int], Volume] = staticmethod(read_volume)
 
     def __init__(
         self,
@@ -71,6 +68,7 @@ class FolderStore(LocalDatastore):
         extensions: str | Sequence[str] = ("*.nii.gz", "*.nii"),
         auto_reload: bool = False,
         read_only: bool = False,
+        max_voxels: int = MAX_VOXELS,
     ) -> None:
         # MONAI Label's own initialisation fails on a damaged index and starts threads; its methods need these.
         self._datastore_path = datastore_path
@@ -82,6 +80,7 @@ class FolderStore(LocalDatastore):
             name="new-dataset", description="New Dataset", images_dir=images_dir, labels_dir=labels_dir
         )
         empty.base_path = datastore_path
+        self._max_voxels = max_voxels
         self._known = Extensions(self._extensions)
         self._checksums: LRUCache[tuple, str] = LRUCache(MAX_CHECKSUMS)
         self._index = FolderIndex(
@@ -195,7 +194,8 @@ class FolderStore(LocalDatastore):
             The id of the image.
 
         Raises:
-            InputError: the id, the info or the extension cannot be used.
+            InputError: the id, the info or the extension cannot be used, or the file is no image that can be read.
+            TooLargeError: the image has more voxels than the limit.
             ReadOnlyError: the folder cannot be written.
         """
         source = Path(image_filename)
@@ -203,6 +203,7 @@ class FolderStore(LocalDatastore):
         image_id = self.known_id(checked_identifier(image_id or stem, "image id"))
         info = storable(image_info or {}, "image's params")
         self._index.refuse_if_read_only()
+        self._check_image(source)
         part = self._index.images.joinpath(f".{uuid.uuid4().hex}{PART}")
         try:
             _copy(source, part, self._index.images)
@@ -267,7 +268,8 @@ class FolderStore(LocalDatastore):
         image_id, tag, info = self.known_id(image_id), checked_tag(label_tag), checked_info(label_info)
         self._index.refuse_if_read_only()
         self._entry(self._index.latest, image_id)
-        image = self.read_image(Path(LocalDatastore.get_image_uri(self, image_id)), frame_in_info(info) or 0)
+        path, frame = Path(LocalDatastore.get_image_uri(self, image_id)), frame_in_info(info) or 0
+        image = read_volume(path, frame, self._max_voxels)
         incoming = check_label(Path(label_filename), image, info, tag)
         with tempfile.TemporaryDirectory(prefix="causal-sam-label-") as folder:
             return self.store_label(image_id, incoming.write(Path(folder)), tag, incoming.info)
@@ -383,6 +385,14 @@ class FolderStore(LocalDatastore):
         if parts is None:
             raise InputError(f"The {kind} must be a file of type {', '.join(self._known.known)}.")
         return parts
+
+    def _check_image(self, path: Path) -> None:
+        """Refuse what would be listed as an image and could never be opened."""
+        try:
+            read_volume(path, max_voxels=self._max_voxels)
+        except InputError as error:
+            # The server gave the file a name of its own, which tells the client nothing.
+            raise type(error)(str(error).replace(path.name, "The image")) from error
 
     def _checksum(self, path: Path) -> str | None:
         """Checksum of a file, computed again when it changed; None if it cannot be read."""
