@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
 from causal_sam.prompting.prompts import Prompts
-from serving.requests.clicks import NO_PROMPTS, Clicks, Options, on_one_slice, slices_of
+from serving.data.label_info import checked_info
+from serving.data.label_set import RESERVED, LabelSet
+from serving.requests.clicks import LABEL_FILE_KEY, NO_PROMPTS, Clicks, Options, on_one_slice, slices_of
+from serving.requests.scribbles import Scribbles
 
 SHAPE = (20, 20, 10)
 NAMES = ("liver", "spleen")
+
+
+def test_no_request_is_about_a_label_that_could_not_be_saved() -> None:
+    image = Volume(np.zeros(SHAPE, np.int16), np.eye(4))
+    for name in (*RESERVED - {"background"}, "result_1", "result_mask", "causal_sam_x", "a\nb", "\u202eab", "x" * 201):
+        acts = {
+            "alone": lambda name: Clicks.from_request({"foreground": [[1, 2, 3]], "label": name}, NAMES, SHAPE),
+            "beside others": lambda name: Clicks.from_request({"liver": [[1, 2, 3]], "label": name}, NAMES, SHAPE),
+            "scribbles": lambda name: Scribbles.from_request(
+                {LABEL_FILE_KEY: "unread.nii", "selected_label_name": name}, {"liver": 1}, image
+            ),
+            "offered": lambda name: LabelSet(["liver", name]),
+            "saved": lambda name: checked_info({"label_info": [{"name": name, "idx": 1}]}),
+        }
+        for kind, act in acts.items():
+            with pytest.raises(InputError, match=r"No label can be called|label name|selected_label_name") as caught:
+                act(name)
+            assert str(caught.value).endswith("."), (kind, name)
 
 
 def test_deepgrow_form() -> None:

@@ -106,6 +106,13 @@ def test_a_crop_of_slicer_is_pasted_into_place_with_the_names_in_its_header(tmp_
     assert named_values(named.info) == [("a", 1), ("b", 2), ("c", 3)]
 
 
+def test_names_in_the_file_are_names_that_a_label_can_have(tmp_path: Path) -> None:
+    for name in ("plane", "result_1", "causal_sam_x"):
+        path = write_segmentation(tmp_path / "a.seg.nrrd", LABEL, [{"Name": name, "LabelValue": 1}], IMAGE.affine)
+        with pytest.raises(InputError, match="No label can be called"):
+            check(path)
+
+
 def test_layers_are_refused(tmp_path: Path) -> None:
     layers = np.stack([LABEL == 1, LABEL >= 1]).astype(np.uint8)
     segments = [{"Name": name, "LabelValue": 1, "Layer": layer} for layer, name in enumerate("ab")]

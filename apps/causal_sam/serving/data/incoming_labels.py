@@ -20,7 +20,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, write_mask
 from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
 from causal_sam.site.accepted import named_values, values_by_name
-from serving.requests.identifiers import checked_label_name
+from serving.data.label_set import checked_label
 
 # OHIF sends its voxels alone.
 RAW = ".bin"
@@ -83,7 +83,7 @@ def _with_names(info: Mapping[str, Any], named: Iterable[tuple[str, int]], prese
     values = values_by_name({(name, value): value for name, value in named}, present)
     names: dict[int, str] = {}
     for (name, _), value in values.items():
-        checked_label_name(name)
+        checked_label(name)
         if value in present and names.setdefault(value, name) != name:
             raise InputError(f"Value {value} of the label has two names, {names[value]} and {name}; give it one.")
     absent = [(name, value) for (name, _), value in values.items() if value not in present]

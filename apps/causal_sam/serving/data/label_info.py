@@ -11,7 +11,7 @@ from causal_sam.errors import InputError
 from causal_sam.site.accepted import named_values, value_problem
 from causal_sam.site.label_files import CHECKSUM
 from serving.data.index import storable
-from serving.data.label_set import refusal
+from serving.data.label_set import checked_label
 from serving.requests.identifiers import checked_identifier
 
 
@@ -35,6 +35,5 @@ def checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
     if problem := value_problem(checked):
         raise InputError(problem)
     for name, _ in named_values(checked):
-        if problem := refusal(name):
-            raise InputError(problem)
+        checked_label(name)
     return checked

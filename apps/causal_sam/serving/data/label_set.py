@@ -52,14 +52,30 @@ RESERVED_PREFIXES = ("result_", "causal_sam_")
 MAX_LABELS = 254  # label maps go to clients as uint8, and one value is the background's
 
 
+def checked_label(value: object, what: str = "label name") -> str:
+    """Return a name that a label can have, unchanged: prompted, scribbled, found by name or saved.
+
+    Args:
+        value: as a client sent it.
+        what: noun for the sentence.
+
+    Raises:
+        InputError: it is no `checked_label_name`, or requests use that word for something else.
+    """
+    name = checked_label_name(value, what)
+    if name in RESERVED or name.startswith(RESERVED_PREFIXES):
+        raise InputError(
+            f"No label can be called {name!r}: requests use that word for something else; choose another name."
+        )
+    return name
+
+
 def refusal(name: str) -> str | None:
     """Why no label can have a name, a sentence; None if one can."""
     try:
-        checked_label_name(name)
+        checked_label(name)
     except InputError as error:
         return str(error)
-    if name in RESERVED or name.startswith(RESERVED_PREFIXES):
-        return f"No label can be called {name!r}: requests use that word for something else; choose another name."
     return None
 
 
@@ -82,8 +98,7 @@ class LabelSet:
                 raise InputError("labels has an empty name; write names separated by single commas.")
             if self.names.count(name) > 1:
                 raise InputError(f"labels names {name!r} twice; give each structure once.")
-            if problem := refusal(name):
-                raise InputError(problem)
+            checked_label(name)
         self.indices: dict[str, int] = {name: index for index, name in enumerate(self.names, start=1)}
         self._spoken = LabelNames(self.names)
 

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import MASK_EXTENSIONS, PLANES, SliceFrame
 from causal_sam.prompting.prompts import Box, Prompts, Voxel
-from serving.data.label_set import BACKGROUND, RESERVED
-from serving.requests.identifiers import checked_label_name
+from serving.data.label_set import BACKGROUND, checked_label
 from serving.requests.numbers import checked_numbers, checked_points, checked_whole, shown
 
 Shape = tuple[int, int, int]
@@ -168,7 +167,7 @@ class Clicks:
             InputError: a click or the roi cannot be used, contradicts another, or does not say for which label it is.
         """
         current, offered = _label_name(request.get("label")), list(names)
-        known = offered if current in (None, *offered, *RESERVED) else [*offered, current]
+        known = offered if current in (None, *offered) else [*offered, current]
         lists = {name: request[name] for name in known if isinstance(request.get(name), list)}
         roi = roi_of(request, shape)
         background = _points(request, BACKGROUND, shape)
@@ -301,10 +300,10 @@ def roi_of(request: Mapping[str, Any], shape: Shape) -> list[int] | None:
 def _label_name(value: Any) -> str | None:
     if value is None or value == "":
         return None
-    name = checked_label_name(value.strip() if isinstance(value, str) else value)
+    name = value.strip() if isinstance(value, str) else value
     if name == BACKGROUND:
         raise InputError("The label 'background' cannot be segmented: choose a structure.")
-    return name
+    return checked_label(name)
 
 
 def _choice(request: Mapping[str, Any], key: str, allowed: Sequence[str], default: str | None) -> str | None:

@@ -15,9 +15,8 @@ from causal_sam.imaging import SliceFrame, Volume
 from causal_sam.prompting.prompts import Prompts, Voxel
 from causal_sam.site.accepted import names_in_info, values_by_name
 from serving.data.incoming_labels import read_sent
-from serving.data.label_set import BACKGROUND
+from serving.data.label_set import BACKGROUND, checked_label
 from serving.requests.clicks import LABEL_FILE_KEY, roi_of
-from serving.requests.identifiers import checked_label_name
 
 FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES = "foreground_scribbles", "background_scribbles"
 # A stroke is shown to the model as points along it, at least so many voxels from each other.
@@ -64,9 +63,10 @@ class Scribbles:
             raise InputError("The scribbles are missing: upload the label map with the strokes as the file label.")
         if request.get("selected_label_name") is None:
             raise InputError("The scribbles are of no label: give the name of a structure as selected_label_name.")
-        label = checked_label_name(request["selected_label_name"], "selected_label_name")
+        label = request["selected_label_name"]
         if label in (BACKGROUND, FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES):
             raise InputError(f"selected_label_name must be the name of a structure, not {label!r}.")
+        checked_label(label, "selected_label_name")
         roi = roi_of(request, volume.shape)
         named = names_in_info({"label_info": request.get("label_info")})
         painted = read_sent(path, volume)
