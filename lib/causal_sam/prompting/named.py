@@ -17,6 +17,7 @@ from torch import Tensor
 from causal_sam.errors import CheckpointError, InputError
 from causal_sam.imaging import FILE_ORDER
 from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.prediction import as_iou
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam, weights_hash
 from causal_sam.sam.embedding import Embedding
@@ -175,7 +176,7 @@ def _segment_slice(
     values = (likely.cpu().numpy() + 1).astype(np.uint8)
     here = np.where(inside, values[best], 0).astype(np.uint8)
     shown = np.unique(best[inside]).tolist()
-    return here, {int(likely[n]): float(decoded.iou[n, 0]) for n in shown}
+    return here, {int(likely[n]): as_iou(decoded.iou[n, 0]) for n in shown}
 
 
 def _drop_small_parts(label_map: NDArray[np.uint8], value: int) -> None:

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from causal_sam.imaging import FILE_ORDER, SliceFrame
+
+
+def as_iou(estimate: Tensor) -> float:
+    """The model's estimate of an overlap, one number, as an overlap can be: it overshoots [0, 1] a little."""
+    return float(estimate.clamp(0, 1))
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class SlicePrediction:
         mask: bool (rows, columns), canonical.
         logits: float32 (rows, columns), canonical; positive is inside.
         low_res_logits: float32 LxL of the model's mask grid; pass it on as ``previous`` to refine the mask.
-        predicted_iou: the model's own estimate of the overlap with the truth.
+        predicted_iou: the model's own estimate of the overlap with the truth, in [0, 1].
     """
 
     mask: NDArray[np.bool_]

@@ -19,7 +19,7 @@ from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.implied import with_implied_foreground
 from causal_sam.prompting.named import LabelPrompter, NamedPrediction, segment_named
-from causal_sam.prompting.prediction import Prediction, SlicePrediction
+from causal_sam.prompting.prediction import Prediction, SlicePrediction, as_iou
 from causal_sam.prompting.prefetch import PrefetchWorker
 from causal_sam.prompting.prompts import Prompts, checked_previous
 from causal_sam.prompting.propagation import Followed, Propagation, Propagator
@@ -319,7 +319,7 @@ class Predictor:
         best = int(decoded.iou[0].argmax())
         low_res = decoded.logits[0, best].float().cpu()
         logits = slices.logits(low_res)
-        return SlicePrediction(logits > 0, logits, low_res.numpy(), float(decoded.iou[0, best]))
+        return SlicePrediction(logits > 0, logits, low_res.numpy(), as_iou(decoded.iou[0, best]))
 
     def _prefetch(self, session: _Session, indices: Iterable[int]) -> None:
         """Ask for the neighbours of the slices that were prompted, nearest first."""

@@ -142,6 +142,16 @@ def test_the_decoder_is_not_asked_for_what_is_nowhere_likely(monkeypatch, model,
     assert list(found.predicted_iou) == ["spleen"]
 
 
+def test_an_estimate_is_an_overlap_also_where_the_model_overshoots(monkeypatch, model, predictor, labels) -> None:
+    answers(monkeypatch, model, [half(model.mask_size, 0, 20)])
+    decode = model.decode
+    for raw, said in ((1.026, 1.0), (-0.2, 0.0)):
+        monkeypatch.setattr(
+            model, "decode", lambda *a, raw=raw, **k: decode(*a, **k)._replace(iou=torch.full((1, 1), raw))
+        )
+        assert predictor.predict_named(["liver"], labels("liver")).predicted_iou == {"liver": said}
+
+
 def test_parts_far_smaller_than_the_largest_are_removed() -> None:
     label_map = np.zeros((12, 12, 4), np.uint8)
     label_map[:8, :8] = 1  # 256 voxels

@@ -41,6 +41,15 @@ def test_click_segments_its_slice(predictor, model):
     assert prediction.predicted_iou == answer.predicted_iou
 
 
+def test_an_estimate_is_an_overlap_also_where_the_model_overshoots(predictor, model, monkeypatch):
+    decode = model.decode
+    for raw, said in ((1.026, 1.0), (-0.2, 0.0), (0.5, 0.5)):
+        monkeypatch.setattr(
+            model, "decode", lambda *a, raw=raw, **k: decode(*a, **k)._replace(iou=torch.full((1, 3), raw))
+        )
+        assert predictor.predict([(4, 4, 3)]).predicted_iou == said
+
+
 def test_one_click_takes_the_best_of_three_hypotheses(predictor, model):
     answer = predictor.predict([(4, 4, 3)]).slices[3]
     assert [prompts["multimask"] for prompts in model.decoded] == [True]
@@ -54,7 +63,7 @@ def test_one_click_takes_the_best_of_three_hypotheses(predictor, model):
         )
     assert decoded.iou.shape == (1, 3)
     best = int(decoded.iou[0].argmax())
-    assert answer.predicted_iou == pytest.approx(float(decoded.iou[0, best]), abs=1e-6)
+    assert answer.predicted_iou == pytest.approx(float(decoded.iou[0, best].clamp(0, 1)), abs=1e-6)
     np.testing.assert_allclose(answer.low_res_logits, decoded.logits[0, best], atol=1e-5)
 
 
