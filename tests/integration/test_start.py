@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -24,10 +25,10 @@ def test_monailabel_starts_the_app_from_another_folder_with_a_configuration_file
     conf = tmp_path / "conf" / "server.yaml"
     conf.write_text("labels: labels.json\nplane: coronal\nencode_ahead: 0\ncache_dir: embeddings\n")
     pairs = {"config": str(conf), "plane": "sagittal"}  # the command line wins
-    unset = {"OMP_WAIT_POLICY": ""}
-    with running_server(
-        own, tmp_path, pairs, start=(str(Path(sys.executable).with_name("monailabel")),), variables=unset
-    ) as server:
+    # Its command starts the "python" of the activated environment.
+    activated = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    variables = {"OMP_WAIT_POLICY": "", "PATH": activated}
+    with running_server(own, tmp_path, pairs, start=("monailabel",), variables=variables) as server:
         # MONAI Label has imported torch by the time it loads the app, which therefore starts the process once more.
         assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
         task = server.info()["models"]["causal_sam"]
