@@ -1,27 +1,31 @@
-"""How well an interpreter reads notes: exact matches, and the share of each field that is right."""
+"""Scores of an interpreter on notes with known plans: exact matches, fields, harm and protection."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.notes import Intervention, NoteRequest, Plan, Reading, parse_plan
 
 QUESTION = "question"
 FIELDS = ("label", "action", "direction", "near", "slices", "extent_mm", "strength")
+# Two acts that agree in these change the same part of the same mask in the same way.
+_EFFECT = ("label", "action", "direction", "slices")
+Half = Literal["tune", "judge"]
 
 
 @dataclass(frozen=True)
 class NoteCase:
-    """A note and what is expected.
+    """A note with its expected plan.
 
     Attributes:
         request: the note and its labels.
-        expected: its interventions; None if a question is expected.
+        expected: the interventions that it asks for; None if a question is expected.
     """
 
     request: NoteRequest
@@ -30,7 +34,7 @@ class NoteCase:
 
 @dataclass(frozen=True)
 class Miss:
-    """A note that was not read exactly."""
+    """A note whose plan differs from the expected one."""
 
     case: NoteCase
     plan: Plan
@@ -51,11 +55,14 @@ class NoteScores:
     """Scores over notes.
 
     Attributes:
-        count: of notes.
-        exact: of notes with the same set of interventions, or a question where one is expected.
-        fields: field -> share of expected and found interventions in which it is right, each intervention paired with
-            the one most like it; "question" -> share of notes with a question exactly where one is expected.
-        misses: the notes that are not exact.
+        count: number of notes.
+        exact: number of notes with the same set of interventions, or a question where one is expected.
+        fields: field -> share of expected and found interventions in which it is right; each intervention is paired
+            with the one most like it. "question" -> share of notes with a question exactly where one is expected.
+        misses: notes that are not exact.
+        harmful: number of acts (all but `keep`) that were found and that the note does not ask for: no expected act
+            has the same label, action, direction and slices.
+        protected: share of the expected `keep` interventions that were found; 1 if there are none.
         notices: one for each note that another interpreter read than the one that was asked for.
     """
 
@@ -63,6 +70,8 @@ class NoteScores:
     exact: int
     fields: dict[str, float]
     misses: tuple[Miss, ...]
+    harmful: int = 0
+    protected: float = 1.0
     notices: tuple[str, ...] = ()
 
     @property
@@ -76,6 +85,8 @@ class NoteScores:
             "notes": self.count,
             "exact": self.exact,
             "exact_share": round(self.exact_share, 4),
+            "harmful": self.harmful,
+            "protected": round(self.protected, 4),
             "fields": {name: round(share, 4) for name, share in self.fields.items()},
             "not_read": len(self.notices),
             "notices": sorted(set(self.notices)),
@@ -83,18 +94,39 @@ class NoteScores:
         }
 
 
-def read_notes(path: Path) -> list[NoteCase]:
-    """Read notes with what is expected of them.
+def half_of(note: str) -> Half:
+    """Return the half that a note belongs to: "tune" to improve an interpreter, "judge" to measure it.
+
+    The SHA-256 of the text decides, so a note stays in its half wherever it is stored.
+    """
+    return "judge" if int(hashlib.sha256(note.encode()).hexdigest(), 16) % 2 else "tune"
+
+
+def read_notes(path: Path, half: Half | None = None) -> list[NoteCase]:
+    """Read notes with their expected plans.
 
     Args:
-        path: one JSON object a line: `note`, `labels`, and `expect`, which is a list of interventions or "question".
+        path: a file with one JSON object a line, with `note`, `labels`, and `expect`, which is a list of interventions
+            or "question"; or a folder of such files, named `*.jsonl`.
+        half: "tune" or "judge" for the notes of this half; None for all.
 
     Raises:
-        NotFoundError: there is no such file.
-        InputError: a line is of another form, or there is none.
+        NotFoundError: there is no such file or folder.
+        InputError: a line is of another form, or there is no note.
     """
-    if not path.is_file():
+    if path.is_dir():
+        cases = [case for file in sorted(path.glob("*.jsonl")) for case in _cases(file)]
+    elif path.is_file():
+        cases = _cases(path)
+    else:
         raise NotFoundError(f"There is no file {path.name} of notes.")
+    cases = [case for case in cases if half in (None, half_of(case.request.note))]
+    if not cases:
+        raise InputError(f"{path.name} holds no note.")
+    return cases
+
+
+def _cases(path: Path) -> list[NoteCase]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -110,13 +142,11 @@ def read_notes(path: Path) -> list[NoteCase]:
                 f"Line {number} of {path.name} cannot be used ({error}); it must be a JSON object with note, labels "
                 "and expect."
             ) from error
-    if not cases:
-        raise InputError(f"{path.name} holds no note.")
     return cases
 
 
 def score(interpret: Callable[[NoteRequest], Reading], cases: Sequence[NoteCase]) -> NoteScores:
-    """Let an interpreter read notes, and compare.
+    """Score an interpreter on notes.
 
     Args:
         interpret: the `invoke` of an interpreter.
@@ -135,12 +165,20 @@ def score(interpret: Callable[[NoteRequest], Reading], cases: Sequence[NoteCase]
             for name in FIELDS:
                 right[name] += getattr(one, name) == getattr(other, name)
     asked = sum((case.expected is None) == (plan.question is not None) for case, plan in zip(cases, plans, strict=True))
+    found_keeps = [
+        each in plan.interventions
+        for case, plan in zip(cases, plans, strict=True)
+        for each in case.expected or ()
+        if each.action == "keep"
+    ]
     fields = {name: count / total if total else 1.0 for name, count in right.items()}
     return NoteScores(
         len(cases),
         len(cases) - len(misses),
         {**fields, QUESTION: asked / len(cases)},
         tuple(misses),
+        sum(_harmful(case, plan) for case, plan in zip(cases, plans, strict=True)),
+        sum(found_keeps) / len(found_keeps) if found_keeps else 1.0,
         tuple(reading.notice for reading in readings if reading.notice is not None),
     )
 
@@ -158,8 +196,18 @@ def _is_exact(case: NoteCase, plan: Plan) -> bool:
     return len(case.expected) == len(plan.interventions) and set(case.expected) == set(plan.interventions)
 
 
+def _harmful(case: NoteCase, plan: Plan) -> int:
+    """Count the acts of a plan that the note does not ask for."""
+    expected = {_effect(each) for each in case.expected or ()}
+    return sum(each.action != "keep" and _effect(each) not in expected for each in plan.interventions)
+
+
+def _effect(intervention: Intervention) -> tuple[object, ...]:
+    return tuple(getattr(intervention, name) for name in _EFFECT)
+
+
 def _paired(expected: Sequence[Intervention], found: Sequence[Intervention]) -> list[tuple[Intervention, Intervention]]:
-    """Pairs of interventions that are most alike, each in one pair at most; label and action count first."""
+    """Pair the interventions that are most alike, each in one pair at most; label and action count first."""
     alike = sorted(
         ((_likeness(one, other), i, j) for i, one in enumerate(expected) for j, other in enumerate(found)),
         key=lambda each: (tuple(-value for value in each[0]), each[1:]),

@@ -58,12 +58,6 @@ class Fragment:
         """Whether there is a mark of one of these kinds."""
         return any(mark.kind in kinds for mark in self.marks)
 
-    def has_between(self, kind: str, first: Mark, second: Mark) -> bool:
-        """Whether a mark of a kind stands just beside the first of two marks, and not beside the second."""
-        places = [self.index(mark) for mark in self.all(kind)]
-        first_at, second_at = self.index(first), self.index(second)
-        return any(place < second_at and abs(place - first_at) <= NEARBY for place in places)
-
     def index(self, mark: Mark) -> int:
         """The place of one of its own marks."""
         return next(place for place, own in enumerate(self.marks) if own is mark)

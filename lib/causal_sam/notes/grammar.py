@@ -55,26 +55,20 @@ def says(mark: Mark, words: str) -> bool:
 def is_negated(fragment: Fragment, mark: Mark) -> bool:
     """Whether a negation stands before a mark, with nothing else said between them."""
     is_after_name = False
-    if any(before.kind == "no_more" or _is_stopped(before, mark) for before in fragment.before(mark)[-1:]):
-        return True  # "no more trimming"
+    if any(before.kind == "no_more" for before in fragment.before(mark)[-1:]):
+        return True
     for before in reversed(fragment.before(mark)):
         if before.kind == "denial" or (before.kind == "not_part" and before.text.startswith("no ")):
             return True  # "no part of the liver is missing"
         if before.kind == "not":
             return not (is_after_name and before.text == "not")  # "not the liver is too small"
         is_after_name = before.mention is not None or (is_after_name and before.kind in BETWEEN)
-        if mark.values == ("restyle",) and (
-            before.kind == "effects" or (before.kind == "not" and _is_misled(fragment))
-        ):
-            return False  # "do not be misled by the streaks", "do not let the streaks mislead you"
+        if mark.values == ("restyle",) and before.kind == "effects":
+            return False
         # "do not fill the holes"
         if before.kind in SAYS and before.values != mark.values:
             return False
     return False
-
-
-def _is_stopped(before: Mark, mark: Mark) -> bool:
-    return before.text == "stop" and mark.text.split()[0].endswith("ing")
 
 
 def _is_misled(fragment: Fragment) -> bool:
@@ -109,34 +103,17 @@ def live(fragment: Fragment, *actions: str) -> list[Mark]:
     return [
         mark
         for mark in fragment.all("cue")
-        if mark.values[0] in actions and not is_negated(fragment, mark)
-        # An island that is not real is to be removed.
-        if mark.values[0] == "remove" or not _is_unreal(fragment.after(mark))
+        if mark.values[0] in actions and (not is_negated(fragment, mark))
         if mark.values[0] != "fill" or not is_genuine(fragment, mark)
     ]
 
 
 def approvals(fragment: Fragment) -> list[Mark]:
     """Words that say that something is right, or needs no change; not "would be nice" or "make it perfect"."""
-    found = [mark for mark in fragment.all("keep") if not is_negated(fragment, mark) and not _is_wish(fragment, mark)]
+    found = [mark for mark in fragment.all("keep") if not is_negated(fragment, mark)]
     if any(mark.kind == "modal" and "need" in mark.text for mark in fragment.marks):
         found += [m for m in fragment.all("wrong", "keep") if says(m, "changes") and is_negated(fragment, m)]
-    return found or _neither(fragment)
-
-
-def _neither(fragment: Fragment) -> list[Mark]:
-    """What is said to be neither too large nor too small."""
-    denied = [mark for mark in fragment.all("large", "small", "cue") if is_negated(fragment, mark)]
-    sizes = {_SIZES.get(mark.kind, "") or _SIZES.get(mark.values[0], "") for mark in denied}
-    return denied if len(denied) > 1 and sizes == {"large", "small"} else []
-
-
-def _is_wish(fragment: Fragment, mark: Mark) -> bool:
-    before, after = fragment.before(mark), fragment.after(mark)
-    words = [each.text for each in before]
-    is_would = any(pair in itertools.pairwise(words) for pair in (("would", "be"), ("could", "be"), ("might", "be")))
-    is_made = "make" in words and not mark.text.startswith("no ")
-    return is_would or is_made or (bool(after) and after[0].text == "if")
+    return found
 
 
 def is_genuine(fragment: Fragment, mark: Mark) -> bool:
@@ -146,10 +123,6 @@ def is_genuine(fragment: Fragment, mark: Mark) -> bool:
         if says(verb, "copulas"):
             return says(said, "genuine")
     return any(says(each, "genuine") for each in after[-1:])
-
-
-def _is_unreal(marks: Sequence[Mark]) -> bool:
-    return any(one.kind == "not" and other.kind == "actual" for one, other in itertools.pairwise(marks))
 
 
 def names_in(marks: Iterable[Mark]) -> list[Mark]:
@@ -208,11 +181,6 @@ def before_than(fragment: Fragment) -> Sequence[Mark]:
     """The marks that are not only compared with."""
     than = fragment.all("than")
     return fragment.before(than[0]) if than else fragment.marks
-
-
-def is_verb(mark: Mark) -> bool:
-    """Whether a word of a mask is a verb: "labelled", but not "label"."""
-    return mark.text.endswith("ed")
 
 
 def precedes(fragment: Fragment, mark: Mark, kind: str) -> bool:

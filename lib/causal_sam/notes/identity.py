@@ -34,7 +34,7 @@ def identity(fragment: Fragment) -> Act | None:
     said = [mark for mark in fragment.all("belongs") if _follows(fragment, mark)] or _said_to_be(fragment)
     denied = [*fragment.all("not_part"), *(mark for mark in said if is_negated(fragment, mark))]
     taken = _taken(fragment, said)
-    inside = _lost(fragment) or _wrongly_included(fragment) or _inside(fragment, names)
+    inside = _inside(fragment, names)
     if inside is not None:
         return inside
     if taken:
@@ -58,7 +58,7 @@ def identity(fragment: Fragment) -> Act | None:
         return Act("expand", (others[-1].mention,), inner)
     if said and others:
         right = [mark for mark in others if mark in fragment.after(said[0])][:1]
-        apart = [mark for mark in others if mark not in right and not _is_beside(fragment, mark)]
+        apart = [mark for mark in others if mark not in right]
         wrong = said_not or apart[:1]
         is_left_out = not wrong or not is_known(wrong[0].mention)
         if right and is_left_out and is_known(right[0].mention) and "belong" in said[0].text:
@@ -71,8 +71,6 @@ def identity(fragment: Fragment) -> Act | None:
         return Act("exclude", (said_not[0].mention,), (Mention(free),), says_what=True)  # "pneumothorax is not lung"
     if not said_not or says_more or fragment.has("include", "exclude", "protect", "wrong", "keep"):
         return None
-    if others and _is_bare(fragment, others[-1]):
-        return _given_back(action, others[-1:], [mark for mark in said_not if is_known(mark.mention)])
     return _not_part(fragment, said_not, others)
 
 
@@ -84,25 +82,6 @@ def _denied(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list[Mark]]:
         return right, []  # "the liver has a speck that does not belong to it"
     free = free_noun(fragment.before(denial), True)
     return wrong, right or ([Mark("name", free, mention=Mention(free))] if free else [])
-
-
-def _lost(fragment: Fragment) -> Act | None:
-    """What was taken for the background: "the left lobe was mistaken for background"."""
-    for mark in fragment.all("taken_for"):
-        is_background = any(each.kind == "surroundings" for each in fragment.after(mark)[:2])
-        if is_background and not is_negated(fragment, mark) and not is_order(fragment, mark):
-            return Act("expand")
-    return None
-
-
-def _wrongly_included(fragment: Fragment) -> Act | None:
-    """What should not be in a mask that was named before: "stomach wrongly included"."""
-    for mark in fragment.all("include"):
-        is_wrong = any(says(each, "wrongly") for each in fragment.marks) and not names_in(fragment.after(mark))
-        names = names_in(fragment.before(mark))
-        if is_wrong and len(names) == 1 and names[0].mention.labels and is_passive(fragment, mark):
-            return None if is_negated(fragment, mark) else Act("exclude", nears=(names[0].mention,), says_what=True)
-    return None
 
 
 def _taken(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
@@ -123,11 +102,6 @@ def _taken(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
     # "what is labelled aorta", "has been marked liver"
     called = [mark for mark in fragment.marks if says(mark, "called") and is_before_name(fragment, mark)]
     return taken + [mark for mark in (*is_in, *renamed, *called) if names_in(fragment.after(mark))]
-
-
-def _is_beside(fragment: Fragment, name: Mark) -> bool:
-    """Whether a name only says where something is: "the dot in the pons is a vessel"."""
-    return not is_known(name.mention) and preposition(fragment, name) in ("in", "near", "place")
 
 
 def _mistaken(fragment: Fragment, action: Action, at: Mark, said: Sequence[Mark]) -> Act | None:
@@ -168,9 +142,6 @@ def _inside(fragment: Fragment, names: Sequence[Mark]) -> Act | None:
     is_denied = any(mark.kind == "not" for mark in fragment.before(second))
     if not (is_in and is_first):
         return None
-    is_mask_in = is_known(first.mention) and fragment.has_between("masks", first, second)
-    if is_mask_in and not (is_denied or is_due):
-        return Act("exclude", (first.mention,), (second.mention,))  # "the mask of the liver is inside the heart"
     if is_denied and not is_due and not is_known(first.mention):
         return Act("expand", (second.mention,), (first.mention,))  # "the caudate lobe is not in the liver mask"
     return _given_back("exclude", [first], [second]) if is_denied == is_due else None
@@ -221,12 +192,6 @@ def _follows(fragment: Fragment, belongs: Mark) -> bool:
         if mark.kind not in BETWEEN - {"strength", "place"} | {"not", "of", "belongs"}:
             return False
     return False
-
-
-def _is_bare(fragment: Fragment, name: Mark) -> bool:
-    """Whether a name is what "not" is set against: "colon, not kidney", "along the rib instead of the liver"."""
-    is_instead = any(mark.text in ("instead of", "rather than") for mark in fragment.all("not"))
-    return is_instead or preposition(fragment, name) == ""
 
 
 def _given_back(action: Action, right: Sequence[Mark], wrong: Sequence[Mark]) -> Act | None:

@@ -1,4 +1,4 @@
-"""The interpreter that needs neither a network nor a chat model: lexicon, rules, and sentence embeddings."""
+"""The interpreter that needs neither a network nor a chat model: a lexicon and rules."""
 
 from __future__ import annotations
 
@@ -7,34 +7,29 @@ from functools import lru_cache
 from langchain_core.runnables import Runnable
 
 from causal_sam.chat import is_local
-from causal_sam.notes.fragments import Fragment, divide
-from causal_sam.notes.meaning import Meanings, masked
+from causal_sam.notes.fragments import divide
 from causal_sam.notes.mentions import Names
 from causal_sam.notes.reader import Reader, Unclear
 from causal_sam.notes.request import Interpreter, NoteRequest, Reading
-from causal_sam.notes.schema import LONGEST_QUESTION, MOST_INTERVENTIONS, Intervention, Plan
+from causal_sam.notes.schema import LONGEST_QUESTION, MOST_INTERVENTIONS, Plan
 from causal_sam.notes.vocabulary import load_vocabulary
-from causal_sam.text import TextEncoder, load_lexicon, load_text_encoder
+from causal_sam.text import load_lexicon
 
 EMBEDDED = "embedded"
 KEPT_NAMES = 64  # lists of labels
 
 
 class EmbeddedInterpreter(Interpreter):
-    """Reads notes with a lexicon and rules; what these do not know, it compares with examples by meaning.
+    """Reads notes with a lexicon and rules.
 
-    It does not guess: a note that is ambiguous, or asks for what no act can do, gives a question. A note can only
-    choose among the acts, whatever it says. Any number of threads may share one.
-
-    Args:
-        encoder: of sentences; None to do without.
+    It does not guess: it answers a note that is ambiguous, or that asks for something no act can do, with a question.
+    A note can only choose among the acts, whatever it says. Threads may share one interpreter.
     """
 
     run_type = "parser"
 
-    def __init__(self, encoder: TextEncoder | None = None) -> None:
+    def __init__(self) -> None:
         self._vocabulary = load_vocabulary()
-        self._meanings = Meanings(encoder, self._vocabulary.examples) if encoder else None
         self._names = lru_cache(KEPT_NAMES)(lambda labels: Names(labels, load_lexicon(), self._vocabulary))
 
     def _read(self, request: NoteRequest) -> Reading:
@@ -45,7 +40,7 @@ class EmbeddedInterpreter(Interpreter):
         fragments = divide(request.note, names, self._vocabulary)
         reader = Reader(names, self._vocabulary, request.sides, request.current)
         try:
-            found = reader.read(fragments) or self._by_meaning(request, fragments)
+            found = reader.read(fragments)
         except Unclear as unclear:
             return Plan(question=str(unclear)[:LONGEST_QUESTION])
         if not found:
@@ -53,18 +48,6 @@ class EmbeddedInterpreter(Interpreter):
         if len(found) > MOST_INTERVENTIONS:
             return Plan(question=f"Which of the {len(found)} corrections come first? {MOST_INTERVENTIONS} go at once.")
         return Plan(interventions=tuple(found))
-
-    def _by_meaning(self, request: NoteRequest, fragments: list[Fragment]) -> list[Intervention]:
-        marks = [mark for fragment in fragments for mark in fragment.marks]
-        # Encoders hardly tell a sentence from its negation.
-        is_no_match = any(mark.kind in ("not", "asks", "foreign", "wrong") for mark in marks)
-        if self._meanings is None or not marks or is_no_match:
-            return []
-        action = self._meanings.action(masked([(mark.text, mark.mention is not None) for mark in marks]))
-        if action is None:
-            return []
-        reader = Reader(self._names(request.labels), self._vocabulary, request.sides, request.current)
-        return reader.read_as(action, fragments)
 
 
 def load_interpreter(
@@ -82,7 +65,7 @@ def load_interpreter(
         InputError: the name is of another form, the model is not on this machine and there is no consent, its package
             is missing, or it cannot be set up.
     """
-    embedded = EmbeddedInterpreter(load_text_encoder())
+    embedded = EmbeddedInterpreter()
     if llm is None or llm == EMBEDDED:
         return embedded
     # Agents take a second to import, which nobody else should wait for.

@@ -163,9 +163,6 @@ class Names:
         own = self._of_kind(words)
         if own is not None:
             return own
-        finding = self._own_finding(words)
-        if finding is not None:
-            return Mention(text, (finding,))
         if tuple(stem(word) for word in words if word not in _SIDES) in self._vocabulary.tissues:
             longer = [label for label in self.labels if set(split_words(label)) > set(words)]
             return Mention(text, (longer[0],)) if len(longer) == 1 else Mention(text)
@@ -242,14 +239,6 @@ class Names:
         return (
             is_kind or own > set(map(singular, words))
         ) and parts <= self._lexicon.structures - self._lexicon.findings
-
-    def _own_finding(self, words: Sequence[str]) -> str | None:
-        """The one label of a finding that is named with its site: "atrial thrombus" for the thrombus."""
-        if words[-1] not in self._vocabulary.sets["sited"]:
-            return None
-        own = [label for label in self.labels if split_words(label) == [words[-1]]]
-        site = self.mention(tuple(words[:-1])) if len(own) == 1 and len(words) > 1 else None
-        return own[0] if site is not None and not site.labels else None
 
     def _is_same_kind(self, label: str, readings: Sequence[Reading]) -> bool:
         return any(

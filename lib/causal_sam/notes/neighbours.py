@@ -129,10 +129,6 @@ def exclusion(fragment: Fragment) -> Act | None:
         return Act("expand")  # "take it out by 3 mm"
     if mark.text in ("give", "gives", "giving") and fragment.has("mm"):
         return Act("expand")  # "give it 2 mm at the top"
-    if _is_report(fragment, mark):
-        # "the caudate lobe was cut away from the liver"
-        inner = tuple(name.mention for name in names_in(fragment.before(mark)))
-        return Act("expand", tuple(name.mention for name in after[:1]), inner)
     if mark.text == "excludes":
         return Act("expand")
     origin = [name for name in names if preposition(fragment, name) in ("from", "of") and is_known(name.mention)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import is_known, is_order, preposition, says
+from causal_sam.notes.grammar import is_known, is_order, says
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.vocabulary import load_vocabulary
 
@@ -44,22 +44,6 @@ class Place:
     def without(self, owners: Set[str]) -> Place:
         """The same place on another label, if it is one of these names that it is on."""
         return replace(self, owner=None, is_part=False) if self.owner and self.owner.text in owners else self
-
-
-def with_layers(fragment: Fragment) -> Fragment:
-    """Return a fragment in which tissue at the border of an organ is its border: "its lateral cortex is missing"."""
-    marks = tuple(Mark("edges", mark.text) if _is_own_layer(fragment, mark) else mark for mark in fragment.marks)
-    return replace(fragment, marks=marks)
-
-
-def _is_own_layer(fragment: Fragment, layer: Mark) -> bool:
-    if layer.mention is None or is_known(layer.mention) or not says(layer, "layers"):
-        return False
-    before = fragment.before(layer)
-    if fragment.has("exclude") or (fragment.has("include") and not fragment.has("not", "modal")):
-        return False  # "includes some cortex"
-    is_beside = preposition(fragment, layer) in ("into", "near", "place", "from", "beyond", "not")
-    return not is_beside and not any(says(mark, "ending_at") or mark.values == ("leak",) for mark in before)
 
 
 def places_of(fragment: Fragment) -> list[Place]:

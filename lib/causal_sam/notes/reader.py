@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from causal_sam.notes.acts import acts_of, with_names
-from causal_sam.notes.clauses import completed, is_again_so
+from causal_sam.notes.acts import acts_of
 from causal_sam.notes.drafts import Details, Draft, Unclear
-from causal_sam.notes.findings import FINDING, without_findings
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.grammar import Act, approvals, is_known, is_negated, live, preposition, says
 from causal_sam.notes.items import Item, in_doubt, merged
-from causal_sam.notes.laterality import OPPOSITES
 from causal_sam.notes.mentions import Mention, Names
-from causal_sam.notes.places import Place, with_layers
+from causal_sam.notes.places import Place
 from causal_sam.notes.repairs import repaired
 from causal_sam.notes.resolver import Resolver
-from causal_sam.notes.schema import Action, Direction, Intervention
+from causal_sam.notes.schema import Direction, Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 
 
@@ -42,10 +39,9 @@ class Reader:
         self._topic: tuple[str, ...] = ()
         self._complaint: Details | None = None  # what is wrong where, before it is said how
         self._other: Mention | None = None  # the last name that is no label
-        self._is_finding = False  # something is said of the patient, and not of a mask
         self._is_undone = False  # something was ordered that is none of the acts
         self._protected: list[str] = []
-        self._wrong: list[str] = []
+        self._is_protecting = False  # the fragment before protects labels
 
     def read(self, fragments: Sequence[Fragment]) -> list[Intervention]:
         """Return the interventions of a note; none if it says nothing that is understood.
@@ -55,12 +51,11 @@ class Reader:
         """
         fragments, is_repaired = repaired(fragments)
         for sentence in sorted({fragment.sentence for fragment in fragments}):
-            own = without_findings([fragment for fragment in fragments if fragment.sentence == sentence])
+            own = [fragment for fragment in fragments if fragment.sentence == sentence]
             self._refuse(own)
-            self._group, self._pending, self._complaint = [], [], None
-            fragments_ = completed(own)
-            for number, fragment in enumerate(fragments_):
-                if not (_is_praise(fragment) and any(map(approvals, fragments_[number + 1 :]))):
+            self._group, self._pending, self._complaint, self._is_protecting = [], [], None, False
+            for number, fragment in enumerate(own):
+                if not (_is_praise(fragment) and any(map(approvals, own[number + 1 :]))):
                     self._read(fragment)
             self._leave_pending()
             for draft in self._drafts:
@@ -69,25 +64,11 @@ class Reader:
                     draft.topic = self._topic
         self._drafts = self._without_praise()
         items = self._merged([item for draft in self._drafts for item in self._resolver.items(draft)])
-        self._check_wrong(items)
-        if (self._is_undone or self._is_finding or is_repaired) and not items:
+        if (self._is_undone or is_repaired) and not (items or self._protected):
             raise Unclear(f"What is to be done? {self._resolver.example()}")
-        if not items:
-            items = [self._keeping(label) for label in dict.fromkeys(self._protected)]
-        return [item.what for item in items]
-
-    def read_as(self, action: Action, fragments: Sequence[Fragment]) -> list[Intervention]:
-        """Return the interventions of a note whose action is known, from where and how much it says.
-
-        Raises:
-            Unclear: with the question to ask.
-        """
-        whole = Fragment(tuple(mark for fragment in fragments for mark in fragment.marks), 0)
-        if whole.has("protect", "except", "unsure", "delete", "keep"):
-            raise Unclear(self.ask_what())
-        self._group, self._pending = [], []
-        drafts = self._add(whole, Details.of(whole), [with_names(whole, Act(action))])
-        return [item.what for draft in drafts for item in self._resolver.items(draft)]
+        done = {item.what.label for item in items}
+        kept = [label for label in dict.fromkeys(self._protected) if label not in done]
+        return [item.what for item in items] + [Intervention(label=label, action="keep") for label in kept]
 
     def _without_praise(self) -> list[Draft]:
         """The drafts without those that say of no label that it is right, if others say what is to be done."""
@@ -126,7 +107,7 @@ class Reader:
             raise Unclear(f"What is wrong with the mask? {self._resolver.example()}")
 
     def _read(self, fragment: Fragment) -> None:
-        fragment = with_layers(self._resolver.with_kind(self._resolver.with_side(fragment, self._topic)))
+        fragment = self._resolver.with_side(fragment, self._topic)
         details = Details.of(fragment)
         self._interpret(fragment, details)
         others = [mark.mention for mark in details.names if not is_known(mark.mention)]
@@ -134,17 +115,17 @@ class Reader:
 
     def _interpret(self, fragment: Fragment, details: Details) -> None:
         if self._is_protection(fragment):
-            named = self._resolver.labels_of(details.names, details)
-            self._protected += named or self._resolver.default
+            self._protect(details, fragment.has("it"))
             return
+        if self._is_protecting and fragment.join in ("and", ",", "or", "/", "nor") and _only_names(fragment):
+            self._protect(details)  # "don't touch the liver and the spleen"
+            return
+        self._is_protecting = False
         if _is_over(fragment):
             self._set_topic(details)
             return
         acts = acts_of(fragment)
-        if fragment.has(FINDING) and not acts:
-            self._is_finding = True
-            self._set_topic(details)
-        elif acts:
+        if acts:
             self._group = self._last = self._add(fragment, details, acts)
             self._drafts += self._group
         elif self._adds_nothing(fragment, details):
@@ -158,41 +139,26 @@ class Reader:
             self._complaint = details
             self._is_undone = self._is_undone or fragment.has("keep")
             self._set_topic(details)
-            # "it is not the liver that is wrong"
-            wrong = [mark for mark in details.names if preposition(fragment, mark) != "not"]
-            self._wrong += self._resolver.labels_of(wrong, details)
         elif fragment.has("delete", "retain", "move", "exclude") and not self._group:
             self._is_undone = True
-            self._wrong += self._resolver.labels_of(details.names, details)
         elif not details.is_empty or fragment.has("both", "one", "other"):
             self._loose(fragment, details)
+
+    def _protect(self, details: Details, is_topic: bool = False) -> None:
+        """Keep the labels that a protection names, or those named just before it: "bladder: hands off"."""
+        pending = [mark for _, more in self._pending for mark in more.names]
+        named = self._resolver.labels_of([*pending, *details.names], details)
+        self._protected += named or self._resolver.default or (self._topic if is_topic else ())
+        self._pending, self._is_protecting = [], True
 
     def _adds_nothing(self, fragment: Fragment, details: Details) -> bool:
         """Whether a fragment without an act only says what is to stay, or that the acts before it are meant again."""
         if says(fragment.marks[0], "leaving") and not details.names and details.places:
             return True  # "reduce it in front, leave the back"
-        is_again = any(says(mark, "same") for mark in fragment.marks) or is_again_so(fragment, details)
+        is_again = any(says(mark, "same") for mark in fragment.marks) or _is_so_too(fragment)
         if is_again and self._is_again(details):
             return True
-        if self._is_remedy(fragment, details):
-            return True
         return fragment.has("nothing_else") and not (details.names and approvals(fragment))
-
-    def _is_remedy(self, fragment: Fragment, details: Details) -> bool:
-        """Add how far a border is moved to the acts that say so already: "too large at the top, bring it down by"."""
-        moves = [mark for mark in fragment.all("move") if not is_negated(fragment, mark)]
-        sides = [value for place in details.places for value in place.values]
-        group = self._group or self._last
-        if not moves or details.names or len(sides) != 1 or sides[0] not in OPPOSITES or not group:
-            return False
-        wanted = {"shrink": OPPOSITES[sides[0]], "expand": sides[0]}
-        for draft in group:
-            own = {value for places in draft.places for place in places for value in place.values}
-            if wanted.get(draft.act.action) not in own:
-                return False
-        for draft in group:
-            draft.add(replace(details, places=[]))
-        return True
 
     def _is_again(self, details: Details) -> bool:
         """Do the last acts on other labels too, if there are any: "the same for the spleen"."""
@@ -231,7 +197,6 @@ class Reader:
                 if not set(act.subjects) - set(beside) or is_listed:
                     # "liver: delete the blob near the stomach"
                     draft.subjects = [*pending, *(each for each in act.subjects if each not in beside)]
-            draft.subjects = [self._resolver.all_sides(mention, fragment) for mention in draft.subjects]
             draft.absent = act.absent
             draft.nears += [each for each in act.subjects if each not in draft.subjects]
             self._resolver.check_member(fragment, draft)
@@ -304,7 +269,7 @@ class Reader:
         excepted = fragment.all("except")
         rest = [mark for mark in names if excepted and mark in fragment.after(excepted[0])]
         spared = self._resolver.labels_of(rest, details)
-        kept = [self._resolver.all_sides(mark.mention, fragment) for mark in names if mark not in rest]
+        kept = [mark.mention for mark in names if mark not in rest]
         draft = Draft(Act("keep", is_weak=True), fragment.sentence, len(self._drafts), subjects=kept)
         if self._pending and (not kept or fragment.join in ("and", ",", "/")):
             draft.subjects = [*(mark.mention for _, more in self._pending for mark in more.names), *kept]
@@ -416,15 +381,6 @@ class Reader:
             raise Unclear(f"Is the {label} too small or too large? Say which, and where.")
         return found
 
-    def _check_wrong(self, items: Sequence[Item]) -> None:
-        done = {item.what.label for item in items}
-        unclear = next((label for label in self._wrong if label not in done), None)
-        if unclear:
-            raise Unclear(f"What is wrong with the {unclear}? {self._resolver.example(unclear)}")
-
-    def _keeping(self, label: str) -> Item:
-        return Item(Intervention(label=label, action="keep"), Draft(Act("keep", is_weak=True), 0, 0))
-
 
 def _is_praise(fragment: Fragment) -> bool:
     """Whether a fragment says that an outline is smooth, and not to smooth it."""
@@ -435,6 +391,17 @@ def _is_praise(fragment: Fragment) -> bool:
 def _is_of_part(fragment: Fragment, excepted: Mark) -> bool:
     """Whether an exception is part of a label: "except the pancreatic tail"."""
     return any(mark.kind in ("place", "edges") for mark in fragment.after(excepted))
+
+
+def _only_names(fragment: Fragment) -> bool:
+    """Whether a fragment only goes on with a list of names."""
+    return fragment.has("name") and all(mark.kind in ("name", "plain", "protect", "place") for mark in fragment.marks)
+
+
+def _is_so_too(fragment: Fragment) -> bool:
+    """Whether a fragment says of another name what was said before: "right lung too", "L lung also"."""
+    marks = [mark for mark in fragment.marks if mark.kind != "plain"]
+    return len(marks) == 2 and marks[0].kind == "name" and (marks[1].kind == "also" or marks[1].text == "too")
 
 
 def _is_over(fragment: Fragment) -> bool:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from causal_sam.errors import InputError
 from causal_sam.notes.drafts import WITHOUT_AMOUNT, Details, Draft, Unclear
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import approvals, is_known, says
+from causal_sam.notes.grammar import says
 from causal_sam.notes.items import Item
-from causal_sam.notes.laterality import direction_by, side_of, structures_of
+from causal_sam.notes.laterality import direction_by, side_of
 from causal_sam.notes.mentions import Mention, Names
 from causal_sam.notes.places import Place
 from causal_sam.notes.schema import Direction, Intervention
@@ -71,28 +71,6 @@ class Resolver:
                 return replace(fragment, marks=(*marks[:at], name, *marks[at + 1 + is_one :]))
         return fragment
 
-    def with_kind(self, fragment: Fragment) -> Fragment:
-        """Return a fragment with the label that is meant by the word for its kind: "the bone" for the femur."""
-        name = next(iter(fragment.all("name")), None)
-        kinds = self._vocabulary.kinds.get(name.text, frozenset()) if name else frozenset()
-        label = self._only_of(kinds) if name and not is_known(name.mention) else None
-        before = fragment.before(name) if name else ()
-        if label is None or any(mark.kind not in ("plain", "it") or mark.text == "a" for mark in before):
-            return fragment
-        at = fragment.index(name)
-        meant = replace(name, mention=Mention(name.text, (label,)))
-        return replace(fragment, marks=(*fragment.marks[:at], meant, *fragment.marks[at + 1 :]))
-
-    def _only_of(self, kinds: frozenset[str]) -> str | None:
-        """The one label that is one of some structures, or has one of these words in its name."""
-        words = {label: structures_of(label) for label in self.labels}
-        own = [
-            label
-            for label, structures in words.items()
-            if not kinds.isdisjoint(structures) or any(not kinds.isdisjoint(name.split()) for name in structures)
-        ]
-        return own[0] if len(own) == 1 else None
-
     def _of_side(self, side: str, topic: Sequence[str]) -> str | None:
         """The one label on a side that has a counterpart; of several, that of what the note is about."""
         sides = {label: self._names.said_side(label) for label in self._names.labels}
@@ -101,20 +79,6 @@ class Resolver:
             topics = {self._names.kind(label) for label in topic}
             own = [label for label in own if self._names.kind(label) in topics]
         return own[0] if len(own) == 1 and {*sides.values()} >= {"left", "right"} else None
-
-    def all_sides(self, mention: Mention, fragment: Fragment) -> Mention:
-        """The name of a pair that is told by the plural of its part: "lung bases"."""
-        sides = {self._names.said_side(label) for label in mention.candidates}
-        names = [mark for mark in fragment.marks if mark.mention is mention]
-        is_right = bool(approvals(fragment))
-        is_each = any(
-            # "no correction for either kidney", "neither kidney reaches far enough"
-            each.kind == "both" or each.text == "neither" or (is_right and says(each, "each_of"))
-            for name in names
-            for each in fragment.before(name)[-1:]
-        )
-        is_plural = is_each or any(says(mark, "plural_parts") for mark in fragment.all("place", "masks", "edges"))
-        return replace(mention, labels=mention.candidates) if is_plural and sides == {"left", "right"} else mention
 
     def check_member(self, fragment: Fragment, draft: Draft) -> None:
         """Ask which one is meant, if a note says it of one of several: "one of the kidneys"."""

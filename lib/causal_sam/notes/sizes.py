@@ -6,18 +6,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from causal_sam.notes.borders import (
-    beyond,
-    further,
-    is_compared_with_mask,
-    only_there,
-    overstated,
-    past,
-    placed,
-    starting,
-    stopping,
-    within,
-)
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.grammar import (
     SAYS,
@@ -29,7 +17,6 @@ from causal_sam.notes.grammar import (
     is_of_mask,
     is_order,
     is_statement,
-    is_verb,
     live,
     names_in,
     says,
@@ -49,16 +36,12 @@ def plain_acts(fragment: Fragment) -> list[Act]:
     if compared and any(mark.mention.labels not in names for mark in names_in(fragment.after(compared[0])) if names):
         return []  # "the spleen is smaller than the liver"
     found: dict[Action, bool] = {}
-    for rule in (_unequal, overstated, beyond, within, placed, further, only_there, past):
-        whole = rule(fragment)
-        if whole is not None:
-            return [whole]
     for mark in live(fragment, "expand", "shrink", "fill", "smooth"):
-        if _is_finding(fragment, mark) or _is_too_far(fragment, mark):
+        if _is_finding(fragment, mark):
             continue
         action, is_weak = _meant(fragment, mark)
         found[action] = found.get(action, True) and is_weak
-    for rule in (_unwanted, _too, _slightly, _ill_fitting, _short, stopping, starting, _graded, _enough, _more):
+    for rule in (_unwanted, _too, _short, _graded, _enough, _more):
         act = rule(fragment)
         if act is not None:
             found[act.action] = False
@@ -68,18 +51,6 @@ def plain_acts(fragment: Fragment) -> list[Act]:
     if "expand" in strong and "shrink" in strong and any(says(mark, "cut_short") for mark in fragment.all("cue")):
         strong.remove("expand")
     return [Act(action) for action in strong or found]
-
-
-def _unequal(fragment: Fragment) -> Act | None:
-    """What is not as large as it was drawn, or a mask that is not as large as what it is of."""
-    for size in fragment.all("large", "small"):
-        before, after = fragment.before(size), fragment.after(size)
-        is_equal = bool(before and after) and before[-1].text == after[0].text == "as"
-        if is_equal and any(mark.kind == "not" for mark in before[-3:-1]):
-            is_drawn = is_of_mask(after) or any(mark.kind == "wanted" for mark in after)
-            is_less = is_drawn and not is_about_mask(fragment, before)
-            return Act("shrink" if is_less == (size.kind == "large") else "expand")
-    return None
 
 
 def _is_of_old(fragment: Fragment, than: Sequence[Mark]) -> bool:
@@ -96,7 +67,7 @@ def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
     if says(mark, "compared") and fragment.has("than") and not fragment.has("modal"):
         than = next(each for each in fragment.marks if each.kind == "than")
         is_it = [each.kind for each in fragment.after(than)] == ["it"]  # "bigger than that"
-        if not (is_compared_with_mask(fragment, than) or is_it):
+        if not (_is_compared_with_mask(fragment, than) or is_it):
             action = "shrink" if action == "expand" else "expand"
     is_cut_back = says(mark, "cut_back") or says(replace(mark, text=mark.text.removesuffix(" the")), "cut_back")
     if is_cut_back and _is_told(fragment, mark):
@@ -110,6 +81,15 @@ def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
     if says(mark, "cut_short") and (is_due or (is_on_object and is_order(fragment, mark))):
         action = "shrink"
     return action, action == "fill" and says(mark, "weak_holes")
+
+
+def _is_compared_with_mask(fragment: Fragment, than: Mark) -> bool:
+    """Whether an organ is compared with its mask, and not the mask with the organ."""
+    after = fragment.after(than)
+    if is_about_mask(fragment, fragment.before(than)) and not any(mark.kind == "masks" for mark in after):
+        return False
+    is_drawn = any(mark.kind in ("wanted", "taken_for") for mark in after)
+    return is_of_mask(after) or (is_drawn and not any(mark.kind == "actual" for mark in after))
 
 
 def _is_told(fragment: Fragment, mark: Mark) -> bool:
@@ -144,25 +124,16 @@ def _is_finding(fragment: Fragment, mark: Mark) -> bool:
     return is_state and not fragment.has("modal", "requests", "masks", "than")
 
 
-def _is_too_far(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a word only says with another one what is too much: "extends way too far", "trimmed too much"."""
-    after = fragment.after(mark)
-    cuts = [each for each in fragment.before(mark) if says(each, "cut_back") and _is_told(fragment, each)]
-    if cuts and mark.text.startswith("too "):
-        return True  # "the edge was trimmed too much"
-    return says(mark, "goes_on") and len(after) > 1 and after[0].text.endswith("too") and after[1].text == "far"
-
-
 def _unwanted(fragment: Fragment) -> Act | None:
     """What should be so, and is not: "does not reach the diaphragm"."""
     # "not labelled", but not "no label"
-    wanted = [mark for mark in fragment.all("wanted", "masks", "edges") if mark.kind == "wanted" or is_verb(mark)]
+    wanted = [mark for mark in fragment.all("wanted", "masks", "edges")]
     # "does not extend to the dome", but not "do not extend it".
     wanted += [mark for mark in fragment.all("cue") if mark.text.startswith("extend") and is_statement(fragment, mark)]
     # "the tip is not in", "the tip is not in there"
     last = [mark.kind for mark in fragment.marks[-3:]]
     is_not_in = last[-2:] == ["not", "in"] or last == ["not", "in", "it"]
-    if is_not_in or any(_lacks_part(fragment, mark) for mark in fragment.all("not")):
+    if is_not_in:
         return Act("expand")
     # "only covers half of it"
     is_partial = fragment.has("only") and not fragment.has("modal") and any(mark.kind == "wanted" for mark in wanted)
@@ -176,17 +147,6 @@ def _unwanted(fragment: Fragment) -> Act | None:
     if inside and any(is_negated(fragment, mark) for mark in wanted) and names_in(fragment.after(inside[0])):
         return Act("fill")  # "voxels inside the kidney are not labelled"
     return Act("expand") if is_due or any(is_negated(fragment, mark) for mark in wanted) else None
-
-
-def _lacks_part(fragment: Fragment, denial: Mark) -> bool:
-    """Whether a mask is without a part: "mask without the dome", "dome not in the liver mask"."""
-    after = [mark for mark in fragment.after(denial) if not says(mark, "determiners")]
-    if fragment.has(*SAYS - {"cue"}, "modal", "requests", "starts", "protect"):
-        return False
-    if denial.text == "without":
-        return any(map(is_part, after[:2])) and not live(fragment, "shrink", "fill", "smooth", "restyle")
-    kinds = [mark.kind for mark in after if mark.kind not in ("plain", "name")]
-    return denial.text == "not" and kinds[:2] == ["in", "masks"] and fragment.has("place")
 
 
 def _too(fragment: Fragment) -> Act | None:
@@ -230,25 +190,6 @@ def _ending_at(fragment: Fragment, end: Mark, place: Mark) -> Act:
     if not is_beyond or OPPOSITES[towards] in borders:
         return Act("expand", places=(OPPOSITES[towards],))
     return Act("shrink", places=(towards,))
-
-
-def _slightly(fragment: Fragment) -> Act | None:
-    """A little of a size: "a touch tight"; and much of it, if it is said of a mask."""
-    for mark, size in itertools.pairwise(fragment.marks):
-        is_little = mark.values == ("slight",) or (mark.values == ("strong",) and fragment.has("masks"))
-        if size.kind in ("large", "small") and is_little and not is_negated(fragment, size):
-            return Act("shrink" if size.kind == "large" else "expand")
-    return None
-
-
-def _ill_fitting(fragment: Fragment) -> Act | None:
-    """A size that only masks have, at a place: "is short on the lateral side"; an organ may be small there."""
-    for before, size in itertools.pairwise(mark for mark in fragment.marks if mark.kind != "strength"):
-        is_said = says(size, "ill_fitting") and (says(before, "copulas") or before.mention is not None)
-        is_there = any(each.kind in ("place", "in", "slices") for each in fragment.after(size)[:2])
-        if is_said and is_there and not is_negated(fragment, size) and not fragment.has("enough", "more", "than"):
-            return Act("shrink" if size.kind == "large" else "expand")
-    return None
 
 
 def _short(fragment: Fragment) -> Act | None:

@@ -34,8 +34,8 @@ _SLICES = (
 )
 # Numbers without the word: "too small on 20-24", "(30-36)".
 _BARE_SLICES = (
-    r"(?:(?:(?<=\bon )|(?<=\bin )|(?<=\bat )|(?<=\())(?:the\s+)?(?P<bare>\d+(?:\s*(?:-|\bto\b)\s*\d+)))"
-    r"(?=\s*(?:$|[,.;:!?)\n]|and\b|but\b))"
+    r"(?:(?:(?<=\bon )|(?<=\bin )|(?<=\bat )|(?<=\bthru )|(?<=\bthrough )|(?<=\())(?:the\s+)?"
+    r"(?P<bare>\d+(?:\s*(?:-|\bto\b)\s*\d+)))(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|%|places|spots|parts|pieces|slices))"
 )
 # Of programs, and never of clinicians.
 _MARKUP = r"`|<\||/(?:etc|bin|usr|var|tmp|dev|home)/|</?[a-z]\w*[^<>]*>|[{}\\]|\$\(|;\s*--|\w+@\w+\.\w+|\w+://\S*|\b(?:print|eval|exec|system|alert|open|import)\(|#!/?\S*"

@@ -70,9 +70,7 @@ class Vocabulary:
         parts: of organs -> where they are, by structure.
         sides: structures on one side of the body -> the side.
         tissues: names of neighbours that are no structures.
-        kinds: of structures -> what is one, as the name of a structure or a word in it.
         heads: words that are a name with an adjective or another name before them.
-        examples: sentences of each action, and of none.
         sets: of words that the grammar tells from others of their section.
         words: that may be meant by misspelt ones.
         forms: these with other endings.
@@ -82,12 +80,12 @@ class Vocabulary:
         self._phrases: dict[tuple[str, ...], Meaning] = {}  # by stems
         self._as_written: dict[tuple[str, ...], Meaning] = {}
         self._gapped: dict[str, list[tuple[tuple[str, ...], tuple[str, ...], Meaning]]] = {}
-        self.parts: dict[str, dict[str, str]] = content["parts"]
+        self.parts: dict[str, dict[str, str]] = dict(content["parts"])
+        for where, parts in content["parts_anywhere"].items():
+            self.parts |= {part: {"any": "" if where == "none" else where} for part in parts}
         self.sides = {name: side for side, names in content["sides"].items() for name in names}
-        self.examples: dict[str, list[str]] = content["examples"]
         self.sets = {name: frozenset(words) for name, words in content["sets"].items()}
         self.tissues = frozenset(_stems(name) for name in content["tissues"])
-        self.kinds = {name: frozenset(names) for name, names in content["kinds"].items()}
         self.heads = frozenset(map(stem, content["heads"]))
         self.words: set[str] = set()
         self.forms: set[str] = set()
@@ -110,11 +108,10 @@ class Vocabulary:
         self._listed = raw | plain | tissue_words
         self._stems = set(map(stem, self._listed))
         self._plain = set(map(stem, plain))
-        self._right = set(content["not_misspelt"])
 
     def knows(self, word: str) -> bool:
         """Whether a word is right as it is written."""
-        return stem(word) in self._stems or word in self._right
+        return stem(word) in self._stems
 
     def lists(self, word: str) -> bool:
         """Whether a word is listed, or has a usual ending and is listed without it."""

@@ -9,7 +9,6 @@ import yaml
 
 import causal_sam.notes
 from causal_sam.notes.mentions import Names
-from causal_sam.notes.schema import ACTIONS
 from causal_sam.notes.vocabulary import Vocabulary, load_vocabulary, stem
 from causal_sam.text import load_lexicon
 
@@ -30,10 +29,6 @@ def test_a_phrase_with_two_meanings_is_refused():
         Vocabulary(content)
 
 
-def test_examples_are_of_acts_that_need_no_neighbour():
-    assert CONTENT["examples"].keys() - {"none"} == set(ACTIONS) - {"exclude"}
-
-
 @pytest.mark.parametrize("word", ["trim", "move", "clip", "include", "extend", "leak", "fill", "miss", "label"])
 def test_forms_of_a_word_have_one_stem(word):
     root = word.removesuffix("e")
@@ -52,13 +47,6 @@ def test_forms_are_such_as_there_are():
     forms = load_vocabulary().forms
     assert {"laterally", "shrinks", "overlooked"} <= forms
     assert not {"lateroly", "superiors", "anteriored", "caudadly"} & forms
-
-
-def test_everyday_words_are_no_misspelt_ones(names):
-    known = names("liver")
-    assert {word: known.corrected(word) for word in CONTENT["not_misspelt"]} == {
-        word: (word,) for word in CONTENT["not_misspelt"]
-    }
 
 
 @pytest.mark.parametrize(

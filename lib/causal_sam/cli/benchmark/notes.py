@@ -1,10 +1,10 @@
-"""`causal-sam benchmark notes`: how well notes are read."""
+"""`causal-sam benchmark notes`: scores of an interpreter on notes with known plans."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,26 +14,32 @@ from causal_sam.cli.options import AsJson, ChatConsent, ChatModel
 def notes(
     file: Annotated[
         Path,
-        typer.Argument(help='One JSON object a line: note, labels, expect (interventions or "question").'),
+        typer.Argument(help='Lines of JSON with note, labels, expect (interventions or "question"), or a folder.'),
     ],
+    half: Annotated[
+        Literal["tune", "judge"] | None,
+        typer.Option(help="Only the notes of one half; of judge, only totals are shown.", show_default=False),
+    ] = None,
     llm: ChatModel = None,
     llm_consent: ChatConsent = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read notes whose meaning is known, and compare.
+    """Score an interpreter on notes with known plans.
 
-    A note is exact if all its interventions are found with all their fields, and no other; a question counts where
-    one is expected.
+    A note is exact if the plan holds all expected interventions with all their fields, and no other, or if the note is
+    answered with a question where one is expected. Harmful are acts that no expected intervention asks for.
     """
     from causal_sam.benchmark.notes import read_notes, score
     from causal_sam.notes import load_interpreter
 
-    cases = read_notes(file)
-    report = score(load_interpreter(llm, llm_consent).invoke, cases).to_dict()
+    report = score(load_interpreter(llm, llm_consent).invoke, read_notes(file, half)).to_dict()
+    if half == "judge":
+        report["misses"] = []  # who reads them tunes on them
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False, indent=1))
         return
     typer.echo(f"exact: {report['exact']} of {report['notes']} notes, {report['exact_share']:.1%}")
+    typer.echo(f"harmful acts: {report['harmful']}; protected labels: {report['protected']:.1%}")
     for name, share in report["fields"].items():
         typer.echo(f"  {name}: {share:.1%}")
     if report["not_read"]:
