@@ -206,3 +206,13 @@ def is_before_name(fragment: Fragment, mark: Mark) -> bool:
     """Whether a name follows a mark at once."""
     after = [each for each in fragment.after(mark) if not says(each, "determiners")]
     return bool(after) and after[0].mention is not None
+
+
+def is_about_all(fragment: Fragment) -> bool:
+    """Tell whether a fragment is about all labels: "all labels", "everything"."""
+    for mark in fragment.all("all"):
+        after = fragment.after(mark)
+        is_counted = bool(after) and (after[0].kind == "masks" or says(after[0], "numbers"))
+        if mark.text in ("everything", "all labels", "all of them") or is_counted or not after:
+            return True
+    return False

@@ -22,7 +22,7 @@ from causal_sam.notes.grammar import (
     says,
 )
 from causal_sam.notes.mentions import Mention
-from causal_sam.notes.places import is_named_part, is_part
+from causal_sam.notes.places import is_part
 from causal_sam.notes.schema import Action
 
 
@@ -112,10 +112,6 @@ def _mistaken(fragment: Fragment, action: Action, at: Mark, said: Sequence[Mark]
     right = right or others[-1:] or ([Mark("name", free, mention=Mention(free))] if free else [])
     if fragment.marks[0].text == "what" and not right:
         right = [mark for mark in names_in(fragment.after(at)) if mark not in wrong][:1]
-    part = next((mark for mark in fragment.before(at) if is_named_part(mark)), None)
-    if wrong and not right and part and action == "exclude":
-        # "the facet joints are included in L4"
-        return Act(action, (wrong[0].mention,), (Mention(part.text),), places=(), says_what=True)
     if wrong and not right and says(fragment.marks[0], "relatives"):
         return Act("exclude", (wrong[0].mention,))  # "the cyst, which is included in the kidney"
     if is_negated(fragment, at):

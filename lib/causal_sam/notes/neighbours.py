@@ -25,7 +25,7 @@ from causal_sam.notes.mentions import Mention
 
 def inclusion(fragment: Fragment) -> Act | None:
     """What a mask includes and should not, or the other way round."""
-    found = fragment.all("include") or _covering(fragment)
+    found = fragment.all("include")
     if not found:
         return None
     if is_passive(fragment, found[0]):
@@ -73,30 +73,6 @@ def _including(fragment: Fragment, mark: Mark) -> Act | None:
     if near:
         return Act("exclude", subjects, near)
     return Act("shrink", subjects) if fragment.has("surroundings", "too") or live(fragment, "shrink") else None
-
-
-def _covering(fragment: Fragment) -> list[Mark]:
-    """The verb of "covers the stomach", where the stomach is no label."""
-    return [
-        mark
-        for mark in fragment.all("wanted")
-        if (mark.text in ("covers", "captures", "picks up") or _is_perfect(fragment, mark))
-        and not (fragment.has("only") or is_negated(fragment, mark))
-        and _says_what(fragment, mark)
-    ]
-
-
-def _is_perfect(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a mask has done something: "has picked up", but not "was picked up"."""
-    before = [each.text for each in fragment.before(mark)]
-    return mark.text in ("covered", "captured", "picked up") and before[-1:] in (["has"], ["have"], ["had"])
-
-
-def _says_what(fragment: Fragment, mark: Mark) -> bool:
-    names = names_in(fragment.after(mark))
-    if fragment.has("pieces") and names and names_in(fragment.before(mark)):
-        return names[0].mention != names_in(fragment.before(mark))[0].mention  # "covers a piece of the spleen"
-    return any(not is_known(name.mention) for name in names) or bool(not names and free_noun(fragment.after(mark)))
 
 
 def exclusion(fragment: Fragment) -> Act | None:
@@ -154,17 +130,14 @@ def leak(fragment: Fragment) -> Act | None:
         live(fragment, "leak")
         or forbidden
         or [
-            # "extends too far into the stomach", "oversegmented into the stomach"
             mark
-            for mark in (*live(fragment, "shrink"), *fragment.all("too"), *_going(fragment))
+            for mark in (*live(fragment, "shrink"), *fragment.all("too"), *[])
             if any(each.kind == "into" and names_in(fragment.after(each)) for each in fragment.after(mark))
         ]
     )
     if not found:
         return None
     mark = found[0]
-    if _leaves_mask(fragment, mark):
-        return Act("expand")
     before = [name for name in names_in(fragment.before(mark)) if preposition(fragment, name) != "near"]
     after = names_in(fragment.after(mark))
     own = [name for name in after if preposition(fragment, name) in ("of", "from") and is_known(name.mention)]
@@ -199,37 +172,11 @@ def leak(fragment: Fragment) -> Act | None:
     return Act("shrink", subjects, tuple(beside), absent)
 
 
-def _going(fragment: Fragment) -> list[Mark]:
-    """Verbs that say where a mask goes: "stretches up"."""
-    return (
-        [
-            mark
-            for mark in live(fragment, "expand")
-            if mark.text.endswith(("s", "ing", "ed"))
-            and not is_order(fragment, mark)
-            and not fragment.has("masks", "than")
-        ]
-        if fragment.has("into")
-        else []
-    )
-
-
 def _is_report(fragment: Fragment, mark: Mark) -> bool:
     """Whether something was taken out of a label that is part of it."""
     before, after = fragment.before(mark), names_in(fragment.after(mark))
     is_past = bool(before) and says(before[-1], "copulas") and not fragment.has("modal", "requests", "not")
     return is_past and bool(names_in(before)) and bool(after) and is_known(after[0].mention)
-
-
-def _leaves_mask(fragment: Fragment, leak: Mark) -> bool:
-    """Whether a structure goes past its mask, which then is too small: "sticks out of the mask"."""
-    after = fragment.after(leak)
-    between = ("plain", "from", "beyond", "into", "of", "it", "name")
-    first = next((each for each in after if each.kind not in between), None)
-    is_out = leak.text.startswith("escape") or any(each.kind in ("from", "beyond", "of") for each in after)
-    is_out = is_out or leak.text.endswith(("out", "from"))
-    is_of_mask = any(each.kind == "masks" for each in fragment.before(leak))
-    return first is not None and first.kind == "masks" and is_out and not is_of_mask
 
 
 def _reached(fragment: Fragment, leak: Mark) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import is_known, is_order, says
+from causal_sam.notes.grammar import is_known, says
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.vocabulary import load_vocabulary
 
@@ -54,50 +54,11 @@ def places_of(fragment: Fragment) -> list[Place]:
         after = fragment.after(mark)
         following = next((each for each in after if each.kind not in ("plain", "in")), None)
         is_relative = says(mark, "about_place") or (says(mark, "relative") and after and after[0].text == "to")
-        if mark.text in ("back", "up", "down") and _is_particle(fragment, mark):
-            continue
-        if _is_of_site(fragment, mark):
-            continue
         is_of_neighbour = is_relative and following and following.mention and not is_known(following.mention)
         if not is_of_neighbour and not (than and mark in fragment.after(than[0])):
             owner, is_part = _owner(fragment, mark)
             found.append(Place(mark.values, owner, is_part))
     return found
-
-
-def _is_particle(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a word belongs to a verb, and is no place: "trim back", "sweep it up"."""
-    before = fragment.before(mark)
-    is_object = bool(before) and before[-1].kind == "it"
-    verb = next(iter(before[-2:-1] if is_object else before[-1:]), None)
-    if verb is None:
-        return False
-    if verb.kind in ("delete", "exclude", "include", "effects") or (is_object and verb.kind == "word"):
-        return True
-    if mark.text == "back" and _is_after_object(fragment, mark):
-        return True
-    actions = ("fill", "smooth", "remove", "keep_largest", "restyle")
-    return verb.values in [(action,) for action in actions] or (
-        mark.text == "back" and (verb.kind == "move" or verb.values == ("shrink",))
-    )
-
-
-def _is_of_site(fragment: Fragment, place: Mark) -> bool:
-    """Whether a place belongs to where a label is: "consolidation of the left lower lobe"."""
-    before = [mark for mark in fragment.before(place) if not says(mark, "determiners")]
-    after = fragment.after(place)
-    is_of_label = len(before) > 1 and before[-1].kind == "of" and before[-2].mention is not None
-    is_site = bool(after) and after[0].mention is not None and not is_known(after[0].mention)
-    return is_of_label and is_site and is_known(before[-2].mention)
-
-
-def _is_after_object(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a particle stands after what is to be cut: "trim the pancreas back by 3 mm"."""
-    before, after = fragment.before(mark), fragment.after(mark)
-    is_object = before[-1].mention is not None or before[-1].kind in ("edges", "masks", "it")
-    verbs = [each for each in before if each.values == ("shrink",)]
-    is_attribute = bool(after) and after[0].kind in ("edges", "pieces", "place")
-    return is_object and bool(verbs) and is_order(fragment, verbs[0]) and not is_attribute
 
 
 def _owner(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:
@@ -134,14 +95,6 @@ def _owner_said(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:
 def is_part(mark: Mark) -> bool:
     """Whether a word is a part of an organ, and not only a direction."""
     return mark.kind == "place" and mark.values[0] in load_vocabulary().parts
-
-
-def is_named_part(mark: Mark) -> bool:
-    """Whether a word is a part with a name of its own, such as the "temporal horn", and not just a "tip"."""
-    if mark.kind != "place" or len(mark.values) != 1:
-        return False
-    places = load_vocabulary().parts.get(mark.values[0], {})
-    return " " in mark.text and places.get("any") != ""
 
 
 def amounts(fragment: Fragment) -> list[float]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
 from causal_sam.notes.drafts import Details, Draft, Unclear
-from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import Act, approvals, is_known, is_negated, live, preposition, says
-from causal_sam.notes.items import Item, in_doubt, merged
+from causal_sam.notes.fragments import Fragment
+from causal_sam.notes.grammar import Act, approvals, is_about_all, is_known, is_negated, live, preposition, says
+from causal_sam.notes.items import in_doubt, merged
 from causal_sam.notes.mentions import Mention, Names
 from causal_sam.notes.places import Place
 from causal_sam.notes.repairs import repaired
@@ -54,16 +54,18 @@ class Reader:
             own = [fragment for fragment in fragments if fragment.sentence == sentence]
             self._refuse(own)
             self._group, self._pending, self._complaint, self._is_protecting = [], [], None, False
-            for number, fragment in enumerate(own):
-                if not (_is_praise(fragment) and any(map(approvals, own[number + 1 :]))):
-                    self._read(fragment)
+            for fragment in own:
+                self._read(fragment)
             self._leave_pending()
             for draft in self._drafts:
                 # "Too generous, pull the liver edge back": the name comes later.
                 if draft.sentence == sentence and not draft.topic:
                     draft.topic = self._topic
         self._drafts = self._without_praise()
-        items = self._merged([item for draft in self._drafts for item in self._resolver.items(draft)])
+        items = merged([item for draft in self._drafts for item in self._resolver.items(draft)])
+        label = in_doubt(items)
+        if label:
+            raise Unclear(f"Is the {label} too small or too large? Say which, and where.")
         if (self._is_undone or is_repaired) and not (items or self._protected):
             raise Unclear(f"What is to be done? {self._resolver.example()}")
         done = {item.what.label for item in items}
@@ -205,7 +207,7 @@ class Reader:
                 draft.nears = [self._other]
             draft.has_one = fragment.has("one") or any(loose.has("one") for loose, _ in self._pending)
             draft.has_both = fragment.has("both") or any(loose.has("both") for loose, _ in self._pending)
-            draft.has_all = _is_about_all(fragment)
+            draft.has_all = is_about_all(fragment)
             draft.has_other = fragment.has("other") or any(loose.has("other") for loose, _ in self._pending)
             for _, more in self._pending:
                 draft.add(more)
@@ -263,8 +265,8 @@ class Reader:
             self._topic = tuple(dict.fromkeys(label for _, labels in found for label in labels)) or self._topic
 
     def _keep(self, fragment: Fragment, details: Details) -> None:
-        if _is_other(fragment) or fragment.has("exclude", "include"):
-            return  # "is correctly excluded"
+        if fragment.has("exclude", "include"):
+            return
         names = list(details.names)
         excepted = fragment.all("except")
         rest = [mark for mark in names if excepted and mark in fragment.after(excepted[0])]
@@ -273,10 +275,6 @@ class Reader:
         draft = Draft(Act("keep", is_weak=True), fragment.sentence, len(self._drafts), subjects=kept)
         if self._pending and (not kept or fragment.join in ("and", ",", "/")):
             draft.subjects = [*(mark.mention for _, more in self._pending for mark in more.names), *kept]
-        if not kept and rest and spared and _is_of_part(fragment, excepted[0]):
-            # "everything is fine except the pancreatic tail": of the pancreas, and not of other labels
-            self._pending, self._topic = [(fragment, replace(details, names=tuple(rest)))], tuple(spared)
-            return
         if not draft.subjects:
             draft.is_praise = not (self._topic or fragment.has("all") or excepted)
             # What looks good without a name is all that is shown.
@@ -374,24 +372,6 @@ class Reader:
         self._remember(copy)
         return copy
 
-    def _merged(self, items: Sequence[Item]) -> list[Item]:
-        found = merged(items)
-        label = in_doubt(found)
-        if label:
-            raise Unclear(f"Is the {label} too small or too large? Say which, and where.")
-        return found
-
-
-def _is_praise(fragment: Fragment) -> bool:
-    """Whether a fragment says that an outline is smooth, and not to smooth it."""
-    marks = [mark for mark in fragment.marks if mark.kind != "plain"]
-    return len(marks) == 2 and marks[0].text == "smooth" and marks[1].kind in ("edges", "masks")
-
-
-def _is_of_part(fragment: Fragment, excepted: Mark) -> bool:
-    """Whether an exception is part of a label: "except the pancreatic tail"."""
-    return any(mark.kind in ("place", "edges") for mark in fragment.after(excepted))
-
 
 def _only_names(fragment: Fragment) -> bool:
     """Whether a fragment only goes on with a list of names."""
@@ -416,18 +396,3 @@ def _is_denial(fragment: Fragment) -> bool:
     """Whether a sentence begins as in "does not include"; a question has its subject there."""
     kinds = [mark.kind for mark in fragment.marks if mark.kind != "plain"]
     return kinds[:2] == ["asks", "not"]
-
-
-def _is_about_all(fragment: Fragment) -> bool:
-    for mark in fragment.all("all"):
-        after = fragment.after(mark)
-        is_counted = bool(after) and (after[0].kind == "masks" or says(after[0], "numbers"))
-        if mark.text in ("everything", "all labels", "all of them") or is_counted or not after:
-            return True
-    return False
-
-
-def _is_other(fragment: Fragment) -> bool:
-    """Whether a fragment is about the rest: "the others are fine"."""
-    cues = [mark.text for mark in fragment.all("cue")]
-    return any(text in ("the rest", "the others", "everything else", "all others", "all other") for text in cues)

@@ -99,11 +99,6 @@ def test_parts_remedies_and_reports(acts, note, expected):
     assert acts(note, "left femur") == {expected}
 
 
-def test_exceptions_of_a_part_keep_no_other_label(acts):
-    found = acts("Everything is fine except the pancreatic tail, which is missing", "pancreas", "spleen")
-    assert found == {("pancreas", "expand", "left")}
-
-
 @pytest.mark.parametrize("note", ["Someone enlarged the liver", "Extend the liver to slice 60"])
 def test_what_is_no_order_or_open_is_asked(acts, note):
     assert acts(note, "liver") == set()
