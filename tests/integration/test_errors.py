@@ -101,7 +101,7 @@ def test_an_upload_does_not_open_the_way_to_other_files(server: Server, tmp_path
 
 
 def test_errors_of_other_endpoints_are_sentences_too(server: Server) -> None:
-    files = {"params": (None, "{}"), "label": ("label.nii.gz", b"")}
+    files = {"params": (None, "{}"), "label": ("label.nii.gz", b"x")}
     response = requests.put(f"{server.url}/datastore/label", params={"image": "nobody"}, files=files, timeout=30)
     assert response.status_code == 404
     assert "nobody" in response.json()["detail"]

@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 from kill_store import ended, forked
 from small_memory import update_without_memory
-from tiny_site import LEFT, SHAPE, TinySite, quick
+from tiny_site import SHAPE, TinySite, quick
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.site import accepted
@@ -236,14 +236,15 @@ def _drawn(value: int) -> np.ndarray:
 
 
 # What is wrong with a label -> what is said of it.
+NAMED = {"label_info": [{"name": LEFT, "idx": 1}]}
 FAULTS: dict[str, tuple[Callable[[TinySite, str], object], str]] = {
     "label cut off": (lambda t, i: _cut(t.labels / f"{i}.nii.gz"), "is not a readable NIfTI file"),
     "label of zeros": (lambda t, i: _overwrite(t.labels / f"{i}.nii.gz", bytes(500)), "is not a readable NIfTI file"),
     "image cut off": (lambda t, i: _cut(t.data / f"{i}.nii.gz"), "is not a readable NIfTI file"),
-    "other grid": (lambda t, i: t.save(i, _drawn(1)[:, :-2], {}), "is not on the grid of its image."),
-    "unknown value": (lambda t, i: t.save(i, _drawn(9), {"label_info": [{"name": LEFT, "idx": 1}]}), "Nothing says"),
-    "no names": (lambda t, i: t.save(i, _drawn(1), {}), "Nothing says which structures the values"),
-    "empty": (lambda t, i: t.save(i, _drawn(0), {"label_info": [{"name": LEFT, "idx": 1}]}), "is empty."),
+    "other grid": (lambda t, i: t.save(i, _drawn(1)[:, :-2], NAMED), "is not on the grid of its image."),
+    "unknown value": (lambda t, i: t.save(i, _drawn(9), NAMED), "nothing says for certain"),
+    "no names": (lambda t, i: t.save(i, _drawn(1), {}), "nothing says for certain which structures its values 1 are"),
+    "empty": (lambda t, i: t.save(i, _drawn(0), NAMED), "is empty."),
     "image deleted": (lambda t, i: (t.data / f"{i}.nii.gz").unlink(), "was deleted."),
     "label deleted": (lambda t, i: (t.labels / f"{i}.nii.gz").unlink(), "cannot be read: No such file or directory."),
 }
