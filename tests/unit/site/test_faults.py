@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 from kill_store import ended, forked
 from small_memory import update_without_memory
-from tiny_site import SHAPE, TinySite, quick
+from tiny_site import LEFT, SHAPE, TinySite, quick
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.site import accepted
