@@ -19,7 +19,7 @@ from causal_sam.prompting import LabelPrompter
 from serving.data.images import VolumeCache, volume_key
 from serving.data.label_set import BACKGROUND, MAX_LABELS, LabelSet
 from serving.data.saved_labels import SavedLabels
-from serving.models import PredictorPool
+from serving.models import PredictorPool, with_problem
 from serving.requests.clicks import EXTENTS, Clicks, Lasso, Options
 from serving.requests.clients import Connection
 from serving.requests.errors import ClientGoneError
@@ -151,11 +151,10 @@ class PromptableInferTask(InferTask):
             clicks = clicks.with_box(lasso.box(predictor.slices.axis))
         if options.only_slice is not None:
             clicks = clicks.on_slice(predictor.slices.axis, options.only_slice)
-        by_name = None
+        by_name = problem = None
         if clicks.is_empty and not (options.reset and clicks.asked):
-            by_name = self._taught(clicks.current)
+            by_name, problem = self._taught(clicks.current), resources.predictors.problem
             if by_name is None:
-                problem = resources.predictors.problem
                 raise InputError(
                     "Nothing was clicked: give at least one foreground point, a roi or a lasso"
                     + (" on any slice" if options.only_slice is None else f" on slice {options.only_slice}")
@@ -195,7 +194,9 @@ class PromptableInferTask(InferTask):
             mask, names = draw_label_map(work.states, resources.labels.indices, volume.shape)
         else:
             mask, names = refinements[work.current].mask, {clicks.current or "segment": 1}
-        return answer(mask, names, work, refinements, options, predictor.slices.axis, (begin, read, time.monotonic()))
+        times = (begin, read, time.monotonic())
+        path, params = answer(mask, names, work, refinements, options, predictor.slices.axis, times)
+        return path, with_problem(params, problem)
 
 
 class CancellationMonitor:

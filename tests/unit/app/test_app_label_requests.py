@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from kill_store import training, weights
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
@@ -149,6 +150,22 @@ def on(label: str, k: int, di: int = 0, dj: int = 0) -> list[int]:
 def slicer(label: str, **points: list) -> dict[str, Any]:
     """A request for a label map, with the lists of all labels that the server offers."""
     return {**{name: points.get(name, []) for name in LABELS}, "label": label, "plane": "axial"}
+
+
+def test_a_label_found_by_its_name_says_when_the_current_version_could_not_be_used(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = AdapterStore(tmp_path / "adapters")
+    store.add(weights(1), training(None))  # of no model
+    store.publish(1)
+    conf = AppConf.from_conf({"encode_ahead": 0, "label_prompts": str(app.folder.parent / "labels.safetensors")})
+    monkeypatch.setattr(app, "resources", replace(app.resources, predictors=PredictorPool(conf, store)))
+    app.restart()
+    _, named = app.post("causal_sam", "somebody", {"label": "liver", "foreground": [], "background": []})
+    assert named["version_problem"].startswith("v0001 cannot be loaded")
+    assert named["message"].endswith(named["version_problem"])
+    _, clicked = app.post("causal_sam", "somebody", {"label": "spleen", "foreground": [on("spleen", 2)]})
+    assert "version_problem" not in clicked  # clicks are answered by the model as it came
 
 
 class Person:
