@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import serving.end_with_server  # before what follows, which takes a while: the server may end meanwhile
 import serving.restart  # noqa: F401  first: it may start this process once more
 
 # isort: split
@@ -61,7 +62,7 @@ from serving.requests.routes import install_routes
 from serving.sessions.click_log import ClickLog
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
 from serving.sessions.working_masks import WorkingMasks
-from serving.train_process import say_last, stand_back, train_as_own_process
+from serving.task_process import end_tasks_with_server, say_last, stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
 from strategies.background import StudyScorer
 from strategies.random_study import RandomStudy
@@ -222,6 +223,7 @@ class CausalSamApp(MONAILabelApp):
         except CausalSamError as error:
             explain_failed_start(error)
             raise
+        end_tasks_with_server()
         start_warm_up(self._predictors)
         # Here and not before: MONAI Label also makes apps in processes for one task each, which must not do this too.
         if isinstance(strategy := self._strategies.get(STYLE_AWARE), StyleAware):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from monailabel.client.client import MONAILabelClientException
 
 from causal_sam.imaging.overlap import dice
 from causal_sam.site.adapter_store import AdapterStore
-from causal_sam.site.paths import STORE_FOLDER, is_running
+from causal_sam.site.paths import LOCK, STORE_FOLDER, TRAINING, is_running
 
 from .server import REQUEST_SECONDS, Server, running_server
 
@@ -147,15 +148,23 @@ def test_slicers_training_says_that_nothing_is_new(server: Server) -> None:
 
 
 def test_what_cannot_be_used_is_said_before_a_training_starts(server: Server) -> None:
-    with pytest.raises(MONAILabelClientException, match=r"422.*minutes must be a number"):
-        server.client("user-xyz").train_start("adapters", {**OPTIONS, "minutes": "soon"})
+    for wrong, sentence in (
+        ({"minutes": "soon"}, "minutes must be a number"),
+        ({"minutes": -5, "max_epochs": 0}, "An update needs minutes above 0"),
+        ({"replay": "7"}, "replay must be"),
+        ({"processes": 100_000}, "processes must be 0 to"),
+    ):
+        with pytest.raises(MONAILabelClientException, match=rf"422.*{sentence}"):
+            server.client("user-xyz").train_start("adapters", {**OPTIONS, **wrong})
 
 
-def test_what_cannot_be_carried_out_is_the_last_line(server: Server) -> None:
-    server.client("user-xyz").train_start("adapters", {**OPTIONS, "replay": "7"})
-    task = ended(server)
+def test_what_cannot_be_carried_out_is_the_last_line(server: Server, studies: Path) -> None:
+    with (studies / STORE_FOLDER / TRAINING / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server.client("user-xyz").train_start("adapters", dict(OPTIONS))
+        task = ended(server)
     assert task["status"] == "ERROR"
-    assert task["details"][-1].startswith("replay must be")
+    assert task["details"][-1].startswith("Another update of this adapter store runs")
     assert not any("Traceback" in line for line in task["details"])
 
 

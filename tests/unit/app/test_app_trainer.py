@@ -18,7 +18,7 @@ from causal_sam.errors import CausalSamError, CheckpointError, InputError, NotFo
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import TRAINING, Progress, UpdateConfig
 from causal_sam.site.update import Outcome
-from serving import models, train_process
+from serving import models, task_process
 from serving.conf import AppConf
 from serving.data.folder_store import FolderStore
 from serving.data.segment_store import SegmentStore
@@ -334,7 +334,7 @@ def test_a_store_that_cannot_be_read_is_as_if_it_had_not_changed(
 
 @pytest.fixture
 def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(train_process, "READING_SECONDS", 0)
+    monkeypatch.setattr(task_process, "READING_SECONDS", 0)
     logger = logging.getLogger("__main__")
     before = logger.level
     yield
@@ -349,7 +349,7 @@ def test_an_error_is_the_last_line_of_a_process_that_failed(
         raise InputError("Another update runs.")
 
     with pytest.raises(SystemExit) as caught:
-        train_process.train_as_own_process(train)
+        task_process.train_as_own_process(train)
     assert caught.value.code == 1
     printed = capfd.readouterr()
     assert printed.out.splitlines() == ["Reading accepted labels.", "Another update runs."]
@@ -362,7 +362,7 @@ def test_what_became_of_an_update_is_the_last_line(own_process: None, capfd: pyt
         print("Something about scoring.")
         return {"message": "v0001 was published."}
 
-    train_process.train_as_own_process(train)
+    task_process.train_as_own_process(train)
     assert capfd.readouterr().out.splitlines()[-1] == "v0001 was published."
     assert not logging.getLogger("__main__").isEnabledFor(logging.INFO)  # it would say "Result: {...}"
 
