@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 from kill_store import ended, forked
 from small_memory import update_without_memory
-from tiny_site import LEFT, SHAPE, TinySite, quick
+from tiny_site import AFFINE, LEFT, SHAPE, TinySite, quick
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.site import accepted
@@ -235,13 +235,16 @@ def _drawn(value: int) -> np.ndarray:
     return label_map
 
 
-# What is wrong with a label -> what is said of it.
 NAMED = {"label_info": [{"name": LEFT, "idx": 1}]}
+# Fault of a label -> end of the sentence about it.
 FAULTS: dict[str, tuple[Callable[[TinySite, str], object], str]] = {
     "label cut off": (lambda t, i: _cut(t.labels / f"{i}.nii.gz"), "is not a readable NIfTI file"),
     "label of zeros": (lambda t, i: _overwrite(t.labels / f"{i}.nii.gz", bytes(500)), "is not a readable NIfTI file"),
     "image cut off": (lambda t, i: _cut(t.data / f"{i}.nii.gz"), "is not a readable NIfTI file"),
-    "other grid": (lambda t, i: t.save(i, _drawn(1)[:, :-2], NAMED), "is not on the grid of its image."),
+    "other grid": (
+        lambda t, i: t.save(i, _drawn(1), NAMED, affine=AFFINE @ np.diag([1.5, 1.5, 1.0, 1.0])),
+        "is not on the grid of its image",
+    ),
     "unknown value": (lambda t, i: t.save(i, _drawn(9), NAMED), "nothing says for certain"),
     "no names": (lambda t, i: t.save(i, _drawn(1), {}), "nothing says for certain which structures its values 1 are"),
     "empty": (lambda t, i: t.save(i, _drawn(0), NAMED), "is empty."),
