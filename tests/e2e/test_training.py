@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -33,9 +34,10 @@ def bright(server: Server, series: Series) -> np.ndarray:
 
 
 def accept(server: Server, series: Series) -> None:
-    """Save the block as OHIF does."""
+    """Save the block in raw bytes, as OHIF's client can, under its name."""
     label_map = (bright(server, series) * VALUE).astype(np.uint8)
-    files = {"params": (None, "{}"), "label": ("label.bin", label_map.tobytes(order="F"))}
+    params = json.dumps({"label_info": [{"name": LABEL, "idx": VALUE}]})
+    files = {"params": (None, params), "label": ("label.bin", label_map.tobytes(order="F"))}
     query = {"image": series.uid}
     response = requests.put(f"{server.url}/datastore/label", params=query, files=files, timeout=SECONDS)
     assert response.status_code == 200, response.text
