@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 import anyio
@@ -79,7 +80,8 @@ def status_of(app: ASGIApp, path: str, method: str = "GET", incoming: Sequence[M
 
         await app(scope, receive, send)
 
-    anyio.run(run)
+    with ThreadPoolExecutor(1) as thread:  # a browser of other tests keeps the event loop of this one
+        thread.submit(anyio.run, run).result()
     return sent[0]["status"]
 
 
