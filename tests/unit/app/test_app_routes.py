@@ -110,9 +110,9 @@ def test_an_endpoint_that_waits_is_not_cut_off_silently() -> None:
     async def waits() -> None:
         await asyncio.sleep(0)
 
-    with pytest.raises(TypeError, match="waits"):
-        with ThreadPoolExecutor(1) as thread:  # a browser of other tests keeps the event loop of this one
-            thread.submit(anyio.run, routes.in_thread(waits, anyio.CapacityLimiter(1))).result()
+    # A browser of other tests keeps the event loop of this thread.
+    with ThreadPoolExecutor(1) as thread, pytest.raises(TypeError, match="waits"):
+        thread.submit(anyio.run, routes.in_thread(waits, anyio.CapacityLimiter(1))).result()
 
 
 def test_json_fields_and_file_names_are_checked_for_every_route(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
