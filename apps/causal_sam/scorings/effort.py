@@ -91,7 +91,7 @@ class EffortScoring(ScoringMethod):
         return result
 
     def _acts(self) -> dict[str, list[Act]]:
-        """What was done on each image, by its id."""
+        """Return the acts on each image by image id."""
         acts = defaultdict(list)
         for entry in self._clicks.entries():
             count = sum(entry[kind] for kind in KINDS if isinstance(entry.get(kind), int))

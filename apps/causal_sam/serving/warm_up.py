@@ -1,4 +1,4 @@
-"""What is slow only the first time is done before the first click: compiled kernels, file writers, their plug-ins."""
+"""Warm up before the first click: compiled kernels, file writers and their plug-ins are slow on first use."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def _decoded(file: Path) -> NDArray[np.generic]:
         syntax = whole.file_meta.get("TransferSyntaxUID") or (
             ImplicitVRLittleEndian if whole.is_implicit_VR else ExplicitVRLittleEndian
         )
-        # Of a file that was cut off pydicom returns what is there, and GDCM would fill up the rest.
+        # pydicom returns the part of a truncated file that is there; GDCM would fill in the rest.
         if not syntax.is_compressed and len(whole.PixelData) < get_expected_length(whole):
             raise ValueError("the file was cut off")
         # GDCM refuses frames that all lie at one place, and knows just one slope for all. It gets the pixels alone.

@@ -74,7 +74,7 @@ def read_nifti(path: Path, frame: int, max_voxels: int) -> Volume:
             raise InputError(f"{path.name} is damaged: by its vox_offset the voxels begin inside of its header.")
         with _opened(data) as file:
             voxels = ArrayProxy(file, (shape, dtype, offset, *_scale(header)))
-            # Of a compressed file too, no more than the frame is kept in memory.
+            # Only the requested frame is kept in memory, also when the file is compressed.
             array = np.asanyarray(voxels[(..., *(frame if size > 1 else 0 for size in shape[3:]))])
             if isinstance(file, gzip.GzipFile):
                 _read_to_checksum(file, offset + math.prod(shape) * dtype.itemsize)

@@ -17,7 +17,7 @@ from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.text import canonical
 
 Case = tuple[Volume, dict[str, NDArray[np.bool_]]]
-# What was measured on generated images, behind the name of a label.
+# Suffix of a label name for figures measured on generated images.
 GENERATED = " (generated)"
 _GENERATED_STYLES, _GENERATED_ANATOMY = ("ct-portal-venous", "mr-t1"), 90_001
 

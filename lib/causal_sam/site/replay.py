@@ -15,7 +15,7 @@ MIN_REPLAYED = 4
 
 @dataclass(frozen=True)
 class ReplayCase:
-    """What is known of a case without reading it.
+    """A case that can be replayed, as far as it is known without reading its files.
 
     Attributes:
         image_id: of the data store.

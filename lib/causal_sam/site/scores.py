@@ -1,4 +1,4 @@
-"""What was found out about the studies of a data store, to choose the next one to label: a database that can be lost.
+"""Scores of the studies of a data store, for choosing the next one to label; the database can be deleted.
 
 It is kept apart from MONAI Label's index, which is written whole with each change.
 """
@@ -43,7 +43,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Score:
-    """What was found out about a study.
+    """The scores of one study.
 
     Attributes:
         stamp: of the image that it was found on.

@@ -30,7 +30,7 @@ ALGORITHM = "Causal-SAM"
 SERIES_NUMBER = 300
 MAX_LABEL = 64  # characters that DICOM allows in a segment's label
 UTF_8 = "ISO_IR 192"
-# Of a fractional segment a voxel counts from this share on.
+# Smallest fraction at which a voxel of a fractional segment belongs to it.
 MIN_FRACTION = 0.5
 LABEL_MAP = "LABELMAP"
 # A frame lies this close to a slice of the image, in voxels.

@@ -189,7 +189,7 @@ class FolderIndex:
         elif problems:
             self._say(f"{path} is damaged, and cannot be mended in a folder that cannot be written.")
         if lost := problems or stamp is None:
-            # What was known here before is not lost with the file.
+            # The server still has the last good index in memory, so a damaged file loses nothing.
             known = self.current.copy()
             known.model.objects |= index.model.objects
             known.vanished |= index.vanished

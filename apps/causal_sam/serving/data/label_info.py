@@ -1,4 +1,4 @@
-"""What is said about a label before it is saved: its tag and its info, which must be readable for ever after."""
+"""Checks of a label's tag and info before it is saved: the data store must always be able to read them again."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ BATCH_OPTIONS: dict[str, OptionValues] = {
     "label_tag": "",
     "max_batch_size": 0,
 }
-# Of a list of images; the process gets them on its command line, which has a limit.
+# Limit of a list of images: the process gets the list on its command line, whose length is limited.
 MAX_REQUEST_BYTES = 100_000
 # Finished tasks that clients can still ask for.
 MAX_HISTORY = 100

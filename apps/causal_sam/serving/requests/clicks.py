@@ -26,7 +26,7 @@ from serving.data.label_set import BACKGROUND, checked_label
 from serving.requests.numbers import checked_numbers, checked_points, checked_whole, shown
 
 Shape = tuple[int, int, int]
-# What is wrong with the masks, in the clinician's words.
+# Key of the note: the clinician's words about an error in the masks.
 NOTE_KEY = "note"
 # Under this key the app tells its tasks where an uploaded label map lies; it is set by the server for every request.
 LABEL_FILE_KEY = "causal_sam_label_file"

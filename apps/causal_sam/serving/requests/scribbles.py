@@ -26,7 +26,7 @@ MIN_DISTANCE = 4.0
 
 @dataclass(frozen=True)
 class Scribbles:
-    """What was painted for one label.
+    """The strokes that a user painted for one label.
 
     Attributes:
         label: its name.
