@@ -52,7 +52,7 @@ def test_a_note_corrects_what_is_shown_and_undo_takes_it_back(
     viewer.set_options(MODEL, note=NOTE)
     corrected = viewer.automatic.run()
 
-    assert corrected.status == 200
+    assert corrected.status == 200, corrected.detail
     assert corrected.params["note"] == NOTE
     np.testing.assert_array_equal(corrected.mask, largest)
     np.testing.assert_array_equal(viewer.segmentation().mask("left kidney"), largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
@@ -73,24 +74,35 @@ def test_a_label_map_of_structures_that_are_followed(server: Server, phantom: Ph
         assert answer["labels"][name]["followed_slices"]
 
 
-def test_work_for_a_client_that_went_away_is_given_up(server: Server, phantom: Phantom) -> None:
+def ask_and_leave(server: Server, phantom: Phantom, client_id: str) -> None:
     i, j, _ = phantom.centres["liver"]
-    params = json.dumps(deepgrow("liver", [[int(i), int(j), SLOW_SLICES // 2]], client_id="leaves"))
+    params = json.dumps(deepgrow("liver", [[int(i), int(j), SLOW_SLICES // 2]], client_id=client_id))
     body = f'--x\r\nContent-Disposition: form-data; name="params"\r\n\r\n{params}\r\n--x--\r\n'
     address = urlsplit(server.url)
-    before = server.log.read_text().count("answered 499 (ClientGoneError")
     with socket.create_connection((address.hostname, address.port)) as connection:
         connection.sendall(
             (
-                "POST /infer/causal_sam?image=slow2&output=json HTTP/1.1\r\nHost: x\r\n"
+                f"POST /infer/causal_sam?image=slow2&output=json HTTP/1.1\r\nHost: {address.netloc}\r\n"
                 f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n{body}"
             ).encode()
         )
-        time.sleep(0.3)
+        time.sleep(0.1)
+
+
+def test_work_for_a_client_that_went_away_is_given_up(server: Server, phantom: Phantom) -> None:
+    """Fast machines may have the answer before they see that the client is gone, so several leave."""
+    given_up = "answered 499 (ClientGoneError"
+    before = server.log.read_text().count(given_up)
     deadline = time.monotonic() + 60
-    while server.log.read_text().count("answered 499 (ClientGoneError") == before:
+    for number in itertools.count():
+        client_id = f"leaves {number}"
+        ask_and_leave(server, phantom, client_id)
+        looked = time.monotonic() + 3
+        while server.log.read_text().count(given_up) == before and time.monotonic() < looked:
+            time.sleep(0.1)
+        if server.log.read_text().count(given_up) > before:
+            break
         assert time.monotonic() < deadline, "the work went on without its client"
-        time.sleep(0.2)
     # Nothing of it is kept: the next request starts from nothing.
-    mask, params = server.slicer(deepgrow("liver", [], reset=True), image="slow2", client_id="leaves")
+    mask, params = server.slicer(deepgrow("liver", [], reset=True), image="slow2", client_id=client_id)
     assert not mask.any()

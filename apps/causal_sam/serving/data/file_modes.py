@@ -18,7 +18,7 @@ def follow_mode_of(studies: str, log: Path) -> None:
 
     Args:
         studies: folder, or address of a server.
-        log: the log file, which MONAI Label opened before.
+        log: the log file, which MONAI Label opened before. Servers of one app share it, so its rights only shrink.
     """
     try:
         mode = stat.S_IMODE(os.stat(studies).st_mode) if "://" not in studies else stat.S_IRWXU
@@ -26,5 +26,5 @@ def follow_mode_of(studies: str, log: Path) -> None:
         mode = stat.S_IRWXU
     mask = ~mode & 0o077 | _NEVER
     os.umask(mask)
-    if log.is_file() and log.stat().st_uid == os.geteuid():
-        log.chmod(0o666 & ~mask)
+    if log.is_file() and (status := log.stat()).st_uid == os.geteuid():
+        log.chmod(stat.S_IMODE(status.st_mode) & 0o666 & ~mask)
