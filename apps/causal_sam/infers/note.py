@@ -20,7 +20,7 @@ from causal_sam.correction.context import VolumeContext, sides_in
 from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
-from causal_sam.notes import NoteRequest, Reading
+from causal_sam.notes import Interpretation, NoteRequest
 from causal_sam.prompting import Predictor
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, CancellationMonitor, Resources, written
 from serving.data.images import volume_key
@@ -92,7 +92,7 @@ class NoteInferTask(InferTask):
     def __init__(
         self,
         resources: Resources,
-        interpreter: Runnable[NoteRequest, Reading],
+        interpreter: Runnable[NoteRequest, Interpretation],
         journal: Journal,
         describe: Callable[[Volume], str],
     ) -> None:
@@ -268,7 +268,7 @@ class NoteInferTask(InferTask):
         for value, name in enumerate(names, start=1):
             work.states[name] = LabelState.found(found == value, turn.predictor.slices.axis)
 
-    def _read(self, turn: NoteRun, masks: dict[str, NDArray[np.bool_]], labels: Sequence[str]) -> Reading:
+    def _read(self, turn: NoteRun, masks: dict[str, NDArray[np.bool_]], labels: Sequence[str]) -> Interpretation:
         current = turn.work.current if turn.work.current in labels else None
         if current is None and len(labels) == 1:
             current = labels[0]

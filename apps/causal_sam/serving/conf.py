@@ -30,7 +30,7 @@ from serving.requests.clicks import EXTENTS, VOLUME
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-    from causal_sam.notes import NoteRequest, Reading
+    from causal_sam.notes import Interpretation, NoteRequest
 
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
@@ -148,7 +148,7 @@ class AppConf:
         model = load_vision_model(self.vlm, consent=self.vlm_consent == "remote")
         return VisionDescriber(model, self.vlm, checkpoint_dir().parent / "styles").describe
 
-    def interpreter(self) -> Runnable[NoteRequest, Reading]:
+    def interpreter(self) -> Runnable[NoteRequest, Interpretation]:
         """Make what reads notes.
 
         Raises:

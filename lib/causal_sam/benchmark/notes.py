@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.notes import Intervention, NoteRequest, Plan, Reading, parse_plan
+from causal_sam.notes import Interpretation, Intervention, NoteRequest, Plan, parse_plan
 
 QUESTION = "question"
 FIELDS = ("label", "action", "direction", "near", "slices", "extent_mm", "strength")
@@ -145,7 +145,7 @@ def _cases(path: Path) -> list[NoteCase]:
     return cases
 
 
-def score(interpret: Callable[[NoteRequest], Reading], cases: Sequence[NoteCase]) -> NoteScores:
+def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[NoteCase]) -> NoteScores:
     """Score an interpreter on notes.
 
     Args:

@@ -1,29 +1,20 @@
-"""From a clinician's note to validated interventions: schema, laterality, and interpreters."""
+"""Interpreters that turn a clinician's note into a plan of validated interventions, and the schema of the plan."""
 
 from causal_sam.notes.interpreter import EmbeddedInterpreter, load_interpreter
 from causal_sam.notes.laterality import direction_of, side_of
-from causal_sam.notes.request import NoteContext, NoteRequest, Reading
-from causal_sam.notes.schema import (
-    ACTIONS,
-    Action,
-    Direction,
-    Intervention,
-    Plan,
-    Strength,
-    parse_plan,
-    plan_schema,
-)
+from causal_sam.notes.request import Interpretation, NoteContext, NoteRequest
+from causal_sam.notes.schema import ACTIONS, Action, Direction, Intervention, Plan, Strength, parse_plan, plan_schema
 
 __all__ = [
     "ACTIONS",
     "Action",
     "Direction",
     "EmbeddedInterpreter",
+    "Interpretation",
     "Intervention",
     "NoteContext",
     "NoteRequest",
     "Plan",
-    "Reading",
     "Strength",
     "direction_of",
     "load_interpreter",

@@ -1,4 +1,4 @@
-"""The interpreter that asks a chat model: an agent with read-only tools, whose answer is checked before it counts."""
+"""Interpreter that asks a chat model: an agent with read-only tools, whose answer is validated before use."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from pydantic import BaseModel, Field, ValidationError, create_model, field_vali
 from causal_sam.chat import Use, load_chat_model, within
 from causal_sam.chat.models import GGUF, HUGGING_FACE
 from causal_sam.errors import InputError
-from causal_sam.notes.chat_tools import make_tools, problem
+from causal_sam.notes.chat_tools import first_error, make_tools
 from causal_sam.notes.laterality import side_of
 from causal_sam.notes.privacy import scrub
-from causal_sam.notes.request import Interpreter, NoteRequest, Reading
+from causal_sam.notes.request import Interpretation, Interpreter, NoteRequest
 from causal_sam.notes.schema import Action, Direction, Plan, Strength
 
 logger = logging.getLogger(__name__)
 
-LANGUAGE = Use("chat model", "ollama:llama3.1", "notes", "llm")
+NOTE_MODEL = Use("chat model", "ollama:llama3.1", "notes", "llm")
 SECONDS = 30.0
-# Answers of the model to one note, with those that ask for tools; answers that may be a plan.
-MOST_CALLS = 8
-ATTEMPTS = 2
-LONGEST_REASON = 300  # characters
-IN_TEXT = (
+# Limits for one note: answers of the model, including tool calls; attempts at a plan.
+MAX_MODEL_CALLS = 8
+MAX_ATTEMPTS = 2
+MAX_REASON_LENGTH = 300  # characters
+JSON_ONLY = (
     "\nNo tools can be called. Answer with one JSON object and nothing else: "
     '{"interventions": [...]} or {"question": "..."}.\n'
 )
-_NOTHING = (None, [], "", "none", "None", "null")
+_EMPTY_VALUES = (None, [], "", "none", "None", "null")
 
 
 class _Act(BaseModel):
@@ -55,32 +55,32 @@ class _Act(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nothing(cls, content: Any) -> Any:
-        """Models write "none" and more for what is not there."""
+    def _drop_empty_values(cls, content: Any) -> Any:
+        """Drop fields that models fill with "none" and the like instead of leaving them out."""
         if not isinstance(content, Mapping):
             return content
-        return {key: value for key, value in content.items() if value not in _NOTHING}
+        return {key: value for key, value in content.items() if value not in _EMPTY_VALUES}
 
     @field_validator("near")
     @classmethod
-    def _is_name(cls, near: str | None) -> str | None:
+    def _check_name(cls, near: str | None) -> str | None:
         if near is not None and "[" in near:
-            raise ValueError("must be the name of a structure; if that was taken out, ask for it")
+            raise ValueError("must be the name of a structure; if the name was removed, ask for it")
         return near
 
 
 class _Answer(BaseModel):
-    """The plan of the note: interventions in its order, or a question."""
+    """The plan of the note: interventions in the order of the note, or a question."""
 
     interventions: list[_Act] = Field(default_factory=list)
     question: str | None = Field(None, description="To the clinician, if nothing can be done.")
 
     @model_validator(mode="after")
-    def _is_plan(self) -> _Answer:
+    def _check_plan(self) -> _Answer:
         try:
             self.plan()
         except ValidationError as error:
-            raise ValueError(problem(error)) from error
+            raise ValueError(first_error(error)) from error
         return self
 
     def plan(self) -> Plan:
@@ -90,21 +90,21 @@ class _Answer(BaseModel):
 
 
 class ChatInterpreter(Interpreter):
-    """Reads notes with a chat model, and where it fails, with another interpreter.
+    """Reads notes with a chat model, and with another interpreter if the model fails.
 
-    The model can only look things up, and answer with a plan for labels that are present, or a question; an answer of
-    another form is sent back once with what is wrong. A model that cannot call tools is asked for JSON. Any number of
-    threads may share one.
+    The model can only call read-only tools and answer with a plan for the present labels or with a question. An invalid
+    answer is returned to the model once, with the error. A model that cannot call tools is asked for JSON. The
+    interpreter is thread-safe.
 
-    What a remote model is sent: the instructions, the names of the labels as they are, on which side of the body they
-    are, the note after `scrub`, and what tools answer: numbers, and words after `scrub`. Nothing of headers, no pixels.
+    A remote model receives the instructions, the unchanged names of the labels, the side of the body of each label,
+    the note after `scrub`, and the answers of tools: numbers, and text after `scrub`. It receives no headers or pixels.
 
     Args:
-        model: of LangChain.
-        name: which the reading gives.
-        fallback: reads the note if the model fails.
-        is_remote: whether what the model is sent leaves this machine.
-        seconds: the longest wait for the plan of a note.
+        model: chat model of LangChain.
+        name: name of the model in the interpretation and in messages.
+        fallback: interpreter that reads the note if the model fails.
+        is_remote: whether requests to the model leave this machine.
+        seconds: time limit for one note, in seconds.
     """
 
     run_type = "chain"
@@ -113,7 +113,7 @@ class ChatInterpreter(Interpreter):
         self,
         model: BaseChatModel,
         name: str,
-        fallback: Runnable[NoteRequest, Reading],
+        fallback: Runnable[NoteRequest, Interpretation],
         is_remote: bool,
         seconds: float = SECONDS,
     ) -> None:
@@ -121,27 +121,28 @@ class ChatInterpreter(Interpreter):
         self._is_remote, self._seconds = is_remote, seconds
         self._calls_tools = True
 
-    def _read(self, request: NoteRequest) -> Reading:
+    def _read(self, request: NoteRequest) -> Interpretation:
         conversation = _Conversation(self._model, request, self._is_remote, self._calls_tools)
         try:
             plan = within(self._seconds, conversation.plan)
-        except Exception as error:  # providers fail in their own ways, and none may stop the work
+        except Exception as error:  # providers raise errors of their own, and none may fail the request
             reason = _short(error)
-            logger.warning("%s did not read a note: %s", self._name, type(error).__name__)  # the reason may quote it
+            # The log omits the reason, which may quote the note.
+            logger.warning("%s did not read a note: %s", self._name, type(error).__name__)
             reading = self._fallback.invoke(request)
             notice = f"{self._name} could not be used ({reason}), so the {reading.interpreter} interpreter read it."
-            return Reading(reading.plan, reading.interpreter, notice)
+            return Interpretation(reading.plan, reading.interpreter, notice)
         finally:
             conversation.stop()
         self._calls_tools = conversation.calls_tools
-        return Reading(plan, self._name)
+        return Interpretation(plan, self._name)
 
 
 class _Conversation:
-    """What is said with a model about one note.
+    """Conversation with a model about one note.
 
     Attributes:
-        calls_tools: whether the model can, as far as is known.
+        calls_tools: whether the model can call tools, as far as is known.
     """
 
     def __init__(self, model: BaseChatModel, request: NoteRequest, is_remote: bool, calls_tools: bool) -> None:
@@ -155,7 +156,7 @@ class _Conversation:
         act = create_model("Intervention", __base__=_Act, __doc__=_Act.__doc__, label=label)
         acts = (list[act], Field(default_factory=list))
         self._answer = create_model("Plan", __base__=_Answer, __doc__=_Answer.__doc__, interventions=acts)
-        self._tools = make_tools(request, act, clean, self._check)
+        self._tools = make_tools(request, act, clean, self._check_not_stopped)
         sides = {label: request.sides.get(label) or side_of(label) for label in request.labels}
         self._note = json.dumps(
             {
@@ -168,7 +169,7 @@ class _Conversation:
         )
 
     def stop(self) -> None:
-        """Say nothing more to the model, and let it look up nothing more, even if it is left behind."""
+        """Refuse further calls of the model and its tools, also from a thread that nobody waits for."""
         self._stopped.set()
 
     def plan(self) -> Plan:
@@ -176,7 +177,7 @@ class _Conversation:
 
         Raises:
             InputError: the model's answers cannot be used.
-            Exception: of the provider.
+            Exception: the provider fails.
         """
         if self.calls_tools:
             try:
@@ -192,48 +193,51 @@ class _Conversation:
                 try:
                     return self._parsed(state["messages"][-1].text)
                 except (InputError, ValidationError):
-                    pass  # it spoke instead of answering: it is asked in plain words
+                    pass  # the answer is prose; ask again, for JSON
         return self._ask_in_text()
 
     def _ask_agent(self) -> dict[str, Any]:
-        problems: list[str] = []
+        errors: list[str] = []
 
-        def once(error: Exception) -> str:
+        def retry_message(error: Exception) -> str:
             cause = error.source.__cause__ if isinstance(error, StructuredOutputValidationError) else None
-            problems.append(problem(cause) if isinstance(cause, ValidationError) else str(error))
-            if len(problems) == ATTEMPTS:
-                raise InputError(f"its answer cannot be used: {problems[-1]}")
-            return f"This cannot be used: {problems[-1]}. Answer again."
+            errors.append(first_error(cause) if isinstance(cause, ValidationError) else str(error))
+            if len(errors) == MAX_ATTEMPTS:
+                raise InputError(f"its answer cannot be used: {errors[-1]}")
+            return f"This cannot be used: {errors[-1]}. Answer again."
 
         agent = create_agent(
             self._model,
             self._tools,
             system_prompt=_instructions(),
             middleware=[
-                ModelCallLimitMiddleware(run_limit=MOST_CALLS, exit_behavior="error"),
-                _Stop(self._check),
+                ModelCallLimitMiddleware(run_limit=MAX_MODEL_CALLS, exit_behavior="error"),
+                _CancellationMiddleware(self._check_not_stopped),
             ],
-            response_format=ToolStrategy(self._answer, handle_errors=once),
+            response_format=ToolStrategy(self._answer, handle_errors=retry_message),
         )
         return agent.invoke({"messages": [HumanMessage(self._note)]})
 
     def _ask_in_text(self) -> Plan:
-        messages: list[BaseMessage] = [SystemMessage(_instructions() + IN_TEXT), HumanMessage(self._note)]
-        said = ""
-        for _ in range(ATTEMPTS):
-            self._check()
+        messages: list[BaseMessage] = [SystemMessage(_instructions() + JSON_ONLY), HumanMessage(self._note)]
+        error_message = ""
+        for _ in range(MAX_ATTEMPTS):
+            self._check_not_stopped()
             text = self._model.invoke(messages).text
             try:
                 return self._parsed(text)
             except ValidationError as error:
-                said = problem(error)
+                error_message = first_error(error)
             except InputError as error:
-                said = str(error)
-            messages += [AIMessage(text), HumanMessage(f"This cannot be used: {said}. Answer with JSON again.")]
-        raise InputError(f"its answer cannot be used: {said}")
+                error_message = str(error)
+            messages += [
+                AIMessage(text),
+                HumanMessage(f"This cannot be used: {error_message}. Answer with JSON again."),
+            ]
+        raise InputError(f"its answer cannot be used: {error_message}")
 
     def _parsed(self, text: str) -> Plan:
-        """The plan of the first JSON object in a text.
+        """Parse the plan from the first JSON object in a text.
 
         Raises:
             InputError: there is none.
@@ -249,24 +253,24 @@ class _Conversation:
                 return self._answer.model_validate(content).plan()
         raise InputError("it holds no JSON object")
 
-    def _check(self) -> None:
+    def _check_not_stopped(self) -> None:
         if self._stopped.is_set():
             raise TimeoutError("nobody waits for the answer any more")
 
 
-class _Stop(AgentMiddleware):
-    """Calls a check before the model is asked."""
+class _CancellationMiddleware(AgentMiddleware):
+    """Middleware that calls a check before each call of the model."""
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check_not_stopped: Callable[[], None]) -> None:
         super().__init__()
-        self._check = check
+        self._check_not_stopped = check_not_stopped
 
     def before_model(self, state: Any, runtime: Any) -> None:
-        self._check()
+        self._check_not_stopped()
 
 
 def load_language_model(name: str, consent: bool) -> BaseChatModel:
-    """Make a chat model that reads notes.
+    """Load a chat model that reads notes.
 
     Args:
         name: PROVIDER:MODEL, as LangChain's `init_chat_model` takes it; the weights of huggingface:FOLDER and gguf:FILE
@@ -282,7 +286,7 @@ def load_language_model(name: str, consent: bool) -> BaseChatModel:
         from causal_sam.chat.local import load_gguf, load_hugging_face
 
         return load_gguf(model) if provider == GGUF else load_hugging_face(model)
-    return load_chat_model(name, consent, LANGUAGE)
+    return load_chat_model(name, consent, NOTE_MODEL)
 
 
 @cache
@@ -291,11 +295,11 @@ def _instructions() -> str:
 
 
 def _is_about_tools(error: Exception) -> bool:
-    """Whether a model, or its server, refuses to be given tools."""
+    """Return whether an error says that the model or its server does not support tools."""
     is_own = isinstance(error, InputError | TimeoutError)
     return isinstance(error, NotImplementedError) or (not is_own and "tool" in str(error).lower())
 
 
 def _short(error: Exception) -> str:
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+    return reason if len(reason) <= MAX_REASON_LENGTH else f"{reason[:MAX_REASON_LENGTH]}…"

@@ -1,4 +1,4 @@
-"""What a chat model may look up while it reads a note. Nothing can be changed with it."""
+"""Read-only tools that a chat model may call while it reads a note."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from causal_sam.notes.schema import Intervention
 
 logger = logging.getLogger(__name__)
 
-# Calls of tools for one note: a preview takes as long as a correction.
-MOST_CALLS = 12
-ENOUGH = "Nothing more can be looked up for this note: answer with the plan."
+# Limit for one note: a preview takes as long as a correction.
+MAX_TOOL_CALLS = 12
+TOOL_LIMIT_ANSWER = "Nothing more can be looked up for this note: answer with the plan."
 
 
 def make_tools(
-    request: NoteRequest, act: type[BaseModel], clean: Callable[[str], str], check: Callable[[], None]
+    request: NoteRequest, act: type[BaseModel], clean: Callable[[str], str], check_not_stopped: Callable[[], None]
 ) -> list[BaseTool]:
-    """Make the tools for one note: `list_labels`, and if there is a context, all that asks it.
+    """Create the tools for one note: `list_labels`, and with a context also its measurements and previews.
 
-    What goes wrong in a tool is said in its answer.
+    A tool that fails says so in its answer.
 
     Args:
-        request: the note, and its context.
-        act: schema of an intervention, whose labels are those of the request.
-        clean: what is done with each text of the context before the model sees it.
-        check: called before a tool is used; what it raises ends the conversation.
+        request: note with its labels and context.
+        act: schema of an intervention, restricted to the labels of the request.
+        clean: function applied to each text of the context before the model sees it.
+        check_not_stopped: function called before each use of a tool; its exception ends the conversation.
     """
     count = itertools.count(1)
 
     def tool(function: Callable[..., str], schema: type[BaseModel], description: str) -> BaseTool:
         def answer(**arguments: Any) -> str:
-            check()
-            if next(count) > MOST_CALLS:
-                return ENOUGH
+            check_not_stopped()
+            if next(count) > MAX_TOOL_CALLS:
+                return TOOL_LIMIT_ANSWER
             try:
                 return function(**arguments)
             except InputError as error:
                 return clean(str(error))
             except Exception:
                 logger.exception("The tool %s failed", function.__name__)
-                return "This cannot be told."
+                return "This is not available."
 
         return StructuredTool.from_function(answer, name=function.__name__, description=description, args_schema=schema)
 
@@ -71,7 +71,7 @@ def make_tools(
         try:
             intervention = Intervention.model_validate(fields)
         except ValidationError as error:
-            return problem(error)
+            return first_error(error)
         return clean(context.preview(intervention))
 
     label = create_model("Label", label=(act.model_fields["label"].annotation, ...))
@@ -88,8 +88,8 @@ def make_tools(
     ]
 
 
-def problem(error: ValidationError) -> str:
-    """Say in a few words what is wrong first."""
+def first_error(error: ValidationError) -> str:
+    """Describe the first error of a validation in a few words."""
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"])) or "the plan"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

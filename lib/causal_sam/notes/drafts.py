@@ -1,4 +1,4 @@
-"""Acts while a note is read, and what the fragments of the note say of where and how much."""
+"""Draft interventions, and the places, slices, extents and strengths that fragments add to them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.grammar import Act
 from causal_sam.notes.mentions import Mention
-from causal_sam.notes.places import Place, amounts, places_of
-from causal_sam.notes.schema import FARTHEST_MM
+from causal_sam.notes.places import Place, extents_mm, places_of
+from causal_sam.notes.schema import MAX_EXTENT_MM
 from causal_sam.notes.tokens import Ranges
 
-# Acts whose strength and extent nobody says: a word such as "severe" is about the image or the hole then.
+# Acts without strength and extent: beside them, a word such as "severe" describes the image or the hole.
 WITHOUT_AMOUNT = frozenset({"restyle", "keep", "fill", "remove", "keep_largest"})
 
 
-class Unclear(Exception):
+class ClarificationNeeded(Exception):
     """The note cannot be acted on; the message is the question to ask."""
 
 
 @dataclass(frozen=True)
 class Details:
-    """What a fragment says besides its act."""
+    """Places, slices, extent, strength and names in a fragment."""
 
     places: list[Place]
     slices: Ranges
@@ -31,16 +31,16 @@ class Details:
 
     @classmethod
     def of(cls, fragment: Fragment) -> Details:
-        """What a fragment says.
+        """Collect the details of a fragment.
 
         Raises:
-            Unclear: it says how far or in which slices, but nothing that can be done.
+            ClarificationNeeded: the extent is out of range, or the slice range is open.
         """
-        lengths = amounts(fragment)
-        if not all(0 < length <= FARTHEST_MM for length in lengths):
-            raise Unclear(f"How far is that? A correction reaches {FARTHEST_MM:g} mm at most.")
+        lengths = extents_mm(fragment)
+        if not all(0 < length <= MAX_EXTENT_MM for length in lengths):
+            raise ClarificationNeeded(f"How far is that? A correction reaches {MAX_EXTENT_MM:g} mm at most.")
         if fragment.has("open slices"):
-            raise Unclear("Which slices are meant? Say the first and the last, as in: slices 30-36.")
+            raise ClarificationNeeded("Which slices are meant? Say the first and the last, as in: slices 30-36.")
         strengths = [mark.values[0] for mark in fragment.all("strength")]
         return cls(
             places_of(fragment),
@@ -51,35 +51,35 @@ class Details:
         )
 
     @property
-    def says_how(self) -> bool:
-        """Whether it says where or how much."""
+    def has_details(self) -> bool:
+        """Return whether there is a place, slice range, extent or strength."""
         return bool(self.places or self.slices or self.mm or self.strength)
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing at all."""
-        return not (self.says_how or self.names)
+        """Return whether there are neither details nor names."""
+        return not (self.has_details or self.names)
 
 
 @dataclass
 class Draft:
-    """An act while the note is read.
+    """An act that later fragments may still complete.
 
     Attributes:
-        places: for each fragment that says where, its words in their order.
-        spared: labels that the act is not on.
-        is_praise: whether it says of nothing in particular that it is right.
+        places: one list per fragment with places, in the order of the note.
+        excluded_labels: labels that the act must not change.
+        is_general_approval: whether it approves of the masks without naming one.
     """
 
     act: Act
     sentence: int
     number: int
-    is_also: bool = False
+    is_additional: bool = False
     is_listed: bool = False
     subjects: list[Mention] = field(default_factory=list)
-    absent: Mention | None = None
+    unknown_subject: Mention | None = None
     nears: list[Mention] = field(default_factory=list)
-    spared: list[str] = field(default_factory=list)
+    excluded_labels: list[str] = field(default_factory=list)
     places: list[list[Place]] = field(default_factory=list)
     slices: Ranges = ()
     mm: float | None = None
@@ -88,16 +88,16 @@ class Draft:
     has_both: bool = False
     has_all: bool = False
     has_other: bool = False
-    is_praise: bool = False
+    is_general_approval: bool = False
     topic: tuple[str, ...] = ()
 
     @property
-    def says_how(self) -> bool:
-        """Whether it says where or how much."""
+    def has_details(self) -> bool:
+        """Return whether there is a place, slice range, extent or strength."""
         return bool(self.places or self.slices or self.mm or self.strength)
 
     def add(self, details: Details) -> None:
-        """Add what another fragment says of where and how much."""
+        """Add the details of another fragment."""
         if details.places and self.act.places is None:
             self.places.append(details.places)
         self.slices += tuple(each for each in details.slices if each not in self.slices)
@@ -105,6 +105,6 @@ class Draft:
         self.strength = details.strength or self.strength
 
     def places_on(self, label: str) -> list[list[Place]]:
-        """The places that are on a label: not those of other subjects, or of neighbours."""
+        """Return the places that apply to a label, without those of other subjects or of neighbours."""
         owners = {mention.text: mention.labels for mention in self.subjects}
-        return [[place for place in group if place.is_on(label, owners)] for group in self.places]
+        return [[place for place in group if place.applies_to(label, owners)] for group in self.places]

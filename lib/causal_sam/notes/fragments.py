@@ -1,29 +1,28 @@
-"""A note in fragments, each of which says one thing, with its words marked by what they do."""
+"""Division of a note into fragments, and of a fragment into marks: words and phrases with their meaning."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from causal_sam.notes.mentions import Mention, Names
+from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.tokens import Ranges, Token, tokenise
-from causal_sam.notes.vocabulary import LONGEST_GAP, Meaning, Vocabulary
+from causal_sam.notes.vocabulary import MAX_GAP_WORDS, Meaning, Vocabulary, load_vocabulary
 
-NEARBY = 3  # marks, as in "the mask of the liver"
 _JOINS = frozenset({"and", "but", "then", "while", "whereas", "however", "or", "yet", "although", "though"})
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One or a few words of a note.
+    """A word or phrase of a note.
 
     Attributes:
-        kind: the section of the vocabulary, or "name", "mm", "slices", "open slices", "word", "plain", "join", "comma".
-        text: as written, with its spelling corrected.
-        values: which of its kinds.
-        mention: of a name.
-        mm: of a length.
-        slices: of ranges of slices.
+        kind: section of the vocabulary, or "name", "mm", "slices", "open slices", "word", "plain", "join", "comma".
+        text: the words in lower case, with corrected spelling.
+        values: subsection of the vocabulary, such as the action of a cue.
+        mention: structure that a name refers to.
+        mm: length in mm.
+        slices: first and last slice of each range.
     """
 
     kind: str
@@ -33,16 +32,20 @@ class Mark:
     mm: float = 0.0
     slices: Ranges = ()
 
+    def is_in(self, words: str) -> bool:
+        """Return whether the text is in one of the vocabulary's `sets` of words."""
+        return self.text in load_vocabulary().sets[words]
+
 
 @dataclass(frozen=True)
 class Fragment:
     """Part of a sentence between commas and conjunctions.
 
     Attributes:
-        marks: its words.
-        sentence: number of the sentence.
-        join: what stands before it: a conjunction, "," or ":", or nothing.
-        asks: whether its sentence ends in a question mark.
+        marks: words and phrases in their order.
+        sentence: index of the sentence.
+        join: the conjunction, "," or ":" before the fragment, or an empty string.
+        asks: whether the sentence ends in a question mark.
     """
 
     marks: tuple[Mark, ...]
@@ -51,28 +54,28 @@ class Fragment:
     asks: bool = False
 
     def all(self, *kinds: str) -> list[Mark]:
-        """All marks of these kinds."""
+        """Return the marks of these kinds."""
         return [mark for mark in self.marks if mark.kind in kinds]
 
     def has(self, *kinds: str) -> bool:
-        """Whether there is a mark of one of these kinds."""
+        """Return whether there is a mark of one of these kinds."""
         return any(mark.kind in kinds for mark in self.marks)
 
     def index(self, mark: Mark) -> int:
-        """The place of one of its own marks."""
+        """Return the index of a mark of this fragment."""
         return next(place for place, own in enumerate(self.marks) if own is mark)
 
     def before(self, mark: Mark) -> tuple[Mark, ...]:
-        """The marks before one."""
+        """Return the marks before a mark."""
         return self.marks[: self.index(mark)]
 
     def after(self, mark: Mark) -> tuple[Mark, ...]:
-        """The marks after one."""
+        """Return the marks after a mark."""
         return self.marks[self.index(mark) + 1 :]
 
 
-def divide(note: str, names: Names, vocabulary: Vocabulary) -> list[Fragment]:
-    """Divide a note into fragments, in its order."""
+def split_into_fragments(note: str, names: NameFinder, vocabulary: Vocabulary) -> list[Fragment]:
+    """Divide a note into fragments."""
     fragments: list[Fragment] = []
     tokens: list[Token] = []
     sentence = 0
@@ -103,12 +106,12 @@ def _split(marks: Sequence[Mark]) -> Iterator[Fragment]:
         if part:
             yield Fragment(tuple(part), 0, join)
             part, join = [], ""
-        # "but" after a comma says more than the comma.
+        # A conjunction after a comma replaces the comma.
         join = mark.text if mark.kind == "join" or not join else join
 
 
 def _is_arrow_into(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
-    """Whether an arrow says that a mask runs into something: "leaks -> duodenum", "CTV -> rectum"."""
+    """Return whether an arrow stands for "into": "leaks -> duodenum", "CTV -> rectum"."""
     if not before or not after:
         return False
     is_label = before[-1].mention is not None and bool(before[-1].mention.labels)
@@ -116,14 +119,14 @@ def _is_arrow_into(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
     return before[-1].values == ("leak",) or (is_label and is_neighbour)
 
 
-def _marks(tokens: Sequence[Token], names: Names, vocabulary: Vocabulary) -> Iterator[Mark]:
-    """Mark the words of a sentence, the longest phrases and names first."""
+def _marks(tokens: Sequence[Token], names: NameFinder, vocabulary: Vocabulary) -> Iterator[Mark]:
+    """Yield the marks of a sentence; longer phrases and names take precedence."""
     spelt = [
         replace(token, text=word)
         for token in tokens
         for word in (names.corrected(token.text) if token.kind == "word" else (token.text,))
     ]
-    taken: dict[int, int] = {}  # second parts of phrases with a gap -> their length
+    taken: dict[int, int] = {}  # start of the second part of a split phrase -> its length
     start = 0
     previous = ""  # kind
     while start < len(spelt):
@@ -135,7 +138,11 @@ def _marks(tokens: Sequence[Token], names: Names, vocabulary: Vocabulary) -> Ite
             start += 1
         else:
             length, mark = _phrase(spelt, start, taken, names, vocabulary)
-            if mark.mention and previous in ("strength", "too") and (adjective := vocabulary.longest((token.text,))):
+            if (
+                mark.mention
+                and previous in ("strength", "too")
+                and (adjective := vocabulary.longest_phrase((token.text,)))
+            ):
                 length, mark = 1, Mark(adjective[1].kind, token.text, adjective[1].values)  # "a bit fat"
             yield mark
             previous = mark.kind
@@ -143,33 +150,33 @@ def _marks(tokens: Sequence[Token], names: Names, vocabulary: Vocabulary) -> Ite
 
 
 def _phrase(
-    tokens: Sequence[Token], start: int, taken: dict[int, int], names: Names, vocabulary: Vocabulary
+    tokens: Sequence[Token], start: int, taken: dict[int, int], names: NameFinder, vocabulary: Vocabulary
 ) -> tuple[int, Mark]:
-    """The phrase or name that begins at a word, and its length."""
+    """Return the length of the phrase or name that begins at a word, and its mark."""
     run = []
     for token in tokens[start:]:
         if token.kind != "word":
             break
         run.append(token)
     words = [token.text for token in run]
-    named = names.longest(words, [token.is_capital for token in run])
-    phrase = vocabulary.longest(words)
+    named = names.longest_name(words, [token.is_capital for token in run])
+    phrase = vocabulary.longest_phrase(words)
     if phrase is not None and phrase[1].kind == "place" and not names.has_part(phrase[1].values[0]):
         phrase = (phrase[0], Meaning("word"))
-    # "lower lobe" is a place on the lung where there is no label of that name.
+    # "lower lobe" is a place on the lung unless a label has that name.
     is_place = phrase is not None and phrase[1].kind == "place" and not (named and named[1].labels)
     if named and named[0] >= (phrase[0] + is_place if phrase else 0):
         return named[0], Mark("name", named[1].text, mention=named[1])
     # "take 4 mm off"
-    following = tokens[start + len(run) : start + len(run) + LONGEST_GAP]
-    gapped = vocabulary.gapped([*words, *(token.text for token in following)])
+    following = tokens[start + len(run) : start + len(run) + MAX_GAP_WORDS]
+    gapped = vocabulary.split_phrase([*words, *(token.text for token in following)])
     if gapped and gapped[0] >= (phrase[0] if phrase else 0):
         length, second, meaning = gapped
         taken[start + second.start] = len(second)
         return length, Mark(meaning.kind, " ".join(words[:length]), meaning.values)
     if phrase:
         length, meaning = phrase
-        if words[:length] == ["as", "is"] and length < len(words) and not vocabulary.longest(words[length:]):
+        if words[:length] == ["as", "is"] and length < len(words) and not vocabulary.longest_phrase(words[length:]):
             return length, Mark("plain", "as is")  # "as is the spleen"
         return length, Mark(meaning.kind, " ".join(words[:length]), meaning.values)
     if words[0] in _JOINS:

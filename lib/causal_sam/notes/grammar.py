@@ -1,4 +1,4 @@
-"""The grammar of a fragment: negations, prepositions, orders and reports, and what its words say alone."""
+"""Grammar of a fragment: negations, prepositions, orders, reports and approvals."""
 
 from __future__ import annotations
 
@@ -9,51 +9,44 @@ from dataclasses import dataclass
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.schema import Action
-from causal_sam.notes.vocabulary import load_vocabulary
 
 PREPOSITIONS = ("into", "near", "beyond", "in", "from", "of", "as", "not", "by")
-# What may stand between a preposition and its name: "in the upper part of".
-BETWEEN = frozenset(
+# Kinds that may stand between a preposition and its name: "in the upper part of".
+SKIPPED_KINDS = frozenset(
     {"plain", "word", "edges", "masks", "place", "pieces", "small", "large", "actual", "strength", "both", "all"}
 )
-# Between a negation and what it negates nothing else may be said.
-SAYS = frozenset({"cue", "wanted", "include", "exclude", "delete", "keep", "wrong", "belongs", "taken_for"})
-_SIZES = {"large": "large", "small": "small", "shrink": "large", "expand": "small"}
-LONGEST_WORD = 30  # letters of a word in a name that no lexicon knows
+# Kinds that end the scope of a negation.
+STATEMENT_KINDS = frozenset({"cue", "wanted", "include", "exclude", "delete", "keep", "wrong", "belongs", "taken_for"})
+MAX_NOUN_LENGTH = 30  # letters of a word in a name that is in no lexicon
 
 
 @dataclass(frozen=True)
 class Act:
-    """What a fragment asks for.
+    """An act that a fragment requests.
 
     Attributes:
-        action: what to do.
-        subjects: names of what to do it on; none if the fragment does not say.
-        nears: names of neighbours.
-        absent: a name in the place of the subject that is no label.
-        places: words for where; None for all of the fragment's.
-        is_weak: whether it counts only if nothing else is said.
-        says_whose: whether it says to what a part belongs, and not yet from what to take it.
-        says_what: whether its neighbours are what a part really is.
+        action: kind of the act.
+        subjects: structures to correct; none if the fragment names none.
+        nears: neighbours.
+        unknown_subject: name in the position of the subject that is not a label.
+        places: directions or parts; None for all places of the fragment.
+        is_weak: whether any other act takes precedence.
+        names_owner_only: whether the owner of a part is known, but not the label to take it from.
+        neighbour_is_content: whether the neighbours are the true identity of a part of the mask.
     """
 
     action: Action
     subjects: tuple[Mention, ...] = ()
     nears: tuple[Mention, ...] = ()
-    absent: Mention | None = None
+    unknown_subject: Mention | None = None
     places: tuple[str, ...] | None = None
     is_weak: bool = False
-    says_whose: bool = False
-    says_what: bool = False
-
-
-def says(mark: Mark, words: str) -> bool:
-    """Whether a mark is one of the vocabulary's `sets` of words."""
-    return mark.text in load_vocabulary().sets[words]
+    names_owner_only: bool = False
+    neighbour_is_content: bool = False
 
 
 def is_negated(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a negation stands before a mark, with nothing else said between them."""
+    """Return whether a negation precedes a mark, with no other statement between them."""
     is_after_name = False
     if any(before.kind == "no_more" for before in fragment.before(mark)[-1:]):
         return True
@@ -62,89 +55,80 @@ def is_negated(fragment: Fragment, mark: Mark) -> bool:
             return True  # "no part of the liver is missing"
         if before.kind == "not":
             return not (is_after_name and before.text == "not")  # "not the liver is too small"
-        is_after_name = before.mention is not None or (is_after_name and before.kind in BETWEEN)
+        is_after_name = before.mention is not None or (is_after_name and before.kind in SKIPPED_KINDS)
         if mark.values == ("restyle",) and before.kind == "effects":
             return False
         # "do not fill the holes"
-        if before.kind in SAYS and before.values != mark.values:
+        if before.kind in STATEMENT_KINDS and before.values != mark.values:
             return False
     return False
 
 
-def _is_misled(fragment: Fragment) -> bool:
-    return fragment.has("effects") and any(each.text in ("do", "should", "must", "let") for each in fragment.marks)
-
-
 def preposition(fragment: Fragment, name: Mark) -> str:
-    """The kind of the preposition before a name: one of `PREPOSITIONS`, "place" for "above", or nothing."""
+    """Return the kind of the preposition before a name: one of `PREPOSITIONS`, "place" for "above", or ""."""
     before = fragment.before(name)
     for place, mark in reversed(list(enumerate(before))):
         if mark.kind in PREPOSITIONS:
-            if says(mark, "neither"):
+            if mark.is_in("neither"):
                 return ""  # "neither the liver nor the spleen reaches the diaphragm"
             if mark.text == "to" and place > 0 and before[place - 1].kind == "not":
                 return "not"
-            is_relative = mark.text == "to" and place > 0 and says(before[place - 1], "relative")
+            is_relative = mark.text == "to" and place > 0 and before[place - 1].is_in("relative")
             return "place" if is_relative else mark.kind
-        if says(mark, "about_place"):
+        if mark.is_in("about_place"):
             return "place"
-        if mark.kind not in BETWEEN:
+        if mark.kind not in SKIPPED_KINDS:
             return ""
     return ""
 
 
-def is_known(mention: Mention) -> bool:
-    """Whether a name is that of a label, or of one of several."""
-    return bool(mention.labels or mention.candidates)
-
-
-def live(fragment: Fragment, *actions: str) -> list[Mark]:
-    """Cues of these actions that are not negated, before or after ("holes are not real")."""
+def cues(fragment: Fragment, *actions: str) -> list[Mark]:
+    """Return the cues of these actions that are not negated, neither before nor after ("holes are not real")."""
     return [
         mark
         for mark in fragment.all("cue")
-        if mark.values[0] in actions and (not is_negated(fragment, mark))
+        if mark.values[0] in actions and not is_negated(fragment, mark)
         if mark.values[0] != "fill" or not is_genuine(fragment, mark)
     ]
 
 
-def approvals(fragment: Fragment) -> list[Mark]:
-    """Words that say that something is right, or needs no change; not "would be nice" or "make it perfect"."""
+def approval_marks(fragment: Fragment) -> list[Mark]:
+    """Return the marks that approve of a mask or need no change, but not "would be nice" or "make it perfect"."""
     found = [mark for mark in fragment.all("keep") if not is_negated(fragment, mark)]
     if any(mark.kind == "modal" and "need" in mark.text for mark in fragment.marks):
-        found += [m for m in fragment.all("wrong", "keep") if says(m, "changes") and is_negated(fragment, m)]
+        found += [m for m in fragment.all("wrong", "keep") if m.is_in("changes") and is_negated(fragment, m)]
     return found
 
 
 def is_genuine(fragment: Fragment, mark: Mark) -> bool:
-    """Whether what a mark says is right: "the hole is real", but not "the hole is not real"."""
+    """Return whether a finding is real: "the hole is real", but not "the hole is not real"."""
     after = [each for each in fragment.after(mark) if each.kind != "strength"]
     for verb, said in itertools.pairwise(after):
-        if says(verb, "copulas"):
-            return says(said, "genuine")
-    return any(says(each, "genuine") for each in after[-1:])
+        if verb.is_in("copulas"):
+            return said.is_in("genuine")
+    return any(each.is_in("genuine") for each in after[-1:])
 
 
-def names_in(marks: Iterable[Mark]) -> list[Mark]:
-    """The names among marks."""
+def name_marks(marks: Iterable[Mark]) -> list[Mark]:
+    """Return the marks that are names."""
     return [mark for mark in marks if mark.mention]
 
 
 def is_order(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a verb says what should be: "include", "should include", but not "includes"."""
+    """Return whether a verb is an order: "include", "should include", but not "includes"."""
     before = fragment.before(mark)
     is_asked = bool(before) and before[-1].text == "be" and any(each.kind == "requests" for each in before)
     if is_asked or any(each.kind == "modal" for each in before):
         return True  # "could the dome be included"
-    if before and says(before[-1], "copulas"):
+    if before and before[-1].is_in("copulas"):
         return False
     is_first = all(each.kind in ("plain", "requests", "strength", "also", "not", "only") for each in before)
-    is_first = is_first and not any(says(each, "persons") for each in before)
+    is_first = is_first and not any(each.is_in("persons") for each in before)
     return is_first and not mark.text.split()[0].endswith(("s", "ed", "ing"))
 
 
 def is_passive(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a verb is about what comes before it: "is included", but not "has included"."""
+    """Return whether a verb is passive: "is included", but not "has included"."""
     before = fragment.before(mark)
     is_participle = mark.text.split()[-1].endswith(("ed", "en")) or mark.text.startswith(("caught", "be "))
     words = [*(each.text for each in before[-3:]), mark.text.split()[0]]
@@ -153,16 +137,16 @@ def is_passive(fragment: Fragment, mark: Mark) -> bool:
 
 
 def is_statement(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a verb says what is so: "does not include", but not "do not include"."""
+    """Return whether a verb is a statement: "does not include", but not "do not include"."""
     return any(each.text in ("does", "did") for each in fragment.before(mark))
 
 
-def free_noun(marks: Sequence[Mark], is_open: bool = False) -> str:
-    """A name that no lexicon knows, such as "the falciform ligament": up to three words after an article.
+def unlisted_noun(marks: Sequence[Mark], is_open: bool = False) -> str:
+    """Return a name that is in no lexicon, such as "the falciform ligament": up to three words after an article.
 
     Args:
-        marks: that it begins, after articles and prepositions.
-        is_open: whether it needs no article.
+        marks: marks that begin with the name, after articles and prepositions.
+        is_open: whether the name needs no article.
     """
     words: list[str] = []
     for mark in marks:
@@ -170,49 +154,49 @@ def free_noun(marks: Sequence[Mark], is_open: bool = False) -> str:
             if words:
                 break
             is_open = True
-        elif is_open and mark.kind == "word" and mark.text.isalpha() and len(mark.text) <= LONGEST_WORD:
+        elif is_open and mark.kind == "word" and mark.text.isalpha() and len(mark.text) <= MAX_NOUN_LENGTH:
             words.append(mark.text)
         else:
             break
     return " ".join(words[:3])
 
 
-def before_than(fragment: Fragment) -> Sequence[Mark]:
-    """The marks that are not only compared with."""
+def marks_before_than(fragment: Fragment) -> Sequence[Mark]:
+    """Return the marks before "than"."""
     than = fragment.all("than")
     return fragment.before(than[0]) if than else fragment.marks
 
 
 def precedes(fragment: Fragment, mark: Mark, kind: str) -> bool:
-    """Whether a mark stands before one of a kind, with nothing but articles between."""
-    after = [each for each in fragment.after(mark) if each.kind != "plain" and not says(each, "determiners")]
+    """Return whether a mark of a kind follows a mark, with only articles between them."""
+    after = [each for each in fragment.after(mark) if each.kind != "plain" and not each.is_in("determiners")]
     return bool(after) and after[0].kind == kind
 
 
 def is_of_mask(marks: Sequence[Mark]) -> bool:
-    """Whether words are about what was drawn, and not about what is there: "the mask", "where you stop"."""
+    """Return whether words refer to the drawn mask, not to the anatomy: "the mask", "where you stop"."""
     if any(mark.kind == "masks" for mark in marks):
         return True
-    is_drawn = any(says(mark, "called") or says(mark, "drawers") for mark in marks)
+    is_drawn = any(mark.is_in("called") or mark.is_in("drawers") for mark in marks)
     return is_drawn and not any(mark.kind == "actual" for mark in marks)
 
 
 def is_about_mask(fragment: Fragment, marks: Sequence[Mark]) -> bool:
-    """Whether the subject of a fragment is a mask: "the contour", "the segmented liver"."""
-    return any(mark.kind == "masks" or (says(mark, "called") and is_before_name(fragment, mark)) for mark in marks)
+    """Return whether the subject of a fragment is a mask: "the contour", "the segmented liver"."""
+    return any(mark.kind == "masks" or (mark.is_in("called") and is_before_name(fragment, mark)) for mark in marks)
 
 
 def is_before_name(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a name follows a mark at once."""
-    after = [each for each in fragment.after(mark) if not says(each, "determiners")]
+    """Return whether a name follows a mark directly."""
+    after = [each for each in fragment.after(mark) if not each.is_in("determiners")]
     return bool(after) and after[0].mention is not None
 
 
 def is_about_all(fragment: Fragment) -> bool:
-    """Tell whether a fragment is about all labels: "all labels", "everything"."""
+    """Return whether a fragment is about all labels: "all labels", "everything"."""
     for mark in fragment.all("all"):
         after = fragment.after(mark)
-        is_counted = bool(after) and (after[0].kind == "masks" or says(after[0], "numbers"))
+        is_counted = bool(after) and (after[0].kind == "masks" or after[0].is_in("numbers"))
         if mark.text in ("everything", "all labels", "all of them") or is_counted or not after:
             return True
     return False

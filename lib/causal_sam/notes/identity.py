@@ -1,4 +1,4 @@
-"""What a fragment says that a part of a mask really is, or is not."""
+"""Rules for fragments that say what a part of a mask really is, or is not."""
 
 from __future__ import annotations
 
@@ -6,91 +6,93 @@ from collections.abc import Sequence
 
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.grammar import (
-    BETWEEN,
-    SAYS,
+    SKIPPED_KINDS,
+    STATEMENT_KINDS,
     Act,
-    free_noun,
+    cues,
     is_before_name,
-    is_known,
     is_negated,
     is_order,
     is_passive,
-    live,
-    names_in,
+    name_marks,
     precedes,
     preposition,
-    says,
+    unlisted_noun,
 )
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.places import is_part
 from causal_sam.notes.schema import Action
 
 
-def identity(fragment: Fragment) -> Act | None:
-    """What is said to be something else: "belongs to the stomach", "bowel labelled as bladder", "colon, not kidney"."""
-    names = names_in(fragment.marks)
-    is_spot = any(says(mark, "spots") for mark in fragment.all("pieces"))
-    action: Action = "remove" if is_spot or live(fragment, "remove") else "exclude"
-    said = [mark for mark in fragment.all("belongs") if _follows(fragment, mark)] or _said_to_be(fragment)
+def identity_act(fragment: Fragment) -> Act | None:
+    """Read a wrong identity: "belongs to the stomach", "bowel labelled as bladder", "colon, not kidney"."""
+    names = name_marks(fragment.marks)
+    is_spot = any(mark.is_in("spots") for mark in fragment.all("pieces"))
+    action: Action = "remove" if is_spot or cues(fragment, "remove") else "exclude"
+    said = [mark for mark in fragment.all("belongs") if _is_followed_by_name(fragment, mark)] or _copulas_of_identity(
+        fragment
+    )
     denied = [*fragment.all("not_part"), *(mark for mark in said if is_negated(fragment, mark))]
-    taken = _taken(fragment, said)
-    inside = _inside(fragment, names)
+    taken = _mistaken_for_marks(fragment, said)
+    inside = _content_of_mask(fragment, names)
     if inside is not None:
         return inside
     if taken:
         return _mistaken(fragment, action, taken[0], said)
     for mark in fragment.all("taken_for"):
-        right, whole = names_in(fragment.before(mark))[-1:], names_in(fragment.after(mark))[:1]
+        right, whole = name_marks(fragment.before(mark))[-1:], name_marks(fragment.after(mark))[:1]
         part = any(is_part(each) for each in fragment.before(mark))
         if (right or part) and whole and is_negated(fragment, mark) and mark.text == "included in":
             nears = tuple(each.mention for each in right)
             return Act("expand", (whole[0].mention,), nears)  # "has not been included in the liver"
     if denied:
-        wrong, right = _denied(fragment, denied[0])
-        return _given_back(action, right, wrong) or _not_part(fragment, wrong)
+        wrong, right = _wrong_and_right(fragment, denied[0])
+        return _exclude_neighbour(action, right, wrong) or _not_part(fragment, wrong)
     said_not = [mark for mark in names if preposition(fragment, mark) == "not"]
     others = [mark for mark in names if mark not in said_not]
     is_owner = bool(said) and fragment.has("modal") and said[0].text == "be part of"
-    if is_owner and others and is_known(others[-1].mention):
+    if is_owner and others and others[-1].mention.is_label:
         # "the hernia sac should be part of the bowel mask"
-        free = free_noun(fragment.before(said[0]), True)
+        free = unlisted_noun(fragment.before(said[0]), True)
         inner = tuple(mark.mention for mark in others[:-1]) or ((Mention(free),) if free else ())
         return Act("expand", (others[-1].mention,), inner)
     if said and others:
         right = [mark for mark in others if mark in fragment.after(said[0])][:1]
         apart = [mark for mark in others if mark not in right]
         wrong = said_not or apart[:1]
-        is_left_out = not wrong or not is_known(wrong[0].mention)
-        if right and is_left_out and is_known(right[0].mention) and "belong" in said[0].text:
+        is_left_out = not wrong or not wrong[0].mention.is_label
+        if right and is_left_out and right[0].mention.is_label and "belong" in said[0].text:
             nears = tuple(mark.mention for mark in wrong)
-            return Act("expand", (right[0].mention,), nears, says_whose=True)
-        return _given_back(action, right, wrong)
-    says_more = live(fragment, "expand", "shrink", "leak", "fill", "smooth")
-    free = free_noun(fragment.marks, True) if said_not and not others else ""
-    if free and not says_more and any(says(mark, "copulas") for mark in fragment.marks):
-        return Act("exclude", (said_not[0].mention,), (Mention(free),), says_what=True)  # "pneumothorax is not lung"
+            return Act("expand", (right[0].mention,), nears, names_owner_only=True)
+        return _exclude_neighbour(action, right, wrong)
+    says_more = cues(fragment, "expand", "shrink", "leak", "fill", "smooth")
+    free = unlisted_noun(fragment.marks, True) if said_not and not others else ""
+    if free and not says_more and any(mark.is_in("copulas") for mark in fragment.marks):
+        return Act(
+            "exclude", (said_not[0].mention,), (Mention(free),), neighbour_is_content=True
+        )  # "pneumothorax is not lung"
     if not said_not or says_more or fragment.has("include", "exclude", "protect", "wrong", "keep"):
         return None
     return _not_part(fragment, said_not, others)
 
 
-def _denied(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list[Mark]]:
-    """What a part was taken for, and what it really is: "the vein is not part of the liver"."""
-    wrong, right = names_in(fragment.after(denial))[:1], names_in(fragment.before(denial))[-1:]
+def _wrong_and_right(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list[Mark]]:
+    """Return the wrong and the right identity of a part: "the vein is not part of the liver"."""
+    wrong, right = name_marks(fragment.after(denial))[:1], name_marks(fragment.before(denial))[-1:]
     is_of_it = any(mark.kind == "it" for mark in fragment.after(denial)) and fragment.has("pieces", "cue")
-    if right and not wrong and is_of_it and is_known(right[0].mention):
+    if right and not wrong and is_of_it and right[0].mention.is_label:
         return right, []  # "the liver has a speck that does not belong to it"
-    free = free_noun(fragment.before(denial), True)
+    free = unlisted_noun(fragment.before(denial), True)
     return wrong, right or ([Mark("name", free, mention=Mention(free))] if free else [])
 
 
-def _taken(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
-    """Words between what something is and what it was taken for."""
+def _mistaken_for_marks(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
+    """Return the marks between the true identity of a part and the structure that it was mistaken for."""
     taken = [
         mark
         for mark in fragment.all("taken_for")
         # "the vein does not count as liver"
-        if not is_negated(fragment, mark) or fragment.has("modal") or says(mark, "counting")
+        if not is_negated(fragment, mark) or fragment.has("modal") or mark.is_in("counting")
     ]
     is_in = [mark for mark in fragment.all("include") if is_passive(fragment, mark) and not is_negated(fragment, mark)]
     # "is part of the liver mask", where it should not be
@@ -98,57 +100,57 @@ def _taken(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
     # "labelled the pancreas as duodenum"
     renamed = [] if fragment.has("keep", "protect") else fragment.all("as")
     is_told = fragment.marks[0].text == "what"  # "what you have as bladder is bowel"
-    renamed = [mark for mark in renamed if is_told or names_in(fragment.before(mark))]
+    renamed = [mark for mark in renamed if is_told or name_marks(fragment.before(mark))]
     # "what is labelled aorta", "has been marked liver"
-    called = [mark for mark in fragment.marks if says(mark, "called") and is_before_name(fragment, mark)]
-    return taken + [mark for mark in (*is_in, *renamed, *called) if names_in(fragment.after(mark))]
+    called = [mark for mark in fragment.marks if mark.is_in("called") and is_before_name(fragment, mark)]
+    return taken + [mark for mark in (*is_in, *renamed, *called) if name_marks(fragment.after(mark))]
 
 
 def _mistaken(fragment: Fragment, action: Action, at: Mark, said: Sequence[Mark]) -> Act | None:
-    wrong = names_in(fragment.after(at))[:1]
-    right = [mark for mark in names_in(fragment.after(said[0])) if mark not in wrong] if said else []
-    others = [mark for mark in names_in(fragment.before(at)) if not wrong or mark.mention != wrong[0].mention]
-    free = "" if right or others else free_noun(fragment.before(at), True)
+    wrong = name_marks(fragment.after(at))[:1]
+    right = [mark for mark in name_marks(fragment.after(said[0])) if mark not in wrong] if said else []
+    others = [mark for mark in name_marks(fragment.before(at)) if not wrong or mark.mention != wrong[0].mention]
+    free = "" if right or others else unlisted_noun(fragment.before(at), True)
     right = right or others[-1:] or ([Mark("name", free, mention=Mention(free))] if free else [])
     if fragment.marks[0].text == "what" and not right:
-        right = [mark for mark in names_in(fragment.after(at)) if mark not in wrong][:1]
-    if wrong and not right and says(fragment.marks[0], "relatives"):
+        right = [mark for mark in name_marks(fragment.after(at)) if mark not in wrong][:1]
+    if wrong and not right and fragment.marks[0].is_in("relatives"):
         return Act("exclude", (wrong[0].mention,))  # "the cyst, which is included in the kidney"
     if is_negated(fragment, at):
-        return _given_back(action, right, wrong)  # "should not count as"
+        return _exclude_neighbour(action, right, wrong)  # "should not count as"
     if wrong and right and is_order(fragment, at):
         return Act("expand", (wrong[0].mention,), (right[0].mention,))  # "should be included in"
-    if wrong and right and not is_known(wrong[0].mention) and is_known(right[0].mention):
+    if wrong and right and not wrong[0].mention.is_label and right[0].mention.is_label:
         return Act("expand", (right[0].mention,), (wrong[0].mention,))
-    return _given_back(action, right, wrong)
+    return _exclude_neighbour(action, right, wrong)
 
 
-def _inside(fragment: Fragment, names: Sequence[Mark]) -> Act | None:
-    """What is said to be in a mask where it should not be: "fat is in the heart mask"."""
+def _content_of_mask(fragment: Fragment, names: Sequence[Mark]) -> Act | None:
+    """Read content that should not be in a mask: "fat is in the heart mask"."""
     has_mask = fragment.has("masks") or any(mark.text.startswith("in the ") for mark in fragment.all("wanted"))
-    if fragment.has(*SAYS - {"wanted", "wrong"}) or not has_mask:
+    if fragment.has(*STATEMENT_KINDS - {"wanted", "wrong"}) or not has_mask:
         return None
-    if len(names) == 1 and not is_known(names[0].mention):
+    if len(names) == 1 and not names[0].mention.is_label:
         return _outside_of_mask(fragment, names[0])
     if len(names) != 2:
         return None
     (first, second), is_due = names, fragment.has("requests", "modal")
-    is_in = preposition(fragment, second) == "in" and is_known(second.mention)
-    is_first = not is_known(first.mention) or first.mention != second.mention
+    is_in = preposition(fragment, second) == "in" and second.mention.is_label
+    is_first = not first.mention.is_label or first.mention != second.mention
     is_denied = any(mark.kind == "not" for mark in fragment.before(second))
     if not (is_in and is_first):
         return None
-    if is_denied and not is_due and not is_known(first.mention):
+    if is_denied and not is_due and not first.mention.is_label:
         return Act("expand", (second.mention,), (first.mention,))  # "the caudate lobe is not in the liver mask"
-    return _given_back("exclude", [first], [second]) if is_denied == is_due else None
+    return _exclude_neighbour("exclude", [first], [second]) if is_denied == is_due else None
 
 
 def _outside_of_mask(fragment: Fragment, name: Mark) -> Act | None:
-    """What is no label and in a mask: "bowel in the mask"; or a mask that is where it should not be."""
+    """Read an unlabelled structure inside a mask ("bowel in the mask"), or a mask inside such a structure."""
     is_denied = any(is_negated(fragment, mark) for mark in fragment.all("masks", "name")) or fragment.has("not")
-    if is_denied != fragment.has("requests", "modal") or live(fragment, "expand", "shrink", "restyle"):
+    if is_denied != fragment.has("requests", "modal") or cues(fragment, "expand", "shrink", "restyle"):
         return None
-    inside = [mark for mark in fragment.all("in") if not says(mark, "companions")]
+    inside = [mark for mark in fragment.all("in") if not mark.is_in("companions")]
     if any(mark.text.startswith("in the ") for mark in fragment.all("wanted")):
         return Act("exclude", nears=(name.mention,)) if preposition(fragment, name) == "" else None
     masks = fragment.all("masks")
@@ -157,54 +159,54 @@ def _outside_of_mask(fragment: Fragment, name: Mark) -> Act | None:
     return Act("exclude", nears=(name.mention,)) if is_in_mask or is_mask_in else None
 
 
-def _said_to_be(fragment: Fragment) -> list[Mark]:
-    """The "is" of "that part is colon", where nothing else is said."""
-    if not fragment.has("it", "pieces", "one", "place") and not live(fragment, "remove"):
+def _copulas_of_identity(fragment: Fragment) -> list[Mark]:
+    """Return the "is" of "that part is colon", unless the fragment states something else."""
+    if not fragment.has("it", "pieces", "one", "place") and not cues(fragment, "remove"):
         return []
-    if fragment.has("include", "wanted", "keep", "wrong", "too", "enough") or live(
+    if fragment.has("include", "wanted", "keep", "wrong", "too", "enough") or cues(
         fragment, "expand", "shrink", "leak", "fill", "smooth"
     ):
         return []
     return [
         mark
         for mark in fragment.marks
-        if says(mark, "copulas") and _follows(fragment, mark) and not _is_denied(fragment, mark)
+        if mark.is_in("copulas") and _is_followed_by_name(fragment, mark) and not _is_denied(fragment, mark)
         # "there is a cyst in the liver" is a finding
         if fragment.has("masks") or [each.text for each in fragment.before(mark)] != ["there"]
     ][-1:]
 
 
 def _is_denied(fragment: Fragment, mark: Mark) -> bool:
-    """Whether "not" comes before the next name."""
+    """Return whether "not" comes before the next name."""
     after = next(each for each in fragment.after(mark) if each.mention or each.kind == "not")
     return after.kind == "not"
 
 
-def _follows(fragment: Fragment, belongs: Mark) -> bool:
-    """Whether "that is" or "belongs to" is followed by a name, before anything else is said."""
+def _is_followed_by_name(fragment: Fragment, belongs: Mark) -> bool:
+    """Return whether a name follows "that is" or "belongs to" before any other statement."""
     for mark in fragment.after(belongs):
         if mark.mention:
             return True
-        if mark.kind not in BETWEEN - {"strength", "place"} | {"not", "of", "belongs"}:
+        if mark.kind not in SKIPPED_KINDS - {"strength", "place"} | {"not", "of", "belongs"}:
             return False
     return False
 
 
-def _given_back(action: Action, right: Sequence[Mark], wrong: Sequence[Mark]) -> Act | None:
-    """Give a part back to what it really is, from what it was taken for."""
+def _exclude_neighbour(action: Action, right: Sequence[Mark], wrong: Sequence[Mark]) -> Act | None:
+    """Exclude a structure from the label that it was mistaken for."""
     if not right or (wrong and right[0].mention == wrong[0].mention):
         return None
-    return Act(action, tuple(mark.mention for mark in wrong[:1]), (right[0].mention,), says_what=True)
+    return Act(action, tuple(mark.mention for mark in wrong[:1]), (right[0].mention,), neighbour_is_content=True)
 
 
 def _not_part(fragment: Fragment, wrong: Sequence[Mark], others: Sequence[Mark] = ()) -> Act | None:
-    """A piece that does not belong to the mask, whatever it is."""
+    """Read a piece that does not belong to the mask, of unknown identity."""
     pieces = fragment.all("pieces")
-    if not wrong or not (pieces or fragment.has("it", "one") or live(fragment, "remove")):
+    if not wrong or not (pieces or fragment.has("it", "one") or cues(fragment, "remove")):
         return None
     nears = tuple(mark.mention for mark in others)
-    is_large = bool(pieces) and says(pieces[0], "large_pieces") and not live(fragment, "remove")
+    is_large = bool(pieces) and pieces[0].is_in("large_pieces") and not cues(fragment, "remove")
     action: Action = "remove" if not is_large else "exclude" if nears else "shrink"
-    if not pieces and not live(fragment, "remove"):
+    if not pieces and not cues(fragment, "remove"):
         action = "exclude"  # "this is not liver": what it is may follow
-    return Act(action, (wrong[0].mention,), nears, says_what=True)
+    return Act(action, (wrong[0].mention,), nears, neighbour_is_content=True)

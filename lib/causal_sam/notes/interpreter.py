@@ -1,4 +1,4 @@
-"""The interpreter that needs neither a network nor a chat model: a lexicon and rules."""
+"""Interpreter of notes by a lexicon and rules, without a network or a chat model."""
 
 from __future__ import annotations
 
@@ -7,68 +7,70 @@ from functools import lru_cache
 from langchain_core.runnables import Runnable
 
 from causal_sam.chat import is_local
-from causal_sam.notes.fragments import divide
-from causal_sam.notes.mentions import Names
-from causal_sam.notes.reader import Reader, Unclear
-from causal_sam.notes.request import Interpreter, NoteRequest, Reading
-from causal_sam.notes.schema import LONGEST_QUESTION, MOST_INTERVENTIONS, Plan
+from causal_sam.notes.fragments import split_into_fragments
+from causal_sam.notes.mentions import NameFinder
+from causal_sam.notes.reader import ClarificationNeeded, Reader
+from causal_sam.notes.request import Interpretation, Interpreter, NoteRequest
+from causal_sam.notes.schema import MAX_INTERVENTIONS, MAX_QUESTION_LENGTH, Plan
 from causal_sam.notes.vocabulary import load_vocabulary
 from causal_sam.text import load_lexicon
 
 EMBEDDED = "embedded"
-KEPT_NAMES = 64  # lists of labels
+LABEL_LIST_CACHE_SIZE = 64  # label lists with a prepared `NameFinder`
 
 
 class EmbeddedInterpreter(Interpreter):
     """Reads notes with a lexicon and rules.
 
-    It does not guess: it answers a note that is ambiguous, or that asks for something no act can do, with a question.
-    A note can only choose among the acts, whatever it says. Threads may share one interpreter.
+    It does not guess: it answers an ambiguous note, or a request that no act can fulfil, with a question. A note can
+    only choose among the acts. The interpreter is thread-safe.
     """
 
     run_type = "parser"
 
     def __init__(self) -> None:
         self._vocabulary = load_vocabulary()
-        self._names = lru_cache(KEPT_NAMES)(lambda labels: Names(labels, load_lexicon(), self._vocabulary))
+        self._names = lru_cache(LABEL_LIST_CACHE_SIZE)(
+            lambda labels: NameFinder(labels, load_lexicon(), self._vocabulary)
+        )
 
-    def _read(self, request: NoteRequest) -> Reading:
-        return Reading(self._plan(request), EMBEDDED)
+    def _read(self, request: NoteRequest) -> Interpretation:
+        return Interpretation(self._plan(request), EMBEDDED)
 
     def _plan(self, request: NoteRequest) -> Plan:
         names = self._names(request.labels)
-        fragments = divide(request.note, names, self._vocabulary)
+        fragments = split_into_fragments(request.note, names, self._vocabulary)
         reader = Reader(names, self._vocabulary, request.sides, request.current)
         try:
             found = reader.read(fragments)
-        except Unclear as unclear:
-            return Plan(question=str(unclear)[:LONGEST_QUESTION])
+        except ClarificationNeeded as clarification:
+            return Plan(question=str(clarification)[:MAX_QUESTION_LENGTH])
         if not found:
-            return Plan(question=reader.ask_what()[:LONGEST_QUESTION])
-        if len(found) > MOST_INTERVENTIONS:
-            return Plan(question=f"Which of the {len(found)} corrections come first? {MOST_INTERVENTIONS} go at once.")
+            return Plan(question=reader.general_question()[:MAX_QUESTION_LENGTH])
+        if len(found) > MAX_INTERVENTIONS:
+            return Plan(question=f"Which of the {len(found)} corrections come first? {MAX_INTERVENTIONS} go at once.")
         return Plan(interventions=tuple(found))
 
 
 def load_interpreter(
     llm: str | None = None, consent: bool = False, seconds: float | None = None
-) -> Runnable[NoteRequest, Reading]:
+) -> Runnable[NoteRequest, Interpretation]:
     """Load an interpreter of notes.
 
     Args:
-        llm: a chat model, PROVIDER:MODEL, as LangChain's `init_chat_model` takes it, huggingface:FOLDER or gguf:FILE;
-            None or "embedded" for the interpreter that needs none.
-        consent: whether notes, without what may say something of a person, may be sent to a remote model.
-        seconds: the longest wait for the chat model; None for the usual time.
+        llm: chat model as PROVIDER:MODEL of LangChain's `init_chat_model`, huggingface:FOLDER or gguf:FILE;
+            None or "embedded" for the interpreter without a model.
+        consent: whether de-identified notes may be sent to a remote model.
+        seconds: time limit of the chat model for one note; None for the default.
 
     Raises:
-        InputError: the name is of another form, the model is not on this machine and there is no consent, its package
+        InputError: the name has another form, the model is remote and there is no consent, its package
             is missing, or it cannot be set up.
     """
     embedded = EmbeddedInterpreter()
     if llm is None or llm == EMBEDDED:
         return embedded
-    # Agents take a second to import, which nobody else should wait for.
+    # LangChain's agents take a second to import.
     from causal_sam.notes.chat import SECONDS, ChatInterpreter, load_language_model
 
     model = load_language_model(llm, consent)

@@ -1,4 +1,4 @@
-"""Interventions while a note is read: what is said twice becomes one, and what explains another one is none."""
+"""Merging of interventions: repetitions become one, and causes or remedies of another one are dropped."""
 
 from __future__ import annotations
 
@@ -9,124 +9,123 @@ from dataclasses import dataclass, replace
 from causal_sam.notes.drafts import WITHOUT_AMOUNT, Draft
 from causal_sam.notes.schema import Intervention
 
-_ABSORBED_BY_STYLE = frozenset({"expand", "shrink", "exclude"})
+_DETAILS = ("direction", "near", "slices", "extent_mm")
+_SUPERSEDED_BY_RESTYLE = frozenset({"expand", "shrink", "exclude"})
 
 
 @dataclass(frozen=True)
 class Item:
-    """An intervention, and the draft that says it."""
+    """An intervention and the draft that it comes from."""
 
-    what: Intervention
+    intervention: Intervention
     draft: Draft
 
     @property
     def is_bare(self) -> bool:
-        """Whether it says neither where nor how far."""
-        what = self.what
-        return what.direction is None and what.near is None and what.slices is None and what.extent_mm is None
+        """Return whether the intervention has neither place nor extent."""
+        return all(getattr(self.intervention, name) is None for name in _DETAILS)
 
-    def filled(self, other: Intervention) -> Item:
-        """With what another one says more."""
-        more = {
-            name: getattr(other, name)
-            for name in ("direction", "near", "slices", "extent_mm")
-            if getattr(self.what, name) is None
-        }
-        if self.what.strength == "moderate" and self.what.action not in WITHOUT_AMOUNT:
-            more["strength"] = other.strength
-        if self.what.action in WITHOUT_AMOUNT:
+    def completed_by(self, other: Intervention) -> Item:
+        """Return the item with missing details taken from another intervention."""
+        own = self.intervention
+        more = {name: getattr(other, name) for name in _DETAILS if getattr(own, name) is None}
+        if own.action in WITHOUT_AMOUNT:
             more.pop("extent_mm", None)
-        return replace(self, what=self.what.model_copy(update=more))
+        elif own.strength == "moderate":
+            more["strength"] = other.strength
+        return replace(self, intervention=own.model_copy(update=more))
 
 
-def merged(items: Sequence[Item]) -> list[Item]:
-    """Return items without what is said twice, or explained by another one of the same label."""
-    labels = dict.fromkeys(item.what.label for item in items)
-    return [each for label in labels for each in _joined([item for item in items if item.what.label == label])]
+def merge_items(items: Sequence[Item]) -> list[Item]:
+    """Merge repeated items of a label, and drop those that another item of the label supersedes."""
+    labels = dict.fromkeys(item.intervention.label for item in items)
+    by_label = ([item for item in items if item.intervention.label == label] for label in labels)
+    return list(itertools.chain.from_iterable(map(_merge_label_items, by_label)))
 
 
-def in_doubt(items: Sequence[Item]) -> str | None:
-    """Return a label that is said to be too small and too large at the same place, if any."""
-    places = {_place(item.what) for item in items if item.what.action == "expand"}
-    return next((i.what.label for i in items if i.what.action == "shrink" and _place(i.what) in places), None)
+def contradictory_label(items: Sequence[Item]) -> str | None:
+    """Return a label that is to be expanded and shrunk at the same place, if any."""
+    acts = [item.intervention for item in items]
+    places = {_place(act) for act in acts if act.action == "expand"}
+    return next((act.label for act in acts if act.action == "shrink" and _place(act) in places), None)
 
 
 def _is_same(first: Item, second: Item) -> bool:
-    """Whether two items are one intervention, of which each says a part."""
-    if (first.what.label, first.what.action) != (second.what.label, second.what.action):
+    """Return whether two items describe the same intervention, each in part."""
+    one, two = first.intervention, second.intervention
+    if (one.label, one.action) != (two.label, two.action):
         return False
-    names = ("direction", "near", "slices", "extent_mm")
-    pairs = [(getattr(first.what, name), getattr(second.what, name)) for name in names]
-    if any(one != two and one is not None and two is not None for one, two in pairs):
+    pairs = [(getattr(one, name), getattr(two, name)) for name in _DETAILS]
+    if any(a != b and a is not None and b is not None for a, b in pairs):
         return False
-    if first.draft.number == second.draft.number or (second.draft.is_also and not second.is_bare):
-        return all(one == two for one, two in pairs)
+    if first.draft.number == second.draft.number or (second.draft.is_additional and not second.is_bare):
+        return all(a == b for a, b in pairs)
     is_near_by = first.draft.sentence == second.draft.sentence
-    return is_near_by or first.is_bare or second.is_bare or first.what.direction == second.what.direction is not None
+    return is_near_by or first.is_bare or second.is_bare or one.direction == two.direction is not None
 
 
-def _joined(items: Sequence[Item]) -> list[Item]:
-    """The items of one label, of which each says something of its own."""
+def _merge_label_items(items: Sequence[Item]) -> list[Item]:
+    """Merge the items of one label."""
     joined: list[Item] = []
     for item in items:
         same = [place for place, other in enumerate(joined) if _is_same(other, item)]
         for place in same:
-            joined[place] = joined[place].filled(item.what)
+            joined[place] = joined[place].completed_by(item.intervention)
         if not same:
             joined.append(item)
-    return list({item.what: item for item in _absorbed(joined)}.values())
+    return list({item.intervention: item for item in _drop_superseded(joined)}.values())
 
 
-def _absorbed(items: Sequence[Item]) -> list[Item]:
-    """Without the acts that others stand for."""
+def _drop_superseded(items: Sequence[Item]) -> list[Item]:
+    """Drop the items that another item supersedes."""
     found: list[Item | None] = list(items)
     for i, j in itertools.permutations(range(len(found)), 2):
         item, other = found[i], found[j]
-        if item is not None and other is not None and _stands_for(item, other):
-            found[i], found[j] = _taking_over(item, other.what), None
+        if item is not None and other is not None and _supersedes(item, other):
+            found[i], found[j] = _with_details(item, other.intervention), None
     return [item for item in found if item is not None]
 
 
-def _taking_over(item: Item, other: Intervention) -> Item:
+def _with_details(item: Item, other: Intervention) -> Item:
     if other.action == "keep":
         return item
-    if item.what.action in ("remove", "exclude", "restyle"):
-        taken = item.filled(other)
-        # An artefact has no neighbour.
-        return item if item.what.action == "restyle" and other.near else taken
+    if item.intervention.action in ("remove", "exclude", "restyle"):
+        taken = item.completed_by(other)
+        # A neighbour makes no sense beside an imaging artefact.
+        return item if item.intervention.action == "restyle" and other.near else taken
     return item
 
 
-def _stands_for(item: Item, other: Item) -> bool:
-    """Whether an act is the remedy or the cause of another one, which then is none of its own."""
-    what, second = item.what, other.what
+def _supersedes(item: Item, other: Item) -> bool:
+    """Return whether an item makes another one redundant, as its remedy or its cause."""
+    intervention, second = item.intervention, other.intervention
     if second.action == "keep":
-        return what.action != "restyle" or not item.draft.act.is_weak
-    if what.action == "keep":
+        return intervention.action != "restyle" or not item.draft.act.is_weak
+    if intervention.action == "keep":
         return second.action == "restyle" and other.draft.act.is_weak
     is_near_by = abs(item.draft.sentence - other.draft.sentence) <= 1
     is_together = item.draft.sentence == other.draft.sentence
-    if what.action == "restyle":
-        return is_together and second.action in _ABSORBED_BY_STYLE
-    if what.action == "keep_largest":
+    if intervention.action == "restyle":
+        return is_together and second.action in _SUPERSEDED_BY_RESTYLE
+    if intervention.action == "keep_largest":
         return second.action in ("remove", "shrink") and is_near_by and other.is_bare
-    if what.action == "remove":
+    if intervention.action == "remove":
         # "remove the island, that is colon"
         return (
             second.action == "exclude"
-            and other.draft.act.says_what
+            and other.draft.act.neighbour_is_content
             and is_near_by
             and other.draft.number > item.draft.number
         )
-    if what.action == "exclude" and second.action == "shrink":
-        is_remedy = other.draft.number > item.draft.number and is_near_by and not other.draft.is_also
-        is_cause = is_together and (other.is_bare or not (item.draft.is_also or item.draft.is_listed))
-        same_place = None in (what.direction, second.direction) or what.direction == second.direction
+    if intervention.action == "exclude" and second.action == "shrink":
+        is_remedy = other.draft.number > item.draft.number and is_near_by and not other.draft.is_additional
+        is_cause = is_together and (other.is_bare or not (item.draft.is_additional or item.draft.is_listed))
+        same_place = None in (intervention.direction, second.direction) or intervention.direction == second.direction
         return same_place and (is_remedy or is_cause)
-    if what.action == "smooth" and second.action == "restyle":
+    if intervention.action == "smooth" and second.action == "restyle":
         return is_together and other.draft.act.is_weak  # "steps from thick slices"
-    return what.action == "fill" and second.action == "expand" and is_together and other.is_bare
+    return intervention.action == "fill" and second.action == "expand" and is_together and other.is_bare
 
 
-def _place(what: Intervention) -> tuple[object, ...]:
-    return what.label, what.direction, what.slices, what.near
+def _place(intervention: Intervention) -> tuple[object, ...]:
+    return intervention.label, intervention.direction, intervention.slices, intervention.near

@@ -1,4 +1,4 @@
-"""From the words of anatomy to patient directions: "lateral" of the liver is right, the "tail" of the pancreas left."""
+"""Patient directions of anatomical words: "lateral" on the liver is right, the "tail" of the pancreas is left."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ OPPOSITES: dict[str, Direction] = {
 
 
 def side_of(label: str) -> Direction | None:
-    """Return the side of the body that a label is on, by its name; None for the midline, or if the name leaves it open.
+    """Return the side of the body of a label by its name; None for the midline, or if the name does not determine it.
 
     >>> side_of("LK"), side_of("spleen"), side_of("hepatic mets"), side_of("prostate")
     ('left', 'left', 'right', None)
     """
     readings = load_lexicon().readings(label)
-    said = {side for reading in readings for side in reading.sides}
-    if said:
-        return said.pop() if len(said) == 1 else None
+    named_sides = {side for reading in readings for side in reading.sides}
+    if named_sides:
+        return named_sides.pop() if len(named_sides) == 1 else None
     sides = {side for reading in readings for side in _sides_of(reading)}
     return sides.pop() if len(sides) == 1 else None
 
 
 def direction_of(word: str, label: str, side: Direction | None = None) -> Direction | None:
-    """Return the patient direction that a word of anatomy means on a label.
+    """Return the patient direction of an anatomical word on a label.
 
     Args:
-        word: a direction, "lateral" or "medial" with their synonyms, or a part of an organ ("dome", "tail").
-        label: on which.
-        side: of the body that the label is on, if its name does not say it.
+        word: direction, "lateral" or "medial" with their synonyms, or part of an organ ("dome", "tail").
+        label: name of the label.
+        side: side of the body of the label, if its name does not determine it.
 
     Returns:
-        None for a part that is in no one direction, such as the "pole".
+        The direction; None for a part without a single direction, such as the "pole".
 
     Raises:
-        InputError: the word is none of these, or "lateral" of a label whose side is not known.
+        InputError: the word is none of these, or it is "lateral" or "medial" and the side of the label is unknown.
 
     >>> direction_of("lateral", "liver"), direction_of("medial", "left kidney"), direction_of("tail", "pancreas")
     ('right', 'right', 'left')
     """
     vocabulary = load_vocabulary()
-    meaning = vocabulary.direction(word)
+    meaning = vocabulary.direction_of_word(word)
     if meaning is None:
         raise InputError(f"{word!r} is no direction and no part of an organ; say it as in superior, lateral or dome.")
-    return direction_by(meaning, label, side, vocabulary)
+    return resolve_direction(meaning, label, side, vocabulary)
 
 
-def direction_by(meaning: str, label: str, side: Direction | None, vocabulary: Vocabulary) -> Direction | None:
-    """As `direction_of`, for a word whose meaning was looked up.
+def resolve_direction(meaning: str, label: str, side: Direction | None, vocabulary: Vocabulary) -> Direction | None:
+    """Resolve a direction or part of the vocabulary on a label, as in `direction_of`.
 
     Raises:
-        InputError: the side of the label is not known, and matters.
+        InputError: the direction depends on the side of the label, which is unknown.
     """
     if meaning in vocabulary.parts:
-        meaning = _of_part(vocabulary.parts[meaning], label)
+        meaning = _direction_of_part(vocabulary.parts[meaning], label)
     if meaning not in ("lateral", "medial"):
         return meaning or None
     side = side or side_of(label)
@@ -74,22 +74,22 @@ def direction_by(meaning: str, label: str, side: Direction | None, vocabulary: V
 
 
 def structures_of(label: str) -> set[str]:
-    """The structures that a label is, or is a part of, such as the lung for its lower lobe."""
+    """Return the structures of a label and those that it is a part of, such as the lung for its lower lobe."""
     parts = {part for reading in load_lexicon().readings(label) for part in reading.parts}
     return parts | {part.partition(" of the ")[2] for part in parts}
 
 
-def side_of_part(value: str) -> str:
-    """The direction that a part of an organ is in, if it is the same on all of them, or the direction itself.
+def direction_of_part(value: str) -> str:
+    """Return the direction of a part if it is the same on all organs; any other value is returned unchanged.
 
-    >>> side_of_part("dome"), side_of_part("apex"), side_of_part("left")
+    >>> direction_of_part("dome"), direction_of_part("apex"), direction_of_part("left")
     ('superior', 'apex', 'left')
     """
     places = set(load_vocabulary().parts.get(value, {}).values()) - {""}
     return places.pop() if len(places) == 1 else value
 
 
-def _of_part(places: Mapping[str, str], label: str) -> str:
+def _direction_of_part(places: Mapping[str, str], label: str) -> str:
     structures = structures_of(label)
     return next((place for name, place in places.items() if name in structures), places.get("any", ""))
 

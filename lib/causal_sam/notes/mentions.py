@@ -1,4 +1,4 @@
-"""Names of structures in a note, and which of the labels that are present they mean."""
+"""Names of structures in a note, and the present labels that they refer to."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from causal_sam.text import LabelNames, Lexicon, Reading, canonical
 from causal_sam.text.lexicon import singular, split_words
 from causal_sam.text.spelling import correct
 
-LONGEST_NAME = 6  # words
-SHORT = 2  # letters of abbreviations that are words as well, unless written in capitals
+MAX_NAME_WORDS = 6  # words
+MAX_AMBIGUOUS_ABBREVIATION = 2  # letters; abbreviations up to this length count only in capitals
 _SIDES = ("left", "right")
 _VOWELS = frozenset("aeiouy")
-# Endings of the adjectives of anatomy, and letters that a word with one has more than.
-ADJECTIVES, MORE = ("al", "ar", "ary", "ic", "ous", "oid", "ine", "ian"), 4
+# Endings of anatomical adjectives, which have at least five letters.
+ADJECTIVE_ENDINGS = ("al", "ar", "ary", "ic", "ous", "oid", "ine", "ian")
 
 
 @dataclass(frozen=True)
 class Mention:
-    """A name in a note.
+    """A name of a structure in a note.
 
     Attributes:
-        text: as written, with its spelling corrected.
-        labels: that it means: one, or several for "both kidneys". Empty if there is none, or it is not certain which.
-        candidates: between which it leaves open which is meant.
+        text: the name in lower case, with corrected spelling.
+        labels: labels that the name refers to, several for "both kidneys"; empty if there is none, or it is ambiguous.
+        candidates: possible labels of an ambiguous name.
     """
 
     text: str
@@ -36,18 +36,23 @@ class Mention:
     candidates: tuple[str, ...] = ()
 
     @property
+    def is_label(self) -> bool:
+        """Return whether the name refers to a label, or to one of several."""
+        return bool(self.labels or self.candidates)
+
+    @property
     def neighbour(self) -> str:
-        """The name to give it as a neighbour: the label's, or its own without abbreviations and misspellings."""
+        """The name as a neighbour: that of its label, or its own without abbreviations and misspellings."""
         return self.labels[0] if len(self.labels) == 1 else self.text
 
 
-class Names:
-    """Finds names among words, for one list of labels.
+class NameFinder:
+    """Finds names of structures among words, for one list of labels.
 
     Args:
-        labels: that are present.
-        lexicon: of structures.
-        vocabulary: of notes; its words are right as they are written.
+        labels: labels that are present.
+        lexicon: lexicon of structures.
+        vocabulary: vocabulary of notes, whose words are never respelt.
     """
 
     def __init__(self, labels: Sequence[str], lexicon: Lexicon, vocabulary: Vocabulary) -> None:
@@ -56,48 +61,48 @@ class Names:
         self._resolver = LabelNames(self.labels, lexicon=lexicon)
         self._readings = {label: lexicon.readings(label) for label in self.labels}
         self._structures = {structure for label in self.labels for structure in structures_of(label)}
-        self._own_words = {word for label in self.labels for word in split_words(label)}
-        self._own_phrases = {"".join(map(singular, split_words(label))) for label in self.labels}
-        self._respelt: dict[tuple[str, ...], list[str]] = {}  # names with the lexicon's spelling -> labels
+        self._label_words = {word for label in self.labels for word in split_words(label)}
+        self._label_phrases = {"".join(map(singular, split_words(label))) for label in self.labels}
+        self._respelt: dict[tuple[str, ...], list[str]] = {}  # names in the lexicon's spelling -> labels
         for label in self.labels:
             self._respelt.setdefault(self._spelt(split_words(label)), []).append(label)
-        self._kinds: dict[str, list[str]] = {}  # what labels are called without their sides -> these labels
+        self._kinds: dict[str, list[str]] = {}  # names without sides -> labels
         for label in self.labels:
             self._kinds.setdefault(self._kind(split_words(label)), []).append(label)
-        self._right = lexicon.words | vocabulary.words | self._own_words
+        self._known_words = lexicon.words | vocabulary.words | self._label_words
         self.mention = lru_cache(4096)(self._mention)
         self.corrected = lru_cache(4096)(self._corrected)
 
-    def said_side(self, label: str) -> str | None:
-        """The side that the name of a label says."""
+    def side_in_name(self, label: str) -> str | None:
+        """Return the side that is part of the name of a label."""
         sides = {side for reading in self._readings[label] for side in reading.sides}
         return sides.pop() if len(sides) == 1 else None
 
     def kind(self, label: str) -> str:
-        """What a label is called without its side."""
+        """Return the name of a label without its side."""
         return self._kind(split_words(label))
 
-    def longest(self, words: Sequence[str], capitals: Sequence[bool]) -> tuple[int, Mention] | None:
-        """The longest name that these words begin with, if any; one of a label that is present comes first.
+    def longest_name(self, words: Sequence[str], capitals: Sequence[bool]) -> tuple[int, Mention] | None:
+        """Return the longest name that these words begin with; names of present labels take precedence.
 
         Args:
-            words: in lower case.
-            capitals: of each word, whether it is in capital letters.
+            words: words in lower case.
+            capitals: for each word, whether it is written in capital letters.
 
         Returns:
-            How many words, and what they mention.
+            Number of words and their mention; None if there is no name.
         """
         others = None
-        for length in range(min(len(words), LONGEST_NAME), 0, -1):
+        for length in range(min(len(words), MAX_NAME_WORDS), 0, -1):
             phrase = tuple(words[:length])
             mention = self.mention(phrase)
             following = words[length] if length < len(words) else ""
             is_layer = following in self._vocabulary.sets["layers"]
-            if others and self._vocabulary.direction(following) is None and not is_layer:
+            if others and self._vocabulary.direction_of_word(following) is None and not is_layer:
                 mention = None  # "spleen" is no part of "splenic vein", but "hippocampus" of "hippocampus head"
-            if mention is not None and (self._says_where(phrase, mention) or self._is_part_of(phrase, mention)):
+            if mention is not None and (self._begins_with_place(phrase, mention) or self._is_part_of(phrase, mention)):
                 mention = None
-            if mention is None or (length == 1 and self._is_only_a_word(phrase[0], capitals[0], mention)):
+            if mention is None or (length == 1 and self._is_common_word(phrase[0], capitals[0], mention)):
                 continue
             if mention.labels or mention.candidates:
                 return length, mention
@@ -105,74 +110,74 @@ class Names:
         return others
 
     def has_part(self, word: str) -> bool:
-        """Whether a part of an organ can be one of the labels: the cervix of a bladder is a neighbour."""
+        """Return whether a part of an organ can belong to a label; with a bladder alone, the cervix is a neighbour."""
         places = self._vocabulary.parts.get(word)
         return places is None or "any" in places or not self._structures.isdisjoint(places)
 
     def _is_part_of(self, phrase: tuple[str, ...], mention: Mention) -> bool:
-        """Whether a name is that of a part of a label: "the lower lobe of the right lung"."""
+        """Return whether a name is a part of a label: "the lower lobe of the right lung"."""
         if mention.labels or "of" not in phrase[1:-1]:
             return False
         at = phrase.index("of")
         whole = self.mention(tuple(word for word in phrase[at + 1 :] if word != "the"))
-        place = self._vocabulary.longest(phrase[:at])
+        place = self._vocabulary.longest_phrase(phrase[:at])
         is_place = place is not None and place[0] == at and place[1].kind == "place"
         is_part = is_place or " ".join(phrase[:at]) in self._vocabulary.sets["layers"]
         return bool(whole and whole.labels) and is_part
 
-    def _says_where(self, phrase: tuple[str, ...], mention: Mention) -> bool:
-        """Whether the side before a name is a place on it, as in "the right prostate"."""
+    def _begins_with_place(self, phrase: tuple[str, ...], mention: Mention) -> bool:
+        """Return whether a side before a name is a place on the label: "the right prostate"."""
         if phrase[0] not in _SIDES or len(phrase) == 1 or mention.labels:
             return False
-        if self._vocabulary.direction(" ".join(phrase[1:])) is not None:
+        if self._vocabulary.direction_of_word(" ".join(phrase[1:])) is not None:
             return True
         whole = self.mention(phrase[1:])
-        return whole is not None and len(whole.labels) == 1 and self.said_side(whole.labels[0]) is None
+        return whole is not None and len(whole.labels) == 1 and self.side_in_name(whole.labels[0]) is None
 
-    def _is_only_a_word(self, word: str, is_capital: bool, mention: Mention) -> bool:
-        return len(word) <= SHORT and not is_capital and not mention.labels
+    def _is_common_word(self, word: str, is_capital: bool, mention: Mention) -> bool:
+        return len(word) <= MAX_AMBIGUOUS_ABBREVIATION and not is_capital and not mention.labels
 
     def _corrected(self, word: str) -> tuple[str, ...]:
-        if self._vocabulary.knows(word) or word in self._own_words:
+        if self._vocabulary.is_spelt_correctly(word) or word in self._label_words:
             return (word,)
-        if len(word) > SHORT and not _VOWELS.intersection(word):
-            meant = {own for own in self._own_words if _skeleton(own) == word}
+        if len(word) > MAX_AMBIGUOUS_ABBREVIATION and not _VOWELS.intersection(word):
+            meant = {own for own in self._label_words if _consonants(own) == word}
             if len(meant) == 1:
                 return (meant.pop(),)
-        shorter = next((each for each in _squeezed(word) if self._is_right(each)), None)
+        shorter = next((each for each in _without_repeated_letters(word) if self._is_spelt_correctly(each)), None)
         if shorter is not None:
             return (shorter,)
-        # Endings come second: "undersegmentd" is as near to two forms of "undersegment".
-        found = correct(word, self._lexicon, self._right) or correct(word, self._lexicon, self._vocabulary.forms)
-        if found and word.endswith("s") and not found.endswith("s") and self._is_right(f"{found}s"):
+        # Inflected forms come second: "undersegmentd" is equally near to two forms of "undersegment".
+        found = correct(word, self._lexicon, self._known_words) or correct(word, self._lexicon, self._vocabulary.forms)
+        if found and word.endswith("s") and not found.endswith("s") and self._is_spelt_correctly(f"{found}s"):
             found += "s"  # "incudes" is no order
         return tuple((found or word).split())
 
-    def _is_right(self, word: str) -> bool:
-        return self._vocabulary.has(word) or word in self._own_words or self._lexicon.knows(word)
+    def _is_spelt_correctly(self, word: str) -> bool:
+        return self._vocabulary.is_listed(word) or word in self._label_words or self._lexicon.knows(word)
 
     def _mention(self, words: tuple[str, ...]) -> Mention | None:
         text = " ".join(words)
-        if "".join(map(singular, words)) in self._own_phrases:
+        if "".join(map(singular, words)) in self._label_phrases:
             resolved = self._resolver.resolve(text)
             if resolved is not None:
                 return Mention(text, (resolved.label,))
         respelt = self._respelt.get(self._spelt(words), [])
         if len(respelt) == 1:
             return Mention(text, (respelt[0],))
-        own = self._of_kind(words)
+        own = self._labels_without_side(words)
         if own is not None:
             return own
         if tuple(stem(word) for word in words if word not in _SIDES) in self._vocabulary.tissues:
             longer = [label for label in self.labels if set(split_words(label)) > set(words)]
             return Mention(text, (longer[0],)) if len(longer) == 1 else Mention(text)
-        is_free = self._is_free(words)
+        is_free = self._is_unlisted_anatomy(words)
         readings = [reading for reading in self._lexicon.readings(text) if self._is_name(reading)]
         if not readings or not self._is_compact(words, readings):
             return Mention(text) if is_free else None
         resolved = self._resolver.resolve(text)
         if resolved is None and not self._lexicon.structures.issuperset(readings[0].parts):
-            return Mention(text) if is_free else None  # a number that is no part of the name
+            return Mention(text) if is_free else None  # a number that is not part of the name
         if resolved is not None:
             return Mention(text, (resolved.label,))
         narrower = tuple(label for label in self.labels if self._is_narrower(label, words))
@@ -180,20 +185,20 @@ class Names:
             return Mention(text, narrower)
         of_kind = [label for label in self.labels if self._is_same_kind(label, readings)]
         sides = readings[0].sides
-        of_sides = tuple(label for side in _SIDES for label in of_kind if self.said_side(label) == side)
+        of_sides = tuple(label for side in _SIDES for label in of_kind if self.side_in_name(label) == side)
         is_several = len(sides) == len(_SIDES) or (not sides and _is_plural(words[-1]))
         if is_several and len(of_sides) == len(_SIDES):
             return Mention(text, tuple(sorted(of_sides, key=self.labels.index)))
-        return Mention(self._spelt_out(words, text), candidates=() if sides else narrower or tuple(of_kind))
+        return Mention(self._common_name(words, text), candidates=() if sides else narrower or tuple(of_kind))
 
-    def _of_kind(self, words: Sequence[str]) -> Mention | None:
-        """The labels of a site's own kind, "left widget" and "right widget", by their name without the side."""
+    def _labels_without_side(self, words: Sequence[str]) -> Mention | None:
+        """Match labels by their name without the side: "widget" matches "left widget" and "right widget"."""
         kind = self._kind(words)
         labels = self._kinds.get(kind, [])
         if len(labels) < 2 or not kind or words[-1] in ("left", "right", "both"):
             return None
         said = {word for word in words if word in _SIDES}
-        fitting = tuple(label for label in labels if not said or self.said_side(label) in said)
+        fitting = tuple(label for label in labels if not said or self.side_in_name(label) in said)
         if not fitting:
             return None
         is_several = "both" in words or len(said) == len(_SIDES) or (not said and _is_plural(words[-1]))
@@ -212,7 +217,7 @@ class Names:
         return bool(parts) and len(places) <= 1 and self._lexicon.structures.issuperset(parts)
 
     def _is_compact(self, words: tuple[str, ...], readings: Sequence[Reading]) -> bool:
-        """Whether a phrase neither begins nor ends beside its name, and is not two names."""
+        """Return whether a phrase begins and ends with its name, and is a single name."""
         ends = (words[0], words[-1])
         if words[1:2] in (("of",), ("the",)) and words[0] in _SIDES:
             return False  # "left of the bladder"
@@ -231,7 +236,7 @@ class Names:
         return {tuple(split_words(label)) for label in self.labels}
 
     def _is_narrower(self, label: str, words: Sequence[str]) -> bool:
-        """Whether a label is the name with more words, as "vertebra L2" or "L2" of the vertebra, and no finding."""
+        """Return whether a label narrows the name, as "vertebra L2" and "L2" do for "vertebra", and is no finding."""
         own = set(map(singular, split_words(label)))
         parts = {part for reading in self._readings[label] for part in reading.parts}
         kinds = {" ".join(word for word in part.split() if not _is_number(word)) for part in parts}
@@ -245,8 +250,8 @@ class Names:
             self._lexicon.is_same(reading.parts, own.parts) for reading in readings for own in self._readings[label]
         )
 
-    def _spelt_out(self, words: Sequence[str], text: str) -> str:
-        """The name as written, unless it holds abbreviations or Latin, or is only an adjective."""
+    def _common_name(self, words: Sequence[str], text: str) -> str:
+        """Return the common name in place of abbreviations, Latin and adjectives, otherwise the name as written."""
         common = canonical(text, self._lexicon)
         is_divided = len(words) > len(common.split()) and self._lexicon.squashed(common) == self._lexicon.squashed(text)
         is_noun = self._is_plain(words[-1])
@@ -256,21 +261,21 @@ class Names:
     def _is_plain(self, word: str) -> bool:
         return len(word) > 3 and self._lexicon.squashed(word) == singular(word)
 
-    def _is_free(self, words: Sequence[str]) -> bool:
-        """Whether it is a name of anatomy that no lexicon has: "gonadal vein", "gallbladder fossa"."""
+    def _is_unlisted_anatomy(self, words: Sequence[str]) -> bool:
+        """Return whether words are an anatomical name that is in no lexicon: "gonadal vein", "gallbladder fossa"."""
         *modifiers, head = words
         if not modifiers or stem(head) not in self._vocabulary.heads:
             return False
         inner = tuple(word for word in modifiers if word not in _SIDES)
-        return (len(inner) == 1 and self._is_modifier(inner[0])) or (len(inner) > 1 and self._names_one(inner))
+        return (len(inner) == 1 and self._is_modifier(inner[0])) or (len(inner) > 1 and self._is_unlabelled_name(inner))
 
-    def _names_one(self, words: tuple[str, ...]) -> bool:
-        """Whether words are a name that is no label."""
+    def _is_unlabelled_name(self, words: tuple[str, ...]) -> bool:
+        """Return whether words name a structure without a label."""
         mention = self.mention(words)
         return mention is not None and not (mention.labels or mention.candidates)
 
     def _is_modifier(self, word: str) -> bool:
-        if self._vocabulary.is_plain(word) or self._vocabulary.longest((word,)):
+        if self._vocabulary.is_plain(word) or self._vocabulary.longest_phrase((word,)):
             return False
         return _is_adjective(word) or (word in self._lexicon.words and self._lexicon.squashed(word) != "")
 
@@ -280,13 +285,13 @@ def _is_plural(word: str) -> bool:
     return is_regular or word.endswith(("ae", "i", "ia", "ora"))
 
 
-def _skeleton(word: str) -> str:
-    """A word without its vowels: "spln" for the spleen."""
+def _consonants(word: str) -> str:
+    """Return a word without its vowels: "spln" for "spleen"."""
     return "".join(letter for letter in word if letter not in _VOWELS)
 
 
-def _squeezed(word: str) -> Iterator[str]:
-    """A word without letters that stand there too often, as in "wayyy", "tooo" and "liittle"."""
+def _without_repeated_letters(word: str) -> Iterator[str]:
+    """Yield spellings of a word with fewer repeated letters, as in "wayyy", "tooo" and "liittle"."""
     shorter = re.sub(r"(.)\1{2,}", r"\1\1", word)
     found = [shorter, re.sub(r"(.)\1+", r"\1", word)] if shorter != word else []
     found += [word[: match.start()] + word[match.start() + 1 :] for match in re.finditer(r"(.)\1", word)]
@@ -294,7 +299,7 @@ def _squeezed(word: str) -> Iterator[str]:
 
 
 def _is_adjective(word: str) -> bool:
-    return len(word) > MORE and word.endswith(ADJECTIVES)
+    return len(word) > 4 and word.endswith(ADJECTIVE_ENDINGS)
 
 
 def _is_number(word: str) -> bool:

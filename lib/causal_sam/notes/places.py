@@ -1,4 +1,4 @@
-"""Where a fragment says that something is, on what, and how far."""
+"""Places and extents in a fragment, and the names that places belong to."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import is_known, says
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.vocabulary import load_vocabulary
 
-# Between a place and the name that it is on: "the upper part of the border of".
-_IN_PLACES = frozenset({"plain", "edges", "pieces", "place", "masks", "both", "small", "large"})
+# Kinds that may stand between a place and its owner: "the upper part of the border of".
+_INSIDE_PLACES = frozenset({"plain", "edges", "pieces", "place", "masks", "both", "small", "large"})
 
 
 @dataclass(frozen=True)
 class Place:
-    """Words for where.
+    """A place on a label.
 
     Attributes:
-        values: directions or parts.
-        owner: the name that they belong to, as in "the dome of the liver".
-        is_part: whether they are a part of the owner, and not a direction that only stands beside it.
+        values: directions or parts of organs.
+        owner: the name that the place belongs to, as in "the dome of the liver".
+        is_part: whether the place is a part of the owner, not a direction beside it.
     """
 
     values: tuple[str, ...]
     owner: Mention | None = None
     is_part: bool = False
 
-    def is_on(self, label: str, owners: Mapping[str, tuple[str, ...]]) -> bool:
-        """Whether it is a place on a label.
+    def applies_to(self, label: str, owners: Mapping[str, tuple[str, ...]]) -> bool:
+        """Return whether the place applies to a label.
 
         Args:
-            label: on which.
-            owners: texts of the names that an act is on -> labels.
+            label: name of the label.
+            owners: names of the subjects of an act -> their labels.
         """
         if self.owner is None:
             return True
@@ -41,20 +40,20 @@ class Place:
             return label in owners[self.owner.text]
         return label in (*self.owner.labels, *self.owner.candidates) or not self.is_part
 
-    def without(self, owners: Set[str]) -> Place:
-        """The same place on another label, if it is one of these names that it is on."""
+    def detached_from(self, owners: Set[str]) -> Place:
+        """Return the place without its owner, if that is one of these names."""
         return replace(self, owner=None, is_part=False) if self.owner and self.owner.text in owners else self
 
 
 def places_of(fragment: Fragment) -> list[Place]:
-    """Words for where, in their order; not those that only say on which side of a neighbour, or what is compared."""
+    """Return the places of a fragment in their order, without those relative to a neighbour or after "than"."""
     than = fragment.all("than")
     found: list[Place] = []
     for mark in fragment.all("place"):
         after = fragment.after(mark)
         following = next((each for each in after if each.kind not in ("plain", "in")), None)
-        is_relative = says(mark, "about_place") or (says(mark, "relative") and after and after[0].text == "to")
-        is_of_neighbour = is_relative and following and following.mention and not is_known(following.mention)
+        is_relative = mark.is_in("about_place") or (mark.is_in("relative") and after and after[0].text == "to")
+        is_of_neighbour = is_relative and following and following.mention and not following.mention.is_label
         if not is_of_neighbour and not (than and mark in fragment.after(than[0])):
             owner, is_part = _owner(fragment, mark)
             found.append(Place(mark.values, owner, is_part))
@@ -62,13 +61,13 @@ def places_of(fragment: Fragment) -> list[Place]:
 
 
 def _owner(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:
-    """The name that a place belongs to, and whether the place is a part of it."""
-    owner, is_part = _owner_said(fragment, place)
-    is_body = owner is not None and owner.text in load_vocabulary().sets["body"] and not is_known(owner)
+    """Return the name that a place belongs to, and whether the place is a part of that structure."""
+    owner, is_part = _grammatical_owner(fragment, place)
+    is_body = owner is not None and owner.text in load_vocabulary().sets["body"] and not owner.is_label
     return (None, False) if is_body else (owner, is_part)
 
 
-def _owner_said(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:
+def _grammatical_owner(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:
     after = fragment.after(place)
     is_adverb = place.text.endswith(("ly", "wards", "ward"))
     is_of = False
@@ -78,13 +77,13 @@ def _owner_said(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:
             return (mark.mention, is_of) if is_own else (None, False)
         if mark.kind == "of" and not is_adverb:
             is_of = True
-        elif mark.kind not in _IN_PLACES or (mark.kind == "plain" and not says(mark, "determiners")):
+        elif mark.kind not in _INSIDE_PLACES or (mark.kind == "plain" and not mark.is_in("determiners")):
             break
-    before = [mark for mark in fragment.before(place) if not says(mark, "determiners")]
+    before = [mark for mark in fragment.before(place) if not mark.is_in("determiners")]
     while before and before[-1].kind == "place":
         before.pop()
     is_side = place.values in (("left",), ("right",))
-    if is_side and len(before) > 1 and says(before[-1], "sideways") and before[-2].mention:
+    if is_side and len(before) > 1 and before[-1].is_in("sideways") and before[-2].mention:
         return before[-2].mention, False  # "the kidney on the left"
     if not before or before[-1].mention is None or is_adverb:
         return None, False
@@ -93,25 +92,25 @@ def _owner_said(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:
 
 
 def is_part(mark: Mark) -> bool:
-    """Whether a word is a part of an organ, and not only a direction."""
+    """Return whether a mark is a part of an organ, not a direction."""
     return mark.kind == "place" and mark.values[0] in load_vocabulary().parts
 
 
-def amounts(fragment: Fragment) -> list[float]:
-    """Lengths in millimetres that say how far; not the sizes of things, as in "the 12 mm cyst"."""
+def extents_mm(fragment: Fragment) -> list[float]:
+    """Return the lengths in mm that are extents of a correction, not sizes of things ("the 12 mm cyst")."""
     return [mark.mm for mark in fragment.all("mm") if not _is_size(fragment, mark)]
 
 
 def _is_size(fragment: Fragment, length: Mark) -> bool:
     before, after = fragment.before(length), fragment.after(length)
-    if before and says(before[-1], "measuring"):
+    if before and before[-1].is_in("measuring"):
         return True
-    if after and says(after[0], "scanned"):
+    if after and after[0].is_in("scanned"):
         return True  # "3 mm recon"
     if after and after[0].mention:
-        is_definite = bool(before) and says(before[-1], "determiners")
-        return is_definite or not is_known(after[0].mention)
+        is_definite = bool(before) and before[-1].is_in("determiners")
+        return is_definite or not after[0].mention.is_label
     if [mark.text for mark in after[:2]] in (["in", "size"], ["in", "diameter"], ["in", "length"]):
         return True
     is_of = len(before) > 1 and before[-1].kind == "of" and before[-2].mention is not None
-    return is_of and not is_known(before[-2].mention)
+    return is_of and not before[-2].mention.is_label

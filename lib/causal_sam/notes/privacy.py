@@ -1,4 +1,4 @@
-"""What of a note may leave the machine: the words and numbers that are known to say nothing of a person."""
+"""De-identification of notes: only words and numbers that are known not to identify a person are kept."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from causal_sam.text.lexicon import singular, split_words
 from causal_sam.text.spelling import SHORTEST, correct
 
 NAME, DATE, NUMBER, ADDRESS = "[name]", "[date]", "[number]", "[address]"
-# From this share of capitals on, they say nothing.
-MOST_CAPITALS = 0.6
+# Above this share of capitalised words, capitals do not distinguish names.
+MAX_CAPITALS_SHARE = 0.6
 NEGATIONS = frozenset({"not", "no", "never", "without", "nor", "neither", "none", "nothing"})
 
-_KEPT = "\ue000{}\ue001"
-_IS_KEPT = re.compile("\ue000(\\d+)\ue001")
+_PLACEHOLDER = "\ue000{}\ue001"
+_PLACEHOLDER_PATTERN = re.compile("\ue000(\\d+)\ue001")
 _DECIMAL = r"\d{1,4}(?:[.,]\d{1,2})?"
 _LENGTH = re.compile(
     rf"(?<![\w.,/-])[+-]?{_DECIMAL}(?:\s*(?:-|\bto\b|x)\s*{_DECIMAL})*\s*-?\s*"
@@ -61,11 +61,11 @@ _APOSTROPHES = str.maketrans({mark: "'" for mark in "’‘`´"} | {dash: "-" fo
 
 @dataclass
 class _Piece:
-    """A word, a number, or what is between them."""
+    """A word, a number, or the characters between them."""
 
     text: str
     word: str = ""  # in lower case, without accents and contractions
-    starts: bool = False  # whether it begins a sentence
+    starts: bool = False  # whether the piece begins a sentence
     is_anatomy: bool = False
     is_removed: bool = False
 
@@ -75,18 +75,18 @@ class _Piece:
 
 
 class Scrubber:
-    """Takes out of texts whatever is not known to say nothing of a person: names, dates, identifiers, addresses.
+    """Replaces everything that may identify a person: names, dates, identifiers, addresses.
 
-    A word stays if it is one of anatomy, of notes about masks, or of the site's labels; a number, if it is a length, a
-    slice or short. Everything else gives way to "[name]", "[date]", "[number]" or "[address]". A misspelt word of notes
-    stays, spelt right. Words of other languages than English go, and so does a rare word now and then.
+    A word is kept if it belongs to anatomy, to notes about masks or to the site's labels; a number is kept if it is a
+    length, a slice or short. Everything else is replaced by "[name]", "[date]", "[number]" or "[address]". A misspelt
+    word of notes is kept with corrected spelling. Words of other languages and some rare English words are replaced.
 
-    A name that is a word of notes too, such as "Mark", goes where capitals or its neighbours tell that it may be one.
+    A name that is also a word of notes, such as "Mark", is replaced where capitals or its neighbours suggest a name.
 
     Args:
-        content: of the file with the words; `load_scrubber` reads it.
-        vocabulary: of notes.
-        lexicon: of structures.
+        content: content of `privacy.yaml`.
+        vocabulary: vocabulary of notes.
+        lexicon: lexicon of structures.
     """
 
     def __init__(self, content: dict[str, Any], vocabulary: Vocabulary, lexicon: Lexicon) -> None:
@@ -97,10 +97,10 @@ class Scrubber:
         self._short = frozenset(content["short"])
         self._capitals = frozenset(content["capitals"])
         self._eponyms = {name: frozenset(nouns) for name, nouns in eponyms.items()}
-        self._into = frozenset(content["into"])
-        self._also_names = frozenset(content["also_names"])
+        self._eponym_prepositions = frozenset(content["into"])
+        self._possible_names = frozenset(content["also_names"])
         self._before_names = frozenset(content["before_names"])
-        self._right = lexicon.words | vocabulary.words
+        self._known_words = lexicon.words | vocabulary.words
         months = "|".join(sorted(content["months"], key=len, reverse=True))
         day = r"\d{1,2}(?:st|nd|rd|th)?"
         dates = (
@@ -119,11 +119,11 @@ class Scrubber:
         )
 
     def scrub(self, text: str, labels: Iterable[str] = ()) -> str:
-        """Take out what may say something of a person.
+        """Replace everything that may identify a person.
 
         Args:
-            text: a note, or what a tool says.
-            labels: the site's names of structures, which stay as they are.
+            text: note, or answer of a tool.
+            labels: the site's names of structures, which are kept.
         """
         text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
         text = "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter)[0] != "C")
@@ -131,7 +131,7 @@ class Scrubber:
 
         def keep(match: re.Match[str]) -> str:
             kept.append(match.group())
-            return _KEPT.format(len(kept) - 1)
+            return _PLACEHOLDER.format(len(kept) - 1)
 
         text = _PLACES.sub(ADDRESS, text)
         text = _LENGTH.sub(keep, text)
@@ -144,7 +144,7 @@ class Scrubber:
         own = {word for label in labels for word in split_words(label)}
         text = "".join(piece.text for piece in self._without_names(text, own))
         text = _REPEATED.sub(r"\1", text)
-        return _IS_KEPT.sub(lambda match: kept[int(match[1])], text)
+        return _PLACEHOLDER_PATTERN.sub(lambda match: kept[int(match[1])], text)
 
     def _without_names(self, text: str, own: set[str]) -> list[_Piece]:
         pieces = [_Piece(match.group()) for match in _TOKEN.finditer(text)]
@@ -157,23 +157,25 @@ class Scrubber:
                 words.append(piece)
             before = piece.text
         capitals = sum(piece.is_capital for piece in words if not piece.starts)
-        says_nothing = capitals > MOST_CAPITALS * max(1, sum(not piece.starts for piece in words))
+        ignore_capitals = capitals > MAX_CAPITALS_SHARE * max(1, sum(not piece.starts for piece in words))
         for place, piece in enumerate(words):
-            self._judge(piece, words[max(0, place - 2) : place], words[place + 1 : place + 2], own, says_nothing)
-        # A name that was found may have words of notes beside it that belong to it.
+            self._decide_removal(
+                piece, words[max(0, place - 2) : place], words[place + 1 : place + 2], own, ignore_capitals
+            )
+        # Words of notes beside a removed name may belong to it.
         for order in (range(1, len(pieces)), range(len(pieces) - 2, -1, -1)):
             step = 1 if order.step < 0 else -1
             for place in order:
-                self._spread(pieces, place, step, own)
+                self._remove_adjacent_name(pieces, place, step, own)
         for piece in pieces:
             if piece.is_removed:
                 piece.text = NAME if piece.text[0].isalpha() else NUMBER
         return pieces
 
-    def _judge(
-        self, piece: _Piece, before: Sequence[_Piece], after: Sequence[_Piece], own: set[str], says_nothing: bool
+    def _decide_removal(
+        self, piece: _Piece, before: Sequence[_Piece], after: Sequence[_Piece], own: set[str], ignore_capitals: bool
     ) -> None:
-        """Decide whether a word may stay."""
+        """Decide whether a word is removed."""
         word = piece.word
         if word in own or piece.text in self._capitals or word in self._short:
             return
@@ -185,12 +187,12 @@ class Scrubber:
             piece.is_removed = not self._is_eponym(eponym, piece, before, after)
             return
         piece.is_anatomy = self._is_anatomy(word)
-        if piece.is_anatomy or self._is_of_notes(word):
-            may_be_name = word in self._also_names and piece.is_capital
-            piece.is_removed = may_be_name and not piece.starts and not says_nothing
+        if piece.is_anatomy or self._is_note_word(word):
+            may_be_name = word in self._possible_names and piece.is_capital
+            piece.is_removed = may_be_name and not piece.starts and not ignore_capitals
             return
-        may_be_misspelt = len(word) >= SHORTEST and (not piece.is_capital or piece.starts or says_nothing)
-        meant = correct(word, self._lexicon, self._right) if may_be_misspelt else None
+        may_be_misspelt = len(word) >= SHORTEST and (not piece.is_capital or piece.starts or ignore_capitals)
+        meant = correct(word, self._lexicon, self._known_words) if may_be_misspelt else None
         if meant:
             piece.text = piece.word = meant
         else:
@@ -199,11 +201,11 @@ class Scrubber:
     def _is_anatomy(self, word: str) -> bool:
         return len(word) > 1 and (word in self._lexicon.words or (word.endswith("s") and self._lexicon.knows(word)))
 
-    def _is_of_notes(self, word: str) -> bool:
+    def _is_note_word(self, word: str) -> bool:
         if len(word) < 2:
             return False
         is_own = word in self._words or (word.endswith(ENDINGS) and stem(word) in self._stems)
-        return is_own or self._vocabulary.lists(word)
+        return is_own or self._vocabulary.is_listed_form(word)
 
     def _is_eponym(self, name: str, piece: _Piece, before: Sequence[_Piece], after: Sequence[_Piece]) -> bool:
         nouns = self._eponyms[name]
@@ -212,10 +214,10 @@ class Scrubber:
         words = [each.word for each in before]
         if words[-1:] == ["of"] and singular(words[0]) in nouns:
             return True
-        return words[-1:] != [] and words[-1] in self._into and not piece.text.casefold().endswith("s")
+        return words[-1:] != [] and words[-1] in self._eponym_prepositions and not piece.text.casefold().endswith("s")
 
-    def _spread(self, pieces: list[_Piece], place: int, step: int, own: set[str]) -> None:
-        """Remove a word beside a removed one if it may belong to it."""
+    def _remove_adjacent_name(self, pieces: list[_Piece], place: int, step: int, own: set[str]) -> None:
+        """Remove a word beside a removed name if it may be part of the name."""
         piece = pieces[place]
         if not piece.word or piece.is_removed or piece.word in own or piece.word in NEGATIONS:
             return
@@ -227,20 +229,20 @@ class Scrubber:
         other = pieces[at]
         is_name = other.is_removed and other.text[0].isalpha()
         is_title = step < 0 and other.word in self._before_names
-        may_belong = piece.word in self._also_names
+        may_belong = piece.word in self._possible_names
         is_written_so = piece.text.istitle() and not piece.starts and not piece.is_anatomy and len(piece.word) > 1
         piece.is_removed = (is_name or is_title) and (may_belong or (is_written_so and other.is_capital))
 
 
 @cache
 def load_scrubber() -> Scrubber:
-    """Load the words of the package."""
+    """Load the scrubber with the word lists of the package."""
     path = Path(__file__).with_name("privacy.yaml")
     return Scrubber(yaml.safe_load(path.read_text(encoding="utf-8")), load_vocabulary(), load_lexicon())
 
 
 def scrub(text: str, labels: Iterable[str] = ()) -> str:
-    """Take out of a text what may say something of a person; see `Scrubber`.
+    """Replace everything in a text that may identify a person; see `Scrubber`.
 
     >>> scrub("Dr. Jane Doe, MRN 48151623: liver misses the dome by 5 mm in slices 30-36, seen on 12 March 2024")
     '[name], [number]: liver misses the dome by 5 mm in slices 30-36, seen on [date]'

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import approvals, says
+from causal_sam.notes.grammar import approval_marks
 
-# Kinds of marks in which one word can stand for another.
-_KINDS = ("name", "place", "mm", "slices", "strength")
+# Kinds of marks that a correction can replace one by one.
+_REPLACEABLE_KINDS = ("name", "place", "mm", "slices", "strength")
 
 
-def repaired(fragments: Sequence[Fragment]) -> tuple[list[Fragment], bool]:
-    """Return a note without the parts that its author takes back, and whether anything was taken back."""
-    found: list[Fragment] = []
-    is_repaired = False
+def apply_self_corrections(fragments: Sequence[Fragment]) -> tuple[list[Fragment], bool]:
+    """Return the fragments without the parts that the author withdraws, and whether any was withdrawn."""
+    kept: list[Fragment] = []
+    is_corrected = False
     marker: Fragment | None = None
     parts = [part for fragment in fragments for part in _split(fragment)]
     for at, part in enumerate(parts):
@@ -24,14 +24,14 @@ def repaired(fragments: Sequence[Fragment]) -> tuple[list[Fragment], bool]:
             marker = part
             following = parts[at + 1 : at + 2]
             is_last = not following or following[0].sentence != part.sentence
-            if is_last and found and says(part.marks[0], "withdrawals"):
-                found, is_repaired = _without_last_clause(found), True  # "smooth the liver, scratch that"
+            if is_last and kept and part.marks[0].is_in("withdrawals"):
+                kept, is_corrected = _without_last_clause(kept), True  # "smooth the liver, scratch that"
             continue
-        corrected = _corrected(found, part, marker) if marker and marker.sentence == part.sentence else None
-        is_repaired = is_repaired or corrected is not None
-        found = [*found, part] if corrected is None else corrected
+        corrected = _corrected(kept, part, marker) if marker and marker.sentence == part.sentence else None
+        is_corrected = is_corrected or corrected is not None
+        kept = [*kept, part] if corrected is None else corrected
         marker = None
-    return found, is_repaired
+    return kept, is_corrected
 
 
 def _split(fragment: Fragment) -> Iterator[Fragment]:
@@ -55,47 +55,49 @@ def _is_marker(fragment: Fragment) -> bool:
 
 
 def _is_clause(fragment: Fragment) -> bool:
-    """Tell whether a fragment asks for an act, or approves, by itself."""
-    return bool(acts_of(fragment) or approvals(fragment))
+    """Return whether a fragment alone requests an act or approves."""
+    return bool(acts_of(fragment) or approval_marks(fragment))
 
 
-def _corrected(found: Sequence[Fragment], said: Fragment, marker: Fragment) -> list[Fragment] | None:
-    """Put what follows a word of correction in the place of what it corrects; None if it corrects nothing."""
-    if not found:
+def _corrected(kept: Sequence[Fragment], correction: Fragment, marker: Fragment) -> list[Fragment] | None:
+    """Replace the corrected part by the fragment after a word of correction; None if it corrects nothing."""
+    if not kept:
         return None
-    last = found[-1].sentence
-    if not _is_clause(said):
-        return _with_parts(found, said)
-    if last != marker.sentence and said.has("name"):
-        return None  # "Sorry, the spleen is too small" after another sentence is only polite.
-    if not any(_is_clause(each) for each in found if each.sentence == last):
+    last = kept[-1].sentence
+    if not _is_clause(correction):
+        return _with_parts(kept, correction)
+    if last != marker.sentence and correction.has("name"):
+        return None  # "Sorry, the spleen is too small" after another sentence corrects nothing.
+    if not any(_is_clause(each) for each in kept if each.sentence == last):
         # "left kidney, sorry, right kidney is too small"
-        kept = [each for each in found if each.sentence != last or not (each.has("name") and said.has("name"))]
-        return [*kept, said]
-    kept = _without_last_clause(found)
-    dropped = found[len(kept)]
+        remaining = [
+            each for each in kept if each.sentence != last or not (each.has("name") and correction.has("name"))
+        ]
+        return [*remaining, correction]
+    remaining = _without_last_clause(kept)
+    dropped = kept[len(remaining)]
     names = tuple(mark for mark in dropped.marks if mark.kind in ("name", "of"))
-    topic = [replace(dropped, marks=names)] if names and not said.has("name") else []
-    return [*kept, *topic, replace(said, sentence=last)]
+    topic = [replace(dropped, marks=names)] if names and not correction.has("name") else []
+    return [*remaining, *topic, replace(correction, sentence=last)]
 
 
-def _without_last_clause(found: Sequence[Fragment]) -> list[Fragment]:
-    """Drop the last clause, and the fragments after it."""
-    clauses = [at for at, each in enumerate(found) if _is_clause(each)]
-    return list(found[: clauses[-1]] if clauses else found[:-1])
+def _without_last_clause(kept: Sequence[Fragment]) -> list[Fragment]:
+    """Drop the last clause and the fragments after it."""
+    clauses = [at for at, each in enumerate(kept) if _is_clause(each)]
+    return list(kept[: clauses[-1]] if clauses else kept[:-1])
 
 
-def _with_parts(found: Sequence[Fragment], said: Fragment) -> list[Fragment] | None:
-    """Replace the last marks of the kinds that a correction holds: places by places, lengths by lengths."""
-    fragments = list(found)
+def _with_parts(kept: Sequence[Fragment], correction: Fragment) -> list[Fragment] | None:
+    """Replace the last marks of the kinds in a correction: places by places, lengths by lengths."""
+    fragments = list(kept)
     is_changed = False
-    for kind in _KINDS:
-        new = said.all(kind)
+    for kind in _REPLACEABLE_KINDS:
+        replacement = correction.all(kind)
         at = next((i for i in reversed(range(len(fragments))) if fragments[i].has(kind)), None)
-        if not new or at is None or said.has("not"):
+        if not replacement or at is None or correction.has("not"):
             continue
-        old = fragments[at].all(kind)[-1]
-        before, after = fragments[at].before(old), fragments[at].after(old)
-        fragments[at] = replace(fragments[at], marks=(*before, *new, *after))
+        replaced = fragments[at].all(kind)[-1]
+        before, after = fragments[at].before(replaced), fragments[at].after(replaced)
+        fragments[at] = replace(fragments[at], marks=(*before, *replacement, *after))
         is_changed = True
     return fragments if is_changed else None

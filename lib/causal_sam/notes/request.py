@@ -1,4 +1,4 @@
-"""What interpreters of notes are given, and what they give back."""
+"""Input and output of interpreters of notes, and their base class."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Any, ClassVar, Protocol
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from causal_sam.errors import InputError
-from causal_sam.notes.schema import Direction, Intervention, Plan, is_name
+from causal_sam.notes.schema import Direction, Intervention, Plan, is_valid_name
 
-LONGEST_NOTE = 1000  # characters
-MOST_LABELS = 500
+MAX_NOTE_LENGTH = 1000  # characters
+MAX_LABELS = 500
 
 
 class NoteContext(Protocol):
-    """What an interpreter may ask of the image and its masks. Nothing is changed by it.
+    """Read-only access of an interpreter to the image and its masks.
 
-    Each may raise `InputError` with a sentence for the interpreter.
+    Each method may raise `InputError` with a sentence for the interpreter.
     """
 
     def measure(self, label: str) -> Mapping[str, Any]:
-        """Measure the mask of a label: numbers by name, such as `measure_mask` gives them."""
+        """Measure the mask of a label; see `measure_mask` for the names and units."""
         ...
 
     def style(self) -> str:
-        """Describe how the image was made and looks, with nothing of the patient."""
+        """Describe acquisition and appearance of the image, without patient data."""
         ...
 
     def preview(self, intervention: Intervention) -> str:
-        """Say what an intervention would change."""
+        """Describe the effect of an intervention without applying it."""
         ...
 
 
 @dataclass(frozen=True)
 class NoteRequest:
-    """A note, and what it is about.
+    """A note with the labels that it may refer to.
 
     Args:
-        note: as the clinician wrote it.
-        labels: that are present, in the order in which the site lists them.
-        current: the label that a note without a name is about.
-        sides: label -> "left" or "right", the side of the body that it is on, where its name does not say it.
-        context: answers the questions of a chat model; None if there is only the note.
+        note: text of the clinician.
+        labels: labels that are present, in the site's order.
+        current: label that a note without a name refers to.
+        sides: label -> "left" or "right" side of the body, where the name does not determine it.
+        context: read-only access for tools of a chat model; None for none.
 
     Raises:
-        InputError: the note is empty or too long, there is no label, or ``current`` or ``sides`` name another one.
+        InputError: the note is empty or too long, there is no label, or ``current`` or ``sides`` name an unknown one.
     """
 
     note: str
@@ -60,10 +60,10 @@ class NoteRequest:
         object.__setattr__(self, "labels", tuple(self.labels))
         if not self.note.strip():
             raise InputError("The note is empty; write what is wrong, such as: spleen leaks into the stomach.")
-        if len(self.note) > LONGEST_NOTE:
-            raise InputError(f"The note has {len(self.note)} characters, and {LONGEST_NOTE} is the most.")
-        if not 0 < len(self.labels) <= MOST_LABELS or not all(map(is_name, self.labels)):
-            raise InputError(f"A note needs 1 to {MOST_LABELS} labels that it can be about, each with a usable name.")
+        if len(self.note) > MAX_NOTE_LENGTH:
+            raise InputError(f"The note has {len(self.note)} characters, and {MAX_NOTE_LENGTH} is the most.")
+        if not 0 < len(self.labels) <= MAX_LABELS or not all(map(is_valid_name, self.labels)):
+            raise InputError(f"A note needs 1 to {MAX_LABELS} labels that it can be about, each with a usable name.")
         unknown = {self.current or self.labels[0], *self.sides} - set(self.labels)
         if unknown:
             raise InputError(f"There is no label {min(unknown)!r}; present are {', '.join(self.labels)}.")
@@ -72,13 +72,13 @@ class NoteRequest:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What an interpreter made of a note.
+class Interpretation:
+    """Result of an interpreter.
 
     Attributes:
-        plan: what to do, or a question.
-        interpreter: "embedded", or the name of the chat model that read it.
-        notice: a sentence if the interpreter that was asked for could not be used; None otherwise.
+        plan: interventions, or a question.
+        interpreter: "embedded", or the name of the chat model that read the note.
+        notice: sentence for the user if the requested interpreter failed; None otherwise.
     """
 
     plan: Plan
@@ -86,22 +86,22 @@ class Reading:
     notice: str | None = None
 
 
-class Interpreter(Runnable[NoteRequest, Reading]):
-    """What reads notes, as a step of LangChain.
+class Interpreter(Runnable[NoteRequest, Interpretation]):
+    """Base class of interpreters, as a LangChain runnable.
 
     Attributes:
-        run_type: what callbacks of LangChain are told it is.
+        run_type: run type for callbacks of LangChain.
     """
 
     run_type: ClassVar[str]
 
-    def invoke(self, input: NoteRequest, config: RunnableConfig | None = None, **kwargs: Any) -> Reading:
+    def invoke(self, input: NoteRequest, config: RunnableConfig | None = None, **kwargs: Any) -> Interpretation:
         """Read a note.
 
         Args:
-            input: the note and the labels.
-            config: of LangChain, for the callbacks given in it; nothing goes to a tracing service.
-            kwargs: not used; LangChain passes them on.
+            input: note with its labels.
+            config: LangChain configuration with callbacks; tracing is disabled.
+            kwargs: unused; part of LangChain's signature.
         """
         from langsmith import tracing_context
 
@@ -109,5 +109,5 @@ class Interpreter(Runnable[NoteRequest, Reading]):
             return self._call_with_config(self._read, input, config, run_type=self.run_type)
 
     @abstractmethod
-    def _read(self, request: NoteRequest) -> Reading:
-        """Read a note, without LangChain."""
+    def _read(self, request: NoteRequest) -> Interpretation:
+        """Read a note without LangChain's callbacks."""

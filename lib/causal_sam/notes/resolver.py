@@ -1,4 +1,4 @@
-"""From the drafts of a note to interventions: which labels, neighbours and directions their words mean."""
+"""Resolution of drafts into interventions: labels, neighbours and directions of their words."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from causal_sam.errors import InputError
-from causal_sam.notes.drafts import WITHOUT_AMOUNT, Details, Draft, Unclear
+from causal_sam.notes.drafts import WITHOUT_AMOUNT, ClarificationNeeded, Details, Draft
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import says
 from causal_sam.notes.items import Item
-from causal_sam.notes.laterality import direction_by, side_of
-from causal_sam.notes.mentions import Mention, Names
+from causal_sam.notes.laterality import resolve_direction, side_of
+from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.places import Place
 from causal_sam.notes.schema import Direction, Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 
-LISTED = 8  # names in a question
+MAX_LISTED_LABELS = 8  # names in a question
 
 
-# "Left lung misses its apex, as does the right": what begins a fragment that says of what else it is so.
-AGAIN_SO = frozenset(
+# Beginnings of a fragment that repeats a statement: "left lung misses its apex, as does the right".
+_INVERTED_REPEATS = frozenset(
     f"{word} {auxiliary}"
     for word in ("as", "so", "nor", "neither")
     for auxiliary in ("is", "are", "was", "were", "does", "do", "did", "has", "have")
@@ -28,43 +27,47 @@ AGAIN_SO = frozenset(
 
 
 class Resolver:
-    """Finds what the words of one note mean, for the labels that are present.
+    """Resolves the names and places of one note on the present labels.
 
     Args:
-        names: of structures, for these labels.
-        vocabulary: of notes.
-        sides: of the body on which labels are, where their names do not say it.
-        current: the label that a note without a name is about.
+        names: finder of the names of the labels.
+        vocabulary: vocabulary of notes.
+        sides: label -> side of the body, where the name does not determine it.
+        current: label that a note without a name refers to.
 
     Attributes:
-        labels: that are present.
-        default: what a note without a name is about, if that is certain.
+        labels: labels that are present.
+        default: labels that a note without a name refers to; empty if that is uncertain.
     """
 
     def __init__(
-        self, names: Names, vocabulary: Vocabulary, sides: Mapping[str, Direction], current: str | None
+        self, names: NameFinder, vocabulary: Vocabulary, sides: Mapping[str, Direction], current: str | None
     ) -> None:
         self._names, self._vocabulary, self._sides = names, vocabulary, sides
         self.labels = names.labels
         self.default = (current,) if current else names.labels if len(names.labels) == 1 else ()
 
     def with_side(self, fragment: Fragment, topic: Sequence[str]) -> Fragment:
-        """Return a fragment with a name for "the left one", or "the left" that is something.
+        """Replace "the left one", or "the left" as a subject, by a name.
 
         Args:
-            fragment: of the note.
-            topic: labels that the note was about before.
+            fragment: fragment of the note.
+            topic: labels of the previous statements.
         """
         marks = fragment.marks
         for at, mark in enumerate(marks):
             following = marks[at + 1 : at + 2]
             is_one = bool(following) and following[0].kind == "one"
             is_first = all(each.kind == "plain" for each in marks[:at])
-            is_told = is_first and bool(following) and says(following[0], "copulas")
-            is_told = is_told or (not following and any(says(each, "same") for each in marks))
-            is_so_too = _is_so_too(marks[:at], marks[at + 1 :])
-            label = self._of_side(mark.values[0], topic) if mark.values and (is_one or is_told or is_so_too) else None
-            if is_so_too and label and self._names.kind(label) not in {self._names.kind(each) for each in topic}:
+            is_predicate = is_first and bool(following) and following[0].is_in("copulas")
+            is_predicate = is_predicate or (not following and any(each.is_in("same") for each in marks))
+            says_the_same = _says_the_same(marks[:at], marks[at + 1 :])
+            label = (
+                self._of_side(mark.values[0], topic)
+                if mark.values and (is_one or is_predicate or says_the_same)
+                else None
+            )
+            if says_the_same and label and self._names.kind(label) not in {self._names.kind(each) for each in topic}:
                 continue
             if mark.kind == "place" and label:
                 name = Mark("name", mark.text, mention=Mention(f"{mark.text} one", (label,)))
@@ -72,8 +75,8 @@ class Resolver:
         return fragment
 
     def _of_side(self, side: str, topic: Sequence[str]) -> str | None:
-        """The one label on a side that has a counterpart; of several, that of what the note is about."""
-        sides = {label: self._names.said_side(label) for label in self._names.labels}
+        """Return the label on a side that has a counterpart; of several, the one of the topic's kind."""
+        sides = {label: self._names.side_in_name(label) for label in self._names.labels}
         own = [label for label, said in sides.items() if said == side]
         if len(own) > 1:
             topics = {self._names.kind(label) for label in topic}
@@ -81,18 +84,22 @@ class Resolver:
         return own[0] if len(own) == 1 and {*sides.values()} >= {"left", "right"} else None
 
     def check_member(self, fragment: Fragment, draft: Draft) -> None:
-        """Ask which one is meant, if a note says it of one of several: "one of the kidneys"."""
-        for mark in fragment.all("name"):
-            words = [each for each in fragment.before(mark) if not says(each, "determiners")]
-            is_member = len(words) > 1 and words[-1].kind == "of" and says(words[-2], "uncertain_members")
-            if is_member and len(mark.mention.labels) > 1 and mark.mention in draft.subjects:
-                raise Unclear(self.ask_which(replace(mark.mention, candidates=mark.mention.labels)))
-
-    def items(self, draft: Draft) -> list[Item]:
-        """Return the interventions of a draft: on each label, beside each neighbour, in each direction and range.
+        """Check that the subject is not one of several: "one of the kidneys".
 
         Raises:
-            Unclear: it is not certain on which label, or where.
+            ClarificationNeeded: it is.
+        """
+        for mark in fragment.all("name"):
+            words = [each for each in fragment.before(mark) if not each.is_in("determiners")]
+            is_member = len(words) > 1 and words[-1].kind == "of" and words[-2].is_in("uncertain_members")
+            if is_member and len(mark.mention.labels) > 1 and mark.mention in draft.subjects:
+                raise ClarificationNeeded(self.mention_question(replace(mark.mention, candidates=mark.mention.labels)))
+
+    def items(self, draft: Draft) -> list[Item]:
+        """Return the interventions of a draft: one per label, neighbour, direction and slice range.
+
+        Raises:
+            ClarificationNeeded: the label, the neighbour or the direction is uncertain.
         """
         action = draft.act.action
         labels = self._labels(draft)
@@ -115,23 +122,23 @@ class Resolver:
         return items
 
     def _labels(self, draft: Draft) -> tuple[str, ...]:
-        """The labels that an act is on, but for those that are to be spared.
+        """Return the labels of a draft without the excluded ones.
 
         Raises:
-            Unclear: it is not certain which.
+            ClarificationNeeded: the label is uncertain.
         """
-        return tuple(label for label in self._meant(draft) if label not in draft.spared)
+        return tuple(label for label in self._matching_labels(draft) if label not in draft.excluded_labels)
 
-    def _meant(self, draft: Draft) -> tuple[str, ...]:
-        if draft.absent is not None:
-            raise Unclear(f"There is no label {draft.absent.text} here. {self.which()}")
+    def _matching_labels(self, draft: Draft) -> tuple[str, ...]:
+        if draft.unknown_subject is not None:
+            raise ClarificationNeeded(f"There is no label {draft.unknown_subject.text} here. {self.label_question()}")
         if draft.subjects:
             labels: list[str] = []
             for mention in draft.subjects:
-                chosen = self.chosen(mention, draft.places)
-                if not chosen:
-                    raise Unclear(self.ask_which(mention))
-                labels += chosen
+                resolve_mention = self.resolve_mention(mention, draft.places)
+                if not resolve_mention:
+                    raise ClarificationNeeded(self.mention_question(mention))
+                labels += resolve_mention
             return tuple(dict.fromkeys(labels))
         if draft.has_other and len(self._names.labels) == 2 and len(draft.topic) == 1:
             return tuple(label for label in self._names.labels if label not in draft.topic)
@@ -142,52 +149,49 @@ class Resolver:
             return self._names.labels
         labels_ = self.default or draft.topic
         if not labels_:
-            raise Unclear(self.which())
+            raise ClarificationNeeded(self.label_question())
         return labels_
 
     def _on_side(self, draft: Draft) -> tuple[str, ...]:
-        """The one label of a side, where "the right one" or "on the left" tells it from its counterpart."""
+        """Return the label that "the right one" or "on the left" distinguishes from its counterpart."""
         if len(self._names.labels) < 2 or (draft.topic and not draft.has_one):
             return ()
         for side in self._sides_in(draft.places):
-            own = [label for label in self._names.labels if self._names.said_side(label) == side]
-            others = [label for label in self._names.labels if self._names.said_side(label) not in (None, side)]
+            own = [label for label in self._names.labels if self._names.side_in_name(label) == side]
+            others = [label for label in self._names.labels if self._names.side_in_name(label) not in (None, side)]
             if len(own) == 1 and others:
                 _drop_side(draft.places, side)
                 return (own[0],)
         return ()
 
     def labels_of(self, names: Iterable[Mark], details: Details) -> list[str]:
-        """Return the labels of names; none of those that are of no label.
+        """Return the labels that names refer to.
 
         Raises:
-            Unclear: a name may be that of several labels.
+            ClarificationNeeded: a name may refer to several labels.
         """
         found: list[str] = []
         for name in names:
-            labels = self.chosen(name.mention, [details.places])
+            labels = self.resolve_mention(name.mention, [details.places])
             if name.mention.candidates and not labels:
-                raise Unclear(self.ask_which(name.mention))
+                raise ClarificationNeeded(self.mention_question(name.mention))
             found += labels
         return found
 
-    def chosen(
-        self,
-        mention: Mention,
-        places: Sequence[list[Place]],
-        context: Sequence[list[Place]] = (),
+    def resolve_mention(
+        self, mention: Mention, places: Sequence[list[Place]], context: Sequence[list[Place]] = ()
     ) -> tuple[str, ...]:
-        """The labels of a name; of several candidates, the one on a side that is said, if need be in the context."""
+        """Return the labels of a name; places, then the context, may determine the side of an ambiguous one."""
         if mention.labels:
             return mention.labels
         both = next((place for group in places for place in group if {"left", "right"} == set(place.values)), None)
-        if both and {self._names.said_side(label) for label in mention.candidates} == {"left", "right"}:
+        if both and {self._names.side_in_name(label) for label in mention.candidates} == {"left", "right"}:
             for group in places:
                 group[:] = [place for place in group if place is not both]
             return mention.candidates
         beside = [[place for place in group if place.owner and place.owner.text == mention.text] for group in places]
         for side in self._sides_in([*beside, *places, *context]):
-            own = [label for label in mention.candidates if self._names.said_side(label) == side]
+            own = [label for label in mention.candidates if self._names.side_in_name(label) == side]
             if len(own) == 1:
                 _drop_side(places, side)
                 return (own[0],)
@@ -200,17 +204,17 @@ class Resolver:
         found = []
         for mention in draft.nears:
             side = self._sides.get(label) or side_of(label)
-            same_side = [name for name in mention.candidates if self._names.said_side(name) == side]
+            same_side = [name for name in mention.candidates if self._names.side_in_name(name) == side]
             near = same_side[0] if len(same_side) == 1 else mention.neighbour
             several = mention.labels if len(mention.labels) > 1 else (near,)
             found += [name for name in several if name != label and name not in found]
-        is_of_itself = draft.act.action == "remove" and draft.act.says_what and bool(draft.nears)
+        is_of_itself = draft.act.action == "remove" and draft.act.neighbour_is_content and bool(draft.nears)
         if (draft.act.action == "exclude" or is_of_itself) and not found:
-            raise Unclear(f"What does the {label} run into? Say it as in: {label} leaks into the stomach.")
+            raise ClarificationNeeded(f"What does the {label} run into? Say it as in: {label} leaks into the stomach.")
         return found
 
     def _directions(self, draft: Draft, label: str) -> list[Direction]:
-        """The directions of a draft on a label, without repetition; of several in one phrase, the first."""
+        """Return the distinct directions of a draft on a label, the most specific one of each phrase."""
         found: list[Direction] = []
         for group in draft.places_on(label):
             values = [value for place in group for value in place.values]
@@ -227,49 +231,49 @@ class Resolver:
 
     def _direction(self, value: str, label: str, sides: Sequence[str]) -> Direction | None:
         try:
-            return direction_by(value, label, self._sides.get(label), self._vocabulary)
+            return resolve_direction(value, label, self._sides.get(label), self._vocabulary)
         except InputError:
             if sides:
                 return None  # "the lateral wall on the left"
-            raise Unclear(f"On which side of the {label}? Say left or right instead of {value}.") from None
+            raise ClarificationNeeded(f"On which side of the {label}? Say left or right instead of {value}.") from None
 
-    def example(self, label: str | None = None) -> str:
-        """How to say what is wrong."""
+    def example_hint(self, label: str | None = None) -> str:
+        """Return a sentence with an example of a note."""
         label = label or self._names.labels[0]
         return f"Say what is wrong with a mask, as in: {label} is too small inferiorly, {label} leaks into the colon."
 
-    def which(self) -> str:
-        """The question to a note that leaves open which label is meant."""
-        return f"Which label is meant? Present are {_some(self._names.labels, ', ')}."
+    def label_question(self) -> str:
+        """Return the question for a note without a certain label."""
+        return f"Which label is meant? Present are {_shortened_list(self._names.labels, ', ')}."
 
-    def ask_which(self, mention: Mention) -> str:
-        """The question to a name that leaves it open."""
+    def mention_question(self, mention: Mention) -> str:
+        """Return the question for a name that is ambiguous or no label."""
         if mention.candidates:
-            return f"Which {mention.text} is meant, {_some(mention.candidates, ' or ')}?"
-        return f"There is no label {mention.text} here. {self.which()}"
+            return f"Which {mention.text} is meant, {_shortened_list(mention.candidates, ' or ')}?"
+        return f"There is no label {mention.text} here. {self.label_question()}"
 
 
-def _some(names: Sequence[str], join: str) -> str:
-    """The first few names, and that there are more."""
-    return join.join((*names[:LISTED], *(["others"] if len(names) > LISTED else [])))
+def _shortened_list(names: Sequence[str], join: str) -> str:
+    """Join the first few names, with "others" if there are more."""
+    return join.join((*names[:MAX_LISTED_LABELS], *(["others"] if len(names) > MAX_LISTED_LABELS else [])))
 
 
 def _vagueness(place: Place, group: Sequence[Place]) -> int:
-    """How much better other places say where: the tip of the left lobe is on the left, and its bottom is not."""
+    """Rank a place within its phrase; lower is more specific: the tip of the left lobe is on the left."""
     is_of_lobe = place.values in (("left",), ("right",)) and any(other.values == ("lobe",) for other in group)
     return 2 * (place.values == ("tip",)) + is_of_lobe
 
 
-def _is_so_too(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
-    """Whether the words around a side only say that it is so there too: "as does the right", "the right as well"."""
-    words = [mark.text for mark in before if not says(mark, "determiners")]
+def _says_the_same(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
+    """Return whether the words around a side only repeat a statement: "as does the right", "the right as well"."""
+    words = [mark.text for mark in before if not mark.is_in("determiners")]
     rest = " ".join(mark.text for mark in after)
-    is_inverted = " ".join(words) in AGAIN_SO and rest in ("", "one")
+    is_inverted = " ".join(words) in _INVERTED_REPEATS and rest in ("", "one")
     return is_inverted or (not words and rest in ("too", "also", "as well", "likewise"))
 
 
 def _drop_side(places: Sequence[list[Place]], side: str) -> None:
-    """Take a side away that told which label is meant."""
+    """Remove a side that has determined the label."""
     for group in places:
         for place in group:
             if place.values == (side,):

@@ -1,4 +1,4 @@
-"""What a note may ask for: a plan of interventions, each one of a few acts, or a question back."""
+"""Schema of a plan: validated interventions, or a question to the clinician."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Direction = Literal["superior", "inferior", "left", "right", "anterior", "poster
 Strength = Literal["slight", "moderate", "strong"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
-LONGEST_NAME = 100  # characters of a label or a neighbour
-LONGEST_QUESTION = 600  # characters
-FARTHEST_MM = 200.0  # no correction of a mask reaches farther
-MOST_INTERVENTIONS = 1000
+MAX_NAME_LENGTH = 100  # characters of a label or neighbour
+MAX_QUESTION_LENGTH = 600  # characters
+MAX_EXTENT_MM = 200.0  # upper limit of the extent of a correction
+MAX_INTERVENTIONS = 1000
 
 _SENTENCES: dict[Action, str] = {
     "expand": "expand the {label}",
@@ -32,23 +32,23 @@ _SENTENCES: dict[Action, str] = {
     "restyle": "decide the {label} again in spite of how the image looks",
     "keep": "keep the {label} as it is",
 }
-_ADVERBS: dict[Strength, str] = {"slight": " slightly", "moderate": "", "strong": " strongly"}
-_NAME = re.compile(r"[^\x00-\x1f\x7f{}<>]+")
+_STRENGTH_ADVERBS: dict[Strength, str] = {"slight": " slightly", "moderate": "", "strong": " strongly"}
+_NAME_PATTERN = re.compile(r"[^\x00-\x1f\x7f{}<>]+")
 
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
 
 
 class Intervention(BaseModel):
     """One act on one label.
 
     Attributes:
-        label: as the site calls it.
-        action: what to do; `exclude` needs ``near``.
-        direction: where on the label, towards which side of the patient; None for everywhere.
-        near: the neighbour that the mask runs into, or beside which the act is.
-        slices: first and last slice, both included, as the viewer numbers them; None for all.
-        extent_mm: how far, in millimetres; None if the note does not say.
-        strength: how much.
+        label: the site's name of the label.
+        action: kind of the act; `exclude` needs ``near``.
+        direction: part of the label, as a patient direction; None for everywhere.
+        near: neighbour that the mask runs into, or beside which the act applies.
+        slices: first and last slice, inclusive, in the viewer's numbering; None for all.
+        extent_mm: extent in mm; None if the note gives none.
+        strength: amount, if the note gives no extent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
@@ -58,38 +58,38 @@ class Intervention(BaseModel):
     direction: Direction | None = None
     near: Name | None = None
     slices: tuple[int, int] | None = None
-    extent_mm: float | None = Field(default=None, gt=0, le=FARTHEST_MM, allow_inf_nan=False)
+    extent_mm: float | None = Field(default=None, gt=0, le=MAX_EXTENT_MM, allow_inf_nan=False)
     strength: Strength = "moderate"
 
     @field_validator("label", "near")
     @classmethod
-    def _is_name(cls, name: str | None) -> str | None:
-        if name is not None and not is_name(name):
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is not None and not is_valid_name(name):
             raise ValueError("is no name, since it holds control characters or brackets, or is too long")
         return name
 
     @field_validator("slices")
     @classmethod
-    def _is_range(cls, slices: tuple[int, int] | None) -> tuple[int, int] | None:
+    def _check_slices(cls, slices: tuple[int, int] | None) -> tuple[int, int] | None:
         if slices is not None and not 0 <= slices[0] <= slices[1]:
             raise ValueError("must be the first and the last slice, counted from 0")
         return slices
 
     @model_validator(mode="after")
-    def _says_what_to_exclude(self) -> Intervention:
+    def _check_exclude_has_near(self) -> Intervention:
         if self.action == "exclude" and self.near is None:
             raise ValueError("exclude needs the neighbour, as near")
         return self
 
     @property
     def sentence(self) -> str:
-        """The intervention in controlled English: the same act always is the same text.
+        """The intervention in controlled English; equal interventions have equal sentences.
 
         >>> Intervention(label="LK", action="shrink", direction="left", extent_mm=5, strength="slight").sentence
         'shrink the left kidney slightly on its left side by 5 mm'
         """
         near = canonical(self.near) if self.near else ""
-        text = _SENTENCES[self.action].format(label=canonical(self.label), near=near) + _ADVERBS[self.strength]
+        text = _SENTENCES[self.action].format(label=canonical(self.label), near=near) + _STRENGTH_ADVERBS[self.strength]
         if self.direction:
             text += f" on its {self.direction} side"
         if near and self.action != "exclude":
@@ -101,43 +101,43 @@ class Intervention(BaseModel):
 
 
 class Plan(BaseModel):
-    """What a note asks for: interventions in the order of the note, or a question.
+    """Interventions in the order of the note, or a question.
 
     Attributes:
-        interventions: none if there is a question.
-        question: to the clinician, if the note cannot be acted on; then nothing may be done.
+        interventions: acts to apply; empty if there is a question.
+        question: question to the clinician; nothing may be changed before it is answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    interventions: tuple[Intervention, ...] = Field(default=(), max_length=MOST_INTERVENTIONS)
-    question: Annotated[str, Field(min_length=1, max_length=LONGEST_QUESTION)] | None = None
+    interventions: tuple[Intervention, ...] = Field(default=(), max_length=MAX_INTERVENTIONS)
+    question: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION_LENGTH)] | None = None
 
     @model_validator(mode="after")
-    def _is_either(self) -> Plan:
+    def _check_exclusive(self) -> Plan:
         if bool(self.interventions) == (self.question is not None):
             raise ValueError("a plan has either interventions or a question")
         return self
 
     @property
     def sentence(self) -> str:
-        """All interventions in controlled English, or the question."""
+        """The interventions in controlled English, or the question."""
         return self.question or "; ".join(each.sentence for each in self.interventions)
 
 
-def is_name(text: str) -> bool:
-    """Whether a text can be the name of a label or neighbour."""
-    return bool(text.strip()) and len(text) <= LONGEST_NAME and _NAME.fullmatch(text) is not None
+def is_valid_name(text: str) -> bool:
+    """Return whether a text may be the name of a label or neighbour."""
+    return bool(text.strip()) and len(text) <= MAX_NAME_LENGTH and _NAME_PATTERN.fullmatch(text) is not None
 
 
 def parse_plan(content: Mapping[str, Any]) -> Plan:
-    """Make a plan of what was read from JSON, such as the answer of a chat model.
+    """Validate a plan that was read from JSON, such as the answer of a chat model.
 
     Args:
-        content: fields as in `Plan`.
+        content: fields of `Plan`.
 
     Raises:
-        InputError: a field is missing, unknown or has a wrong value.
+        InputError: a field is missing, unknown or invalid.
     """
     try:
         return Plan.model_validate(content)
@@ -148,5 +148,5 @@ def parse_plan(content: Mapping[str, Any]) -> Plan:
 
 
 def plan_schema() -> dict[str, Any]:
-    """Return the JSON schema of a plan, as structured output of a chat model takes it."""
+    """Return the JSON schema of a plan, for structured output of a chat model."""
     return Plan.model_json_schema()

@@ -1,90 +1,88 @@
-"""What words say of a mask by themselves: too small, too large, with holes, rough."""
+"""Rules for words that alone describe a mask as too small, too large, rough or with holes."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.grammar import (
-    SAYS,
+    STATEMENT_KINDS,
     Act,
-    approvals,
-    before_than,
+    approval_marks,
+    cues,
     is_about_mask,
     is_negated,
     is_of_mask,
     is_order,
     is_statement,
-    live,
-    names_in,
-    says,
+    marks_before_than,
+    name_marks,
 )
-from causal_sam.notes.laterality import OPPOSITES, side_of_part
+from causal_sam.notes.laterality import OPPOSITES, direction_of_part
 from causal_sam.notes.places import is_part
 from causal_sam.notes.schema import Action
 from causal_sam.notes.vocabulary import load_vocabulary
 
 
-def plain_acts(fragment: Fragment) -> list[Act]:
-    """Acts that words say by themselves."""
+def size_acts(fragment: Fragment) -> list[Act]:
+    """Return the acts that words request without a neighbour."""
     compared = fragment.all("than")
-    if compared and _is_of_old(fragment, fragment.after(compared[0])):
+    if compared and _is_other_comparison(fragment, fragment.after(compared[0])):
         return []
-    names = {mark.mention.labels for mark in names_in(before_than(fragment))}
-    if compared and any(mark.mention.labels not in names for mark in names_in(fragment.after(compared[0])) if names):
+    names = {mark.mention.labels for mark in name_marks(marks_before_than(fragment))}
+    if compared and any(mark.mention.labels not in names for mark in name_marks(fragment.after(compared[0])) if names):
         return []  # "the spleen is smaller than the liver"
     found: dict[Action, bool] = {}
-    for mark in live(fragment, "expand", "shrink", "fill", "smooth"):
+    for mark in cues(fragment, "expand", "shrink", "fill", "smooth"):
         if _is_finding(fragment, mark):
             continue
-        action, is_weak = _meant(fragment, mark)
+        action, is_weak = _cue_action(fragment, mark)
         found[action] = found.get(action, True) and is_weak
-    for rule in (_unwanted, _too, _short, _graded, _enough, _more):
+    for rule in (_unmet_requirement, _excess, _shortfall, _comparative, _not_enough, _more_needed):
         act = rule(fragment)
         if act is not None:
             found[act.action] = False
             if act.places is not None:
                 return [act]
     strong = [action for action, is_weak in found.items() if not is_weak]
-    if "expand" in strong and "shrink" in strong and any(says(mark, "cut_short") for mark in fragment.all("cue")):
+    if "expand" in strong and "shrink" in strong and any(mark.is_in("cut_short") for mark in fragment.all("cue")):
         strong.remove("expand")
     return [Act(action) for action in strong or found]
 
 
-def _is_of_old(fragment: Fragment, than: Sequence[Mark]) -> bool:
-    """Whether something is compared with an earlier time, or an organ with what is usual: "smaller than before"."""
-    if any(says(mark, "earlier_times") for mark in than):
+def _is_other_comparison(fragment: Fragment, than: Sequence[Mark]) -> bool:
+    """Return whether the comparison is with an earlier time, or of an organ with the usual: "smaller than before"."""
+    if any(mark.is_in("earlier_times") for mark in than):
         return True
-    return any(says(mark, "usual") for mark in than) and not is_about_mask(fragment, before_than(fragment))
+    return any(mark.is_in("usual") for mark in than) and not is_about_mask(fragment, marks_before_than(fragment))
 
 
-def _meant(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
-    """The action of a cue, and whether it counts only if nothing else is said."""
+def _cue_action(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
+    """Return the action of a cue, and whether any other act takes precedence."""
     action: Action = mark.values[0]  # type: ignore[assignment]
     after = fragment.after(mark)
-    if says(mark, "compared") and fragment.has("than") and not fragment.has("modal"):
+    if mark.is_in("compared") and fragment.has("than") and not fragment.has("modal"):
         than = next(each for each in fragment.marks if each.kind == "than")
         is_it = [each.kind for each in fragment.after(than)] == ["it"]  # "bigger than that"
         if not (_is_compared_with_mask(fragment, than) or is_it):
             action = "shrink" if action == "expand" else "expand"
-    is_cut_back = says(mark, "cut_back") or says(replace(mark, text=mark.text.removesuffix(" the")), "cut_back")
-    if is_cut_back and _is_told(fragment, mark):
+    is_cut_back = mark.text.removesuffix(" the") in load_vocabulary().sets["cut_back"]
+    if is_cut_back and _reports_done(fragment, mark):
         action = "expand"  # "the edge has been shaved off"
     if mark.text.removeprefix("over") in load_vocabulary().sets["cut_back"] and mark.text.startswith("over"):
         action = "expand"  # "overtrimmed"
     if mark.text in ("lose", "loses") and fragment.has("mm") and is_order(fragment, mark):
         action = "shrink"  # "must lose 2 mm"
-    is_on_object = bool(after) and (says(after[0], "determiners") or after[0].kind in ("mm", "more"))
+    is_on_object = bool(after) and (after[0].is_in("determiners") or after[0].kind in ("mm", "more"))
     is_due = fragment.has("modal") and not fragment.has("not")  # "should be cut off"
-    if says(mark, "cut_short") and (is_due or (is_on_object and is_order(fragment, mark))):
+    if mark.is_in("cut_short") and (is_due or (is_on_object and is_order(fragment, mark))):
         action = "shrink"
-    return action, action == "fill" and says(mark, "weak_holes")
+    return action, action == "fill" and mark.is_in("weak_holes")
 
 
 def _is_compared_with_mask(fragment: Fragment, than: Mark) -> bool:
-    """Whether an organ is compared with its mask, and not the mask with the organ."""
+    """Return whether an organ is compared with its mask, not the mask with the organ."""
     after = fragment.after(than)
     if is_about_mask(fragment, fragment.before(than)) and not any(mark.kind == "masks" for mark in after):
         return False
@@ -92,40 +90,40 @@ def _is_compared_with_mask(fragment: Fragment, than: Mark) -> bool:
     return is_of_mask(after) or (is_drawn and not any(mark.kind == "actual" for mark in after))
 
 
-def _is_told(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a participle says what was done, and not what is to be done."""
+def _reports_done(fragment: Fragment, mark: Mark) -> bool:
+    """Return whether a participle reports what was done, not what is to be done."""
     before = [each for each in fragment.before(mark) if each.kind != "strength"]
     done = ("been", "got", "gets")
-    was_done = bool(before) and (says(before[-1], "copulas") or before[-1].text in done)
+    was_done = bool(before) and (before[-1].is_in("copulas") or before[-1].text in done)
     return (was_done or _is_done_by(fragment, mark)) and not fragment.has("modal", "requests", "enough")
 
 
 def _is_done_by(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a verb says what somebody did: "the resident has cut back the tip", "someone trimmed it"."""
-    before = [each for each in fragment.before(mark) if each.kind != "strength" and not says(each, "auxiliaries")]
-    return bool(before) and (says(before[-1], "persons") or says(before[-1], "agents"))
+    """Return whether a verb reports what a person did: "the resident has cut back the tip", "someone trimmed it"."""
+    before = [each for each in fragment.before(mark) if each.kind != "strength" and not each.is_in("auxiliaries")]
+    return bool(before) and (before[-1].is_in("persons") or before[-1].is_in("agents"))
 
 
 def _is_finding(fragment: Fragment, mark: Mark) -> bool:
-    """Whether a word says nothing of a mask: "the liver is enlarged"."""
+    """Return whether a word describes the anatomy, not the mask: "the liver is enlarged"."""
     before, after = fragment.before(mark), fragment.after(mark)[:1]
-    is_reached = mark.text == "extends" and bool(after) and says(after[0], "as_far_as")
+    is_reached = mark.text == "extends" and bool(after) and after[0].is_in("as_far_as")
     if is_reached and not fragment.has("modal", "requests", "masks", "than", "too", "more", "only", "not"):
         return True  # "the spleen extends to the iliac crest"
-    if says(mark, "done") and _is_done_by(fragment, mark) and not fragment.has("modal", "requests", "not"):
+    if mark.is_in("done") and _is_done_by(fragment, mark) and not fragment.has("modal", "requests", "not"):
         return True  # "someone enlarged the liver"
-    if says(mark, "act_nouns") and approvals(fragment):
+    if mark.is_in("act_nouns") and approval_marks(fragment):
         return True  # "the extension at the tip is correct"
     if mark.text.startswith(("disappear", "vanish")) and any(each.text == "make" for each in before):
         return True  # "make it disappear"
-    is_state = any(says(each, "copulas") for each in before[-2:]) or (bool(before) and before[-1].mention is not None)
+    is_state = any(each.is_in("copulas") for each in before[-2:]) or (bool(before) and before[-1].mention is not None)
     is_state = is_state or any(each.mention is not None or is_part(each) for each in after)  # "thickened wall"
-    is_state = is_state and says(mark, "findings")
+    is_state = is_state and mark.is_in("findings")
     return is_state and not fragment.has("modal", "requests", "masks", "than")
 
 
-def _unwanted(fragment: Fragment) -> Act | None:
-    """What should be so, and is not: "does not reach the diaphragm"."""
+def _unmet_requirement(fragment: Fragment) -> Act | None:
+    """Read an unmet requirement: "does not reach the diaphragm"."""
     # "not labelled", but not "no label"
     wanted = [mark for mark in fragment.all("wanted", "masks", "edges")]
     # "does not extend to the dome", but not "do not extend it".
@@ -137,20 +135,20 @@ def _unwanted(fragment: Fragment) -> Act | None:
         return Act("expand")
     # "only covers half of it"
     is_partial = fragment.has("only") and not fragment.has("modal") and any(mark.kind == "wanted" for mark in wanted)
-    if is_partial and not live(fragment, "expand", "shrink", "fill", "smooth"):
+    if is_partial and not cues(fragment, "expand", "shrink", "fill", "smooth"):
         return Act("expand")
     is_due = fragment.has("modal") and any(mark.kind == "wanted" for mark in wanted)
     # "cover the dome", but not "segment the liver"
     orders = [mark for mark in wanted if mark.kind == "wanted" and is_order(fragment, mark)]
     is_due = is_due or any(is_part(part) for mark in orders for part in fragment.after(mark))
-    inside = [mark for mark in fragment.all("in") if says(mark, "insides") and fragment.has("pieces")]
-    if inside and any(is_negated(fragment, mark) for mark in wanted) and names_in(fragment.after(inside[0])):
+    inside = [mark for mark in fragment.all("in") if mark.is_in("insides") and fragment.has("pieces")]
+    if inside and any(is_negated(fragment, mark) for mark in wanted) and name_marks(fragment.after(inside[0])):
         return Act("fill")  # "voxels inside the kidney are not labelled"
     return Act("expand") if is_due or any(is_negated(fragment, mark) for mark in wanted) else None
 
 
-def _too(fragment: Fragment) -> Act | None:
-    """Too much of a size, or too far: "too wide", "too far down", "ends too high"."""
+def _excess(fragment: Fragment) -> Act | None:
+    """Read an excess of size or reach: "too wide", "too far down", "ends too high"."""
     for too in fragment.marks:
         if too.kind != "too" and not (too.kind == "strength" and too.text.endswith(" too")):
             continue
@@ -165,9 +163,9 @@ def _too(fragment: Fragment) -> Act | None:
             if mark.kind == "place" and mark.values[0] in (*OPPOSITES, "lateral", "medial"):
                 ends = [each for each in fragment.before(too) if each.kind == "starts"]
                 border = [each for each in fragment.before(too) if each.kind == "place"]
-                sides = [side_of_part(each.values[0]) for each in border]
+                sides = [direction_of_part(each.values[0]) for each in border]
                 border = [each for each, side in zip(border, sides, strict=True) if side in OPPOSITES] or border
-                value = side_of_part(border[-1].values[0]) if border else None
+                value = direction_of_part(border[-1].values[0]) if border else None
                 if ends and not border and mark.values[0] in OPPOSITES:
                     return _ending_at(fragment, ends[-1], mark)
                 is_short = value is not None and OPPOSITES.get(value) == mark.values[0]
@@ -181,31 +179,31 @@ def _too(fragment: Fragment) -> Act | None:
 
 
 def _ending_at(fragment: Fragment, end: Mark, place: Mark) -> Act:
-    """A mask that starts or ends too far in a direction: "ends too high" is short below, "ends too low" too long."""
+    """Read a start or end that is too far: "ends too high" lacks the lower part, "ends too low" exceeds it."""
     towards = place.values[0]
     is_start = end.text.startswith(("start", "begin", "begun"))
     is_beyond = towards == ("superior" if is_start else "inferior")
     # "ends too low at its upper pole"
-    borders = [side_of_part(each.values[0]) for each in fragment.after(place) if each.kind == "place"]
+    borders = [direction_of_part(each.values[0]) for each in fragment.after(place) if each.kind == "place"]
     if not is_beyond or OPPOSITES[towards] in borders:
         return Act("expand", places=(OPPOSITES[towards],))
     return Act("shrink", places=(towards,))
 
 
-def _short(fragment: Fragment) -> Act | None:
-    """Short by a length."""
+def _shortfall(fragment: Fragment) -> Act | None:
+    """Read a shortfall of a length or of slices."""
     # "5 mm short", "two slices short"
     for mark in fragment.marks:
-        if mark.kind != "mm" and not says(mark, "units"):
+        if mark.kind != "mm" and not mark.is_in("units"):
             continue
         following = [each for each in fragment.after(mark) if each.kind not in ("plain", "strength")]
-        if following and says(following[0], "short") and not is_negated(fragment, following[0]):
+        if following and following[0].is_in("short") and not is_negated(fragment, following[0]):
             return Act("expand")
     return None
 
 
-def _graded(fragment: Fragment) -> Act | None:
-    """More or less of a size: "more wide", "less big"."""
+def _comparative(fragment: Fragment) -> Act | None:
+    """Read a comparative: "more wide", "less big"."""
     for mark, size in itertools.pairwise(fragment.marks):
         if size.kind not in ("large", "small") or is_negated(fragment, size):
             continue
@@ -217,8 +215,8 @@ def _graded(fragment: Fragment) -> Act | None:
     return None
 
 
-def _enough(fragment: Fragment) -> Act | None:
-    """Not enough of a size: "not big enough"."""
+def _not_enough(fragment: Fragment) -> Act | None:
+    """Read an insufficient size: "not big enough"."""
     if not fragment.has("enough"):
         return None
     for mark in fragment.all("large", "small"):
@@ -227,26 +225,28 @@ def _enough(fragment: Fragment) -> Act | None:
     return None
 
 
-def _more(fragment: Fragment) -> Act | None:
-    """More that is needed, of nothing else that is said: "needs a little more at the back"."""
+def _more_needed(fragment: Fragment) -> Act | None:
+    """Read a need for more or less mask: "needs a little more at the back"."""
     # "another 5 mm"
     for mark, following in itertools.pairwise(fragment.marks):
-        if says(mark, "further") and following.kind == "mm" and not fragment.has(*SAYS, "move"):
+        if mark.is_in("further") and following.kind == "mm" and not fragment.has(*STATEMENT_KINDS, "move"):
             return Act("expand")
     # "the pancreas needs its tail"
     for mark, owner, part in zip(fragment.marks, fragment.marks[1:], fragment.marks[2:], strict=False):
-        is_whole = says(mark, "needed") and owner.text in ("its", "the") and is_part(part)
-        if is_whole and part is fragment.marks[-1] and not fragment.has(*SAYS):
+        is_whole = mark.is_in("needed") and owner.text in ("its", "the") and is_part(part)
+        if is_whole and part is fragment.marks[-1] and not fragment.has(*STATEMENT_KINDS):
             return Act("expand")
-    is_needed = fragment.has("modal", "requests") or any(says(mark, "needed") for mark in fragment.marks)
+    is_needed = fragment.has("modal", "requests") or any(mark.is_in("needed") for mark in fragment.marks)
     is_all = not fragment.has("word", "effects", "than")  # "a bit more on the right"
     than = fragment.all("than")
     # "there is more edema than was contoured"
     is_drawn_less = bool(than) and any(
-        mark.kind in ("masks", "wanted", "taken_for") or says(mark, "called") for mark in fragment.after(than[0])
+        mark.kind in ("masks", "wanted", "taken_for") or mark.is_in("called") for mark in fragment.after(than[0])
     )
     is_needed = is_needed or is_drawn_less
-    is_less = any(mark.text == "less" for mark in fragment.marks) and not fragment.has("than", "not", *SAYS)
+    is_less = any(mark.text == "less" for mark in fragment.marks) and not fragment.has("than", "not", *STATEMENT_KINDS)
     if is_less and fragment.has("mm", "place"):
         return Act("shrink")  # "2 mm less", "slightly less at the back"
-    return Act("expand") if fragment.has("more") and (is_needed or is_all) and not fragment.has(*SAYS) else None
+    return (
+        Act("expand") if fragment.has("more") and (is_needed or is_all) and not fragment.has(*STATEMENT_KINDS) else None
+    )

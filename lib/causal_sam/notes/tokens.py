@@ -1,4 +1,4 @@
-"""A note in pieces: words, punctuation, millimetres and slice ranges."""
+"""Tokens of a note: words, punctuation, lengths and slice ranges."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ Kind = Literal["word", "stop", "comma", "mm", "slices", "open slices", "foreign"
 Ranges = tuple[tuple[int, int], ...]
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
-_SPELT = {"a": 1.0, "an": 1.0, "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0, "six": 6.0, "seven": 7.0}
-_SPELT |= {"eight": 8.0, "nine": 9.0, "ten": 10.0, "a good": 1.0, "a full": 1.0}
-_SPELT |= {"half a": 0.5, "half an": 0.5, "1/2": 0.5}
+_NUMBER_WORDS = {
+    "a": 1.0,
+    "an": 1.0,
+    "one": 1.0,
+    "two": 2.0,
+    "three": 3.0,
+    "four": 4.0,
+    "five": 5.0,
+    "six": 6.0,
+    "seven": 7.0,
+}
+_NUMBER_WORDS |= {"eight": 8.0, "nine": 9.0, "ten": 10.0, "a good": 1.0, "a full": 1.0}
+_NUMBER_WORDS |= {"half a": 0.5, "half an": 0.5, "1/2": 0.5}
 _UNIT = r"(?:mms?|cms?|millimet(?:er|re)s?|centimet(?:er|re)s?)\b"
 _MM = rf"(?P<low>{_NUMBER})(?:\s*(?:-|to)\s*(?P<high>{_NUMBER}))?\s*-?\s*{_UNIT}"
-_SPELT_MM = rf"\b(?P<spelt>{'|'.join(sorted(_SPELT, key=len, reverse=True))})[\s-]+{_UNIT}"
+_NUMBER_WORD_MM = rf"\b(?P<spelt>{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})[\s-]+{_UNIT}"
 _KEYS = "slices?|slcs?|sl|images?|imgs?|cuts?|frames?|sections?|z"
 _SLICE = rf"\b(?:(?:axial|coronal|sagittal)\s+)?(?:{_KEYS})(?:\b|(?=\d))"
 _JOIN = r"(?:-|/|,|&|\+|\.\.+|\b(?:down to|to|till|til|until|through|thru|and|up to|bis)\b)"
@@ -37,15 +47,15 @@ _BARE_SLICES = (
     r"(?:(?:(?<=\bon )|(?<=\bin )|(?<=\bat )|(?<=\bthru )|(?<=\bthrough )|(?<=\())(?:the\s+)?"
     r"(?P<bare>\d+(?:\s*(?:-|\bto\b)\s*\d+)))(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|%|places|spots|parts|pieces|slices))"
 )
-# Of programs, and never of clinicians.
+# Markup and program code, which clinicians do not write.
 _MARKUP = r"`|<\||/(?:etc|bin|usr|var|tmp|dev|home)/|</?[a-z]\w*[^<>]*>|[{}\\]|\$\(|;\s*--|\w+@\w+\.\w+|\w+://\S*|\b(?:print|eval|exec|system|alert|open|import)\(|#!/?\S*"
 _TOKENS = re.compile(
-    rf"(?P<foreign>{_MARKUP})|(?P<slices>{_SLICES})|(?P<bare_slices>{_BARE_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_SPELT_MM})|(?P<word>[^\W_]+)"
+    rf"(?P<foreign>{_MARKUP})|(?P<slices>{_SLICES})|(?P<bare_slices>{_BARE_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_NUMBER_WORD_MM})|(?P<word>[^\W_]+)"
     r"|(?P<stop>[.;!?\n]+)|(?P<comma>[,:()\[\]/]+|[-=]+>|(?<=\s)-+(?=\s))",
     re.IGNORECASE,
 )
 # A full stop after these ends no sentence.
-_SHORT = re.compile(
+_ABBREVIATION = re.compile(
     r"\b((?i:sup|inf|ant|post|lat|med|ca|approx|sl|slc|no|nos|fig|resp|incl|excl|max|min|seg|segm|dr|vs|esp|"
     r"underseg|undersegm|underest|overseg|oversegm|overest|tum|cran|caud|dors|ventr|dist|prox|bilat|lt|rt|marg|surf|incompl))\."
     r"(?!\s+[A-Z][a-z])"
@@ -76,40 +86,30 @@ _SIGNS = (
     (re.compile(rf"\b(?:to|2)\s+(?=(?:{_SIZES})\b(?!\s+(?:attenuation|signal|dose|contrast)))", re.I), "too "),
 )
 # The last slice before the first: "to slice 88 from slice 80".
-_BACKWARDS = re.compile(
+_REVERSED_RANGE = re.compile(
     rf"\b(?:(?:up |down )?to|until|till|through)\s+(?:the\s+)?{_SLICE}\s*[.:#=]*\s*(\d+)\s*,?\s*"
     rf"(?:(?:starting|beginning)\s+)?(?:from|at|with)\s+(?:the\s+)?(?:{_SLICE}\s*[.:#=]*\s*)?(\d+)"
     r"(?![\d.,]*\d|\s*-?\s*[mc]m\b|\s*(?:millim|centim))",
     re.IGNORECASE,
 )
-# Punctuation that a machine took down as words. "colon" is one only beside others.
+# Dictated punctuation. "colon" counts as punctuation only beside other such words.
 _DICTATED = re.compile(r"\b(?:comma|full stop|semicolon|new line|new paragraph|period)\b", re.I)
 _SPOKEN = (
     (re.compile(r"\s+(?:full stop|period|new line|new paragraph|next line)\b", re.I), ". "),
     (re.compile(r"\s+(?:comma|semicolon)\b", re.I), ", "),
     (re.compile(r"(?<!\bthe)(?<!\binto)(?<!\bof)(?<!\band)(?<!\bascending)(?<!\btransverse)\s+colon\b", re.I), ": "),
 )
-# Words beside numbers, which count even if they are misspelt.
-_BESIDE_NUMBERS = (
-    *(
-        "slices",
-        "slice",
-        "between",
-        "through",
-        "millimetres",
-        "millimeters",
-        "centimetres",
-        "centimeters",
-        "millimetre",
-    ),
-    *("millimeter", "centimetre", "centimeter"),
+# Words beside numbers that are corrected even if they are short or unknown.
+_UNITS_AND_KEYS = (
+    *("slices", "slice", "between", "through"),
+    *(f"{prefix}met{ending}" for ending in ("res", "ers", "re", "er") for prefix in ("milli", "centi")),
 )
 _MISSPELT = re.compile(
     r"\b[sl][a-z]{4,6}\b(?=\s*\d)|\bb[a-z]{5,8}\b(?=\s+(?:the\s+)?slices?\b)|(?<=\d )t[a-z]{4,7}\b(?=\s+\d)"
     r"|(?:(?<=\d)|(?<=\d )|(?<=\ba )|(?<=\ban ))[mc][a-z]{7,11}\b",
     re.IGNORECASE,
 )
-_GLUED = re.compile(
+_SEPARATED_PREFIX = re.compile(
     r"\b(over|under|mis|un)[\s-]+(?=(?:segm|call|draw|contour|estimat|exten|includ|inclus|fill|shoot|label|outlin|reach|"
     r"done|seg|size|cover|classif|connect|smooth|trim|crop|shav|erod|prun))",
     re.I,
@@ -118,15 +118,15 @@ _GLUED = re.compile(
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a note.
+    """A token of a note.
 
     Attributes:
-        kind: "stop" ends a sentence, "comma" any smaller part of it; "open slices" begin or end nowhere; "foreign" are
-            signs of programs.
-        text: in lower case, without accents.
+        kind: "stop" ends a sentence, "comma" a part of it; "open slices" is a range without begin or end; "foreign" is
+            markup or program code.
+        text: text in lower case, without accents.
         is_capital: whether it was written in capital letters.
-        mm: of a length.
-        slices: ranges of slices, first and last included.
+        mm: length in mm.
+        slices: first and last slice of each range, inclusive.
     """
 
     kind: Kind
@@ -137,7 +137,7 @@ class Token:
 
 
 def tokenise(note: str) -> list[Token]:
-    """Divide a note.
+    """Divide a note into tokens.
 
     >>> [token.text for token in tokenise("LK isn't over-segmented: 5mm")]
     ['lk', 'is', 'not', 'oversegmented', ':', '5mm']
@@ -157,16 +157,16 @@ def _plain(note: str) -> str:
             text = spoken.sub(sign, text)
     text = _IS.sub(r"\1 is", _NOT.sub(r"\1 not", text))
     text = re.sub(r"'s?\b|'", "", text).replace("~", " ")
-    text = _BACKWARDS.sub(r"in slices \2 to \1", _MISSPELT.sub(_unit_or_key, text))
+    text = _REVERSED_RANGE.sub(r"in slices \2 to \1", _MISSPELT.sub(_unit_or_key, text))
     for sign, word in _SIGNS:
         text = sign.sub(word, text)
-    return _GLUED.sub(r"\1", _SHORT.sub(r"\1 ", text))
+    return _SEPARATED_PREFIX.sub(r"\1", _ABBREVIATION.sub(r"\1 ", text))
 
 
 def _unit_or_key(match: re.Match[str]) -> str:
-    """The unit, or the word of a range of slices, that a misspelt one beside a number means."""
+    """Return the unit or slice keyword that is meant by a misspelt word beside a number."""
     word = match.group().casefold()
-    meant = min(_BESIDE_NUMBERS, key=lambda known: OSA.distance(word, known))
+    meant = min(_UNITS_AND_KEYS, key=lambda known: OSA.distance(word, known))
     return meant if OSA.distance(word, meant) <= (1 if len(word) < 8 else 2) else match.group()
 
 
@@ -188,9 +188,9 @@ def _token(match: re.Match[str]) -> Token:
 
 
 def _millimetres(match: re.Match[str]) -> float:
-    """The length; the middle of "2-3 mm"."""
+    """Return the length in mm; the mean of a range such as "2-3 mm"."""
     if match["spelt"]:
-        value = _SPELT[match["spelt"].casefold()]
+        value = _NUMBER_WORDS[match["spelt"].casefold()]
     else:
         numbers = [float(number.replace(",", ".")) for number in (match["low"], match["high"]) if number]
         value = sum(numbers) / len(numbers)
@@ -199,7 +199,7 @@ def _millimetres(match: re.Match[str]) -> float:
 
 
 def _ranges(match: re.Match[str]) -> Ranges:
-    """The ranges of a list such as "12, 13 and 20-24"; none if it is open at one end."""
+    """Return the ranges of a list such as "12, 13 and 20-24"; none if a range is open."""
     before = (match["before"] or match["before2"] or "").casefold().split()
     parts = re.split(rf"\s*({_JOIN})\s*(?:{_SLICE}[.:#=]*\s*)?", match["list"].casefold())
     numbers, joins = [int(part) for part in parts[::2]], parts[1::2]
@@ -208,7 +208,7 @@ def _ranges(match: re.Match[str]) -> Ranges:
     ranges: list[tuple[int, int]] = [(numbers[0], numbers[0])]
     for join, number in zip(joins, numbers[1:], strict=True):
         first, last = ranges[-1]
-        # Neighbours in a list are a range too, and so is "between slices 10 and 20".
+        # Consecutive slices of a list form a range, and so does "between slices 10 and 20".
         if join not in (",", "and", "&", "+", "/") or "between" in before or number == last + 1:
             ranges[-1] = (min(first, number), max(last, number))
         else:

@@ -1,4 +1,4 @@
-"""The words and phrases of notes, as `vocabulary.yaml` lists them."""
+"""Words and phrases of notes with their meanings, read from `vocabulary.yaml`."""
 
 from __future__ import annotations
 
@@ -15,38 +15,19 @@ from causal_sam.notes.tokens import tokenise
 
 GAP = "_"
 AS_WRITTEN = "!"
-LONGEST_GAP = 9  # words
-# Sections whose words all have the same meaning.
-_PLAIN_SECTIONS = (
-    *("effects", "include", "exclude", "belongs", "not_part", "taken_for", "delete", "retain", "pieces", "keep"),
-    *(
-        "wrong",
-        "nothing_else",
-        "denial",
-        "protect",
-        "except",
-        "not",
-        "modal",
-        "than",
-        "too",
-        "enough",
-        "large",
-        "small",
-    ),
-    *("starts", "move", "edges", "masks", "actual", "beyond", "into", "near", "in", "from", "of", "as", "one"),
-    *("it", "both", "all", "only", "also", "more", "no_more", "other", "surroundings", "unsure", "foreign", "asks"),
-    *("requests", "by", "contrary", "correction"),
-)
-SHORTEST_SPELT, LONG_SPELT = 5, 9  # letters
+MAX_GAP_WORDS = 9  # words
+# Lists of words that are no sections of phrases.
+_WORD_LISTS = frozenset({"plain", "tissues", "heads"})
+MIN_CORRECTED_LENGTH, MIN_CORRECTED_LENGTH_IN_PHRASE = 5, 9  # letters
 ENDINGS = ("s", "ed", "ing", "ly")
-_OFTEN_MISSPELT = frozenset(
+_SPELL_CHECKED_SECTIONS = frozenset(
     {
         *("cue", "place", "strength", "include", "exclude", "taken_for", "delete", "keep", "wanted", "edges", "masks"),
         *("not", "except", "protect", "retain", "modal", "near", "pieces", "nothing_else"),
     }
 )
-# Adverbs that say another thing than their adjectives.
-_OWN_MEANING = frozenset(
+# Adverbs with another meaning than their adjective.
+_IRREGULAR_ADVERBS = frozenset(
     {"roughly", "nearly", "highly", "mainly", "largely", "hardly", "finely", "closely", "shortly", "greatly"}
 )
 _NO_GAP_BEFORE = frozenset({"the", "its", "further", "more", "at", "on", "this", "that"})
@@ -54,26 +35,26 @@ _NO_GAP_BEFORE = frozenset({"the", "its", "further", "more", "at", "on", "this",
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a phrase does in a note: a section of the vocabulary, and which of its kinds."""
+    """Meaning of a phrase: a section of the vocabulary, and its subsections."""
 
     kind: str
     values: tuple[str, ...] = ()
 
 
 class Vocabulary:
-    """Finds phrases in notes; `load_vocabulary` makes it.
+    """Finds phrases in notes; see `load_vocabulary`.
 
     Args:
-        content: of the file.
+        content: content of `vocabulary.yaml`.
 
     Attributes:
-        parts: of organs -> where they are, by structure.
-        sides: structures on one side of the body -> the side.
-        tissues: names of neighbours that are no structures.
-        heads: words that are a name with an adjective or another name before them.
-        sets: of words that the grammar tells from others of their section.
-        words: that may be meant by misspelt ones.
-        forms: these with other endings.
+        parts: part of an organ -> structure -> direction of the part.
+        sides: structure on one side of the body -> side.
+        tissues: names of neighbours that are not in the lexicon of structures.
+        heads: words that form a name with a preceding adjective or name.
+        sets: named sets of words that the grammar distinguishes within a section.
+        words: targets of spelling correction.
+        forms: inflected forms of the targets.
     """
 
     def __init__(self, content: dict[str, Any]) -> None:
@@ -90,8 +71,9 @@ class Vocabulary:
         self.words: set[str] = set()
         self.forms: set[str] = set()
         raw: set[str] = set()
-        for section in _PLAIN_SECTIONS:
-            self._add(content[section], Meaning(section), raw)
+        for section, phrases in content.items():
+            if isinstance(phrases, list) and section not in _WORD_LISTS:
+                self._add(phrases, Meaning(section), raw)
         for section, kind in (("cues", "cue"), ("wanted", "wanted"), ("strength", "strength"), ("directions", "place")):
             for value, phrases in content[section].items():
                 self._add(phrases, Meaning(kind, (value,)), raw)
@@ -109,45 +91,45 @@ class Vocabulary:
         self._stems = set(map(stem, self._listed))
         self._plain = set(map(stem, plain))
 
-    def knows(self, word: str) -> bool:
-        """Whether a word is right as it is written."""
+    def is_spelt_correctly(self, word: str) -> bool:
+        """Return whether a word or its stem is listed, so that it needs no spelling correction."""
         return stem(word) in self._stems
 
-    def lists(self, word: str) -> bool:
-        """Whether a word is listed, or has a usual ending and is listed without it."""
+    def is_listed_form(self, word: str) -> bool:
+        """Return whether a word is listed, possibly without a regular ending."""
         return word in self._listed or (word.endswith(ENDINGS) and stem(word) in self._stems)
 
-    def has(self, word: str) -> bool:
-        """Whether a word stands in the lists, or is a usual form of one of theirs."""
+    def is_listed(self, word: str) -> bool:
+        """Return whether a word is listed, or an inflected form of a target of spelling correction."""
         return word in self._listed or word in self.forms
 
     def is_plain(self, word: str) -> bool:
-        """Whether a word says nothing by itself."""
+        """Return whether a word has no meaning of its own."""
         return stem(word) in self._plain
 
-    def direction(self, word: str) -> str | None:
-        """The direction or part that a word stands for; None for any other word, or one with several directions."""
+    def direction_of_word(self, word: str) -> str | None:
+        """Return the direction or part of a word; None for other words, or for several directions."""
         meaning = self._phrases.get(_stems(word))
         return meaning.values[0] if meaning and meaning.kind == "place" and len(meaning.values) == 1 else None
 
-    def longest(self, words: Sequence[str]) -> tuple[int, Meaning] | None:
-        """The longest phrase that these words begin with: its length and meaning."""
+    def longest_phrase(self, words: Sequence[str]) -> tuple[int, Meaning] | None:
+        """Return length and meaning of the longest phrase that the words begin with."""
         stems = tuple(map(stem, words[: self._longest]))
         for length in range(len(stems), 0, -1):
             meaning = self._as_written.get(tuple(words[:length])) or self._phrases.get(stems[:length])
             if meaning is not None:
                 return length, meaning
         for prefix, meaning in self._prefixes.items():
-            is_longer = len(words[0]) >= len(prefix) + SHORTEST_SPELT
+            is_longer = len(words[0]) >= len(prefix) + MIN_CORRECTED_LENGTH
             if words[0].startswith(prefix) and is_longer and stem(words[0]) not in self._stems:
                 return 1, meaning
         return None
 
-    def gapped(self, words: Sequence[str]) -> tuple[int, range, Meaning] | None:
-        """A phrase in two parts that these words begin with: length of the first, place of the second, meaning."""
+    def split_phrase(self, words: Sequence[str]) -> tuple[int, range, Meaning] | None:
+        """Return length of the first part, range of the second part, and meaning of a split phrase at these words."""
         for first, second, meaning in self._gapped.get(stem(words[0]), ()):
             length = len(first)
-            stems = tuple(map(stem, words[: length + LONGEST_GAP + len(second)]))
+            stems = tuple(map(stem, words[: length + MAX_GAP_WORDS + len(second)]))
             if stems[:length] != first:
                 continue
             for start in range(length + 1, len(stems) - len(second) + 1):
@@ -169,11 +151,11 @@ class Vocabulary:
             elif self._phrases.setdefault(_stems(phrase), meaning) != meaning:
                 raise ValueError(f"{phrase!r} stands under {self._phrases[_stems(phrase)]} and {meaning}")
             raw.update(token.text for token in tokenise(f"{first} {second}"))
-            if meaning.kind not in _OFTEN_MISSPELT:
+            if meaning.kind not in _SPELL_CHECKED_SECTIONS:
                 continue
-            # Words that stand only in phrases must be long to be told from others.
-            long = [word for word in phrase.split() if word.isalpha() and len(word) >= LONG_SPELT]
-            for word in [phrase] if phrase.isalpha() and len(phrase) >= SHORTEST_SPELT else long:
+            # Words that occur only in phrases must be long to be distinguished from others.
+            long = [word for word in phrase.split() if word.isalpha() and len(word) >= MIN_CORRECTED_LENGTH_IN_PHRASE]
+            for word in [phrase] if phrase.isalpha() and len(phrase) >= MIN_CORRECTED_LENGTH else long:
                 self.words.add(word)
                 self.forms |= _forms(word, meaning.kind)
 
@@ -186,13 +168,13 @@ def load_vocabulary() -> Vocabulary:
 
 
 def stem(word: str) -> str:
-    """A word without its usual endings. What comes out need not be a word, only the same for all forms.
+    """Return the stem of a word, which is equal for all its inflected forms but need not be a word itself.
 
     >>> {stem(word) for word in ("trim", "trims", "trimmed", "trimming")}, stem("laterally")
     ({'trim'}, 'lateral')
     """
     if len(word) > 5 and word.endswith("ly"):
-        return word if word in _OWN_MEANING else word[:-2]
+        return word if word in _IRREGULAR_ADVERBS else word[:-2]
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-2] if word.endswith(("ses", "xes", "ches", "shes", "sses")) else word[:-1]
     for ending in ("ing", "ed"):
@@ -205,7 +187,7 @@ def stem(word: str) -> str:
 
 
 def _is_divided(words: Sequence[str]) -> bool:
-    """Whether there is punctuation between words."""
+    """Return whether there is punctuation among tokens."""
     return any(not word[:1].isalnum() for word in words)
 
 
@@ -214,7 +196,7 @@ def _stems(phrase: str) -> tuple[str, ...]:
 
 
 def _forms(word: str, kind: str) -> set[str]:
-    """A word with other endings, of those that words of its kind have."""
+    """Return the inflected forms of a word of a section."""
     adverb = set() if word.endswith(("ly", "o", "y", "ad", "s")) else {f"{word}ly"}
     if kind in ("place", "strength"):
         return {word} | adverb

@@ -9,7 +9,7 @@ import pytest
 
 from causal_sam.benchmark.notes import NoteCase, read_notes, score
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.notes import Intervention, NoteRequest, Plan, Reading
+from causal_sam.notes import Interpretation, Intervention, NoteRequest, Plan
 
 SMOOTH = Intervention(label="liver", action="smooth")
 EXPAND = Intervention(label="liver", action="expand", direction="superior", extent_mm=5)
@@ -21,7 +21,7 @@ def case(*expected: Intervention) -> NoteCase:
 
 
 def scored(plan: Plan, *expected: Intervention):
-    return score(lambda request: Reading(plan, "embedded"), [case(*expected)])
+    return score(lambda request: Interpretation(plan, "embedded"), [case(*expected)])
 
 
 def test_order_does_not_count():
@@ -55,7 +55,7 @@ def test_questions():
 
 
 def test_notes_that_the_chat_model_did_not_read_are_counted():
-    scores = score(lambda request: Reading(ASK, "embedded", "The model did not answer."), [case(), case()])
+    scores = score(lambda request: Interpretation(ASK, "embedded", "The model did not answer."), [case(), case()])
     assert scores.exact == 2
     assert scores.to_dict()["not_read"] == 2
     assert scores.to_dict()["notices"] == ["The model did not answer."]

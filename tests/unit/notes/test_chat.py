@@ -15,10 +15,9 @@ import pytest
 from fake_chat import PlainModel, ToolModel, call, plan, watched_tracers
 
 from causal_sam.errors import InputError
-from causal_sam.notes import EmbeddedInterpreter, Intervention, NoteRequest, Reading, load_interpreter
-from causal_sam.notes.chat import MOST_CALLS, ChatInterpreter
-from causal_sam.notes.chat_tools import ENOUGH
-from causal_sam.notes.chat_tools import MOST_CALLS as MOST_TOOL_CALLS
+from causal_sam.notes import EmbeddedInterpreter, Interpretation, Intervention, NoteRequest, load_interpreter
+from causal_sam.notes.chat import MAX_MODEL_CALLS, ChatInterpreter
+from causal_sam.notes.chat_tools import MAX_TOOL_CALLS, TOOL_LIMIT_ANSWER
 
 NOTE = NoteRequest("liver too big", ("liver", "spleen"))
 SHRINK = {"label": "liver", "action": "shrink"}
@@ -51,7 +50,7 @@ def embedded() -> EmbeddedInterpreter:
 
 @pytest.fixture
 def read(embedded):
-    def read(model: PlainModel, request: NoteRequest = NOTE, is_remote: bool = False, **more) -> Reading:
+    def read(model: PlainModel, request: NoteRequest = NOTE, is_remote: bool = False, **more) -> Interpretation:
         return ChatInterpreter(model, "test:model", embedded, is_remote, **more).invoke(request)
 
     return read
@@ -61,10 +60,12 @@ def act(**fields: Any) -> Intervention:
     return Intervention(**fields)
 
 
-def is_embedded(reading: Reading, reason: str) -> bool:
+def is_embedded(reading: Interpretation, reason: str) -> bool:
     """Whether the embedded interpreter read NOTE, and a sentence says why."""
     sentence = f"test:model could not be used ({reason}), so the embedded interpreter read it."
-    return reading == Reading(reading.plan, "embedded", sentence) and reading.plan.interventions == (act(**SHRINK),)
+    return reading == Interpretation(reading.plan, "embedded", sentence) and reading.plan.interventions == (
+        act(**SHRINK),
+    )
 
 
 def test_an_answer_becomes_a_plan(read):
@@ -177,9 +178,9 @@ def test_a_model_that_hangs_is_left_behind_and_hears_no_more(read):
 
 
 def test_a_model_that_goes_on_looking_things_up_is_stopped(read):
-    model = ToolModel(answers=[call("list_labels")] * (MOST_CALLS + 1))
-    assert is_embedded(read(model), f"Model call limits exceeded: run limit ({MOST_CALLS}/{MOST_CALLS})")
-    assert len(model.sent) == MOST_CALLS
+    model = ToolModel(answers=[call("list_labels")] * (MAX_MODEL_CALLS + 1))
+    assert is_embedded(read(model), f"Model call limits exceeded: run limit ({MAX_MODEL_CALLS}/{MAX_MODEL_CALLS})")
+    assert len(model.sent) == MAX_MODEL_CALLS
 
 
 def test_tools_answer_what_the_context_knows(read):
@@ -228,17 +229,17 @@ def test_what_goes_wrong_in_a_tool_is_said_to_the_model(read, monkeypatch):
     said = [message.text for message in model.sent[-1] if message.type == "tool"]
     assert said[0] == "There is no mask of liver."
     assert "'liver' or 'spleen'" in said[1]
-    assert said[2:] == ["This cannot be told.", "the plan: exclude needs the neighbour, as near"]
+    assert said[2:] == ["This is not available.", "the plan: exclude needs the neighbour, as near"]
     assert context.previewed == []
 
 
 def test_tools_are_called_so_often_and_no_more(read):
     context = Context()
-    many = call(*["preview"] * (MOST_TOOL_CALLS + 3), **SHRINK)
+    many = call(*["preview"] * (MAX_TOOL_CALLS + 3), **SHRINK)
     model = ToolModel(answers=[many, plan(SMOOTH)])
     assert read(model, NoteRequest("liver too big", ("liver", "spleen"), context=context)).notice is None
-    assert len(context.previewed) == MOST_TOOL_CALLS
-    assert sum(message.text == ENOUGH for message in model.sent[-1]) == 3
+    assert len(context.previewed) == MAX_TOOL_CALLS
+    assert sum(message.text == TOOL_LIMIT_ANSWER for message in model.sent[-1]) == 3
 
 
 @pytest.mark.parametrize("is_tool_model", [True, False])
@@ -307,7 +308,7 @@ def test_nothing_of_a_person_leaves(monkeypatch, can_call_tools):
     tracers = watched_tracers(monkeypatch)
     request = NoteRequest(HOSTILE, ("liver", "spleen"), context=Leaky())
     reading = load_interpreter("someone:model", consent=True).invoke(request)
-    assert reading == Reading(reading.plan, "someone:model")
+    assert reading == Interpretation(reading.plan, "someone:model")
     assert reading.plan.interventions == (act(**right),)
     assert len(model.sent) == len(model.answers)
     everything = model.everything.casefold()

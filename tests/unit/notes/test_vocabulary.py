@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import causal_sam.notes
-from causal_sam.notes.mentions import Names
+from causal_sam.notes.mentions import NameFinder
 from causal_sam.notes.vocabulary import Vocabulary, load_vocabulary, stem
 from causal_sam.text import load_lexicon
 
@@ -17,8 +17,8 @@ CONTENT = yaml.safe_load((Path(causal_sam.notes.__file__).with_name("vocabulary.
 
 @pytest.fixture
 def names():
-    def names(*labels: str) -> Names:
-        return Names(labels, load_lexicon(), load_vocabulary())
+    def names(*labels: str) -> NameFinder:
+        return NameFinder(labels, load_lexicon(), load_vocabulary())
 
     return names
 
@@ -40,7 +40,7 @@ def test_forms_of_a_word_have_one_stem(word):
 def test_a_form_with_its_own_meaning_counts_as_it_is_written():
     vocabulary = load_vocabulary()
     for phrase, kinds in (("fragmented", ("keep_largest",)), ("fragments", ())):
-        assert vocabulary.longest([phrase])[1].values == kinds
+        assert vocabulary.longest_phrase([phrase])[1].values == kinds
 
 
 def test_forms_are_such_as_there_are():
@@ -113,12 +113,12 @@ def test_groups_pairs_and_spellings_of_labels(names, text, labels, meant):
 
 def test_a_part_of_a_label_is_no_name(names):
     words = ["lower", "lobe", "of", "the", "right", "lung"]
-    length, mention = names("right lung", "left lung").longest(words, [False] * 6)
+    length, mention = names("right lung", "left lung").longest_name(words, [False] * 6)
     assert (length, mention.labels) == (2, ())
-    assert names("right lower lobe", "right lung").longest(words, [False] * 6)[1].labels == ("right lower lobe",)
+    assert names("right lower lobe", "right lung").longest_name(words, [False] * 6)[1].labels == ("right lower lobe",)
 
 
 def test_an_abbreviation_of_two_letters_counts_in_capitals(names):
     known = names("liver")
-    assert known.longest(["ed"], [False]) is None
-    assert known.longest(["ed"], [True])[1].neighbour == "edema"
+    assert known.longest_name(["ed"], [False]) is None
+    assert known.longest_name(["ed"], [True])[1].neighbour == "edema"

@@ -18,7 +18,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import DIRECTIONS, Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.notes import Intervention, NoteRequest
-from causal_sam.notes.request import Reading
+from causal_sam.notes.request import Interpretation
 from causal_sam.prompting import Predictor
 from causal_sam.sam.film import Film
 from causal_sam.simulation.annotator import next_click_in_volume
@@ -100,7 +100,7 @@ class Bench:
     """
 
     def __init__(
-        self, predictor: Predictor, film: Film, text: TextEncoder, interpret: Callable[[NoteRequest], Reading]
+        self, predictor: Predictor, film: Film, text: TextEncoder, interpret: Callable[[NoteRequest], Interpretation]
     ) -> None:
         self._predictor, self._film, self._text, self._interpret = predictor, film, text, interpret
         self._corrector = Corrector(predictor.encoder, film, text)
