@@ -11,12 +11,17 @@ PART_PREFIX = ".part-"
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, is_synced: bool = True) -> Iterator[Path]:
     """Give a path to write at; what is written there takes the place of ``path`` at the end of the block.
 
     Whoever reads ``path`` finds the old content or all of the new one, also after a crash or where the disk is full.
     The path given lies in the same folder and ends as ``path`` does, for writers that go by the extension. Two that
     write the same file at once must agree between them.
+
+    Args:
+        path: of the file.
+        is_synced: whether the content is on the disk before it takes the place of ``path``, so that a power failure
+            cannot leave an empty file.
 
     Raises:
         OSError: it cannot be written; ``path`` is as it was.
@@ -24,8 +29,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{PART_PREFIX}{path.name}")
     try:
         yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        if is_synced:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

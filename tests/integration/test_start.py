@@ -23,7 +23,7 @@ def test_monailabel_starts_the_app_from_another_folder_with_a_configuration_file
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "labels.json").write_text(json.dumps(["tumor", "edema"]))
     conf = tmp_path / "conf" / "server.yaml"
-    conf.write_text("labels: labels.json\nplane: coronal\nencode_ahead: 0\ncache_dir: embeddings\n")
+    conf.write_text("labels: labels.json\nplane: coronal\nprefetch_slices: 0\ncache_dir: embeddings\n")
     pairs = {"config": str(conf), "plane": "sagittal"}  # the command line wins
     # Its command starts the "python" of the activated environment.
     activated = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))

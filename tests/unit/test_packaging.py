@@ -23,7 +23,7 @@ PINS = pinned_versions((ROOT / "requirements.txt").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Part of the package -> the parts that it may import besides itself and `COMMON`.
-COMMON = {"errors", "atomic", "json_lines"}
+COMMON = {"errors", "atomic", "json_lines", "plain_cache"}
 ARROWS = {part: set() for part in COMMON} | {
     "imaging": set(),
     "text": set(),

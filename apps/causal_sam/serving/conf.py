@@ -1,18 +1,16 @@
-"""The app's configuration: what ``--conf KEY VALUE`` and the YAML file mean, checked before the server starts.
-
-All keys are documented in ``sample_configs/server.yaml``.
-"""
+"""The app's configuration: the keys of ``--conf KEY VALUE`` and of the YAML file, checked before the server starts."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from monailabel.config import settings
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, ValidationError
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
@@ -32,102 +30,153 @@ if TYPE_CHECKING:
 
     from causal_sam.notes import Interpretation, NoteRequest
 
+logger = logging.getLogger(__name__)
+
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
 _PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts", "adapters", "film"})
-
-_LISTS: dict[str, Callable[[str], str]] = {
-    "hosts": checked_host,
-    "origins": checked_origin,
-    "unsafe_routes": lambda name: _one_of("unsafe_routes", name, tuple(OFF_BY_DEFAULT)),
-}
+# Old key -> the key that replaces it.
+_RENAMED = {"encode_ahead": "prefetch_slices"}
 
 
-@dataclass(frozen=True)
-class AppConf:
-    """The checked configuration.
+def _key(default: Any, kind: str, meaning: str, **limits: int) -> Any:
+    """Describe a key: ``kind`` completes the sentence "KEY must be ...", ``meaning`` is for the table of all keys."""
+    return Field(default, title=kind, description=meaning, **limits)
 
-    Attributes:
-        labels: label set; None to take it from the data store.
-        model: name in the model registry.
-        checkpoint: weights to load instead of the model's own; None for these.
-        label_prompts: file of the labels that the model was taught; it may come later. None for none.
-        adapters: folder of the adapter store, whose current version counts before ``label_prompts``; None for one
-            beside the labels.
-        film: weights that let notes modulate the mask decoder; None for those that come with the model.
-        plane: the plane that is segmented when a request does not say.
-        extent: "volume" if a structure is followed from the prompted slices through the volume when a request does not
-            say, "slice" if not.
-        device: torch device; None for a GPU if there is one.
-        cache_mb: limit of the embeddings kept in memory, in MiB.
-        cache_dir: folder where embeddings are kept across restarts; None for none.
-        volume_mb: limit of the decoded images kept in memory, in MiB.
-        working_mask_mb: limit of the working masks of all clients, in MiB.
-        encode_ahead: how many slices on each side of a clicked one are encoded in the background; 0 for none.
-        parallel: how many requests may use the model at a time.
-        requests_per_client: how many requests of one client are answered or wait at a time.
-        max_voxels: limit of one image, all its frames together; the headers of larger ones are all that is read.
-        max_sessions: how many sessions there may be at a time.
-        session_mb: limit of the image of one session, in MiB, also of what an archive unpacks to.
-        sessions_mb: limit of all sessions together, in MiB.
-        vlm: vision-language model that describes the style of images, as LangChain names it; None to measure it only.
-        vlm_consent: "remote" if slices may be sent to a remote one, else "none".
-        llm: chat model that reads notes, as LangChain names it; None or "embedded" for the interpreter that needs none.
-        llm_consent: "remote" if notes, without what may say something of a person, may be sent to a remote one, else
-            "none".
-        hosts: names and addresses under which the server is reached beside those of the loopback interface.
-        origins: addresses of web pages on other servers that may use this one.
-        max_body_mb: limit of one request with its files, in MiB.
-        max_queued_trainings: how many trainings may run or wait; the same for batches and scorings.
-        unsafe_routes: what `OFF_BY_DEFAULT` switches off and the operator wants.
-    """
 
-    labels: LabelSet | None = None
-    model: str = "compact"
-    checkpoint: Path | None = None
-    label_prompts: Path | None = None
-    adapters: Path | None = None
-    film: Path | None = None
-    plane: str = "auto"
-    extent: str = VOLUME
-    device: str | None = None
-    cache_mb: int = 1024
-    cache_dir: Path | None = None
-    volume_mb: int = 2048
-    working_mask_mb: int = 256
-    encode_ahead: int = 1
-    parallel: int = min(4, max(2, (os.cpu_count() or 2) // 2))
-    requests_per_client: int = 16
-    max_voxels: int = MAX_VOXELS
-    max_sessions: int = 64
-    session_mb: int = 2048
-    sessions_mb: int = 16384
-    vlm: str | None = None
-    vlm_consent: str = "none"
-    llm: str | None = None
-    llm_consent: str = "none"
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
-    max_body_mb: int = 1024
-    max_queued_trainings: int = 4
-    unsafe_routes: tuple[str, ...] = ()
+def _count(default: int, meaning: str, minimum: int = 1) -> Any:
+    return _key(default, f"a whole number of at least {minimum}", meaning, ge=minimum)
+
+
+def _choice(default: str, allowed: tuple[str, ...], meaning: str) -> Any:
+    return _key(default, f"one of {', '.join(allowed)}", meaning)
+
+
+def _list(meaning: str) -> Any:
+    return _key((), "a list, or names separated by commas", meaning)
+
+
+def _text(value: Any) -> Any:
+    """Numbers on the command line are text; ``true`` in a file is not the number 1."""
+    return str(value) if isinstance(value, bool | float) else value
+
+
+def _items(value: Any) -> Any:
+    items = value.split(",") if isinstance(value, str) else value
+    return [item.strip() for item in items if item.strip()] if _is_list_of_texts(items) else items
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _labels(value: Any) -> Any:
+    return LabelSet.from_conf(value) if isinstance(value, str | list | dict) else value
+
+
+def _is_switchable(name: str) -> str:
+    if name not in OFF_BY_DEFAULT:
+        raise InputError(f"unsafe_routes must be one of {', '.join(OFF_BY_DEFAULT)}, not {name!r}.")
+    return name
+
+
+Count = Annotated[int, BeforeValidator(_text)]
+Folder = Annotated[Path, BeforeValidator(lambda value: Path(str(value)).expanduser())]
+File = Annotated[FilePath, BeforeValidator(lambda value: Path(str(value)).expanduser())]
+Device = Annotated[str, AfterValidator(checked_device)]
+Consent = Literal["none", "remote"]
+
+
+class AppConf(BaseModel):
+    """The checked configuration; `configuration_table` lists its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+
+    labels: Annotated[LabelSet, BeforeValidator(_labels)] | None = _key(
+        None, "names or a JSON file", "the structures that clients offer; without a value those in the data store"
+    )
+    model: Literal[tuple(MODELS)] = _choice("compact", tuple(MODELS), "name in the model registry")
+    checkpoint: File | None = _key(None, "an existing file", "weights of the model, instead of its own")
+    label_prompts: Folder | None = _key(None, "a file", "labels that the model has learnt; it may come later")
+    adapters: Folder | None = _key(
+        None,
+        "a folder",
+        "adapter store, whose current version replaces `label_prompts`; by default beside the labels",
+    )
+    film: File | None = _key(
+        None, "an existing file", "weights with which notes modulate the mask decoder, instead of those of the model"
+    )
+    plane: Literal[PLANES] = _choice("auto", PLANES, "plane that is segmented when a request does not say")
+    extent: Literal[EXTENTS] = _choice(
+        VOLUME, EXTENTS, "whether a click segments the volume or its slice when a request does not say"
+    )
+    device: Device | None = _key(
+        None, "auto, cpu, cuda, cuda:N or mps", "torch device; without a value a GPU if there is one"
+    )
+    cache_mb: Count = _count(1024, "limit of the embeddings in memory, in MiB")
+    cache_dir: Folder | None = _key(None, "a folder", "where embeddings are kept across restarts; by default nowhere")
+    volume_mb: Count = _count(2048, "limit of the decoded images in memory, in MiB")
+    working_mask_mb: Count = _count(256, "limit of the working masks of all clients, in MiB")
+    prefetch_slices: Count = _count(
+        1, "how many slices on each side of a clicked one are encoded in the background", minimum=0
+    )
+    parallel: Count = _count(
+        min(4, max(2, (os.cpu_count() or 2) // 2)),
+        "how many requests use the model at a time; by default half of the processors, at least 2 and at most 4",
+    )
+    requests_per_client: Count = _count(16, "how many requests of one client are answered or wait at a time")
+    max_voxels: Count = _count(
+        MAX_VOXELS, "limit of one image with all its frames; of a larger one only the header is read"
+    )
+    max_sessions: Count = _count(64, "how many sessions there may be at a time")
+    session_mb: Count = _count(2048, "limit of the image of one session, unpacked, in MiB")
+    sessions_mb: Count = _count(16384, "limit of all sessions together, in MiB")
+    vlm: str | None = _key(
+        None, "PROVIDER:MODEL", "vision-language model that describes the style of images; by default it is measured"
+    )
+    vlm_consent: Consent = _choice("none", ("none", "remote"), "whether slices may be sent to a remote vision model")
+    llm: str | None = _key(
+        None, "PROVIDER:MODEL or embedded", "chat model that reads notes; by default the embedded interpreter"
+    )
+    llm_consent: Consent = _choice(
+        "none", ("none", "remote"), "whether notes, de-identified, may be sent to a remote chat model"
+    )
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(checked_host)], ...], BeforeValidator(_items)] = _list(
+        "names and addresses of this server beside those of the loopback interface"
+    )
+    origins: Annotated[tuple[Annotated[str, AfterValidator(checked_origin)], ...], BeforeValidator(_items)] = _list(
+        "addresses of web pages on other servers that may use this one"
+    )
+    max_body_mb: Count = _count(1024, "limit of one request with its files, in MiB")
+    max_queued_trainings: Count = _count(
+        4, "how many trainings may run or wait at a time; the same for batches and for scorings"
+    )
+    unsafe_routes: Annotated[tuple[Annotated[str, AfterValidator(_is_switchable)], ...], BeforeValidator(_items)] = (
+        _list(f"routes to switch on that are off by default: {', '.join(OFF_BY_DEFAULT)}")
+    )
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> AppConf:
-        """Check the pairs of ``--conf``; a YAML file named by ``config`` speaks where the command line is silent.
+        """Check the pairs of ``--conf``, which win over the YAML file that ``config`` names.
 
         Raises:
             InputError: a key or value cannot be used.
         """
         given = {key: value for key, value in conf.items() if key not in _MONAILABEL_KEYS}
         path = given.pop(CONFIG_KEY, None)
-        values = {**(_read_yaml(Path(path).expanduser()) if path else {}), **given}
-        known = [field.name for field in fields(cls)]
+        values = _with_new_names(_read_yaml(Path(path).expanduser()) if path else {}) | _with_new_names(given)
+        known = list(cls.model_fields)
         for key in values:
             if key not in known:
                 raise InputError(f"There is no configuration {key!r}; known are {', '.join([CONFIG_KEY, *known])}.")
-        checked = {key: _check(key, value) for key, value in values.items() if value is not None and value != ""}
-        return cls(**checked)
+        try:
+            return cls(**{key: value for key, value in values.items() if value is not None and value != ""})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            if own := problem.get("ctx", {}).get("error"):  # one of our validators has said it
+                raise InputError(str(own)) from None
+            key = str(problem["loc"][0])
+            raise InputError(f"{key} must be {cls.model_fields[key].title}, not {values[key]!r}.") from None
 
     def border_rules(self) -> BorderRules:
         """What may pass the border; MONAI Label's own setting of origins counts too."""
@@ -135,7 +184,7 @@ class AppConf:
         return BorderRules(AccessPolicy(self.hosts, origins), BodyLimits(self.max_body_mb * MIB), self.unsafe_routes)
 
     def style_describer(self) -> Callable[[Volume], StyleDescription]:
-        """Make what describes the style of images.
+        """Make the function that describes the style of an image.
 
         Raises:
             InputError: the vision model cannot be used.
@@ -149,7 +198,7 @@ class AppConf:
         return VisionDescriber(model, self.vlm, checkpoint_dir().parent / "styles").describe
 
     def interpreter(self) -> Runnable[NoteRequest, Interpretation]:
-        """Make what reads notes.
+        """Make the interpreter of notes.
 
         Raises:
             InputError: the chat model cannot be used.
@@ -157,6 +206,24 @@ class AppConf:
         from causal_sam.notes import load_interpreter
 
         return load_interpreter(self.llm, consent=self.llm_consent == "remote")
+
+
+def configuration_table() -> str:
+    """Return a Markdown table of all keys with value, default and meaning, for the documentation."""
+    rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key, field in AppConf.model_fields.items():
+        default = "" if key == "parallel" or field.default in (None, ()) else f"`{field.default}`"
+        rows.append(f"| `{key}` | {field.title} | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = {}
+    for key, value in values.items():
+        if key in _RENAMED:
+            logger.warning("The configuration key %s is deprecated: use %s.", key, _RENAMED[key])
+        renamed[_RENAMED.get(key, key)] = value
+    return renamed
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -177,53 +244,3 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if isinstance(values.get("labels"), str) and values["labels"].strip().endswith(".json"):
         values["labels"] = str(path.parent / values["labels"].strip())
     return values
-
-
-def _check(key: str, value: Any) -> Any:
-    if key == "labels":
-        if not isinstance(value, str | list | dict):
-            raise InputError(f"labels must be names or a JSON file, not {value!r}.")
-        return LabelSet.from_conf(value)
-    if key == "model":
-        return _one_of(key, value, tuple(MODELS))
-    if key == "plane":
-        return _one_of(key, value, tuple(PLANES))
-    if key in ("vlm", "llm"):
-        return str(value)
-    if key in ("vlm_consent", "llm_consent"):
-        return _one_of(key, value, ("none", "remote"))
-    if key == "extent":
-        return _one_of(key, value, EXTENTS)
-    if key in _LISTS:
-        return tuple(_LISTS[key](item) for item in _items(key, value))
-    if key in _PATHS:
-        path = Path(str(value)).expanduser()
-        if key in ("checkpoint", "film") and not path.is_file():
-            raise InputError(f"{key} must be an existing file, and {path} is none.")
-        return path
-    if key == "device":
-        return checked_device(str(value))
-    return _number(key, value, minimum=0 if key == "encode_ahead" else 1)
-
-
-def _items(key: str, value: Any) -> list[str]:
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise InputError(f"{key} must be a list, or names separated by commas, not {value!r}.")
-    return [item.strip() for item in items if item.strip()]
-
-
-def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise InputError(f"{key} must be one of {', '.join(allowed)}, not {value!r}.")
-    return value
-
-
-def _number(key: str, value: Any, minimum: int) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = minimum - 1
-    if number < minimum:
-        raise InputError(f"{key} must be a whole number of at least {minimum}, not {value!r}.")
-    return number

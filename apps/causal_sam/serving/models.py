@@ -87,7 +87,7 @@ class PredictorPool:
                 model = load_model(conf.model, conf.checkpoint, device=conf.device)
                 cache = EmbeddingCache(conf.cache_mb * 2**20, conf.cache_dir)
                 slot = partial(self.inference_slots.hold, priority=Priority.BACKGROUND)
-                self._base = Predictor(model, cache, ahead=conf.encode_ahead, prefetch_slot=slot)
+                self._base = Predictor(model, cache, ahead=conf.prefetch_slices, prefetch_slot=slot)
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
@@ -23,7 +22,7 @@ from causal_sam.site.update import update
 from serving.conf import AppConf
 from serving.data.archive import describe_failure
 from serving.data.segment_store import SegmentStore
-from serving.requests.clicks import flag
+from serving.requests.options import chosen_options
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,8 @@ class AdaptersTrainTask(TrainTask):
             InputError: an option cannot be used.
         """
         device = checked_device(str(request["device"])) if request.get("device") else self._conf.device
-        return config_of(request), device, processes_for(int(_number(request, "processes")), device)
+        wanted = chosen_options(request, {"processes": OPTIONS["processes"]}).get("processes", 0)
+        return config_of(request), device, processes_for(wanted, device)
 
     def stats(self) -> dict[str, Any]:
         """How far the update is, under the names that clients read: they show a training without a time as running."""
@@ -145,33 +145,10 @@ def config_of(request: Mapping[str, Any]) -> UpdateConfig:
     Raises:
         InputError: an option cannot be used.
     """
-    labels = request.get("labels") or OPTIONS["labels"]
-    if isinstance(labels, list) and all(isinstance(name, str) for name in labels):
-        labels = ",".join(labels)
-    if not isinstance(labels, str):
-        raise InputError(f"labels must be label names separated by commas, not {str(labels)[:40]!r}.")
-    rates = ("learning_rate", "adapter_rate", "replay", "validation", "tolerance", "min_dice", "min_label_dice")
-    return UpdateConfig(
-        minutes=_number(request, "minutes"),
-        epochs=int(_number(request, "max_epochs")),
-        labels=tuple(name.strip() for name in labels.split(",") if name.strip()),
-        lad=flag(request, "lad", OPTIONS["lad"]),
-        **{name: _number(request, name) for name in rates},
-    )
-
-
-def _number(request: Mapping[str, Any], key: str) -> float:
-    default, value = OPTIONS[key], request.get(key)
-    if value is None or value == "":
-        return default
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    whole = isinstance(default, int)
-    if not math.isfinite(number) or (whole and number != int(number)):
-        raise InputError(f"{key} must be a {'whole ' if whole else ''}number, not {str(value)[:40]!r}.")
-    return number
+    chosen = OPTIONS | chosen_options(request, OPTIONS)
+    labels, epochs, _ = (chosen.pop(key) for key in ("labels", "max_epochs", "processes"))
+    names = (name.strip() for name in (labels.split(",") if isinstance(labels, str) else labels))
+    return UpdateConfig(epochs=epochs, labels=tuple(filter(None, names)), **chosen)
 
 
 def _take_accepted(store: SegmentStore) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from causal_sam.benchmark.baselines import Baseline
 from causal_sam.benchmark.metrics import hd95
-from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
+from causal_sam.imaging import SliceFrame, Volume, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.simulation.annotator import next_click, next_click_in_volume
@@ -183,7 +183,7 @@ def slice_targets(
     axis = slice_axis(volume)
     frame = SliceFrame(volume.affine, volume.shape, axis)
     for name, mask in structures.items():
-        areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        areas = mask.sum(axis=other_axes(axis))
         indices = np.flatnonzero(areas >= max(min_voxels, 1))
         if most and len(indices) > most:
             indices = indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from causal_sam.correction.guard import Effect, keeps_shape, measure_effect, objection
 from causal_sam.correction.region import Region, region_gate
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume
+from causal_sam.imaging import Volume, nonempty_slices
 from causal_sam.imaging.distances import signed_distance
 from causal_sam.notes.schema import Intervention, Plan, Strength
 from causal_sam.prompting.encoder import SliceEncoder
@@ -307,11 +307,8 @@ def exactly(intervention: Intervention, region: Region, volume: Volume, mask: ND
 
 def _in_order(slices: VolumeSlices, mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> Iterator[list[int]]:
     """Slices of the region, some at a time: those with a mask, then outwards, each beside one that came before."""
-    others = tuple(axis for axis in range(3) if axis != slices.axis)
-    wanted = weight.any(axis=others)
-    held = mask.any(axis=others)
-    indices = np.flatnonzero(wanted)
-    distance = np.abs(indices[:, None] - np.flatnonzero(held)).min(1)
+    indices = np.array(nonempty_slices(weight, slices.axis))
+    distance = np.abs(indices[:, None] - nonempty_slices(mask, slices.axis)).min(1)
     for steps in np.unique(distance):
         beside = indices[distance == steps].tolist()
         yield from (beside[n : n + TOGETHER] for n in range(0, len(beside), TOGETHER))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, intensity_window, slice_axis
+from causal_sam.imaging import Volume, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.directions import axis_towards, distances_along, patient_axes
 from causal_sam.imaging.distances import distance_to
 from causal_sam.notes.schema import Intervention
@@ -222,4 +222,4 @@ def _in_slices(slices: tuple[int, int], volume: Volume, box: tuple[slice, ...]) 
     if sign != COUNTED_TOWARDS[patient_axis]:
         numbers = 1 + volume.shape[axis] - numbers
     chosen = ((numbers >= first) & (numbers <= last)).astype(np.float32)
-    return np.expand_dims(chosen, tuple(other for other in range(3) if other != axis))
+    return np.expand_dims(chosen, other_axes(axis))

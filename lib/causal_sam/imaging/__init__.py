@@ -1,7 +1,7 @@
 """Volumes with their geometry: readers, intensity windows, canonical slices, patient directions, writing masks."""
 
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, direction_vector
-from causal_sam.imaging.frames import PLANES, SliceFrame, slice_axis
+from causal_sam.imaging.frames import PLANES, SliceFrame, nonempty_slices, other_axes, slice_axis
 from causal_sam.imaging.intensity import IntensityWindow, intensity_window, with_modality
 from causal_sam.imaging.label_maps import align_to_grid, as_label_map, read_label_map
 from causal_sam.imaging.packed_mask import PackedMask
@@ -23,6 +23,8 @@ __all__ = [
     "axis_towards",
     "direction_vector",
     "intensity_window",
+    "nonempty_slices",
+    "other_axes",
     "read_label_map",
     "read_volume",
     "slice_axis",

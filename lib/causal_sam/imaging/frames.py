@@ -26,6 +26,24 @@ _DISPLAY = {
 THICK_SLICES = 1.5
 
 
+def other_axes(axis: int) -> tuple[int, int]:
+    """Return the two voxel axes in the plane of the slices along ``axis``, ascending.
+
+    >>> other_axes(1)
+    (0, 2)
+    """
+    return tuple(other for other in range(3) if other != axis)
+
+
+def nonempty_slices(mask: NDArray, axis: int) -> list[int]:
+    """Return the voxel indices along ``axis`` of the slices in which an (I, J, K) mask has voxels, ascending.
+
+    >>> nonempty_slices(np.eye(3, dtype=bool)[:, :, None], 2), nonempty_slices(np.eye(3)[None], 1)
+    ([0], [0, 1, 2])
+    """
+    return np.flatnonzero(mask.any(axis=other_axes(axis))).tolist()
+
+
 def slice_axis(volume: Volume, plane: str = "auto") -> int:
     """Return the voxel axis perpendicular to the slices that are segmented.
 

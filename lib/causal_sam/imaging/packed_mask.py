@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
+from causal_sam.imaging.frames import nonempty_slices
 from causal_sam.imaging.writing import FILE_ORDER
 
 
@@ -37,10 +38,8 @@ class PackedMask:
         """Pack a 3D mask."""
         if not mask.any():
             return cls(mask.shape)
-        spans = []
-        for axis in range(3):
-            hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-            spans.append((int(hit[0]), int(hit[-1]) + 1))
+        hits = [nonempty_slices(mask, axis) for axis in range(3)]
+        spans = [(hit[0], hit[-1] + 1) for hit in hits]
         crop = mask[tuple(slice(first, end) for first, end in spans)]
         return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -13,6 +11,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import DTypeLike, NDArray
 
+from causal_sam.atomic import atomic_write
 from causal_sam.errors import InputError
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume
@@ -58,7 +57,9 @@ def write_mask(
         raise InputError(f"The folder {path.parent} does not exist.")
     labels = _as_labels(mask, dtype)
     write = _write_nrrd if extension == ".nrrd" else _write_nifti
-    return _replace(path, extension, lambda part: write(labels, like.affine, part, compress))
+    with atomic_write(path, is_synced=False) as part:
+        write(labels, like.affine, str(part), compress)
+    return path
 
 
 def write_image(frames: Sequence[Volume], path: Path) -> Path:
@@ -73,17 +74,8 @@ def write_image(frames: Sequence[Volume], path: Path) -> Path:
     """
     arrays = [frame.array for frame in frames]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=3)
-    return _replace(path, ".nii.gz", lambda part: _write_nifti(array, frames[0].affine, part, compress=True))
-
-
-def _replace(path: Path, extension: str, write: Callable[[str], None]) -> Path:
-    temporary = path.parent / f".{uuid.uuid4().hex}{extension}"
-    try:
-        write(str(temporary))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_write(path, is_synced=False) as part:
+        _write_nifti(array, frames[0].affine, str(part), compress=True)
     return path
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import diskcache
 import torch
 from cachetools import LRUCache
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as format_safetensors
 
-from causal_sam.errors import InputError
+from causal_sam.plain_cache import PlainCache
 from causal_sam.sam.embedding import Embedding
 
 logger = logging.getLogger(__name__)
@@ -53,20 +51,6 @@ class EmbeddingKey(NamedTuple):
         return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()
 
 
-class _PlainDisk(diskcache.Disk):
-    """Disk format that never unpickles, so that a manipulated cache folder cannot run code."""
-
-    def get(self, key: Any, raw: bool) -> Any:
-        if not raw:
-            raise ValueError("pickled key in the embedding cache")
-        return super().get(key, raw)
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        if mode == diskcache.core.MODE_PICKLE:
-            raise ValueError("pickled value in the embedding cache")
-        return super().fetch(mode, filename, value, read)
-
-
 class EmbeddingCache:
     """Least-recently-used embeddings, shared by any number of threads.
 
@@ -88,19 +72,7 @@ class EmbeddingCache:
         self._lock = threading.Lock()
         self._memory: LRUCache[EmbeddingKey, Embedding] = LRUCache(max_bytes, getsizeof=lambda e: e.nbytes)
         self._running: dict[EmbeddingKey, Future[Embedding]] = {}
-        self._disk: diskcache.Cache | None = None
-        if directory is not None:
-            try:
-                self._disk = diskcache.Cache(
-                    str(directory),
-                    disk=_PlainDisk,
-                    size_limit=max_disk_bytes,
-                    eviction_policy="least-recently-used",
-                )
-            except (OSError, sqlite3.Error) as error:
-                raise InputError(
-                    f"The embedding cache cannot use the folder {directory} ({error}); give a writable folder."
-                ) from error
+        self._disk = None if directory is None else PlainCache(directory, max_disk_bytes, "embeddings")
 
     @property
     def nbytes(self) -> int:
@@ -156,29 +128,22 @@ class EmbeddingCache:
             self._disk.close()
 
     def _load(self, key: EmbeddingKey) -> Embedding | None:
-        """Read from the disk tier; a disk that fails is a miss, since the embedding can always be computed."""
-        if self._disk is None:
+        """Read from the disk tier; a damaged embedding is a miss, since it can always be computed."""
+        data = None if self._disk is None else self._disk.get(key.digest())
+        if data is None:
             return None
         try:
-            data = self._disk.get(key.digest())
-            if data is None:
-                return None
             tensors = parse_safetensors(data)
             skips = (tensors[f"skip{number}"] for number in range(len(tensors) - 1))
             return _owning_its_memory(Embedding(tensors["features"], tuple(skips)))
-        except (OSError, sqlite3.Error, diskcache.Timeout, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             logger.warning("An embedding on disk could not be read and is computed again: %s", error)
             return None
 
     def _store(self, key: EmbeddingKey, embedding: Embedding) -> None:
-        if self._disk is None:
-            return
-        tensors = {"features": embedding.features}
-        tensors.update({f"skip{number}": skip for number, skip in enumerate(embedding.skips)})
-        try:
-            self._disk.set(key.digest(), format_safetensors(tensors))
-        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-            logger.warning("An embedding could not be kept on disk: %s", error)
+        if self._disk is not None:
+            tensors = {f"skip{number}": skip for number, skip in enumerate(embedding.skips)}
+            self._disk.set(key.digest(), format_safetensors({"features": embedding.features, **tensors}))
 
 
 def _owning_its_memory(embedding: Embedding) -> Embedding:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import re
-import sqlite3
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
-import diskcache
 import numpy as np
 
 from causal_sam.chat import Use, load_chat_model, within
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window
+from causal_sam.plain_cache import PlainCache
 from causal_sam.style.description import StyleDescription, describe
 from causal_sam.style.slices import sample_slices
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-logger = logging.getLogger(__name__)
-
 VISION = Use("vision model", "ollama:llava", "pixels", "vlm", frozenset({"ollama", "huggingface"}))
-DISK_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout, ValueError)
 SHOWN_SLICES = 4
 # Longer side of each slice in the picture, in pixels.
 PICTURE_SIDE = 256
@@ -67,15 +62,6 @@ def load_vision_model(name: str, consent: bool) -> BaseChatModel:
     return load_chat_model(name, consent, VISION)
 
 
-class _PlainDisk(diskcache.Disk):
-    """Disk format that never unpickles, so that a manipulated cache folder cannot run code."""
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        if mode == diskcache.core.MODE_PICKLE:
-            raise ValueError("pickled value in the cache of descriptions")
-        return super().fetch(mode, filename, value, read)
-
-
 class VisionDescriber:
     """Describes images with a vision-language model, and with measures where the model fails.
 
@@ -93,43 +79,22 @@ class VisionDescriber:
         self, model: BaseChatModel, name: str, cache_dir: Path | None = None, seconds: float = SECONDS
     ) -> None:
         self._model, self._name, self._seconds = model, name, seconds
-        self._kept: diskcache.Cache | None = None
-        if cache_dir is not None:
-            try:
-                self._kept = diskcache.Cache(str(cache_dir), disk=_PlainDisk, size_limit=CACHE_BYTES)
-            except (OSError, sqlite3.Error) as error:
-                raise InputError(
-                    f"The cache of descriptions cannot use the folder {cache_dir} ({error}); give a writable folder."
-                ) from error
+        self._kept = None if cache_dir is None else PlainCache(cache_dir, CACHE_BYTES, "descriptions")
 
     def describe(self, volume: Volume) -> StyleDescription:
         """Describe a volume; the measured description is beside the model's, and takes its place if that fails."""
         measured = describe(volume)
         key = hashlib.sha256(f"{self._name}:{INSTRUCTION}:{volume.content_hash}".encode()).hexdigest()
-        seen = self._look_up(key)
+        seen = None if self._kept is None else self._kept.get(key)
         if seen is None:
             try:
                 seen = self._ask(picture(volume))
             except Exception as error:  # providers fail in their own ways, and none may stop the work
                 reason = " ".join(str(error).split()) or type(error).__name__
                 return replace(measured, failure=f"{self._name}: {reason}")
-            self._keep(key, seen)
-        return replace(measured, seen=seen, source=self._name)
-
-    def _look_up(self, key: str) -> str | None:
-        """A kept answer; a disk that fails has none, since the model can be asked again."""
-        try:
-            return None if self._kept is None else self._kept.get(key)
-        except DISK_ERRORS as error:
-            logger.warning("A description on disk could not be read: %s", error)
-            return None
-
-    def _keep(self, key: str, seen: str) -> None:
-        try:
             if self._kept is not None:
                 self._kept.set(key, seen)
-        except DISK_ERRORS as error:
-            logger.warning("A description could not be kept on disk: %s", error)
+        return replace(measured, seen=seen, source=self._name)
 
     def _ask(self, png: bytes) -> str:
         from langchain_core.messages import AIMessage, HumanMessage

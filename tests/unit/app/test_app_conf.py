@@ -12,7 +12,7 @@ from fake_chat import ToolModel, plan
 from causal_sam.chat import is_local
 from causal_sam.errors import InputError
 from causal_sam.notes import NoteRequest
-from serving.conf import AppConf
+from serving.conf import AppConf, configuration_table
 from serving.data.folder_store import FolderStore
 from serving.data.label_set import ABDOMEN, RESERVED, LabelSet
 
@@ -23,7 +23,7 @@ SAMPLE = Path(__file__).resolve().parents[3] / "sample_configs" / "server.yaml"
 def test_nothing_given_means_the_documented_defaults() -> None:
     assert AppConf.from_conf({}) == AppConf.from_conf({"config": str(SAMPLE)})
     documented = yaml.safe_load(SAMPLE.read_text())
-    assert set(documented) == set(AppConf.__dataclass_fields__)
+    assert set(documented) == set(AppConf.model_fields)
 
 
 def test_the_command_line_wins_over_the_file_and_paths_start_at_the_file(tmp_path: Path) -> None:
@@ -42,7 +42,12 @@ def test_the_command_line_wins_over_the_file_and_paths_start_at_the_file(tmp_pat
         ({"extent": "all"}, "extent must be one of volume, slice, not 'all'"),
         ({"cache_mb": "much"}, "cache_mb must be a whole number of at least 1, not 'much'"),
         ({"cache_mb": "0"}, "at least 1"),
-        ({"encode_ahead": "-1"}, "at least 0"),
+        ({"prefetch_slices": "-1"}, "prefetch_slices must be a whole number of at least 0, not '-1'"),
+        ({"cache_mb": True}, "not True"),
+        ({"hosts": 5}, "hosts must be a list, or names separated by commas, not 5"),
+        ({"hosts": "http://here"}, "hosts must be names or addresses without scheme and port, not 'http://here'"),
+        ({"unsafe_routes": "all"}, "unsafe_routes must be one of reload, .*, not 'all'"),
+        ({"labels": 7}, "labels must be names or a JSON file, not 7"),
         ({"parallel": "1.5"}, "whole number"),
         ({"checkpoint": "/no/such/file"}, "existing file"),
         ({"device": "gpu"}, "device must be"),
@@ -60,6 +65,22 @@ def test_what_cannot_be_used_is_said_in_a_sentence(conf: dict[str, str], sentenc
     with pytest.raises(InputError, match=sentence) as caught:
         AppConf.from_conf(conf)
     assert "\n" not in str(caught.value)
+
+
+def test_an_old_key_still_counts_with_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert AppConf.from_conf({"encode_ahead": "3"}).prefetch_slices == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "The configuration key encode_ahead is deprecated: use prefetch_slices."
+    ]
+
+
+def test_the_table_of_keys_has_a_row_for_each_with_value_default_and_meaning() -> None:
+    header, _, *rows = configuration_table().splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    assert header.count("|") == 5
+    assert [row[0] for row in cells] == [f"`{key}`" for key in AppConf.model_fields]
+    assert all(len(row) == 4 and row[1] and row[3] for row in cells)
+    assert "| `prefetch_slices` | a whole number of at least 0 | `1` |" in configuration_table()
 
 
 @pytest.mark.parametrize("content", ["[1, 2", "- only\n- a list", "{a: b: c}"])

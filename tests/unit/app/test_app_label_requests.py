@@ -71,7 +71,7 @@ class App:
         self.folder, self.image = folder, folder / "image.nii.gz"
         self.labels = LabelSet(LABELS)
         teach(folder.parent / "labels.safetensors")
-        conf = AppConf.from_conf({"encode_ahead": 0, "label_prompts": str(folder.parent / "labels.safetensors")})
+        conf = AppConf.from_conf({"prefetch_slices": 0, "label_prompts": str(folder.parent / "labels.safetensors")})
         self.datastore = FolderStore(str(folder), auto_reload=False)
         self.resources = Resources(
             labels=self.labels,
@@ -158,7 +158,7 @@ def test_a_label_found_by_its_name_says_when_the_current_version_could_not_be_us
     store = AdapterStore(tmp_path / "adapters")
     store.add(weights(1), training(None))  # of no model
     store.publish(1)
-    conf = AppConf.from_conf({"encode_ahead": 0, "label_prompts": str(app.folder.parent / "labels.safetensors")})
+    conf = AppConf.from_conf({"prefetch_slices": 0, "label_prompts": str(app.folder.parent / "labels.safetensors")})
     monkeypatch.setattr(app, "resources", replace(app.resources, predictors=PredictorPool(conf, store)))
     app.restart()
     _, named = app.post("causal_sam", "somebody", {"label": "liver", "foreground": [], "background": []})

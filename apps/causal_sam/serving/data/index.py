@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,8 +15,8 @@ from typing import Any
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastoreModel
 from pydantic import Field
 
+from causal_sam.atomic import atomic_write
 from causal_sam.errors import InputError
-from causal_sam.site.label_files import part_of
 from serving.requests.json_objects import checked_object
 
 logger = logging.getLogger(__name__)
@@ -147,27 +146,11 @@ def write_index(path: Path, index: Index) -> None:
     Raises:
         OSError: it cannot be written; the old one is as it was.
     """
-    replace_file(path, index.text().encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in the place of another one, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
     path = path.resolve()  # a link goes on to lead to the file
-    part = part_of(path)
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    with atomic_write(path) as part:
+        part.write_text(index.text(), encoding="utf-8")
         if path.exists():
             shutil.copymode(path, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def keep_damaged(path: Path, problems: list[str]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from causal_sam.errors import InputError
-from serving.requests.clicks import flag
 from serving.requests.identifiers import checked_label_name
 from serving.requests.numbers import MAX_NUMBER, shown
 
@@ -15,6 +15,35 @@ MAX_TEXT = 1000
 MAX_ITEMS = 1000
 
 OptionValues = str | bool | int | float | list[Any]
+
+
+def _not(kind: type) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, kind):
+            raise ValueError
+        return value
+
+    return BeforeValidator(check)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+_RANGE = Field(gt=-MAX_NUMBER, lt=MAX_NUMBER, allow_inf_nan=False)
+_Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_printable)]
+# Type of an option's default -> what the option must be, and the type that checks it.
+_KINDS: dict[type, tuple[str, TypeAdapter]] = {
+    bool: ("true or false", TypeAdapter(bool)),
+    int: ("a whole number", TypeAdapter(Annotated[int, _not(bool), _RANGE])),
+    float: ("a number", TypeAdapter(Annotated[float, _not(bool), _RANGE])),
+    str: (
+        f"text of at most {MAX_TEXT} printable characters",
+        TypeAdapter(_Text | Annotated[list[_Text], Field(max_length=MAX_ITEMS)]),
+    ),
+}
 
 
 def chosen_options(params: Mapping[str, Any] | None, offered: Mapping[str, OptionValues]) -> dict[str, Any]:
@@ -25,49 +54,30 @@ def chosen_options(params: Mapping[str, Any] | None, offered: Mapping[str, Optio
 
     Args:
         params: as the client sent them. None and empty texts mean the task's own value.
-        offered: option -> its default, which says its kind; a list has the values that there are.
+        offered: option -> its default, which says its kind: true or false, a number, text or a list of texts; a list
+            has the values that there are.
 
     Raises:
         InputError: a value is not of the option's kind.
     """
-    return {
-        key: _checked(params, key, offered[key])
-        for key in offered
-        if params and params.get(key) is not None and params[key] != ""
-    }
-
-
-def _checked(params: Mapping[str, Any], key: str, default: OptionValues) -> OptionValues:
-    value = params[key]
-    if isinstance(default, bool):
-        return flag(params, key)
-    if isinstance(default, list):
-        if value not in default:
-            raise InputError(f"{key} must be one of {', '.join(map(str, default))}, not {shown(value)}.")
-        return value
-    if isinstance(default, str):
-        return [_text(item, key) for item in value[:MAX_ITEMS]] if isinstance(value, list) else _text(value, key)
-    return _number(value, key, is_whole=isinstance(default, int))
-
-
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-        raise InputError(f"{key} must be text of at most {MAX_TEXT} printable characters, not {shown(value)}.")
-    return value
-
-
-def _number(value: Any, key: str, *, is_whole: bool) -> int | float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not abs(number) < MAX_NUMBER or (is_whole and number != int(number)):
-        raise InputError(f"{key} must be a {'whole ' if is_whole else ''}number, not {shown(value)}.")
-    return int(number) if is_whole else number
+    chosen = {}
+    for key, default in offered.items():
+        value = None if params is None else params.get(key)
+        if value is None or value == "":
+            continue
+        if isinstance(default, list):
+            kind, adapter = f"one of {', '.join(map(str, default))}", TypeAdapter(Literal[tuple(default)])
+        else:
+            kind, adapter = _KINDS[type(default)]
+        try:
+            chosen[key] = adapter.validate_python(value)
+        except ValidationError:
+            raise InputError(f"{key} must be {kind}, not {shown(value)}.") from None
+    return chosen
 
 
 def checked_client_id(params: Mapping[str, Any] | None) -> str | None:
-    """What a client calls itself, or None.
+    """Return what a client calls itself, or None.
 
     Raises:
         InputError: it is no name.

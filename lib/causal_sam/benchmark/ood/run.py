@@ -17,8 +17,7 @@ from causal_sam.benchmark.ood.methods import METHODS, Setup, Trained
 from causal_sam.benchmark.ood.plots import Example, FeatureSet
 from causal_sam.benchmark.ood.protocols import Scan, Split
 from causal_sam.benchmark.ood.results import Probe, Run, Score, append_run, read_runs
-from causal_sam.imaging import SliceFrame, slice_axis
-from causal_sam.imaging.intensity import intensity_window
+from causal_sam.imaging import SliceFrame, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.overlap import dice
 from causal_sam.simulation.annotator import deepest_point
 from causal_sam.style.probe import probe_style
@@ -188,7 +187,7 @@ def _example(scan: Scan, split: Split, label_map: NDArray[np.uint8], method: str
     """Return the slice with the most structures; among several, the one with the largest labelled area."""
     frame = SliceFrame(scan.volume.affine, scan.volume.shape, slice_axis(scan.volume, "auto"))
     truth = label_map_of(scan.structures, split.labels, scan.volume.shape)
-    others = tuple(axis for axis in range(3) if axis != frame.axis)
+    others = other_axes(frame.axis)
     structures = sum((truth == value).any(axis=others).astype(int) for value in range(1, len(split.labels) + 1))
     index = int(np.argmax(structures * truth.size + (truth > 0).sum(axis=others)))
     image, truth, answer = (
