@@ -4,6 +4,8 @@ PYTHON  ?= $(or $(shell command -v python3.11),$(shell command -v python3),pytho
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+# The documentation has an environment of its own, which is small and needs nothing of the other.
+DOCS    := .venv-docs
 HOST    ?= 127.0.0.1
 PORT    ?= 8000
 STUDIES ?=
@@ -15,7 +17,7 @@ PYTEST  ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all lint format clean
+.PHONY: help install serve test test-all lint format docs clean
 
 help:
 	@echo 'make serve                     start the server on http://$(HOST):$(PORT) with demo studies'
@@ -24,6 +26,7 @@ help:
 	@echo 'make test                      run the tests (PYTEST="tests/unit" for some of them)'
 	@echo 'make test-all                  run the slow ones too'
 	@echo 'make lint / make format        check / correct the style of the code'
+	@echo 'make docs                      build the documentation in artifacts/docs'
 	@echo 'make install                   only make the environment in $(VENV)'
 	@echo 'make clean                     remove the environment, caches and test artefacts'
 
@@ -58,7 +61,18 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+$(DOCS)/.installed: requirements-docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-docs.txt
+	@touch $@
+
+# Strict: a link that leads nowhere is an error, and so is a page that loads something from the network.
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+	@! grep -rlE '<(script|link|img)[^>]+(src|href)="?(https?:)?//' artifacts/docs --include='*.html' || { \
+	  echo 'These pages load something from the network.'; exit 1; }
+
 # Not the demo studies: labels may have been saved there.
 clean:
-	rm -rf $(VENV) artifacts build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DOCS) artifacts build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

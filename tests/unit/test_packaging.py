@@ -10,8 +10,6 @@ from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import pytest
 
 import causal_sam
@@ -110,23 +108,3 @@ def test_what_ships_is_there_and_small():
 
 def test_version_is_the_distributions():
     assert metadata.version("causal-sam") == causal_sam.__version__
-
-
-def test_the_readme_is_right_about_python(tmp_path, monkeypatch, capsys):
-    """Run its first Python example, on a small image in the place of the demo study."""
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0]
-    image = np.full((80, 64, 42), -1000, np.int16)
-    image[8:72, 8:56] = 50
-    (tmp_path / "demo_studies").mkdir()
-    path = tmp_path / "demo_studies" / "ct-portal-venous.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(image, np.diag([-2.0, -2.0, 4.0, 1.0])), path)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
-    assert " slices more" in capsys.readouterr().out
-    assert nibabel.load(tmp_path / "liver.nii.gz").shape == image.shape
-
-
-def test_links_of_the_readme_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text())
-    assert "LICENSE" in links
-    assert [link for link in links if not (ROOT / link).exists()] == []
