@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -120,6 +121,12 @@ def test_files_that_are_named_exist():
         scripts = {word for words in command_lines(page) for word in words if re.match(r"(training|tests)/", word)}
         assert [script for script in scripts if not (ROOT / script).exists()] == [], page.name
     assert found > 100
+
+
+def test_modules_of_the_reference_exist():
+    modules = re.findall(r"^::: (\S+)", (DOCS / "developer" / "reference.md").read_text(), flags=re.MULTILINE)
+    assert len(modules) > 10
+    assert [module for module in modules if find_spec(module) is None] == []
 
 
 def test_registries_are_where_the_map_says():
