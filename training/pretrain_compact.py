@@ -46,7 +46,7 @@ from causal_sam.phantom.samples import Sample, samples
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact, set_image_size
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.registry import has_bfloat16_units
+from causal_sam.sam.loading import has_bfloat16_units
 from causal_sam.simulation.annotator import deepest_point, next_click
 from causal_sam.training.log import TrainingLog
 

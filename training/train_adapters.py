@@ -22,7 +22,7 @@ from typing import Any
 import ignite.distributed as idist
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.sam.registry import checked_device
+from causal_sam.sam.loading import checked_device
 from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, SitePaths, UpdateConfig
 from causal_sam.site.update import update
 from causal_sam.training.config_file import made, read_command_line, read_values

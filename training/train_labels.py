@@ -38,7 +38,8 @@ from causal_sam.sam.label_prompt import (
     save_label_prompt,
     trainable_share,
 )
-from causal_sam.sam.registry import MODELS, load_model
+from causal_sam.sam.loading import load_model
+from causal_sam.sam.registry import MODELS
 from causal_sam.text import load_text_encoder
 from causal_sam.training.label_prompts import LabelTeacher, Lesson, lessons_of
 

@@ -39,7 +39,7 @@ from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt, save_label_prompt
-from causal_sam.sam.registry import load_model
+from causal_sam.sam.loading import load_model
 from causal_sam.style.lad import LadConfig
 from causal_sam.text import TextEncoder, load_text_encoder
 from causal_sam.training.adapters import Learner, TrainableState, TrainingConfig, batches, make_trainer

@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from causal_sam.atomic import atomic_write
 from causal_sam.sam import load_model
 from causal_sam.sam.film import Film, film_channels, make_modulable, save_film
-from causal_sam.sam.registry import has_bfloat16_units
+from causal_sam.sam.loading import has_bfloat16_units
 from causal_sam.text import load_lexicon, load_text_encoder
 from causal_sam.training.log import TrainingLog
 from causal_sam.training.simulated_corrections import TWOFOLD, MixedLessons, SliceLessons, VolumeLessons

@@ -16,7 +16,8 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import PLANES, Volume
 from causal_sam.imaging.limits import MAX_VOXELS
 from causal_sam.sam.checkpoints import checkpoint_dir
-from causal_sam.sam.registry import MODELS, checked_device
+from causal_sam.sam.loading import checked_device
+from causal_sam.sam.registry import MODELS
 from causal_sam.style import StyleDescription, describe
 from serving.data.label_set import LabelSet
 from serving.requests.access import AccessPolicy, checked_host, checked_origin

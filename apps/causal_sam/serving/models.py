@@ -16,7 +16,7 @@ from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor
 from causal_sam.sam.film import film_path
-from causal_sam.sam.registry import load_model
+from causal_sam.sam.loading import load_model
 from causal_sam.site.adapter_store import AdapterStore, StoreError, version_name
 from serving.conf import AppConf
 from serving.inference_slots import InferenceSlots

@@ -15,7 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from causal_sam.errors import CausalSamError, InputError
-from causal_sam.sam.registry import checked_device
+from causal_sam.sam.loading import checked_device
 from causal_sam.site.adapter_store import AdapterStore, StoreError
 from causal_sam.site.paths import JOURNAL_FOLDER, SitePaths, UpdateConfig, is_running, processes_for, progress_of
 from causal_sam.site.update import update

@@ -109,7 +109,7 @@ def precision_error(model: CausalSam, clicks: int) -> PrecisionError:
         model: model on any device.
         clicks: number of slices, each clicked once.
     """
-    plain = CausalSam(MODELS[model.name].build(), model.name)
+    plain = CausalSam(model.spec.build(), model.name)
     plain.load_state_dict(model.state_dict())
     plain.eval()
     differences, overlaps = [], []

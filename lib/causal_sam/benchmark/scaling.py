@@ -16,7 +16,7 @@ from causal_sam.benchmark.ood.protocols import PHANTOM_LABELS, phantom_scan
 from causal_sam.errors import InputError
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.label_prompt import new_label_prompt
-from causal_sam.sam.registry import load_model
+from causal_sam.sam.loading import load_model
 from causal_sam.text import load_text_encoder
 from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
 from causal_sam.training.processes import fitting_backend

@@ -55,7 +55,7 @@ def train(
     if not studies.is_dir():
         raise InputError(f"There is no folder {studies}: give that of a data store of MONAI Label.")
 
-    from causal_sam.sam.registry import checked_device
+    from causal_sam.sam.loading import checked_device
     from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, SitePaths, UpdateConfig, processes_for
     from causal_sam.site.update import update
 

@@ -24,7 +24,6 @@ from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.film import Film, OtherDecoderError, load_film, make_modulable, modulated
-from causal_sam.sam.registry import MODELS
 from causal_sam.text import TextEncoder, load_text_encoder
 
 # Acts that the decoder decides; the others are exact.
@@ -260,7 +259,7 @@ def load_corrector(encoder: SliceEncoder, film: Path | None = None) -> Corrector
     """
     model, text = encoder.model, load_text_encoder()
     make_modulable(model)
-    path = film or MODELS[model.name].film
+    path = film or model.spec.film
     try:
         weights = None if path is None else load_film(path, model, text.fingerprint)
     except OtherDecoderError:

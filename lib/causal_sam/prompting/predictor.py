@@ -28,8 +28,6 @@ from causal_sam.prompting.zoom import Extent, crop_around, is_cut, wider
 from causal_sam.sam.causal_sam import CausalSam
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
-# Models with a larger input see small structures on the whole slice, and take long to encode it a second time.
-MAX_ZOOMED_INPUT = 512
 _session_numbers = itertools.count()
 
 
@@ -51,8 +49,8 @@ class Predictor:
         model: in evaluation mode.
         cache: of embeddings; by default 512 MiB of memory.
         ahead: how many slices on each side of a prompted one are encoded in the background; 0 for none.
-        zoom: whether small structures are looked at again on a crop around them; by default for models whose input is
-            small.
+        zoom: whether small structures are looked at again on a crop around them; by default if the model's
+            `ModelSpec` says so.
         prefetch_slot: makes what is entered around each encoding in the background, where others use the model too.
     """
 
@@ -68,7 +66,7 @@ class Predictor:
         self.model = model
         self._encoder = SliceEncoder(model, EmbeddingCache(DEFAULT_CACHE_BYTES) if cache is None else cache)
         self._ahead, self._prefetch_slot = ahead, prefetch_slot
-        self._zoom = model.image_size <= MAX_ZOOMED_INPUT if zoom is None else zoom
+        self._zoom = model.spec.zoom if zoom is None else zoom
         self._worker = PrefetchWorker()
         self._lock = threading.Lock()
         self._session: _Session | None = None
@@ -273,7 +271,7 @@ class Predictor:
         self, slices: VolumeSlices, index: int, mask: NDArray[np.bool_], extent: Extent
     ) -> SlicePrediction:
         box = None
-        if not self.model.follows_masks:
+        if not self.model.spec.mask_alone:
             first, last = (
                 slices.frame.to_voxel(index, row, column)
                 for row, column in ((extent.top, extent.left), (extent.bottom, extent.right))

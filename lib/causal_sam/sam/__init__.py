@@ -3,7 +3,8 @@
 from causal_sam.sam.causal_sam import CausalSam, Decoded
 from causal_sam.sam.checkpoints import CheckpointFile, checkpoint_dir, fetch_checkpoint, load_state_dict
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.registry import MODELS, ModelSpec, load_model
+from causal_sam.sam.loading import load_model
+from causal_sam.sam.registry import MODELS, ModelSpec
 
 __all__ = [
     "MODELS",

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from causal_sam.errors import InputError
 from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.registry import MODELS, ModelSpec
 
 BASE_VERSION = "base"
 
@@ -63,9 +64,9 @@ class CausalSam(nn.Module):
         return self.sam.prompt_encoder.mask_input_size[0]
 
     @property
-    def follows_masks(self) -> bool:
-        """Whether a mask of a neighbouring slice is prompt enough; SAM has learnt masks only beside points or boxes."""
-        return self.name == "compact"
+    def spec(self) -> ModelSpec:
+        """What the model can do."""
+        return MODELS[self.name]
 
     @property
     def device(self) -> torch.device:

@@ -22,13 +22,8 @@ from torch.nn import functional as F
 from causal_sam.errors import CheckpointError
 from causal_sam.sam.causal_sam import CausalSam, weights_hash
 from causal_sam.sam.checkpoints import read_weights, save_weights
-from causal_sam.sam.compact import CompactMaskDecoder
 
 HIDDEN = 128
-# Outputs that are modulated, coarsest first, and their channels: of the compact model at strides 8, 4 and 2 of its
-# input, of SAM's at strides 8 and 4.
-COMPACT_LEVELS = ("refine8", "refine4", "polish2")
-SAM_LEVELS = ("output_upscaling.1", "output_upscaling.4")
 # In the file of a version of adapters: what it says of its film, and the beginning of the names of its weights.
 PART, PART_PREFIX = "film", "film/"
 # Marks a decoder that has been made so.
@@ -97,10 +92,7 @@ class Film(nn.Module):
 def film_channels(model: CausalSam) -> tuple[int, ...]:
     """Return the channels of the levels of a model's mask decoder that are modulated."""
     decoder = model.sam.mask_decoder
-    if isinstance(decoder, CompactMaskDecoder):
-        return tuple(decoder.get_submodule(level).conv2.out_channels for level in COMPACT_LEVELS)
-    upscaling = decoder.output_upscaling
-    return upscaling[0].out_channels, upscaling[3].out_channels
+    return tuple(decoder.get_submodule(convolution).out_channels for _, convolution in model.spec.film_levels)
 
 
 def make_modulable(model: CausalSam) -> None:
@@ -113,8 +105,7 @@ def make_modulable(model: CausalSam) -> None:
     if getattr(decoder, _MODULABLE, False):
         return
     setattr(decoder, _MODULABLE, True)
-    levels = COMPACT_LEVELS if isinstance(decoder, CompactMaskDecoder) else SAM_LEVELS
-    for number, level in enumerate(levels):
+    for number, (level, _) in enumerate(model.spec.film_levels):
 
         def modulate(module: nn.Module, given: tuple, features: Tensor, number: int = number) -> Tensor | None:
             modulation = _current.get()

@@ -15,7 +15,6 @@ from causal_sam.errors import CheckpointError, InputError
 from causal_sam.sam.adapters import AdapterConfig, adapted_copy, adapter_weights
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.checkpoints import read_weights, save_weights
-from causal_sam.sam.compact import CompactImageEncoder
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.film import PART, PART_PREFIX
 
@@ -138,9 +137,7 @@ class BundleMetadata:
 
 def new_label_prompt(model: CausalSam, text_dim: int) -> LabelPrompt:
     """Make an untrained prompt for the embeddings of a model, on its device."""
-    encoder = model.sam.image_encoder
-    skips = encoder.skip_channels if isinstance(encoder, CompactImageEncoder) else ()
-    return LabelPrompt(text_dim, model.sam.prompt_encoder.embed_dim, skips).to(model.device)
+    return LabelPrompt(text_dim, model.sam.prompt_encoder.embed_dim, model.spec.skip_channels).to(model.device)
 
 
 def save_label_prompt(path: Path, prompt: LabelPrompt, taught: BundleMetadata, model: CausalSam) -> None:

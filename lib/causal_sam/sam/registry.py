@@ -6,15 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from rich.progress import Progress
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
-from causal_sam.errors import InputError
-from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.checkpoints import CheckpointFile, fetch_checkpoint, fit_state_dict, load_state_dict
-from causal_sam.sam.compact import build_compact, set_image_size
+from causal_sam.sam.checkpoints import CheckpointFile
+from causal_sam.sam.compact import SKIP_CHANNELS, build_compact, set_image_size
 
 WEIGHTS = Path(__file__).parent / "weights"
 COMPACT_WEIGHTS = WEIGHTS / "compact.safetensors"
@@ -23,7 +19,7 @@ COMPACT_FILM = WEIGHTS / "compact_film.safetensors"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is needed to make a model.
+    """How a model is made, and what it can do. The defaults are those of the original SAM.
 
     Attributes:
         name: in the registry.
@@ -31,6 +27,13 @@ class ModelSpec:
         checkpoint: its weights as a `CheckpointFile` to download, or as a file of this package.
         description: one sentence for people, with the licence of the weights.
         film: weights of its modulation by text, as a file of this package; None if it has none.
+        film_levels: submodules of the mask decoder whose outputs are modulated, coarsest first; each with the
+            convolution that says how many channels the output has.
+        mask_alone: whether a mask without points and boxes is a prompt. SAM has learnt masks only beside them.
+        skip_channels: of the embedding's skips, finest first; () if it has none.
+        zoom: whether small structures are decoded again on a crop around them. A model with a large input sees them
+            on the whole slice, and takes long to encode a second time.
+        set_image_size: gives the network another input size, in place; None if it has but one.
     """
 
     name: str
@@ -38,6 +41,14 @@ class ModelSpec:
     checkpoint: CheckpointFile | Path
     description: str
     film: Path | None = None
+    film_levels: tuple[tuple[str, str], ...] = (
+        ("output_upscaling.1", "output_upscaling.0"),
+        ("output_upscaling.4", "output_upscaling.3"),
+    )
+    mask_alone: bool = False
+    skip_channels: tuple[int, ...] = ()
+    zoom: bool = False
+    set_image_size: Callable[[Sam, int], None] | None = None
 
 
 def _meta(filename: str, size: int, sha256: str) -> CheckpointFile:
@@ -55,6 +66,11 @@ MODELS: dict[str, ModelSpec] = {
             COMPACT_WEIGHTS,
             "Small SAM trained on generated CT-like and MR-like images; comes with this package (Apache-2.0).",
             COMPACT_FILM,
+            film_levels=(("refine8", "refine8.conv2"), ("refine4", "refine4.conv2"), ("polish2", "polish2.conv2")),
+            mask_alone=True,
+            skip_channels=SKIP_CHANNELS,
+            zoom=True,
+            set_image_size=set_image_size,
         ),
         ModelSpec(
             "vit_b",
@@ -99,84 +115,3 @@ MODELS: dict[str, ModelSpec] = {
         ),
     )
 }
-
-
-def load_model(
-    name: str,
-    checkpoint: Path | str | None = None,
-    *,
-    image_size: int | None = None,
-    device: torch.device | str | None = None,
-    cache_dir: Path | None = None,
-    download: bool = True,
-    progress: Progress | None = None,
-) -> CausalSam:
-    """Make a model with its weights, ready for inference.
-
-    Args:
-        name: one of `MODELS`.
-        checkpoint: weights to use instead of the published ones; same names and shapes.
-        image_size: side of the input in pixels; by default that of the weights.
-        device: default the first GPU if there is one, else the CPU.
-        cache_dir: folder of downloaded checkpoints; default `causal_sam.sam.checkpoints.checkpoint_dir`.
-        download: whether weights that are not there may be downloaded.
-        progress: where to show the download; by default a bar on the standard error stream.
-
-    Returns:
-        The model in evaluation mode, its encoder frozen.
-
-    Raises:
-        InputError: there is no model of this name, or it does not take images of this size.
-        CheckpointError: the weights cannot be had, are damaged, or are another model's.
-    """
-    spec = MODELS.get(name)
-    if spec is None:
-        raise InputError(f"There is no model '{name}': choose one of {', '.join(MODELS)}.")
-    if image_size is not None and (name != "compact" or image_size % 16 or image_size < 64):
-        raise InputError(f"Only compact takes images of another size, a multiple of 16 from 64 on, not {image_size}.")
-    if checkpoint is not None:
-        path = Path(checkpoint)
-    elif isinstance(spec.checkpoint, Path):
-        path = spec.checkpoint
-    else:
-        path = fetch_checkpoint(spec.checkpoint, cache_dir, progress, download=download)
-    weights = load_state_dict(path)
-    sam = spec.build()
-    fit_state_dict(sam, weights, name, path)
-    if image_size is not None:
-        set_image_size(sam, image_size)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = CausalSam(sam, name).to(device).eval()
-    if model.device.type == "cpu":
-        # A tenth faster here, and the same to the last digits of float32.
-        model.to(memory_format=torch.channels_last)
-        model.encodes_in_bfloat16 = has_bfloat16_units()
-    return model
-
-
-def checked_device(value: str) -> str | None:
-    """Return the device that a person asks for; None for ``auto``, which is a GPU if there is one.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if value == "auto":
-        return None
-    try:
-        device = torch.device(value)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, not {value!r}.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {value} is not there: this machine has {torch.cuda.device_count()} CUDA devices.")
-    return value
-
-
-def has_bfloat16_units() -> bool:
-    """Whether the processor multiplies bfloat16 numbers itself.
-
-    Others emulate it, PyTorch says nothing about that, and it takes several times as long as float32.
-    """
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

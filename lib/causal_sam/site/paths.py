@@ -16,7 +16,7 @@ import torch
 from causal_sam.atomic import atomic_write
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.registry import load_model
+from causal_sam.sam.loading import load_model
 from causal_sam.style.lad import NO_LAD, LadConfig
 from causal_sam.training.adapters import TrainingConfig
 
@@ -111,7 +111,7 @@ class SitePaths:
         store: folder of the adapter store.
         model: name of the model.
         checkpoint: weights of it, instead of its own.
-        image_size: side of its input in pixels; None for its own. Only "compact" takes others.
+        image_size: side of its input in pixels; None for its own. `ModelSpec` says whether it takes others.
         device: torch device; None for a GPU if there is one.
         values: label name -> value, for label maps whose client did not say it.
         journal: folder of the journal of notes, to learn from them too; None for none.

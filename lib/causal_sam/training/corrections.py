@@ -24,7 +24,6 @@ from causal_sam.notes.schema import Intervention, parse_plan
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.film import Film, load_film, make_modulable
-from causal_sam.sam.registry import MODELS
 from causal_sam.simulation.errors import simulate_error
 from causal_sam.text import TextEncoder, canonical
 from causal_sam.training.style_pairs import padded
@@ -218,7 +217,7 @@ def learn_notes(
     Returns:
         The new modulation, and what it has come to; None if the model has no modulation to start with.
     """
-    path = start or MODELS[model.name].film
+    path = start or model.spec.film
     if path is None:
         return None
     model.requires_grad_(False)

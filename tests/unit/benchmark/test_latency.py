@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from causal_sam.benchmark.latency import precision_error
 from causal_sam.cli import app
 from causal_sam.sam import load_model
-from causal_sam.sam.registry import has_bfloat16_units
+from causal_sam.sam.loading import has_bfloat16_units
 
 
 def test_command_reports_all_figures(tmp_path):

@@ -25,7 +25,7 @@ from causal_sam.cli import app
 from causal_sam.errors import InputError
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
-from causal_sam.sam.registry import load_model
+from causal_sam.sam.loading import load_model
 from causal_sam.site.accepted import accepted_labels, read_accepted
 
 

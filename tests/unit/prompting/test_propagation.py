@@ -242,7 +242,7 @@ def test_the_same_mask_in_every_orientation(compact):
 def test_a_model_that_needs_a_box_gets_one(monkeypatch):
     torch.manual_seed(0)
     model = CausalSam(build_compact(), "vit_b").eval()
-    assert not model.follows_masks
+    assert not model.spec.mask_alone
     asked = []
     decode = model.decode
     monkeypatch.setattr(model, "decode", lambda *args, **prompts: asked.append(prompts) or decode(*args, **prompts))

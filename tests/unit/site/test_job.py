@@ -12,7 +12,7 @@ import pytest
 from kill_store import training, weights
 from tiny_site import LEFT, PLACES, RIGHT, SHAPE, TinySite, quick
 
-from causal_sam.sam.registry import load_model
+from causal_sam.sam.loading import load_model
 from causal_sam.site import training_set as jobs
 from causal_sam.site.adapter_store import AdapterStore, UsedLabel
 from causal_sam.site.paths import UpdateError

@@ -14,7 +14,7 @@ from causal_sam.notes.schema import Intervention, Plan
 from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film
 from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt, read_taught, save_label_prompt
-from causal_sam.sam.registry import load_model
+from causal_sam.sam.loading import load_model
 from causal_sam.text import load_text_encoder
 from causal_sam.training.corrections import Lessons, learn_notes, lessons_of_case, load_lessons, save_lessons
 

@@ -84,12 +84,14 @@ def latency(
                 f"decodes {last.decode / one.decode:.1f} times as fast."
             )
     errors = {}
-    if "compact" in names:
-        errors["compact"] = asdict(precision_error(load_model("compact"), ERROR_CLICKS))
+    for name in names:
+        if not isinstance(MODELS[name].checkpoint, Path):  # it would have to be downloaded
+            continue
+        errors[name] = asdict(precision_error(load_model(name), ERROR_CLICKS))
         console.print(
-            "compact against plain float32, {clicks} clicks on generated slices: logits differ by at most "
+            "{name} against plain float32, {clicks} clicks on generated slices: logits differ by at most "
             "{largest_logit:.2g}; Dice of the masks {mean_dice:.4f} in the mean, {smallest_dice:.4f} at least.".format(
-                **errors["compact"]
+                name=name, **errors[name]
             )
         )
     if json_file is not None:

@@ -96,7 +96,7 @@ def ood(
     from causal_sam.benchmark.ood.report import write_ood_report
     from causal_sam.benchmark.ood.results import read_runs
     from causal_sam.benchmark.ood.run import RUNS, TOLERANCE_MM, compare, read_shown
-    from causal_sam.sam.registry import has_bfloat16_units
+    from causal_sam.sam.loading import has_bfloat16_units
     from causal_sam.text import load_text_encoder
     from causal_sam.training.adapters import TrainingConfig
 

@@ -69,7 +69,7 @@ def tci(
     from causal_sam.benchmark.tci.trials import Bench, Trial
     from causal_sam.notes import load_interpreter
     from causal_sam.prompting import EmbeddingCache, Predictor
-    from causal_sam.sam import MODELS, load_model
+    from causal_sam.sam import load_model
     from causal_sam.sam.film import load_film, make_modulable
     from causal_sam.text import load_text_encoder
 
@@ -78,7 +78,7 @@ def tci(
     if data is not None:
         readers += real_cases(data, kind, case or (), label or (), joins)
     loaded, text = load_model(model, checkpoint, image_size=image_size), load_text_encoder()
-    weights = film or MODELS[model].film
+    weights = film or loaded.spec.film
     if weights is None:
         raise InputError(f"The model {model} comes without a modulation: train one with training/train_tci.py.")
     make_modulable(loaded)

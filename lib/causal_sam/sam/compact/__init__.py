@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segment_anything.modeling import Sam
 
-from causal_sam.sam.compact.image_encoder import PIXEL_MEAN, PIXEL_STD, CompactImageEncoder
+from causal_sam.sam.compact.image_encoder import PIXEL_MEAN, PIXEL_STD, SKIP_CHANNELS, CompactImageEncoder
 from causal_sam.sam.compact.mask_decoder import CompactMaskDecoder
 from causal_sam.sam.compact.prompt_encoder import CompactPromptEncoder
 
@@ -12,7 +12,14 @@ IMAGE_SIZE = 256
 STRIDE = 8
 EMBED_DIM = 128
 
-__all__ = ["CompactImageEncoder", "CompactMaskDecoder", "CompactPromptEncoder", "build_compact", "set_image_size"]
+__all__ = [
+    "SKIP_CHANNELS",
+    "CompactImageEncoder",
+    "CompactMaskDecoder",
+    "CompactPromptEncoder",
+    "build_compact",
+    "set_image_size",
+]
 
 
 def build_compact(image_size: int = IMAGE_SIZE) -> Sam:
