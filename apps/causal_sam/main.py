@@ -59,6 +59,7 @@ from serving.requests.errors import explain_failed_start, install_error_handlers
 from serving.requests.identifiers import checked_result_tag
 from serving.requests.inference import removed_on_failure
 from serving.requests.routes import install_routes
+from serving.requests.viewer import install_first_page
 from serving.sessions.click_log import ClickLog
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
 from serving.sessions.working_masks import WorkingMasks
@@ -115,6 +116,8 @@ class CausalSamApp(MONAILabelApp):
         self._auto_update_scoring = False
         install_error_handlers(server)
         install_routes(server)
+        if "docs" not in self._conf.unsafe_routes:
+            install_first_page(server)
         install_border(server, self._conf.border_rules())
 
     def init_datastore(self) -> Datastore:

@@ -147,9 +147,12 @@ def test_nothing_but_the_tasks_own_options_reaches_a_process(client: TestClient,
 def test_a_process_has_nothing_of_the_client_in_its_environment(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MONAI Label starts a real process, in place of Python a script that prints its arguments and environment."""
+    """MONAI Label starts a real process, in place of Python a script that prints its arguments and environment.
+
+    The script waits in the end, since MONAI Label reads no further line once the process has ended.
+    """
     script = tmp_path / "python"
-    script.write_text('#!/bin/sh\necho "$@"\nenv\n')
+    script.write_text('#!/bin/sh\necho "$@"\nenv\nsleep 1\n')
     script.chmod(0o700)
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     monkeypatch.setattr(utils.sys, "executable", str(script))

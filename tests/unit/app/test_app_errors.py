@@ -12,7 +12,7 @@ from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelEr
 
 from causal_sam.errors import CheckpointError, InputError, NotFoundError
 from serving.requests.errors import explain_failed_start, install_error_handlers
-from serving.requests.infer_endpoint import checked_params
+from serving.requests.inference import checked_params
 
 ERRORS = {
     "input": (InputError("The click is outside."), 422, "The click is outside."),

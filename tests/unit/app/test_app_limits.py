@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from serving.requests.limits import ClientLimit, TooManyRequestsError
+from serving.requests.inference import ClientLimit, TooManyRequestsError
 
 
 def test_a_client_is_refused_until_one_of_its_requests_is_answered() -> None:

@@ -32,6 +32,7 @@ from monailabel.endpoints.user.auth import RBAC
 
 from serving.requests import routes
 from serving.requests.errors import install_error_handlers
+from serving.requests.viewer import install_first_page
 
 MODULES = (
     *(activelearning, batch_infer, datastore, infer, info, login, logs, model, ohif, proxy, scoring, session, train),
@@ -83,6 +84,19 @@ def test_roles_are_those_of_monai_label(app: FastAPI) -> None:
 def test_a_route_that_monai_label_does_not_have_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LookupError, match="/infer/"):
         routes.install_routes(FastAPI())
+
+
+def test_the_first_page_leads_to_the_viewer_and_loads_nothing_from_other_servers() -> None:
+    app = FastAPI(docs_url=None)
+
+    @app.get("/", include_in_schema=False)
+    def page() -> str:
+        return "<script src='https://cdn.example.org/swagger.js'></script>"
+
+    install_first_page(app)
+    with TestClient(app) as client:
+        answer = client.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"], answer.text) == (307, "/ohif/", "")
 
 
 def test_slow_work_of_one_family_holds_nobody_else(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:

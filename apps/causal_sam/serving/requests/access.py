@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from causal_sam.errors import InputError
-from serving.requests.refusal import RefusedError
+from serving.requests.errors import RefusedError
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}

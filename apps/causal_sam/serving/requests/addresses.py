@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Collection
 from urllib.parse import parse_qsl
 
+from serving.requests.errors import RefusedError
 from serving.requests.identifiers import checked_identifier
-from serving.requests.refusal import RefusedError
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 MAX_ADDRESS_BYTES = 16 * 1024
@@ -23,6 +23,7 @@ OFF_BY_DEFAULT = {
     "reload": ("POST", re.compile(r"/reload/?"), "drops all work and needs no sign-in"),
     "wsi": ("POST", re.compile(r"/infer/wsi(_v2)?(/.*)?"), "is for whole-slide images"),
     "model": ("PUT DELETE", re.compile(r"/model(/.*)?"), "replaces weights"),
+    "docs": ("GET HEAD", re.compile(r"/docs/?"), "loads scripts from public servers"),
     "unpack": ("PUT", re.compile(r"/session/?"), "unpacks archives"),
 }
 """Name in the configuration -> methods, path, and what the route does that speaks against it."""

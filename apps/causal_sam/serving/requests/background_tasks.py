@@ -1,4 +1,4 @@
-"""Starting trainings, batches and scorings, which MONAI Label runs in processes of their own.
+"""Starting trainings, batches and scorings, which MONAI Label runs in processes of their own; choosing the next study.
 
 What reaches such a process is made here from the task's own options. MONAI Label itself hands over all that a client
 sends: ``bundle_path`` becomes its module path, ``gpus`` its environment, and the whole its command line.
@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from monailabel.config import settings
+from monailabel.endpoints.activelearning import sample
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
@@ -22,10 +23,11 @@ from monailabel.utils.async_tasks.utils import background_tasks
 
 from causal_sam.errors import InputError, NotFoundError
 from serving.requests.identifiers import checked_identifier, checked_result_tag
-from serving.requests.options import OptionValues, chosen_options
+from serving.requests.options import OptionValues, checked_client_id, chosen_options
 
 Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 
 TRAIN, BATCH, SCORE = "train", "batch_infer", "scoring"
 _NAMES = {TRAIN: "training", BATCH: "batch", SCORE: "scoring"}
@@ -74,7 +76,7 @@ def train_model(
         InputError: an option cannot be used.
         BusyError: too many trainings run or wait, or one does and this one is not to be enqueued.
     """
-    check_known("trainer", model, app_instance()._trainers)
+    _check_known("trainer", model, app_instance()._trainers)
     return _start(TRAIN, _train_request(model, params), run_sync, enqueue)
 
 
@@ -93,7 +95,7 @@ def infer_batch(
         BusyError: another batch runs.
     """
     tasks = app_instance()._infers
-    check_known("model", model, tasks)
+    _check_known("model", model, tasks)
     if not getattr(tasks[model], "runs_in_batches", False):
         able = ", ".join(name for name, task in tasks.items() if getattr(task, "runs_in_batches", False))
         raise InputError(f"{model} needs a person for each image, so it does not run in batches; {able} does.")
@@ -123,11 +125,29 @@ def score_method(method: str, user: Annotator, params: dict[str, Any] | None = N
         InputError: an option cannot be used.
         BusyError: another scoring runs.
     """
-    check_known("scoring method", method, app_instance()._scoring_methods)
+    _check_known("scoring method", method, app_instance()._scoring_methods)
     return _start(SCORE, _score_request(method, params), run_sync, enqueue=False)
 
 
-def check_known(kind: str, name: str, known: Iterable[str]) -> None:
+def next_sample(request: Request, strategy: str, user: Reader, params: dict[str, Any] | None = None) -> Any:
+    """Choose a study as MONAI Label's endpoint does.
+
+    Slicer says which client it is. OHIF does not, and without authentication all users have one name, so its address
+    tells whose study it is.
+
+    Raises:
+        NotFoundError: there is no such strategy.
+        InputError: the client's name for itself is none.
+    """
+    _check_known("strategy", strategy, app_instance()._strategies)
+    client = checked_client_id(params)
+    if client is None:
+        address = request.client.host if request.client else "unknown"
+        client = user.username if settings.MONAI_LABEL_AUTH_ENABLE else f"address {address}"
+    return sample(strategy, {"client_id": client}, user.username)
+
+
+def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
     """Look whether the server has a task; MONAI Label takes an unknown one for an error of its own.
 
     Raises:

@@ -9,8 +9,8 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
+from serving.requests.errors import RefusedError
 from serving.requests.json_objects import checked_json
-from serving.requests.refusal import RefusedError
 
 MIB = 2**20
 MAX_PLAIN_BYTES = 2 * MIB

@@ -28,6 +28,19 @@ from serving.private_log import known_method, origin
 logger = logging.getLogger(__name__)
 
 
+class RefusedError(InputError):
+    """A request is refused before an endpoint sees it.
+
+    Args:
+        status: HTTP status.
+        sentence: says what is wrong and what would be right.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 class ClientGoneError(InputError):
     """The client closed its connection before it had its answer; nobody reads this one."""
 
@@ -61,12 +74,8 @@ def _sentence(message: object) -> str:
     return str(message).strip(" +.!") + "."
 
 
-async def _note_refused(request: Request, error: NoteRefusedError) -> JSONResponse:
-    return _answer(request, error.status, str(error), error, error.details)
-
-
 async def _input_error(request: Request, error: InputError) -> JSONResponse:
-    return _answer(request, error.status, str(error), error)
+    return _answer(request, error.status, str(error), error, getattr(error, "details", {}))
 
 
 async def _own_error(request: Request, error: CausalSamError) -> JSONResponse:
@@ -114,23 +123,26 @@ async def _process_is_gone(request: Request, error: psutil.NoSuchProcess) -> JSO
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     # The web server logs the stack trace of whatever arrives here; the client gets none of it.
-    return JSONResponse(
-        {"detail": f"The server failed ({type(error).__name__}); its log has the details, your masks are kept."},
-        status_code=500,
-    )
+    sentence = f"The server failed ({type(error).__name__}); its log has the details, your masks are kept."
+    return JSONResponse({"detail": sentence}, status_code=500)
+
+
+_HANDLERS = {
+    InputError: _input_error,
+    CausalSamError: _own_error,
+    MONAILabelException: _monailabel_error,
+    requests.RequestException: _no_answer_from_archive,
+    RequestValidationError: _malformed_request,
+    HTTPException: _http_error,
+    psutil.NoSuchProcess: _process_is_gone,
+    Exception: _unexpected_error,
+}
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer errors of the app's endpoints with ``{"detail": sentence}``."""
-    app.add_exception_handler(NoteRefusedError, _note_refused)
-    app.add_exception_handler(InputError, _input_error)
-    app.add_exception_handler(CausalSamError, _own_error)
-    app.add_exception_handler(MONAILabelException, _monailabel_error)
-    app.add_exception_handler(requests.RequestException, _no_answer_from_archive)
-    app.add_exception_handler(RequestValidationError, _malformed_request)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(psutil.NoSuchProcess, _process_is_gone)
-    app.add_exception_handler(Exception, _unexpected_error)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     # MONAI Label makes its app while the web server starts up, when the handlers known until then are already built
     # into the chain of middleware: let the next request build it anew.
     app.middleware_stack = None

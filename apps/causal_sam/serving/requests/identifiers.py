@@ -11,6 +11,7 @@ import unicodedata
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from causal_sam.errors import InputError
+from serving.requests.numbers import shown
 
 MAX_LENGTH = 200
 """Longest identifier in bytes of UTF-8: with a suffix it still fits a file name of 255 bytes."""
@@ -49,7 +50,7 @@ def checked_identifier(value: object, what: str) -> str:
         problem = "is the name of a device or a drive"
     else:
         return name
-    raise InputError(f"The {what} {_shortened(name)} {problem}; give a plain name without '/', '\\' and '..'.")
+    raise InputError(f"The {what} {shown(name)} {problem}; give a plain name without '/', '\\' and '..'.")
 
 
 def checked_result_tag(value: object) -> str:
@@ -84,14 +85,9 @@ def checked_label_name(value: object, what: str = "label name") -> str:
     if not value.strip():
         raise InputError(f"The {what} is empty; give a name of 1 to {MAX_LENGTH} characters.")
     if len(value.encode(errors="surrogatepass")) > MAX_LENGTH:
-        raise InputError(f"The {what} {_shortened(value)} is too long; give at most {MAX_LENGTH} bytes of UTF-8.")
+        raise InputError(f"The {what} {shown(value)} is too long; give at most {MAX_LENGTH} bytes of UTF-8.")
     if any(unicodedata.category(character) in _UNPRINTABLE for character in value.translate(_JOINERS)):
-        raise InputError(f"The {what} {_shortened(value)} contains control or invisible characters; leave them out.")
+        raise InputError(f"The {what} {shown(value)} contains control or invisible characters; leave them out.")
     if value != value.strip():
-        raise InputError(f"The {what} {_shortened(value)} starts or ends with a blank; leave it out.")
+        raise InputError(f"The {what} {shown(value)} starts or ends with a blank; leave it out.")
     return value
-
-
-def _shortened(value: str) -> str:
-    """The value for a sentence: escaped where it would not print, and not the whole of a long one."""
-    return ascii(value) if len(value) <= 40 else ascii(value[:40]) + "…"

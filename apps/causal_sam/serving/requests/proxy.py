@@ -22,7 +22,7 @@ from monailabel.endpoints.user.auth import RBAC, User
 
 from causal_sam.errors import NotFoundError
 from serving.data.archive import CONNECT_SECONDS, QUERY_SECONDS, ArchiveError
-from serving.requests.refusal import RefusedError
+from serving.requests.errors import RefusedError
 
 MAX_REQUESTS_AT_ONCE = 32
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)

@@ -21,11 +21,10 @@ from monailabel.config import settings
 from starlette.datastructures import UploadFile
 from starlette.routing import BaseRoute
 
-from serving.requests.active_learning import next_sample
-from serving.requests.background_tasks import infer_batch, score, score_method, train, train_model
+from serving.requests.background_tasks import infer_batch, next_sample, score, score_method, train, train_model
 from serving.requests.datastore_routes import add_image, get_dataset, get_image, get_label, save_label
 from serving.requests.identifiers import checked_identifier
-from serving.requests.infer_endpoint import infer
+from serving.requests.inference import infer
 from serving.requests.json_objects import checked_object
 from serving.requests.logs import gpu, logs
 from serving.requests.proxy import proxy

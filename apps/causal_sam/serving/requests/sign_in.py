@@ -17,7 +17,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import User, get_current_user, get_public_key, oauth2_scheme, token_uri
 
-from serving.requests.refusal import RefusedError
+from serving.requests.errors import RefusedError
 
 # With one key for both, an attacker could sign by a symmetric algorithm with the public key.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")

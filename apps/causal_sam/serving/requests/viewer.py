@@ -1,4 +1,4 @@
-"""The pages of OHIF, which come with MONAI Label."""
+"""The pages of OHIF, which come with MONAI Label, and the first page of the server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import monailabel.endpoints.ohif
-from fastapi import Depends
-from fastapi.responses import FileResponse
+from fastapi import Depends, FastAPI
+from fastapi.responses import FileResponse, RedirectResponse
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.utils.others.generic import get_mime_type
@@ -22,3 +22,10 @@ def viewer(path: str, user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AU
     if not (file.is_relative_to(_FOLDER) and os.path.isfile(file)):  # a Path raises where a name is too long
         file = _FOLDER / "index.html"
     return FileResponse(file, media_type=get_mime_type(str(file)))
+
+
+def install_first_page(app: FastAPI) -> None:
+    """Let ``/`` lead to the viewer, in place of MONAI Label's page, which loads scripts from a public server."""
+    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != "/"]
+    address = f"{settings.MONAI_LABEL_API_STR}/ohif/"
+    app.add_api_route("/", lambda: RedirectResponse(address), include_in_schema=False, response_model=None)
