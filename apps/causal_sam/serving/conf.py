@@ -94,66 +94,82 @@ class AppConf(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, coerce_numbers_to_str=True)
 
     labels: Annotated[LabelSet, BeforeValidator(_labels)] | None = _key(
-        None, "names or a JSON file", "the structures that clients offer; without a value those in the data store"
+        None,
+        "names or a JSON file",
+        "structures that clients offer; by default those in the data store, else of the abdomen",
     )
     model: Literal[tuple(MODELS)] = _choice("compact", tuple(MODELS), "name in the model registry")
-    checkpoint: File | None = _key(None, "an existing file", "weights of the model, instead of its own")
-    label_prompts: Folder | None = _key(None, "a file", "labels that the model has learnt; it may come later")
+    checkpoint: File | None = _key(None, "an existing file", "weights to use instead of the model's own")
+    label_prompts: Folder | None = _key(
+        None,
+        "a file",
+        "trained label names, used as long as the adapter store has no current version; read when it changes",
+    )
     adapters: Folder | None = _key(
         None,
         "a folder",
-        "adapter store, whose current version replaces `label_prompts`; by default beside the labels",
+        "adapter store; by default beside the labels",
     )
     film: File | None = _key(
-        None, "an existing file", "weights with which notes modulate the mask decoder, instead of those of the model"
+        None, "an existing file", "weights with which notes modulate the mask decoder; by default the model's own"
     )
-    plane: Literal[PLANES] = _choice("auto", PLANES, "plane that is segmented when a request does not say")
+    plane: Literal[PLANES] = _choice(
+        "auto", PLANES, "plane to segment if a client names none; `auto` is the acquired one"
+    )
     extent: Literal[EXTENTS] = _choice(
-        VOLUME, EXTENTS, "whether a click segments the volume or its slice when a request does not say"
+        VOLUME, EXTENTS, "`volume` follows a structure through the slices, `slice` changes the prompted slices only"
     )
     device: Device | None = _key(
-        None, "auto, cpu, cuda, cuda:N or mps", "torch device; without a value a GPU if there is one"
+        None, "auto, cpu, cuda, cuda:N or mps", "torch device; by default a GPU if there is one"
     )
-    cache_mb: Count = _count(1024, "limit of the embeddings in memory, in MiB")
-    cache_dir: Folder | None = _key(None, "a folder", "where embeddings are kept across restarts; by default nowhere")
-    volume_mb: Count = _count(2048, "limit of the decoded images in memory, in MiB")
-    working_mask_mb: Count = _count(256, "limit of the working masks of all clients, in MiB")
+    cache_mb: Count = _count(
+        1024, "memory for encoded slices, in MiB; one takes about 2 MiB with `compact`, 4 MiB with the others"
+    )
+    cache_dir: Folder | None = _key(None, "a folder", "keeps encoded slices over restarts; servers may share it")
+    volume_mb: Count = _count(2048, "memory for decoded images, in MiB")
+    working_mask_mb: Count = _count(
+        256, "memory for what clients are segmenting, in MiB; the masks unused for longest are dropped first"
+    )
     prefetch_slices: Count = _count(
-        1, "how many slices on each side of a clicked one are encoded in the background", minimum=0
+        1, "slices on each side of a clicked one that are encoded in the background", minimum=0
     )
     parallel: Count = _count(
         min(4, max(2, (os.cpu_count() or 2) // 2)),
-        "how many requests use the model at a time; by default half of the processors, at least 2 and at most 4",
+        "requests that use the model at a time; by default half of the processors, at least 2 and at most 4",
     )
-    requests_per_client: Count = _count(16, "how many requests of one client are answered or wait at a time")
+    requests_per_client: Count = _count(16, "requests of one client at a time; more are refused with status 429")
     max_voxels: Count = _count(
-        MAX_VOXELS, "limit of one image with all its frames; of a larger one only the header is read"
+        MAX_VOXELS, "voxels of one image with all its frames; larger ones are refused with status 413"
     )
-    max_sessions: Count = _count(64, "how many sessions there may be at a time")
-    session_mb: Count = _count(2048, "limit of the image of one session, unpacked, in MiB")
-    sessions_mb: Count = _count(16384, "limit of all sessions together, in MiB")
+    max_sessions: Count = _count(64, "sessions (uploads of clients) at a time")
+    session_mb: Count = _count(2048, "size of one session, unpacked, in MiB")
+    sessions_mb: Count = _count(16384, "size of all sessions together, in MiB")
     vlm: str | None = _key(
-        None, "PROVIDER:MODEL", "vision-language model that describes the style of images; by default it is measured"
+        None, "PROVIDER:MODEL", "vision-language model that describes the imaging style, such as `ollama:llava`"
     )
-    vlm_consent: Consent = _choice("none", ("none", "remote"), "whether slices may be sent to a remote vision model")
+    vlm_consent: Consent = _choice(
+        "none", ("none", "remote"), "`remote` allows slices to be sent to a remote vision model"
+    )
     llm: str | None = _key(
-        None, "PROVIDER:MODEL or embedded", "chat model that reads notes; by default the embedded interpreter"
+        None,
+        "PROVIDER:MODEL or embedded",
+        "chat model that reads notes, such as `ollama:llama3.1`; by default the embedded interpreter",
     )
     llm_consent: Consent = _choice(
-        "none", ("none", "remote"), "whether notes, de-identified, may be sent to a remote chat model"
+        "none", ("none", "remote"), "`remote` allows de-identified notes to be sent to a remote chat model"
     )
     hosts: Annotated[tuple[Annotated[str, AfterValidator(checked_host)], ...], BeforeValidator(_items)] = _list(
-        "names and addresses of this server beside those of the loopback interface"
+        "names and addresses under which other machines reach the server, without port"
     )
     origins: Annotated[tuple[Annotated[str, AfterValidator(checked_origin)], ...], BeforeValidator(_items)] = _list(
         "addresses of web pages on other servers that may use this one"
     )
-    max_body_mb: Count = _count(1024, "limit of one request with its files, in MiB")
+    max_body_mb: Count = _count(1024, "size of one request with its files, in MiB")
     max_queued_trainings: Count = _count(
-        4, "how many trainings may run or wait at a time; the same for batches and for scorings"
+        4, "trainings that run or wait; the same number holds for batches and for scorings"
     )
     unsafe_routes: Annotated[tuple[Annotated[str, AfterValidator(_is_switchable)], ...], BeforeValidator(_items)] = (
-        _list(f"routes to switch on that are off by default: {', '.join(OFF_BY_DEFAULT)}")
+        _list(f"requests of MONAI Label to switch on: {', '.join(OFF_BY_DEFAULT)}")
     )
 
     @classmethod
