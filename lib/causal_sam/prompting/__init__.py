@@ -1,13 +1,15 @@
-"""From clicks and boxes on a volume to masks, with the embeddings kept between clicks."""
+"""From prompts on a volume to masks: the predictor, and the session in which people interact with it."""
 
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.named import LabelPrompter, NamedPrediction
 from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.propagation import Propagation
+from causal_sam.prompting.session import InteractiveSession
 
 __all__ = [
     "EmbeddingCache",
+    "InteractiveSession",
     "LabelPrompter",
     "NamedPrediction",
     "Prediction",

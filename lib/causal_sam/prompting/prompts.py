@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from skimage.morphology import skeletonize
 
 from causal_sam.errors import InputError
+from causal_sam.imaging import SliceFrame
 
 Voxel = tuple[int, int, int]
 Box = tuple[int, int, int, int, int, int]
+# A stroke is shown to the model as points along it: on a slice at most so many, so many voxels from each other.
+MAX_STROKE_POINTS = 8
+MIN_POINT_DISTANCE = 4.0
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,12 @@ class Prompts:
         box: (i0, i1, j0, j1, k0, k1), both ends inclusive, or None.
     """
 
-    foreground: tuple[Voxel, ...]
-    background: tuple[Voxel, ...]
-    box: Box | None
+    foreground: tuple[Voxel, ...] = ()
+    background: tuple[Voxel, ...] = ()
+    box: Box | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.foreground or self.background or self.box)
 
     @classmethod
     def checked(
@@ -48,18 +57,27 @@ class Prompts:
             tuple(_voxel(point, shape, "Background") for point in background),
             None if box is None else _box(box, shape),
         )
-        if not prompts.foreground and not prompts.background and prompts.box is None:
+        if not prompts:
             raise InputError("Give at least one foreground point or a box: nothing was prompted.")
         return prompts
 
     def on_slice(self, axis: int, index: int) -> Prompts:
-        """Keep what lies on one slice; the box is kept whole if the slice passes through it."""
-        through = self.box is not None and self.box[2 * axis] <= index <= self.box[2 * axis + 1]
+        """Keep what lies on one slice, with the box cut to it: what other slices hold does not matter there."""
+        box = None
+        if self.box is not None and self.box[2 * axis] <= index <= self.box[2 * axis + 1]:
+            box = (*self.box[: 2 * axis], index, index, *self.box[2 * axis + 2 :])
         return Prompts(
             tuple(voxel for voxel in self.foreground if voxel[axis] == index),
             tuple(voxel for voxel in self.background if voxel[axis] == index),
-            self.box if through else None,
+            box,
         )
+
+    def indices(self, axis: int) -> list[int]:
+        """Voxel indices along ``axis`` of all slices that any prompt is on, in ascending order."""
+        indices = {voxel[axis] for voxel in (*self.foreground, *self.background)}
+        if self.box is not None:
+            indices.update(range(self.box[2 * axis], self.box[2 * axis + 1] + 1))
+        return sorted(indices)
 
     def slices(self, axis: int, refined: Mapping[int, object]) -> list[int]:
         """Voxel indices along ``axis`` of the slices to segment, in ascending order.
@@ -71,9 +89,7 @@ class Prompts:
         Raises:
             InputError: a slice has background points only, and nothing that they could correct.
         """
-        positive = {voxel[axis] for voxel in self.foreground}
-        if self.box is not None:
-            positive.update(range(self.box[2 * axis], self.box[2 * axis + 1] + 1))
+        positive = set(Prompts(self.foreground, (), self.box).indices(axis))
         negative = {voxel[axis] for voxel in self.background} - positive
         for voxel in self.background:
             if voxel[axis] in negative and voxel[axis] not in refined:
@@ -82,6 +98,91 @@ class Prompts:
                     "add a foreground point or a box there, or a mask to correct."
                 )
         return sorted(positive | negative)
+
+
+@dataclass(frozen=True)
+class Lasso:
+    """A closed curve on one slice.
+
+    Attributes:
+        corners: voxels (i, j, k); the last one is joined to the first.
+    """
+
+    corners: tuple[Voxel, ...]
+
+    def index(self, axis: int) -> int:
+        """Voxel index of its slice.
+
+        Raises:
+            InputError: it is not on one slice.
+        """
+        indices = {corner[axis] for corner in self.corners}
+        if len(indices) > 1:
+            raise InputError(
+                f"The lasso must lie on one slice, but its points have {'ijk'[axis]} from {min(indices)} to "
+                f"{max(indices)}: draw it in the plane that is segmented."
+            )
+        return indices.pop()
+
+    def box(self, axis: int) -> Box:
+        """Its bounding box.
+
+        Raises:
+            InputError: it is not on one slice.
+        """
+        self.index(axis)
+        return tuple(end(corner[a] for corner in self.corners) for a in range(3) for end in (min, max))
+
+    def filled(self, frame: SliceFrame) -> NDArray[np.bool_]:
+        """The area that it encloses on its slice, the curve included: bool (rows, columns), canonical."""
+        outline = [frame.to_slice(corner)[:0:-1] for corner in self.corners]
+        mask = np.zeros(frame.shape_rc, np.uint8)
+        cv2.fillPoly(mask, [np.array(outline, np.int32)], 1)
+        return mask.astype(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Strokes:
+    """Scribbles for one label.
+
+    Attributes:
+        foreground, background: bool (I, J, K), painted inside and outside of the structure.
+        region: (i0, i1, j0, j1, k0, k1), ends inclusive, outside of which the structure is not; None without.
+    """
+
+    foreground: NDArray[np.bool_]
+    background: NDArray[np.bool_]
+    region: Box | None = None
+
+    def prompts(self, frame: SliceFrame) -> Prompts:
+        """Points along the middle lines of the strokes of each slice."""
+        return Prompts(tuple(_points(self.foreground, frame)), tuple(_points(self.background, frame)))
+
+    def enforced(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The mask with every voxel as it was painted, and nothing outside of the region; a new array."""
+        mask = (mask | self.foreground) & ~self.background
+        if self.region is not None:
+            i0, i1, j0, j1, k0, k1 = self.region
+            inside = np.zeros_like(mask)
+            inside[i0 : i1 + 1, j0 : j1 + 1, k0 : k1 + 1] = True
+            mask &= inside
+        return mask
+
+
+def _points(strokes: NDArray[np.bool_], frame: SliceFrame) -> Iterator[Voxel]:
+    """Spread points over the middle lines of the strokes of each slice."""
+    across = tuple(axis for axis in range(3) if axis != frame.axis)
+    for index in np.flatnonzero(strokes.any(axis=across)).tolist():
+        line = np.argwhere(skeletonize(np.ascontiguousarray(frame.extract(strokes, index))))
+        nearest = np.full(len(line), np.inf)
+        chosen = 0
+        for _ in range(MAX_STROKE_POINTS):
+            row, column = line[chosen].tolist()
+            yield frame.to_voxel(index, row, column)
+            nearest = np.minimum(nearest, np.linalg.norm(line - line[chosen], axis=1))
+            chosen = int(nearest.argmax())
+            if nearest[chosen] < MIN_POINT_DISTANCE:
+                break
 
 
 def checked_previous(

@@ -47,8 +47,8 @@ def test_refusals_are_one_sentence(arguments, sentence):
 
 def test_slices_of_points_and_box():
     prompts = Prompts.checked(SHAPE, [(1, 1, 4)], [(1, 1, 1)], (0, 3, 0, 3, 0, 2))
-    assert prompts.slices(2, {}) == [0, 1, 2, 4]
-    assert prompts.on_slice(2, 1) == Prompts((), ((1, 1, 1),), (0, 3, 0, 3, 0, 2))
+    assert prompts.slices(2, {}) == prompts.indices(2) == [0, 1, 2, 4]
+    assert prompts.on_slice(2, 1) == Prompts((), ((1, 1, 1),), (0, 3, 0, 3, 1, 1))
     assert prompts.on_slice(2, 4) == Prompts(((1, 1, 4),), (), None)
 
 

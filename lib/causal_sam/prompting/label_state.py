@@ -1,0 +1,273 @@
+"""The state of one label in a session: its mask, and the prompts that each of its slices was decided from."""
+
+from __future__ import annotations
+
+import base64
+import math
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
+
+from causal_sam.imaging import PackedMask
+from causal_sam.prompting.prompts import Box, Prompts, Voxel
+
+UNNAMED = "\0unnamed"  # no client can name a label so
+
+
+def is_unnamed(name: str | None) -> bool:
+    """Whether a mask was prompted without a label name."""
+    return name is not None and name.startswith(UNNAMED)
+
+
+def nonempty_slices(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
+    """Voxel indices along an axis of the slices with a mask."""
+    return frozenset(np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))).tolist())
+
+
+def _decoded(text: str) -> NDArray[np.float16]:
+    logits = np.frombuffer(base64.b64decode(text, validate=True), np.float16)
+    return logits.reshape(2 * (math.isqrt(len(logits)),))
+
+
+# In JSON: the bits compressed, and logits as base64 of their bytes.
+_Mask = Annotated[PackedMask, PlainValidator(PackedMask.from_json), PlainSerializer(PackedMask.as_json)]
+_Logits = Annotated[
+    Any,
+    PlainValidator(lambda text: None if text is None else _decoded(text)),
+    PlainSerializer(lambda logits: base64.b64encode(logits.tobytes()).decode(), when_used="unless-none"),
+]
+
+
+class Source(Enum):
+    """Who made a mask last."""
+
+    AUTOMATIC = "automatic"  # segmented by its name; nobody has corrected it
+    USER = "user"  # clicked, drawn, or corrected by a note
+    ACCEPTED = "accepted"  # saved as accepted, and not changed since by a step for it
+
+
+@dataclass(frozen=True)
+class SliceRecord:
+    """The prompts that a slice's mask was decided from.
+
+    Attributes:
+        foreground, background: the label's own points.
+        box: in voxels, from this slice to this slice along the slice axis; None without a box.
+        logits: float16 LxL low-resolution logits of the mask; None if not all of the mask was decided from the prompts.
+        predicted_iou: the model's estimate.
+        is_local: the mask was there before, and only the part at the points was changed.
+        others: points inside of other labels, which the model was shown as background. They are not the label's own: a
+            request that leaves them out takes nothing back.
+    """
+
+    foreground: frozenset[Voxel]
+    background: frozenset[Voxel]
+    box: Box | None
+    logits: _Logits
+    predicted_iou: float
+    is_local: bool = False
+    others: frozenset[Voxel] = frozenset()
+
+    def lacks(self, prompts: Prompts) -> bool:
+        """Whether the slice was decided without some of these prompts."""
+        return not (
+            self.foreground.issuperset(prompts.foreground)
+            and (self.background | self.others).issuperset(prompts.background)
+            and prompts.box in (None, self.box)
+        )
+
+    def exceeds(self, prompts: Prompts) -> bool:
+        """Whether the slice was decided from points that are not among these; a box left out takes nothing back."""
+        return not (self.foreground.issubset(prompts.foreground) and self.background.issubset(prompts.background))
+
+    def has_other_box(self, prompts: Prompts) -> bool:
+        """Whether the box was moved."""
+        return None not in (self.box, prompts.box) and self.box != prompts.box
+
+
+@dataclass(frozen=True, eq=False)
+class LabelState:
+    """The mask of one label, and the prompts that its slices were decided from.
+
+    Attributes:
+        mask: all slices.
+        axis: voxel axis perpendicular to the slices of ``slices``; None while there are none.
+        slices: voxel index along ``axis`` -> record. Slices of a saved label have a mask but no record.
+        followed: voxel indices along ``axis`` of the slices whose mask was followed from others; None if the structure
+            was never followed.
+        is_automatic: whether the mask was first segmented by the label's name.
+        source: who made the mask last.
+        key: tells the state from all others.
+    """
+
+    mask: _Mask
+    axis: int | None = None
+    slices: dict[int, SliceRecord] = field(default_factory=dict)
+    followed: frozenset[int] | None = None
+    is_automatic: bool = False
+    source: Source = Source.USER
+    key: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
+
+    @classmethod
+    def automatic(cls, mask: NDArray[np.bool_], axis: int) -> LabelState:
+        """A label that was segmented by its name: prompts may change any of its slices, since nobody drew them."""
+        followed = nonempty_slices(mask, axis)
+        return cls(PackedMask.pack(mask), axis, {}, followed, is_automatic=True, source=Source.AUTOMATIC)
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory."""
+        points = sum(len(record.foreground) + len(record.background) for record in self.slices.values())
+        logits = sum(record.logits.nbytes for record in self.slices.values() if record.logits is not None)
+        return self.mask.bits.nbytes + logits + 200 * (points + len(self.slices))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the mask has no voxels."""
+        return not self.mask.bits.size
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a person made or corrected the mask, so that nothing automatic may replace it."""
+        return self.source is not Source.AUTOMATIC and not self.is_empty
+
+    def records(self, axis: int) -> dict[int, SliceRecord]:
+        """Records of the slices along an axis: those of another plane do not say anything about them."""
+        return self.slices if self.axis == axis else {}
+
+    def takes_back(self, prompts: Prompts) -> bool:
+        """Whether prompts take points back: a client that sends some that it sent before, and leaves others out.
+
+        A client sends all points of a label each time. One that sends none of them, or others, may have forgotten them,
+        as after a restart; it takes nothing back.
+        """
+        sent = {voxel for record in self.slices.values() for voxel in record.foreground}
+        return bool(prompts.foreground) and sent.issuperset(prompts.foreground)
+
+    def asks_for_change(self, prompts: Prompts, axis: int) -> bool:
+        """Whether prompts, all of the label's own, say anything that the mask does not show and that did not decide it.
+
+        Args:
+            prompts: of the label.
+            axis: voxel axis perpendicular to the slices.
+        """
+        records, mask = self.records(axis), self.mask.unpack()
+        for index in prompts.indices(axis):
+            here, record = prompts.on_slice(axis, index), records.get(index)
+            if record is None:
+                inside, outside = ([mask[voxel] for voxel in part] for part in (here.foreground, here.background))
+                if here.box or not all(inside) or any(outside):
+                    return True
+            elif record.lacks(here) or (record.exceeds(here) and self.takes_back(prompts)):
+                return True
+        return False
+
+    def in_common(self, prompts: Prompts) -> int:
+        """Number of foreground points, and of boxes, that slices were decided from and that are among the prompts."""
+        count = 0
+        for record in self.slices.values():
+            boxes = (record.box, prompts.box)
+            count += len(record.foreground.intersection(prompts.foreground)) + (
+                None not in boxes
+                and all(a == b for n, (a, b) in enumerate(zip(*boxes, strict=True)) if n // 2 != self.axis)
+            )
+        return count
+
+    def prompts_on(self, indices: Collection[int], axis: int) -> Prompts:
+        """The label's own prompts of some slices; the box only of a single one."""
+        here = [record for index, record in self.records(axis).items() if index in indices]
+        return Prompts(
+            tuple(sorted(voxel for record in here for voxel in record.foreground)),
+            tuple(sorted(voxel for record in here for voxel in record.background)),
+            here[0].box if len(indices) == len(here) == 1 else None,
+        )
+
+    def without_outgrown(self, prompts: Prompts, axis: int) -> LabelState:
+        """Forget how slices came about that have other prompts now, as of a longer stroke, but not their mask."""
+        if self.axis != axis:
+            return self
+        here = {index: prompts.on_slice(axis, index) for index in prompts.indices(axis)}
+        slices = {
+            index: record
+            for index, record in self.slices.items()
+            if index not in here or not (record.lacks(here[index]) or record.exceeds(here[index]))
+        }
+        return replace(self, slices=slices)
+
+    def edited(self, mask: NDArray[np.bool_], source: Source = Source.USER) -> LabelState:
+        """Return the state with another mask; slices that look different forget the model's logits, not the points."""
+        if self.axis is None:
+            return LabelState(PackedMask.pack(mask), source=source)
+        differs = nonempty_slices(self.mask.unpack() != mask, self.axis)
+        slices = {
+            index: replace(record, logits=None, is_local=False) if index in differs else record
+            for index, record in self.slices.items()
+        }
+        followed = self.followed and self.followed - differs
+        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_automatic, source)
+
+
+States = dict[str, LabelState]
+
+
+def state_of(states: Mapping[str, LabelState], label: str, shape: tuple[int, int, int]) -> LabelState:
+    """State of a label; an empty one if there is none yet."""
+    return states.get(label) or LabelState(PackedMask(shape))
+
+
+def put(states: States, label: str, state: LabelState) -> None:
+    """Give a label its new state; the voxels that it gained leave the other labels."""
+    mask = state.mask.unpack()
+    gained = mask & ~state_of(states, label, mask.shape).mask.unpack()
+    for other, theirs, shared in overlaps(states, label, gained):
+        states[other] = theirs.edited(theirs.mask.unpack() & ~shared, theirs.source)
+    states[label] = state
+
+
+def settle(
+    states: States, label: str, state: LabelState, prompts: Prompts, locked: Collection[str]
+) -> tuple[LabelState, set[str]]:
+    """Put the new state of a label, without the voxels of labels that do not give way to its prompts.
+
+    Returns:
+        The state that was put, and the names of the labels that did not give way: locked ones, and accepted ones
+        without a point or the middle of a box inside of them.
+    """
+    clicked = list(prompts.foreground)
+    if prompts.box is not None:
+        clicked.append(tuple((a + b) // 2 for a, b in zip(prompts.box[::2], prompts.box[1::2], strict=True)))
+    mask, spared = state.mask.unpack(), set()
+    gained = mask & ~state_of(states, label, mask.shape).mask.unpack()
+    for other, theirs, shared in overlaps(states, label, gained):
+        inside = theirs.mask.unpack()
+        gives_way = theirs.source is not Source.ACCEPTED or any(inside[voxel] for voxel in clicked)
+        if other in locked or not gives_way:
+            mask &= ~shared
+            spared.add(other)
+    if spared:
+        state = state.edited(mask)
+    put(states, label, state)
+    return state, spared
+
+
+def overlaps(
+    states: States, label: str, mask: NDArray[np.bool_]
+) -> Iterator[tuple[str, LabelState, NDArray[np.bool_]]]:
+    """Yield the other labels that have voxels of a label's mask: name, state and these voxels.
+
+    Masks without a name are not in any label map, and stay apart.
+    """
+    if is_unnamed(label):
+        return
+    box = PackedMask.pack(mask)
+    for other, theirs in list(states.items()):
+        if other != label and not is_unnamed(other) and box.touches(theirs.mask):
+            shared = mask & theirs.mask.unpack()
+            if shared.any():
+                yield other, theirs, shared

@@ -1,0 +1,260 @@
+"""How new prompts change the mask of one label: which slices are decided again, and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.imaging import PackedMask
+from causal_sam.prompting.label_state import LabelState, SliceRecord, nonempty_slices
+from causal_sam.prompting.local_edit import apply_edit_near_clicks, carried, merged
+from causal_sam.prompting.predictor import Predictor
+from causal_sam.prompting.prompts import Prompts, Voxel
+
+OnSlice = Callable[[int], object]
+# Entered around each use of the model with what is called between its slices; yields what long work calls instead.
+Slot = Callable[[OnSlice], AbstractContextManager[OnSlice]]
+
+
+def ignore(done: int) -> None:
+    """Do nothing between slices."""
+
+
+@contextmanager
+def no_queue(on_slice: OnSlice = ignore) -> Iterator[OnSlice]:
+    """Use the model at once."""
+    yield on_slice
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """The new state of a label.
+
+    Attributes:
+        state: to be kept.
+        mask: bool, all slices, in the file's voxel order.
+        decided: voxel indices along the slice axis of the slices whose mask the model decided now from prompts.
+        followed: of those whose mask was followed now from other slices, or changed as these were.
+        unused: background points on slices where the label has neither a mask nor a foreground point.
+    """
+
+    state: LabelState
+    mask: NDArray[np.bool_]
+    decided: tuple[int, ...] = ()
+    followed: tuple[int, ...] = ()
+    unused: int = 0
+
+    @classmethod
+    def unchanged(cls, state: LabelState) -> Refinement:
+        """The refinement of a label that nothing is asked of."""
+        return cls(state, state.mask.unpack())
+
+
+@dataclass
+class _Edit:
+    """A label whose prompted slices are being decided.
+
+    Attributes:
+        mask: all slices so far.
+        records: of its slices, by index.
+        decided, given_up: indices of the slices that the model decided, and of those emptied.
+        local: index -> slice before, and (row, column) of the points that it was changed near.
+        unused: background points where there is nothing to correct.
+    """
+
+    mask: NDArray[np.bool_]
+    records: dict[int, SliceRecord]
+    decided: list[int] = field(default_factory=list)
+    given_up: list[int] = field(default_factory=list)
+    local: dict[int, tuple[NDArray[np.bool_], list[tuple[int, int]]]] = field(default_factory=dict)
+    unused: int = 0
+
+
+class Refiner:
+    """Applies prompts to the state of a label.
+
+    For every slice that has prompts of the label:
+
+    * no others than before: the slice stays as it is;
+    * those and more: the model corrects the mask, which it is given as a prompt (its own logits, or the edited mask);
+      of a mask that was not decided from prompts it changes only the part at the points, unless it may change all; a
+      correction on a slice of an automatic mask also moves the borders on the slices beside it, and is not followed;
+    * fewer, from a client that shows that it knows the others (`LabelState.takes_back`): points were taken back, and
+      the slice is decided from the prompts alone; likewise if its box was moved;
+    * others, from a client that does not show that: the mask that is there counts as drawn, and the prompts correct it.
+
+    Slices without prompts keep their mask, unless the structure is to be followed through the volume: then all that
+    was neither prompted nor drawn is followed again, as far as the change reaches.
+
+    Args:
+        predictor: of the volume.
+        slot: entered around each use of the model.
+        on_slice: called while following with the number of slices done; what it raises ends the work.
+    """
+
+    def __init__(self, predictor: Predictor, slot: Slot = no_queue, on_slice: OnSlice = ignore) -> None:
+        self._predictor, self._slot, self._on_slice = predictor, slot, on_slice
+        self._axis, self._frame = predictor.slices.axis, predictor.slices.frame
+
+    def refine(
+        self,
+        state: LabelState,
+        prompts: Prompts,
+        *,
+        others: Sequence[Voxel] = (),
+        follow: bool = False,
+        local: bool = True,
+        limits: tuple[int, int] | None = None,
+    ) -> Refinement:
+        """Return the state that ``prompts`` lead to; ``state`` is left as it is.
+
+        Args:
+            state: of the label.
+            prompts: all of the label's own.
+            others: points inside of other labels. Where the label's own prompts decide a slice, they are background
+                too; by themselves they change nothing, since they belong to other labels.
+            follow: go on from the prompted slices through the volume.
+            local: of a mask that was drawn, or segmented by its name, change only the part at the points. If not,
+                slices that were changed so by the same points before are decided again.
+            limits: first and last slice to follow it to; by default those of a box of several slices.
+
+        Raises:
+            InputError: the prompts cannot be used.
+        """
+        edit = self._decide(state, prompts, others, local)
+        is_same_axis = state.axis == self._axis
+        followed_before = state.followed if is_same_axis else None
+        now = LabelState(state.mask, self._axis, edit.records, followed_before, state.is_automatic)
+        # An automatic mask stays, but for the part that hangs together with what is decided now.
+        keeps_rest = state.is_automatic and local and not edit.given_up
+        moved = edit.local if follow and keeps_rest else {}
+        changed = None if follow and followed_before is None else {*edit.decided, *edit.given_up} - moved.keys()
+        mask, followed = edit.mask, ()
+        if follow and (changed is None or changed):
+            now, mask, followed = self._follow(now, edit.mask, limits or self._limits(prompts), changed)
+            if keeps_rest:
+                mask = self._merge(state, mask, edit, prompts)
+                now = replace(now, followed=(now.followed | (followed_before or set())).difference(edit.records))
+        elif now.followed:
+            now = replace(now, followed=now.followed - set(edit.decided))
+        if moved:
+            before, mask = mask, self._move_neighbours(mask, moved, now.followed or frozenset())
+            followed = tuple(sorted({*followed, *nonempty_slices(mask ^ before, self._axis)}))
+        if not edit.decided and edit.records == state.slices and now.followed == state.followed:
+            return Refinement(state, mask, unused=edit.unused)
+        return Refinement(replace(now, mask=PackedMask.pack(mask)), mask, tuple(edit.decided), followed, edit.unused)
+
+    def _decide(self, state: LabelState, prompts: Prompts, others: Sequence[Voxel], local: bool) -> _Edit:
+        """Decide each prompted slice about which the prompts say something new."""
+        axis = self._axis
+        edit = _Edit(state.mask.unpack(), dict(state.records(axis)))
+        takes_back = replace(state, slices=edit.records).takes_back(prompts)
+        for index in prompts.indices(axis):
+            here, record = prompts.on_slice(axis, index), edit.records.get(index)
+            is_anew = record is not None and ((takes_back and record.exceeds(here)) or record.has_other_box(here))
+            is_same = record is not None and not is_anew and not record.lacks(here)
+            if is_same and (local or not record.is_local):
+                continue
+            if not (here.foreground or here.box):
+                if is_anew:  # its foreground was taken back, so nothing says that the label is here
+                    self._frame.insert(np.zeros(self._frame.shape_rc, bool), edit.mask, index)
+                    del edit.records[index]
+                    edit.given_up.append(index)
+                    continue
+                if not any(edit.mask[voxel] for voxel in here.background):
+                    edit.unused += len(here.background)
+                    continue
+            elsewhere = frozenset(v for v in others if v[axis] == index).difference(here.foreground, here.background)
+            self._decide_slice(edit, index, here, elsewhere, is_anew=is_anew, local=local)
+        return edit
+
+    def _decide_slice(
+        self, edit: _Edit, index: int, here: Prompts, elsewhere: frozenset[Voxel], *, is_anew: bool, local: bool
+    ) -> None:
+        """Ask the model about one slice, and put its answer, or the part of it at the points, into the mask."""
+        frame, record = self._frame, edit.records.get(index)
+        before = frame.extract(edit.mask, index)
+        if record is not None and record.exceeds(here):
+            record = None  # a client that has forgotten points: what is there counts as drawn
+        logits = None if record is None else record.logits
+        previous = None
+        if not is_anew:
+            if logits is not None:
+                previous = logits.astype(np.float32)
+            elif before.any():
+                previous = self._predictor.mask_prompt(before)
+        background = (*here.background, *sorted(elsewhere))
+        with self._slot(ignore):
+            answer = self._predictor.predict(
+                here.foreground, background, here.box, None if previous is None else {index: previous}
+            ).slices[index]
+        decision, low_res = answer.mask, answer.low_res_logits.astype(np.float16)
+        is_external_mask = previous is not None and logits is None
+        is_local = local and is_external_mask and here.box is None
+        if is_local:  # a mask that was drawn, or segmented by its name, stays as it is away from the points
+            points = [[frame.to_slice(voxel)[1:] for voxel in part] for part in (here.foreground, background)]
+            decision, low_res = apply_edit_near_clicks(before, answer.mask, *points, frame.spacing_rc), None
+            edit.local[index] = before.copy(), points[0] + points[1]
+        frame.insert(decision, edit.mask, index)
+        edit.records[index] = SliceRecord(
+            frozenset(here.foreground),
+            frozenset(here.background),
+            here.box,
+            low_res,
+            answer.predicted_iou,
+            is_local,
+            elsewhere,
+        )
+        edit.decided.append(index)
+
+    def _follow(
+        self, state: LabelState, mask: NDArray[np.bool_], limits: tuple[int, int] | None, changed: set[int] | None
+    ) -> tuple[LabelState, NDArray[np.bool_], tuple[int, ...]]:
+        """Follow the structure; return the state but for its mask, the mask, and the slices that were followed."""
+        drawn = nonempty_slices(mask, self._axis) - (state.followed or frozenset())
+        anchors = {index: self._frame.extract(mask, index).copy() for index in drawn | state.slices.keys()}
+        if not any(anchor.any() for anchor in anchors.values()):
+            # Nothing says any longer that the structure is anywhere.
+            return replace(state, followed=frozenset()), np.zeros_like(mask), ()
+        with self._slot(self._on_slice) as on_slice:
+            propagation = self._predictor.propagate(
+                anchors, before=None if changed is None else mask, changed=changed, limits=limits, check=on_slice
+            )
+        followed = nonempty_slices(propagation.mask, self._axis).difference(anchors)
+        return replace(state, followed=followed), propagation.mask, tuple(sorted(propagation.followed))
+
+    def _merge(
+        self, state: LabelState, followed: NDArray[np.bool_], edit: _Edit, prompts: Prompts
+    ) -> NDArray[np.bool_]:
+        """The automatic mask of before, with the decided slices and the followed changes that are at the points."""
+        points = []
+        for index in edit.decided:
+            here = prompts.on_slice(self._axis, index)
+            points += [*here.foreground, *here.background]
+        mask = merged(state.mask.unpack(), followed, points, self._axis)
+        for index in edit.decided:
+            self._frame.insert(self._frame.extract(edit.mask, index), mask, index)
+        return mask
+
+    def _move_neighbours(
+        self,
+        mask: NDArray[np.bool_],
+        moved: dict[int, tuple[NDArray[np.bool_], list[tuple[int, int]]]],
+        followed: frozenset[int],
+    ) -> NDArray[np.bool_]:
+        """Move the borders beside locally corrected slices too, but not on slices that somebody clicked or drew."""
+        kept = frozenset(range(self._frame.count)) - followed
+        for index, (before, points) in moved.items():
+            mask = carried(mask, before, index, points, self._frame, kept)
+        return mask
+
+    def _limits(self, prompts: Prompts) -> tuple[int, int] | None:
+        """A box on one slice says where the structure is there; one of several also where it ends."""
+        if prompts.box is None:
+            return None
+        first, last = prompts.box[2 * self._axis : 2 * self._axis + 2]
+        return None if first == last else (first, last)
