@@ -29,7 +29,8 @@ def phantom() -> Phantom:
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     """Images by id: ct, mr, three orientations of ct, cine, colours, two slow ones, some that cannot be segmented."""
-    folder = tmp_path_factory.mktemp("studies")
+    folder = tmp_path_factory.mktemp("site") / "studies"
+    folder.mkdir()
     _save(folder / "ct.nii.gz", phantom.array, phantom.affine)
     for name in ("fresh1", "fresh2", "fresh3", "fresh4", "fresh5"):  # images that one test has to itself
         _save(folder / f"{name}.nii.gz", phantom.array, phantom.affine)
@@ -57,7 +58,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     _save(folder / "some_nan.nii.gz", holes, phantom.affine)
     whole = (folder / "ct.nii.gz").read_bytes()
     (folder / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
-    outside = tmp_path_factory.mktemp("elsewhere") / "secret.nii.gz"
+    outside = folder.parent / "secret.nii.gz"
     outside.write_bytes(whole)
     (folder / "more").mkdir()
     (folder / "more" / "inside.nii.gz").write_bytes(whole)
@@ -69,5 +70,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
 def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     # Most tests are about what happens on the slices that were clicked; those about volumes ask for them.
     conf = {"labels": "liver,spleen,right kidney", "extent": "slice"}
-    with running_server(studies, tmp_path_factory.mktemp("server"), conf) as started:
+    home = studies.parent / "home"
+    home.mkdir()
+    with running_server(studies, tmp_path_factory.mktemp("server"), conf, variables={"HOME": str(home)}) as started:
         yield started

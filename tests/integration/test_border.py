@@ -161,7 +161,7 @@ def multipart(*parts: tuple[str, str | None, bytes]) -> tuple[bytes, dict[str, s
 
 @contextmanager
 def nothing_changes(server: Server) -> Iterator[None]:
-    """Files of studies, app and home are as they were, and others are answered, during and after the block."""
+    """Files of the app and of the site are as they were, and others are answered, during and after the block."""
     ended, answers = threading.Event(), []
 
     def look() -> None:
@@ -182,14 +182,15 @@ def nothing_changes(server: Server) -> Iterator[None]:
 
 
 def snapshot(server: Server) -> dict[str, tuple[int, int]]:
-    folders = (server.studies, app_folder(), server.studies.parent)
-    walked = itertools.chain.from_iterable(os.walk(folder) for folder in folders)
+    """Size and time of each file of the app, and of the studies and the home, which lie side by side.
+
+    Other servers run meanwhile: they share the app's folder, where they write logs alone.
+    """
+    walked = itertools.chain.from_iterable(os.walk(folder) for folder in (app_folder(), server.studies.parent))
     files = [Path(root, name) for root, _, names in walked for name in names]
-    files += [path for path in Path.home().iterdir() if path.is_file()]
     # The server scores studies when nobody asks.
-    files = [path for path in files if "scores" not in path.name]
-    kept = (path for path in files if not {"__pycache__", "logs", "causal_sam_journal"} & {*path.parts})
-    kept = (path for path in kept if not path.is_relative_to(server.log.parent) and not path.is_symlink())
+    files = [path for path in files if "scores" not in path.name and not path.is_symlink()]
+    kept = (path for path in files if not {"__pycache__", "logs", "causal_sam_journal", ".cache"} & {*path.parts})
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in kept}
 
 

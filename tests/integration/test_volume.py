@@ -104,5 +104,5 @@ def test_work_for_a_client_that_went_away_is_given_up(server: Server, phantom: P
             break
         assert time.monotonic() < deadline, "the work went on without its client"
     # Nothing of it is kept: the next request starts from nothing.
-    mask, params = server.slicer(deepgrow("liver", [], reset=True), image="slow2", client_id=client_id)
+    mask, _ = server.slicer(deepgrow("liver", [], reset=True), image="slow2", client_id=client_id)
     assert not mask.any()

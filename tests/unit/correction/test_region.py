@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
+from unit.imaging.grids import ORIENTATIONS, reorient
 
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
@@ -67,25 +65,17 @@ def test_stronger_acts_reach_further() -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-@pytest.mark.parametrize("flips", list(itertools.product([False, True], repeat=3)))
-def test_a_direction_is_the_patients(direction: str, order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+def test_a_direction_is_the_patients(direction: str) -> None:
     """The same anatomy stored in all 48 ways has the same region, and it lies in the direction."""
-    turned, affine = MASK, VOLUME.affine.copy()
-    for axis, flip in enumerate(flips):
-        if flip:
-            turned = np.flip(turned, axis)
-            affine[:3, 3] += affine[:3, axis] * (SHAPE[axis] - 1)
-            affine[:3, axis] *= -1
-    turned, affine = turned.transpose(order), affine[:, [*order, 3]]
-    image = np.where(turned, 100.0, 20.0).astype(np.float32)
-    region = gate(act("expand", direction=direction), turned, Volume(image, affine, "MR"))
-    places = np.argwhere(region > 0)
-    centres = [affine[:3, :3] @ p.mean(0) for p in (places, np.argwhere(turned))]
-    moved = (centres[0] - centres[1]) @ direction_vector(direction)
-    assert moved > 0.9 * np.linalg.norm(centres[0] - centres[1]) > 0
-    expected = gate(act("expand", direction=direction))
-    assert region.sum() == pytest.approx(expected.sum(), rel=1e-3)
+    expected = gate(act("expand", direction=direction)).sum()
+    for orientation in ORIENTATIONS:
+        image = reorient(Volume(np.where(MASK, 100.0, 20.0).astype(np.float32), VOLUME.affine, "MR"), orientation)
+        mask = image.array > 50
+        region = gate(act("expand", direction=direction), mask, image)
+        centres = [image.affine[:3, :3] @ np.argwhere(part).mean(0) for part in (region > 0, mask)]
+        moved = (centres[0] - centres[1]) @ direction_vector(direction)
+        assert moved > 0.9 * np.linalg.norm(centres[0] - centres[1]) > 0, orientation
+        assert region.sum() == pytest.approx(expected, rel=1e-3), orientation
 
 
 def test_growth_in_a_direction_is_above_the_mask_and_not_beside_it() -> None:
@@ -183,25 +173,3 @@ def test_what_has_no_region_is_said() -> None:
         gate(act("expand"), np.zeros(SHAPE, bool))
     with pytest.raises(InputError, match=r"shape \(2, 2, 2\)"):
         gate(act("expand"), np.ones((2, 2, 2), bool))
-
-
-def test_pictures(request: pytest.FixtureRequest) -> None:
-    """Leaves pictures to be looked at in artifacts/regions."""
-    import cv2
-
-    folder = Path(request.config.rootpath) / "artifacts" / "regions"
-    folder.mkdir(parents=True, exist_ok=True)
-    stomach = ball((36, 26, 30), 6) & ~MASK
-    shown = {
-        "expand-superior": (act("expand", direction="superior"), {}),
-        "shrink-left-slight": (act("shrink", direction="left", strength="slight"), {}),
-        "exclude-stomach": (act("exclude", near="stomach"), {"stomach": stomach}),
-        "expand-5mm": (act("expand", extent_mm=5.0), {}),
-    }
-    for name, (intervention, others) in shown.items():
-        region = gate(intervention, **others)
-        # A coronal slice, superior up and the patient's right on the left, mask and region in colours.
-        cut = np.stack([IMAGE[:, 17] / 130, MASK[:, 17] * 0.5, region[:, 17]], axis=-1)[::-1, ::-1].transpose(1, 0, 2)
-        picture = cv2.resize(np.clip(255 * cut, 0, 255).astype(np.uint8), (400, 600), interpolation=cv2.INTER_NEAREST)
-        assert cv2.imwrite(str(folder / f"{name}.png"), picture[..., ::-1])
-        assert region.any()

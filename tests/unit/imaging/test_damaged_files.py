@@ -217,9 +217,9 @@ def test_real_files_in_seven_transfer_syntaxes_have_the_same_voxels(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["a.dcm", "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.hdr", "a.img", "a.mgz", "a.gii"])
-@pytest.mark.parametrize("content", [b"", b"\0" * 600, b"a text\n" * 99, b"\x08\0\x05\0", b"<?xml version='1.0'?>"])
-def test_what_is_no_image_is_told_in_a_sentence(name: str, content: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(name)) as error:
-        read_volume(tmp_path / name)
-    assert "\n" not in str(error.value)
+def test_what_is_no_image_is_told_in_a_sentence(name: str, tmp_path: Path) -> None:
+    for content in (b"", b"\0" * 600, b"a text\n" * 99, b"\x08\0\x05\0", b"<?xml version='1.0'?>"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=re.escape(name)) as error:
+            read_volume(tmp_path / name)
+        assert "\n" not in str(error.value)

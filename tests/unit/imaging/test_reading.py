@@ -43,12 +43,12 @@ def test_files_of_itk(extension, volume, tmp_path_factory):
     assert again.source == path
 
 
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_nifti_in_every_orientation(orientation, array, tmp_path):
-    volume = reorient(Volume(array, make_affine((1.0, 2.0, 3.0))), orientation)
-    again = read_volume(write_nifti(tmp_path / "a.nii", volume.array, volume.affine))
-    assert np.array_equal(again.array, volume.array)
-    np.testing.assert_allclose(again.affine, volume.affine, atol=1e-3)
+def test_nifti_in_every_orientation(array, tmp_path):
+    for orientation in ORIENTATIONS:
+        volume = reorient(Volume(array, make_affine((1.0, 2.0, 3.0))), orientation)
+        again = read_volume(write_nifti(tmp_path / "a.nii", volume.array, volume.affine))
+        assert np.array_equal(again.array, volume.array)
+        np.testing.assert_allclose(again.affine, volume.affine, atol=1e-3)
 
 
 def test_nifti_without_any_form_lies_where_itk_puts_it(array, tmp_path):
@@ -88,23 +88,19 @@ def test_nan_is_kept(tmp_path):
     assert np.isnan(again).sum() == 1
 
 
-@pytest.mark.parametrize("extension", ["nii.gz", "nrrd", "mha"])
 @pytest.mark.parametrize(
     ("values", "modality"),
     [
-        ((-1024, 60), "CT"),
-        ((0, 900), ""),
-        ((-3, 3), ""),
-        ((-150, 240), ""),
-        ((np.nan, -1000), "CT"),
-        ((-np.inf, 5), ""),
+        *(((-1024, 60), "CT"), ((0, 900), ""), ((-3, 3), "")),
+        *(((-150, 240), ""), ((np.nan, -1000), "CT"), ((-np.inf, 5), "")),
     ],
 )
-def test_modality_is_guessed_from_air(extension, values, modality, tmp_path):
+def test_modality_is_guessed_from_air(values, modality, tmp_path):
     array = np.resize(np.array(values, np.float32), SHAPE)
-    path = tmp_path / f"a.{extension}"
-    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
-    assert read_volume(path).modality == modality
+    for extension in ("nii.gz", "nrrd", "mha"):
+        path = tmp_path / f"a.{extension}"
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+        assert read_volume(path).modality == modality, extension
 
 
 def test_a_single_wrong_voxel_makes_no_ct(tmp_path):
@@ -176,15 +172,15 @@ def test_an_affine_that_cannot_be_inverted(array, tmp_path):
 
 
 @pytest.mark.parametrize("extension", ["nii", "nii.gz", "nrrd", "mha", "png", "jpg", "dcm", "unknown"])
-@pytest.mark.parametrize("content", [b"", b"no image " * 100], ids=["empty", "text"])
-def test_broken_files(extension, content, tmp_path):
+def test_broken_files(extension, tmp_path):
     path = tmp_path / f"case.{extension}"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"^case\.\S+ is not a readable") as error:
-        read_volume(path)
-    assert error.value.status == 422
-    assert str(tmp_path) not in str(error.value)
-    assert "\n" not in str(error.value)
+    for content in (b"", b"no image " * 100):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"^case\.\S+ is not a readable") as error:
+            read_volume(path)
+        assert error.value.status == 422
+        assert str(tmp_path) not in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("extension", ["nii", "nii.gz", "nrrd", "mha", "png"])

@@ -15,13 +15,13 @@ def slices(text: str) -> list[tuple[int, int]]:
     return [each for token in tokenise(text) for each in token.slices]
 
 
-@pytest.mark.parametrize("value", [1, 2.5, 12])
 @pytest.mark.parametrize(
     ("form", "factor"),
     [("{}mm", 1), ("{} mm", 1), ("~{}-mm", 1), ("ca. {} millimetres", 1), ("{} cm", 10), ("{} centimeters", 10)],
 )
-def test_lengths_are_in_millimetres(form, factor, value):
-    assert lengths(f"extend by {form.format(value)} there") == [pytest.approx(value * factor)]
+def test_lengths_are_in_millimetres(form, factor):
+    for value in (1, 2.5, 12):
+        assert lengths(f"extend by {form.format(value)} there") == [pytest.approx(value * factor)]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_what_is_a_length_and_what_is_none(text, found):
 
 
 @pytest.mark.parametrize("key", ["slices", "Slice", "sl.", "sl", "images", "slices no.", "axial slices", "slices:"])
-@pytest.mark.parametrize("join", ["-", " - ", "–", " to ", " until ", " through "])  # noqa: RUF001
-def test_ranges_of_slices(key, join):
-    assert slices(f"too small in {key} 30{join}36 there") == [(30, 36)]
-    assert slices(f"too small in {key} 36{join}30 there") == [(30, 36)]
+def test_ranges_of_slices(key):
+    for join in ("-", " - ", "–", " to ", " until ", " through "):  # noqa: RUF001
+        assert slices(f"too small in {key} 30{join}36 there") == [(30, 36)], join
+        assert slices(f"too small in {key} 36{join}30 there") == [(30, 36)], join
 
 
 @pytest.mark.parametrize(

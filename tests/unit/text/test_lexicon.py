@@ -53,9 +53,9 @@ def test_names_with_several_meanings_stay(name):
     assert canonical(name) == name.lower()
 
 
-@pytest.mark.parametrize("common", sorted(load_lexicon().structures))
-def test_common_names_are_their_own(common):
-    assert common in {str(reading) for reading in load_lexicon().readings(common)}
+def test_common_names_are_their_own():
+    for common in load_lexicon().structures:
+        assert common in {str(reading) for reading in load_lexicon().readings(common)}
 
 
 def test_their_side_is_told_all_the_same():
