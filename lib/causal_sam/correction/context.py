@@ -1,4 +1,4 @@
-"""What an image and its masks say to those who read notes about them; nothing here changes anything."""
+"""Read-only access of note interpreters to an image and its masks, and the sides of masks in the body."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from causal_sam.notes.laterality import side_of
 from causal_sam.notes.schema import Direction, Intervention, Plan
 from causal_sam.prompting.slices import VolumeSlices
 
-# Nearer than this to the middle of the body, a structure is on neither side of it.
+# Structures nearer than this to the midline of the body have no side.
 MIDLINE_MM = 15.0
-# Air is darker than this share of the intensity window.
-AIR = 0.05
-# Of the voxels along each axis one in so many tells where the body is.
-SAMPLED = 4
+# Air lies below this share of the intensity window.
+AIR_LEVEL = 0.05
+# Step along each axis for locating the body.
+SAMPLING_STEP = 4
 
 
 class VolumeContext:
     """A volume with masks; see `causal_sam.notes.NoteContext`.
 
     Args:
-        corrector: for previews.
-        slices: of the volume, whole.
-        masks: (I, J, K) of all labels by name.
-        describe: an image -> its style in words.
+        corrector: corrector for previews.
+        slices: all slices of the volume.
+        masks: label -> (I, J, K) mask.
+        describe: function that describes the style of an image.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class VolumeContext:
         return measure_mask(label, self._slices.volume, self._masks)
 
     def style(self) -> str:
-        """Say how the image was made and looks."""
+        """Describe acquisition and appearance of the image."""
         return self._describe(self._slices.volume)
 
     def preview(self, intervention: Intervention) -> str:
-        """Say what an intervention would change, or why it would not be done.
+        """Describe the effect of an intervention, or the objection to it, without applying it.
 
         Raises:
-            InputError: there is no mask of its label, or it cannot be done at all.
+            InputError: there is no mask of its label, or the model does not support the act.
         """
         plan = Plan(interventions=(intervention,))
         (correction,) = self._corrector.carry_out(plan, self._slices, self._masks).corrections
@@ -62,24 +62,24 @@ class VolumeContext:
 
 
 def sides_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Direction]:
-    """Return the sides of the body that masks are on, by where the body is in the image.
+    """Return the side of the body of each mask, from its position relative to the body in the image.
 
-    Labels whose names say a side, and those at the midline, are left out.
+    Labels with a side in their name and labels at the midline are omitted.
 
     Args:
-        volume: the image.
-        masks: (I, J, K) by name, not empty.
+        volume: image.
+        masks: label -> (I, J, K) mask, not empty.
     """
     unsided = {name: mask for name, mask in masks.items() if side_of(name) is None}
     if not unsided:
         return {}
-    every = (slice(None, None, SAMPLED),) * 3
-    body = np.argwhere(intensity_window(volume).apply(np.nan_to_num(volume.array[every])) > AIR) * SAMPLED
+    every = (slice(None, None, SAMPLING_STEP),) * 3
+    body = np.argwhere(intensity_window(volume).apply(np.nan_to_num(volume.array[every])) > AIR_LEVEL) * SAMPLING_STEP
     if not len(body):
         return {}
     to_right = volume.affine[0, :3]
     places = body @ to_right
-    # Halfway between the flanks: where most of the body's voxels are depends on what is bright.
+    # The midline is halfway between the flanks; the centre of mass would depend on bright organs.
     middle = (np.quantile(places, 0.01) + np.quantile(places, 0.99)) / 2
     offsets = {name: float(np.mean(np.argwhere(mask) @ to_right) - middle) for name, mask in unsided.items()}
     return {name: "right" if mm > 0 else "left" for name, mm in offsets.items() if abs(mm) >= MIDLINE_MM}

@@ -1,4 +1,4 @@
-"""From an intervention to a corrected mask: exact operators where there are any, else the modulated mask decoder."""
+"""Application of interventions to masks, by exact operators or by the modulated mask decoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from causal_sam.correction.guard import Effect, keeps_shape, measure_effect, objection
+from causal_sam.correction.guard import Effect, find_objection, keeps_shape, measure_effect
 from causal_sam.correction.region import Region, region_gate
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, nonempty_slices
@@ -26,28 +26,28 @@ from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.film import Film, OtherDecoderError, load_film, make_modulable, modulated
 from causal_sam.text import TextEncoder, load_text_encoder
 
-# Acts that the decoder decides; the others are exact.
+# Acts of the modulated decoder; all others have exact operators.
 MODULATED = frozenset({"expand", "shrink", "exclude", "restyle"})
-# Weight of the modulation.
+# Strength of the modulation (TCI's s).
 STRENGTH: Mapping[Strength, float] = {"slight": 0.5, "moderate": 1.0, "strong": 1.5}
-# Logit from which the decoder is sure.
-SURE = 1.0
-# Slices that are decoded at a time.
-TOGETHER = 8
-# Standard deviations of what smooths a boundary, in sides of a cube of a voxel's volume: the first one that leaves the
-# structure its shape.
+# Logit beyond which the decoder is confident.
+CONFIDENT_LOGIT = 1.0
+# Slices per batch of the decoder.
+SLICES_PER_BATCH = 8
+# Standard deviations of the boundary filter, in edge lengths of a cube of one voxel's volume. The first one that keeps
+# the shape of the structure is used.
 SMOOTHING = (1.0, 0.7, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """What became of an intervention.
+    """Result of an intervention.
 
     Attributes:
-        intervention: what was asked for.
-        mask: (I, J, K) bool, corrected; the one before if there is an objection.
-        effect: what has changed, or would have.
-        objection: why it was not done, as a sentence; None if it was.
+        intervention: requested intervention.
+        mask: (I, J, K) bool, corrected mask; the previous mask if there is an objection.
+        effect: change of the mask, or the change that was rejected.
+        objection: sentence with the reason why the change was rejected; None if it was applied.
     """
 
     intervention: Intervention
@@ -56,7 +56,7 @@ class Correction:
     objection: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: all but the mask, in millilitres to three digits."""
+        """Return the record for JSON: everything but the mask, volumes in ml."""
         effect = self.effect
         return {
             "sentence": self.intervention.sentence,
@@ -70,12 +70,12 @@ class Correction:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What became of a plan.
+class PlanResult:
+    """Result of a plan.
 
     Attributes:
-        corrections: of its interventions, in their order.
-        masks: (I, J, K) of the labels that are not as they were, by name.
+        corrections: one correction per intervention, in their order.
+        masks: label -> (I, J, K) mask, for the labels that have changed.
     """
 
     corrections: list[Correction]
@@ -83,12 +83,12 @@ class Outcome:
 
 
 class Corrector:
-    """Corrects masks of volumes. Any number of threads may share one.
+    """Corrects masks of volumes; thread-safe.
 
     Args:
-        encoder: of the slices, with a model whose decoder can be modulated.
-        film: trained for that model; None if it was not trained for notes, so that only exact acts can be done.
-        text: encoder of the sentences that it was trained with.
+        encoder: slice encoder with a model whose decoder can be modulated.
+        film: modulation that was trained for that model; None allows exact acts only.
+        text: text encoder that the modulation was trained with.
     """
 
     def __init__(self, encoder: SliceEncoder, film: Film | None, text: TextEncoder) -> None:
@@ -99,23 +99,24 @@ class Corrector:
         plan: Plan,
         slices: VolumeSlices,
         masks: Mapping[str, NDArray[np.bool_]],
-        check: Callable[[int], object] = lambda done: None,
+        on_slice: Callable[[int], object] = lambda done: None,
         *,
         locked: Collection[str] = (),
-    ) -> Outcome:
-        """Do the interventions of a plan one after the other; each sees the masks that those before it left.
+    ) -> PlanResult:
+        """Apply the interventions of a plan in their order, each to the masks after the previous ones.
 
-        A voxel belongs to one label: what one gains others lose, but for locked ones and those that the plan keeps.
+        A voxel belongs to one label: gains of a label are taken from others, except from locked labels and from those
+        that the plan keeps.
 
         Args:
-            plan: with interventions.
-            slices: of the volume, whole.
-            masks: (I, J, K) of all labels by name, in the volume's voxel order.
-            check: called with the number of slices done; what it raises ends the work.
-            locked: names of labels that no other label may grow into.
+            plan: plan with interventions.
+            slices: all slices of the volume.
+            masks: label -> (I, J, K) mask, in the volume's voxel order.
+            on_slice: called with the number of processed slices; its exceptions cancel the correction.
+            locked: labels that no other label may grow into.
 
         Raises:
-            InputError: there is no mask of a label, or it is of another shape, or slices are none of the volume's.
+            InputError: a label has no mask or one of another shape, or slices are outside the volume.
         """
         kept = [*locked, *(act.label for act in plan.interventions if act.action == "keep")]
         now, done = dict(masks), []
@@ -130,13 +131,13 @@ class Corrector:
                 )
             others = {name: mask for name, mask in now.items() if name != act.label}
             protected = [others[name] for name in kept if name in others]
-            correction = self.correct(slices, now[act.label], act, others, protected, check)
+            correction = self.correct(slices, now[act.label], act, others, protected, on_slice)
             gained = correction.mask & ~now[act.label]
             now |= {name: mask & ~gained for name, mask in others.items() if (mask & gained).any()}
             now[act.label] = correction.mask
             done.append(correction)
         changed = {name: mask for name, mask in now.items() if mask is not masks[name]}
-        return Outcome(done, {name: mask for name, mask in changed.items() if (mask ^ masks[name]).any()})
+        return PlanResult(done, {name: mask for name, mask in changed.items() if (mask ^ masks[name]).any()})
 
     @torch.inference_mode()
     def correct(
@@ -146,40 +147,40 @@ class Corrector:
         intervention: Intervention,
         others: Mapping[str, NDArray[np.bool_]],
         protected: Sequence[NDArray[np.bool_]] = (),
-        check: Callable[[int], object] = lambda done: None,
+        on_slice: Callable[[int], object] = lambda done: None,
     ) -> Correction:
-        """Do what an intervention asks for, if the result is that.
+        """Apply an intervention, unless the guard objects to the result.
 
         Args:
-            slices: of the volume, whole.
-            mask: (I, J, K) of the label, in the volume's voxel order.
-            intervention: what is to be done.
-            others: masks of the other labels by name.
-            protected: masks of labels that the result must not grow into.
-            check: called with the number of slices done; what it raises ends the work.
+            slices: all slices of the volume.
+            mask: (I, J, K) mask of the label, in the volume's voxel order.
+            intervention: intervention to apply.
+            others: label -> mask, for the other labels.
+            protected: masks that the result must not grow into.
+            on_slice: called with the number of processed slices; its exceptions cancel the correction.
 
         Raises:
-            InputError: the mask is empty or of another shape, the slices are none of the volume's, or the model was not
-                trained for what is to be done.
+            InputError: the mask is empty or of another shape, the slices are outside the volume, or the model was not
+                trained for the act.
         """
         region = region_gate(intervention, slices.volume, mask, others)
         for other in protected:
             region.weight[other[region.box] & ~mask[region.box]] = 0
         if intervention.action in MODULATED:
-            after = self._decide(slices, mask, intervention, region, check)
+            after = self._apply_decoder(slices, mask, intervention, region, on_slice)
         else:
-            after = exactly(intervention, region, slices.volume, mask)
+            after = apply_exact_operator(intervention, region, slices.volume, mask)
         effect = measure_effect(intervention.label, slices.volume, mask, after, others)
-        reason = objection(intervention, region, mask, after)
+        reason = find_objection(intervention, region, mask, after)
         return Correction(intervention, mask if reason else after, effect, reason)
 
-    def _decide(
+    def _apply_decoder(
         self,
         slices: VolumeSlices,
         mask: NDArray[np.bool_],
         intervention: Intervention,
         region: Region,
-        check: Callable[[int], object],
+        on_slice: Callable[[int], object],
     ) -> NDArray[np.bool_]:
         if self._film is None:
             raise InputError(
@@ -190,22 +191,22 @@ class Corrector:
         after = mask.copy(order="K")
         sentence = self._text.encode([intervention.sentence]).to(self._encoder.model.device)
         done = 0
-        for indices in _in_order(slices, mask, weight):
-            check(done)
+        for indices in _slice_batches(slices, mask, weight):
+            on_slice(done)
             owns = [np.ascontiguousarray(slices.frame.extract(mask, index)) for index in indices]
-            before = [self._shown(slices, index, own, after) for index, own in zip(indices, owns, strict=True)]
+            before = [self._decoder_prompt(slices, index, own, after) for index, own in zip(indices, owns, strict=True)]
             regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
             logits = self._decode(slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
             for index, own, region_here, low_res in zip(indices, owns, regions, logits, strict=True):
-                proposed = _proposed(intervention, own, slices.logits(low_res))
-                slices.frame.insert(compose(intervention, region_here > 0, own, proposed), after, index)
+                proposed = _threshold(intervention, own, slices.logits(low_res))
+                slices.frame.insert(restrict_to_region(intervention, region_here > 0, own, proposed), after, index)
             done += len(indices)
         return after
 
-    def _shown(
+    def _decoder_prompt(
         self, slices: VolumeSlices, index: int, own: NDArray[np.bool_], after: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        """The mask that the decoder sees: of the slice, or where it has none, of a neighbour that has one by now."""
+        """Return the mask prompt of a slice: its own mask, or the corrected mask of a neighbour if that is empty."""
         if own.any():
             return own
         for neighbour in slices.frame.neighbours(index):
@@ -223,7 +224,7 @@ class Corrector:
         sentence: Tensor,
         amount: float,
     ) -> Tensor:
-        """Logits BxLxL of the modulated decoder on B slices."""
+        """Return the logits of the modulated decoder on B slices, BxLxL."""
         model = self._encoder.model
         size, device, count = model.mask_size, model.device, len(indices)
         prompts = torch.from_numpy(np.stack([slices.low_res_prompt(mask, size) for mask in masks]))[:, None].to(device)
@@ -231,7 +232,7 @@ class Corrector:
         on_grid = torch.from_numpy(on_grid).add(1).div(2).clamp(0, 1)[:, None].to(device)
         embeddings = [self._encoder.embedding(slices, index).to(device) for index in indices]
         logits = []
-        # SAM's decoder takes several prompts of one slice, not several slices.
+        # SAM's own decoder takes one slice at a time; only the compact decoder, which has skips, takes several.
         step = count if embeddings[0].skips else 1
         for first in range(0, count, step):
             part = slice(first, first + step)
@@ -247,15 +248,15 @@ class Corrector:
 
 
 def load_corrector(encoder: SliceEncoder, film: Path | None = None) -> Corrector:
-    """Make what corrects masks with a model.
+    """Load a corrector for the model of an encoder.
 
     Args:
-        encoder: of the slices; the decoder of its model becomes one that can be modulated.
-        film: weights of the modulation, of `training/train_tci.py`; by default those that come with the model, if any,
-            and if the model has the decoder that it came with.
+        encoder: slice encoder; the decoder of its model is changed in place so that it can be modulated.
+        film: weights of the modulation from `training/train_tci.py`; by default those shipped with the model, provided
+            that its decoder is unchanged.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, or it belongs to another decoder or text encoder.
+        CheckpointError: the file is missing or damaged, or belongs to another decoder or text encoder.
     """
     model, text = encoder.model, load_text_encoder()
     make_modulable(model)
@@ -269,17 +270,17 @@ def load_corrector(encoder: SliceEncoder, film: Path | None = None) -> Corrector
     return Corrector(encoder, weights, text)
 
 
-def _proposed(intervention: Intervention, before: NDArray[np.bool_], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The mask that logits stand for; where the act is about a part of a good mask, they must be sure to change it."""
+def _threshold(intervention: Intervention, before: NDArray[np.bool_], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the mask of logits; acts on a part of a good mask change it only where the logits are confident."""
     if intervention.action not in ("exclude", "restyle"):
         return logits > 0
-    return np.where(before, logits > -SURE, logits > SURE)
+    return np.where(before, logits > -CONFIDENT_LOGIT, logits > CONFIDENT_LOGIT)
 
 
-def compose(
+def restrict_to_region(
     intervention: Intervention, allowed: NDArray[np.bool_], before: NDArray[np.bool_], proposed: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Take of a proposed mask what the act allows: nothing outside of the region, and no loss where it is to grow."""
+    """Restrict a proposed mask to the changes that the act allows, inside the region only."""
     if intervention.action == "expand":
         return before | (proposed & allowed)
     if intervention.action == "restyle":
@@ -287,8 +288,10 @@ def compose(
     return before & ~(allowed & ~proposed)
 
 
-def exactly(intervention: Intervention, region: Region, volume: Volume, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask after an act that has an exact operator: fill, smooth, remove, keep_largest or keep."""
+def apply_exact_operator(
+    intervention: Intervention, region: Region, volume: Volume, mask: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Apply an act that has an exact operator: fill, smooth, remove, keep_largest or keep."""
     allowed = region.in_volume(mask.shape) > 0
     if intervention.action == "fill":
         return mask | allowed
@@ -304,10 +307,10 @@ def exactly(intervention: Intervention, region: Region, volume: Volume, mask: ND
     return mask & ~allowed
 
 
-def _in_order(slices: VolumeSlices, mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> Iterator[list[int]]:
-    """Slices of the region, some at a time: those with a mask, then outwards, each beside one that came before."""
+def _slice_batches(slices: VolumeSlices, mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> Iterator[list[int]]:
+    """Yield batches of slices of the region: first slices with a mask, then their neighbours outwards."""
     indices = np.array(nonempty_slices(weight, slices.axis))
     distance = np.abs(indices[:, None] - nonempty_slices(mask, slices.axis)).min(1)
     for steps in np.unique(distance):
         beside = indices[distance == steps].tolist()
-        yield from (beside[n : n + TOGETHER] for n in range(0, len(beside), TOGETHER))
+        yield from (beside[n : n + SLICES_PER_BATCH] for n in range(0, len(beside), SLICES_PER_BATCH))

@@ -1,4 +1,4 @@
-"""Whether a corrected mask is what was asked for, and what has changed, in millilitres."""
+"""Guard of corrections: rejects results that contradict the intervention, and measures changes in ml."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import DIRECTIONS, direction_vector
 from causal_sam.notes.schema import Intervention
 
-# What each act may do to a mask.
+# Acts that may add voxels, and acts that may remove them.
 MAY_ADD = frozenset({"expand", "fill", "smooth", "restyle"})
-MAY_TAKE = frozenset({"shrink", "exclude", "remove", "keep_largest", "smooth", "restyle"})
-# Smoothing that changes the volume by more than this share has done something else.
-SMOOTHED_SHARE = 0.1
+MAY_REMOVE = frozenset({"shrink", "exclude", "remove", "keep_largest", "smooth", "restyle"})
+# Smoothing may change at most this share of the volume.
+MAX_SMOOTHING_CHANGE = 0.1
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What an act changes in a mask.
+    """Change of a mask.
 
     Attributes:
-        label: whose mask it is.
-        gained_ml: volume added.
-        lost_ml: volume taken away.
-        gained_towards_ml: patient direction -> the part of the volume added that lies most in that direction from the
-            middle of the mask before, in relation to the mask's size.
-        lost_towards_ml: the same of the volume taken away.
-        taken_ml: label -> the part of the volume added that was its.
+        label: name of the label.
+        gained_ml: added volume in ml.
+        lost_ml: removed volume in ml.
+        gained_towards_ml: patient direction -> added volume in ml whose offset from the centre of the previous mask,
+            relative to the size of the mask, is largest in that direction.
+        lost_towards_ml: the same for the removed volume.
+        taken_ml: label -> added volume in ml that belonged to this label.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Effect:
     taken_ml: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The effect in words."""
+        """Describe the effect in words."""
         parts = []
         for what, total, towards in (
             ("+", self.gained_ml, self.gained_towards_ml),
@@ -63,20 +63,20 @@ def measure_effect(
     after: NDArray[np.bool_],
     others: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
 ) -> Effect:
-    """Measure what differs between two masks.
+    """Measure the difference between two masks.
 
     Args:
-        label: whose masks they are.
-        volume: the image, of the same shape.
-        before: (I, J, K), not empty.
-        after: (I, J, K).
-        others: masks of other labels by name.
+        label: name of the label.
+        volume: image of the same shape.
+        before: (I, J, K) mask, not empty.
+        after: (I, J, K) mask.
+        others: label -> mask, for other labels.
     """
     voxel_ml = volume.voxel_ml
     inside = np.argwhere(before)
     middle = inside.mean(0)
     turn = volume.affine[:3, :3].T
-    # Relative to the size of the mask: a layer on the top of a flat organ is towards its top all over.
+    # Offsets are relative to the extent of the mask, so that a layer on top of a flat organ counts as superior.
     size = np.abs((inside - middle) @ turn).max(0) + 0.5 * np.abs(turn).max(0)
     totals, towards = [], []
     for changed in (after & ~before, before & ~after):
@@ -92,20 +92,20 @@ def measure_effect(
 
 
 def keeps_shape(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
-    """Whether smoothing has changed no more of a mask than its boundary."""
-    return max((after & ~before).sum(), (before & ~after).sum()) <= SMOOTHED_SHARE * before.sum()
+    """Return whether smoothing has changed only the boundary of a mask."""
+    return max((after & ~before).sum(), (before & ~after).sum()) <= MAX_SMOOTHING_CHANGE * before.sum()
 
 
-def objection(
+def find_objection(
     intervention: Intervention, region: Region, before: NDArray[np.bool_], after: NDArray[np.bool_]
 ) -> str | None:
-    """Say why a corrected mask must not be taken; None if it is what was asked for.
+    """Return why a corrected mask must be rejected; None if it fulfils the intervention.
 
     Args:
-        intervention: what was asked for.
-        region: where the mask might change.
-        before: (I, J, K).
-        after: (I, J, K).
+        intervention: requested intervention.
+        region: region in which the mask may change.
+        before: (I, J, K) mask.
+        after: (I, J, K) mask.
 
     Returns:
         One sentence for the clinician.
@@ -119,7 +119,7 @@ def objection(
         return f"{label} would have changed outside of the place that the note names, so nothing was done."
     if gained.any() and act not in MAY_ADD:
         return f"{label} was only to lose volume, and would have gained some, so nothing was done."
-    if lost.any() and act not in MAY_TAKE:
+    if lost.any() and act not in MAY_REMOVE:
         return f"{label} was only to gain volume, and would have lost some, so nothing was done."
     if not after.any():
         return f"Nothing of {label} would be left: say which part is wrong, or clear the label in the viewer."

@@ -1,4 +1,4 @@
-"""The journal of notes: what clinicians wrote, what became of it, and what the masks were before. JSON Lines."""
+"""Journal of notes in JSON Lines: the notes, their plans and effects, and the previous masks."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from causal_sam.json_lines import JsonLines
 
 STEM = "notes"
 NAME = f"{STEM}.jsonl"
-# A file that has become so large is put aside, and a new one begun. None is ever deleted: people learn from them.
+# Size in bytes beyond which a new file is started. Old files are never deleted, since they are training data.
 MAX_FILE = 16 * 2**20
 
 
 class JournalError(CausalSamError):
-    """The journal cannot be written, so what it was to record must not happen."""
+    """The journal cannot be written, so the recorded correction must not be applied."""
 
 
 class Journal:
-    """Entries about notes in a folder, each on the disk before `append` returns; see `JsonLines`.
+    """Append-only journal in a folder; an entry is on disk before `append` returns. See `JsonLines`.
 
     Args:
-        folder: is made with the first entry.
-        largest: size of a file in bytes beyond which the next entry begins a new one.
+        folder: folder of the journal, created with the first entry.
+        largest: size in bytes beyond which the next entry starts a new file.
     """
 
     def __init__(self, folder: Path, largest: int = MAX_FILE) -> None:
         self._lines = JsonLines(folder, STEM, largest)
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Write an entry.
+        """Append an entry.
 
         Args:
-            entry: what JSON can hold.
+            entry: JSON-serialisable entry.
 
         Raises:
-            JournalError: it cannot be written; the file is as it was.
+            JournalError: the entry cannot be written; the file is unchanged.
         """
         try:
             self._lines.append(entry)
@@ -48,5 +48,5 @@ class Journal:
             ) from error
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Read all entries, the oldest first."""
+        """Iterate over all entries, the oldest first."""
         return self._lines.entries()

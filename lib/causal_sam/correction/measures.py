@@ -1,4 +1,4 @@
-"""A mask in numbers: how large it is, how far it reaches, in how many pieces it is, and what it touches."""
+"""Measurements of a mask: volume, extents, components and contact with other masks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ AXES = {"left-right": "right", "posterior-anterior": "anterior", "inferior-super
 
 
 class Measures(TypedDict):
-    """What a mask measures.
+    """Measurements of a mask.
 
     Attributes:
-        volume_ml: volume in millilitres.
-        extent_mm: axis of the patient, such as "left-right" -> how far the mask reaches along it, in millimetres.
-        components: number of parts that do not touch each other, not even at a corner.
-        contact_mm2: neighbour -> area in square millimetres where both masks meet; those that it does not touch are
-            left out.
+        volume_ml: volume in ml.
+        extent_mm: patient axis, such as "left-right" -> extent in mm.
+        components: number of 26-connected components.
+        contact_mm2: label -> contact area in mm²; labels without contact are omitted.
     """
 
     volume_ml: float
@@ -37,12 +36,12 @@ def measure_mask(label: str, volume: Volume, masks: Mapping[str, NDArray[np.bool
     """Measure the mask of a label.
 
     Args:
-        label: whose mask it is.
-        volume: the image.
-        masks: (I, J, K) of all labels by name, in the volume's voxel order.
+        label: name of the label.
+        volume: image.
+        masks: label -> (I, J, K) mask, in the volume's voxel order.
 
     Raises:
-        NotFoundError: there is no mask of the label.
+        NotFoundError: the label has no mask.
         InputError: a mask has another shape than the volume.
     """
     if label not in masks:
@@ -55,7 +54,7 @@ def measure_mask(label: str, volume: Volume, masks: Mapping[str, NDArray[np.bool
         return Measures(volume_ml=0.0, extent_mm=dict.fromkeys(AXES, 0.0), components=0, contact_mm2={})
     tight = ndimage.find_objects(mask.view(np.uint8))[0]
     inside = mask[tight]
-    # One voxel more on each side: the neighbours.
+    # One more voxel on each side includes the neighbours.
     box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in tight)
     touched = {name: _contact(mask[box], other[box], volume) for name, other in masks.items() if name != label}
     return Measures(
@@ -67,14 +66,14 @@ def measure_mask(label: str, volume: Volume, masks: Mapping[str, NDArray[np.bool
 
 
 def _extent(inside: NDArray[np.bool_], volume: Volume, towards: str) -> float:
-    """From the far side of the first voxel to that of the last, in a patient direction."""
+    """Return the extent in mm along a patient direction, including the size of the outermost voxels."""
     heights = distances_along(volume.affine, towards, inside.shape)[inside]
     voxel = np.abs(direction_vector(towards) @ volume.affine[:3, :3]).sum()
     return float(heights.max() - heights.min() + voxel)
 
 
 def _contact(mask: NDArray[np.bool_], other: NDArray[np.bool_], volume: Volume) -> float:
-    """Area of the faces between voxels of the mask and voxels of another that are not in the mask."""
+    """Return the area in mm² of voxel faces between a mask and the part of another mask outside it."""
     beside = other & ~mask
     area = 0.0
     for axis in range(3):

@@ -1,4 +1,4 @@
-"""Where an intervention may change a mask: a soft region in patient space."""
+"""Region gate: the soft region in patient space in which an intervention may change a mask."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ from causal_sam.imaging.directions import axis_towards, distances_along, patient
 from causal_sam.imaging.distances import distance_to
 from causal_sam.notes.schema import Intervention
 
-# How far an act reaches where the note gives no number: shares of the structure's extent in the direction that the note
-# names, or of the radius of a ball of its volume; never less than some millimetres.
+# Reach of an act without an extent in mm: share of the structure's extent in the direction of the note, or of the
+# radius of a ball of equal volume, but at least some millimetres.
 REACH_ALONG = {"slight": 0.15, "moderate": 0.4, "strong": 0.8}
 REACH_AROUND = {"slight": 0.2, "moderate": 0.45, "strong": 0.9}
 MIN_REACH_MM = {"slight": 2.0, "moderate": 4.0, "strong": 8.0}
-# The region begins between these shares of the structure's extent, counted from its far end in the named direction.
-DIRECTED_FROM, DIRECTED_TO = 0.4, 0.65
-# Millimetres by which what is grown in a direction may become wider for each millimetre beyond the end of the mask.
-OPENING = 0.5
+# A direction ramps the region up between these shares of the structure's extent, counted from the opposite end.
+RAMP_START, RAMP_END = 0.4, 0.65
+# Widening of the cone beyond the end of a mask that grows in a direction, in mm per mm.
+CONE_SLOPE = 0.5
 # Share of the reach over which the region fades out.
-FADE = 0.3
-# Pixels around a border that smoothing may change.
+FADE_SHARE = 0.3
+# Distance in voxels from the border that smoothing may change.
 ROUGHNESS_VOXELS = 2.0
-# What lies this many robust standard deviations from the brightness of the structure's core is likely something else.
-FOREIGN, SURELY_FOREIGN = 2.5, 4.0
-# Standard deviation of what calms noise before brightness is compared, in voxels.
-CALM = 0.7
-# Viewers count sagittal slices from right to left, coronal ones from back to front, axial ones from head to foot,
-# whatever the order of the file: for each patient axis (right, anterior, superior) the sign in which they count.
-COUNTED_TOWARDS = (-1, 1, -1)
-# Depth of the core, as a share of the deepest point's.
-CORE = 0.5
+# Deviation from the brightness of the structure's core, in robust standard deviations, of voxels that probably and that
+# certainly belong to something else.
+ATYPICAL, CLEARLY_ATYPICAL = 2.5, 4.0
+# Standard deviation in voxels of the denoising filter before brightness is compared.
+DENOISING_VOXELS = 0.7
+# Viewers number sagittal slices from right to left, coronal ones from posterior to anterior and axial ones from
+# superior to inferior, whatever the order of the file. Sign of the numbering along the axes right, anterior, superior.
+VIEWER_SIGNS = (-1, 1, -1)
+# Minimum depth of the core, as a share of the largest depth.
+CORE_DEPTH = 0.5
 
 
 class Region(NamedTuple):
-    """A soft region of a volume; outside of its box there is nothing of it.
+    """A soft region of a volume; its weight is 0 outside the box.
 
     Attributes:
-        box: of the volume, in voxels.
-        weight: float32 of the box's shape, in [0, 1].
+        box: box in the volume, in voxels.
+        weight: float32 in [0, 1], of the shape of the box.
     """
 
     box: tuple[slice, slice, slice]
@@ -61,21 +62,21 @@ class Region(NamedTuple):
 def region_gate(
     intervention: Intervention, volume: Volume, mask: NDArray[np.bool_], others: Mapping[str, NDArray[np.bool_]]
 ) -> Region:
-    """Return where an intervention may change a mask.
+    """Return the region in which an intervention may change a mask.
 
-    Acts that add voxels have a band outside of the mask, acts that take voxels away one inside of it, and the others
-    both or parts of the mask. A direction keeps the half that lies there, slices keep themselves, and a neighbour keeps
-    what is near to it.
+    Acts that add voxels get a band outside the mask, acts that remove voxels a band inside it, and the others both or
+    parts of the mask. A direction restricts the region to that half of the structure, slices to themselves, and a
+    neighbour to its surroundings.
 
     Args:
-        intervention: what is to be done.
-        volume: the image.
-        mask: (I, J, K) of the label, in the volume's voxel order; not empty.
-        others: masks of other labels by name, in the same order. Where the neighbour of the intervention is not among
-            them, it is looked for by its brightness, which differs from that of the structure's core.
+        intervention: intervention to apply.
+        volume: image.
+        mask: (I, J, K) mask of the label, in the volume's voxel order, not empty.
+        others: label -> mask, in the same voxel order. A neighbour without a mask is located by its brightness, which
+            differs from that of the structure's core.
 
     Raises:
-        InputError: the mask is empty or of another shape, or the slices are none of the volume's.
+        InputError: the mask is empty or of another shape, or the slices are outside the volume.
     """
     if mask.shape != volume.shape:
         raise InputError(f"The mask has shape {mask.shape}, and the image {volume.shape}: they must be the same.")
@@ -83,26 +84,26 @@ def region_gate(
         raise InputError(f"The mask of {intervention.label} is empty: there is nothing to correct yet.")
     tight = ndimage.find_objects(mask.view(np.uint8))[0]
     reach = _reach(intervention, volume, mask[tight])
-    box = _widened(tight, volume, reach)
+    box = _with_margin(tight, volume, reach)
     inside = mask[box]
-    weight = _around(intervention, inside, volume, reach)
+    weight = _action_band(intervention, inside, volume, reach)
     if intervention.direction is not None:
-        weight *= _towards(intervention.direction, volume, inside, box)
+        weight *= _direction_ramp(intervention.direction, volume, inside, box)
         if intervention.action == "expand":
-            weight *= _beyond(intervention.direction, volume, inside)
+            weight *= _direction_cone(intervention.direction, volume, inside)
     if intervention.near is not None:
         neighbour = others.get(intervention.near)
         if neighbour is not None and neighbour[box].any():
             weight *= _near(neighbour[box], volume.spacing, reach)
         elif intervention.action in ("exclude", "shrink", "remove"):
-            weight *= _foreign(volume, inside, box)
+            weight *= _atypical(volume, inside, box)
     if intervention.slices is not None:
-        weight *= _in_slices(intervention.slices, volume, box)
+        weight *= _slice_selection(intervention.slices, volume, box)
     return Region(box, weight)
 
 
 def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) -> float:
-    """How far the act goes, in millimetre; of the mask its own box is enough."""
+    """Return the reach of an act in mm; the mask may be cropped to its bounding box."""
     if intervention.extent_mm is not None:
         return intervention.extent_mm
     least = max(MIN_REACH_MM[intervention.strength], 1.5 * max(volume.spacing))
@@ -113,8 +114,8 @@ def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) 
     return max(least, REACH_AROUND[intervention.strength] * radius)
 
 
-def _widened(tight: tuple[slice, ...], volume: Volume, reach: float) -> tuple[slice, slice, slice]:
-    """The box of a mask with a margin that holds all that an act may reach."""
+def _with_margin(tight: tuple[slice, ...], volume: Volume, reach: float) -> tuple[slice, slice, slice]:
+    """Extend the bounding box of a mask by the reach of an act."""
     sides = []
     for found, spacing, size in zip(tight, volume.spacing, volume.shape, strict=True):
         margin = math.ceil(reach / spacing) + 2
@@ -122,8 +123,10 @@ def _widened(tight: tuple[slice, ...], volume: Volume, reach: float) -> tuple[sl
     return tuple(sides)
 
 
-def _around(intervention: Intervention, inside: NDArray[np.bool_], volume: Volume, reach: float) -> NDArray[np.float32]:
-    """What the action alone allows: bands along the border, holes, or separate parts."""
+def _action_band(
+    intervention: Intervention, inside: NDArray[np.bool_], volume: Volume, reach: float
+) -> NDArray[np.float32]:
+    """Return the region of the action alone: bands along the border, holes, or separate parts."""
     action, spacing = intervention.action, volume.spacing
     if action == "keep":
         return np.zeros(inside.shape, np.float32)
@@ -134,20 +137,20 @@ def _around(intervention: Intervention, inside: NDArray[np.bool_], volume: Volum
         sizes = np.bincount(parts.ravel())[1:]
         return (inside & (parts != 1 + int(np.argmax(sizes)))).astype(np.float32)
     if action == "exclude" and intervention.extent_mm is None:
-        # However far it runs into the neighbour: what is near decides, not how deep it is inside of the mask.
+        # The neighbour limits the region, not the depth inside the mask.
         return inside.astype(np.float32)
     if action == "smooth":
         reach = ROUGHNESS_VOXELS * max(spacing)
     band = np.zeros(inside.shape, np.float32)
     if action != "shrink":
-        band += _fading(distance_to(inside, spacing), reach) * ~inside
+        band += _fade_out(distance_to(inside, spacing), reach) * ~inside
     if action != "expand":
-        band += _fading(distance_to(~inside, spacing), reach) * inside
+        band += _fade_out(distance_to(~inside, spacing), reach) * inside
     return band
 
 
 def _holes(inside: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Closed holes; where there are none, what is closed on the slices that the image was acquired in."""
+    """Return the closed holes in 3D; if there are none, the holes on the slices of acquisition."""
     closed = ndimage.binary_fill_holes(inside) & ~inside
     if closed.any():
         return closed
@@ -158,68 +161,70 @@ def _holes(inside: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     return ndimage.binary_fill_holes(inside, in_plane) & ~inside
 
 
-def _fading(distance: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
-    """1 close by, 0 beyond the reach, and in between at the end of it."""
-    return np.clip((reach - distance) / (FADE * reach), 0, 1).astype(np.float32)
+def _fade_out(distance: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
+    """Return weights that fall from 1 to 0 at the end of the reach."""
+    return np.clip((reach - distance) / (FADE_SHARE * reach), 0, 1).astype(np.float32)
 
 
-def _towards(direction: str, volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
-    """Rises from 0 to 1 about the middle of the structure, in a patient direction."""
+def _direction_ramp(
+    direction: str, volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]
+) -> NDArray[np.float32]:
+    """Return a smooth ramp from 0 to 1 along a patient direction about the middle of the structure."""
     heights = distances_along(volume.affine, direction, inside.shape, tuple(side.start for side in box))
     low, high = heights[inside].min(), heights[inside].max()
     share = (heights - low) / max(high - low, 1e-6)
-    ramp = np.clip((share - DIRECTED_FROM) / (DIRECTED_TO - DIRECTED_FROM), 0, 1)
+    ramp = np.clip((share - RAMP_START) / (RAMP_END - RAMP_START), 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
 
 
-def _beyond(direction: str, volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What can be reached from a mask in a direction, along the axis nearest to it: straight, beyond its end in a cone.
+def _direction_cone(direction: str, volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the voxels in a direction from a mask, along the nearest axis; beyond the end of the mask, within a cone.
 
-    What lies beside the mask is not in that direction, although it lies as high.
+    Voxels beside the mask are excluded, even if they lie further in that direction than parts of it.
     """
     axis, sign = axis_towards(volume.affine, direction)
     across = [volume.spacing[n] for n in range(3) if n != axis]
     reached = np.zeros_like(inside)
-    ordered, held = (np.moveaxis(part, axis, 0)[::sign] for part in (reached, inside))
-    # How much farther to the side the cone reaches than each place lies; negative outside of it.
-    left = np.full(held.shape[1:], -np.inf, np.float32)
-    for place in range(1, len(held)):
-        if held[place - 1].any():
-            left = np.maximum(left, -distance_to(held[place - 1], across))
-        if not held[place].any():
-            left += OPENING * volume.spacing[axis]
+    ordered, nonempty = (np.moveaxis(part, axis, 0)[::sign] for part in (reached, inside))
+    # Lateral distance in mm from each place to the edge of the cone, negative outside.
+    left = np.full(nonempty.shape[1:], -np.inf, np.float32)
+    for place in range(1, len(nonempty)):
+        if nonempty[place - 1].any():
+            left = np.maximum(left, -distance_to(nonempty[place - 1], across))
+        if not nonempty[place].any():
+            left += CONE_SLOPE * volume.spacing[axis]
         ordered[place] = left >= 0
     return reached
 
 
 def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, float, float], reach: float) -> NDArray[np.float32]:
-    return _fading(distance_to(neighbour, spacing), reach)
+    return _fade_out(distance_to(neighbour, spacing), reach)
 
 
-def _foreign(volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
-    """Parts of a mask that look unlike its core: 0 to 1."""
+def _atypical(volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
+    """Weight the voxels of a mask by their deviation from the brightness of its core, from 0 to 1."""
     shown = intensity_window(volume).apply(np.nan_to_num(volume.array[box]))
-    # Smoothed inside of the mask alone: what lies outside must not make its border look strange.
-    share = ndimage.gaussian_filter(inside.astype(np.float32), CALM)
-    image = ndimage.gaussian_filter(shown * inside, CALM) / np.maximum(share, 1e-3)
+    # Smoothing is limited to the mask, so that the surroundings do not make its border atypical.
+    share = ndimage.gaussian_filter(inside.astype(np.float32), DENOISING_VOXELS)
+    image = ndimage.gaussian_filter(shown * inside, DENOISING_VOXELS) / np.maximum(share, 1e-3)
     depth = distance_to(~inside, volume.spacing)
-    core = image[depth >= CORE * depth.max()]
+    core = image[depth >= CORE_DEPTH * depth.max()]
     middle = np.median(core)
     spread = max(1.4826 * float(np.median(np.abs(core - middle))), 0.01)
-    strangeness = np.clip((np.abs(image - middle) / spread - FOREIGN) / (SURELY_FOREIGN - FOREIGN), 0, 1)
-    # Noise is strange in single voxels, a neighbour in many beside each other.
+    strangeness = np.clip((np.abs(image - middle) / spread - ATYPICAL) / (CLEARLY_ATYPICAL - ATYPICAL), 0, 1)
+    # The median removes single atypical voxels, which are noise.
     return (ndimage.median_filter(strangeness, 3) * inside).astype(np.float32)
 
 
-def _in_slices(slices: tuple[int, int], volume: Volume, box: tuple[slice, ...]) -> NDArray[np.float32]:
-    """1 in the slices, counted from 1 across the plane that the image was acquired in, in the order of OHIF."""
+def _slice_selection(slices: tuple[int, int], volume: Volume, box: tuple[slice, ...]) -> NDArray[np.float32]:
+    """Return 1 for the slices, numbered from 1 across the plane of acquisition as in OHIF, and 0 for others."""
     axis = slice_axis(volume)
     patient_axis, sign = patient_axes(volume.affine)[axis]
     first, last = slices
     if not 1 <= first <= last <= volume.shape[axis]:
         raise InputError(f"The image has slices 1 to {volume.shape[axis]}, and the note names {first} to {last}.")
     numbers = 1 + np.arange(box[axis].start, box[axis].stop)
-    if sign != COUNTED_TOWARDS[patient_axis]:
+    if sign != VIEWER_SIGNS[patient_axis]:
         numbers = 1 + volume.shape[axis] - numbers
     chosen = ((numbers >= first) & (numbers <= last)).astype(np.float32)
     return np.expand_dims(chosen, other_axes(axis))

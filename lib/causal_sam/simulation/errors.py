@@ -1,4 +1,4 @@
-"""Wrong masks, as models and hurried people draw them, each with the intervention that puts it right."""
+"""Simulated segmentation errors, each with the intervention that corrects it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,23 @@ from causal_sam.imaging.directions import DIRECTIONS, axis_towards, distances_al
 from causal_sam.imaging.distances import distance_to
 from causal_sam.notes.schema import Direction, Intervention, Strength
 
-# Depth of a uniform error as a share of the radius of a ball of the structure's volume, by the strength that a
-# clinician would ask for.
-DEPTHS: Mapping[Strength, tuple[float, float]] = {"slight": (0.06, 0.14), "moderate": (0.14, 0.3), "strong": (0.3, 0.5)}
+# Depth of a uniform error as a share of the radius of a ball of the structure's volume, by the strength of the
+# intervention.
+DEPTH_SHARES: Mapping[Strength, tuple[float, float]] = {
+    "slight": (0.06, 0.14),
+    "moderate": (0.14, 0.3),
+    "strong": (0.3, 0.5),
+}
 # The same for errors on one side, as a share of the structure's extent in that direction.
-LAYERS: Mapping[Strength, tuple[float, float]] = {"slight": (0.05, 0.12), "moderate": (0.12, 0.3), "strong": (0.3, 0.5)}
+LAYER_SHARES: Mapping[Strength, tuple[float, float]] = {
+    "slight": (0.05, 0.12),
+    "moderate": (0.12, 0.3),
+    "strong": (0.3, 0.5),
+}
 STRENGTHS: tuple[Strength, ...] = ("slight", "moderate", "strong")
-# An error must change at least this share of the structure, and leave at least this much of it.
-MIN_CHANGE, LEAST_LEFT = 0.02, 0.3
-TRIES = 8
+# Minimum share of the structure that an error changes, and that it leaves.
+MIN_CHANGE, MIN_REMAINING = 0.02, 0.3
+MAX_TRIES = 8
 
 
 class SimulatedError(NamedTuple):
@@ -31,7 +39,7 @@ class SimulatedError(NamedTuple):
 
     Attributes:
         mask: (I, J, K) bool.
-        intervention: what a clinician would ask for.
+        intervention: intervention that a clinician would request.
     """
 
     mask: NDArray[np.bool_]
@@ -47,7 +55,7 @@ class _Structure(NamedTuple):
 
     @property
     def radius(self) -> float:
-        """Of a ball of the same volume, or of a disc of the same area in a single slice, in millimetre."""
+        """Radius in mm of a ball of equal volume, or of a disc of equal area for a single slice."""
         voxels, spacing = int(self.truth.sum()), self.volume.spacing
         flat = [axis for axis, size in enumerate(self.truth.shape) if size == 1]
         if flat:
@@ -67,28 +75,28 @@ def simulate_error(
     rng: np.random.Generator,
     kind: str | None = None,
 ) -> SimulatedError | None:
-    """Make a wrong mask of a structure.
+    """Simulate an error in the mask of a structure.
 
     Args:
-        label: its name.
-        truth: (I, J, K), not empty; a single slice may be (I, J, 1).
-        volume: the image.
-        others: masks of neighbours by name.
+        label: name of the structure.
+        truth: (I, J, K) mask, not empty; a single slice may be (I, J, 1).
+        volume: image.
+        others: label -> mask, for the neighbours.
         rng: source of randomness.
-        kind: one of `KINDS`; by default any.
+        kind: one of `KINDS`; drawn at random by default.
 
     Returns:
-        The error; None if the structure is too small for one, or has no neighbour to leak into.
+        The error; None if the structure is too small, or has no neighbour to leak into.
     """
     structure = _Structure(label, truth, volume, others, rng)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         drawn = kind or str(rng.choice(list(KINDS)))
         error = KINDS[drawn](structure)
         if error is None:
             continue
         changed, size = (error.mask ^ truth).sum(), truth.sum()
         least = 1 if drawn in _SMALL else max(3, MIN_CHANGE * size)
-        if changed >= least and (error.mask & truth).sum() >= LEAST_LEFT * size:
+        if changed >= least and (error.mask & truth).sum() >= MIN_REMAINING * size:
             return error
     return None
 
@@ -101,42 +109,42 @@ def _depth(
 
 
 def _under(structure: _Structure) -> SimulatedError:
-    strength, depth = _depth(structure, DEPTHS, structure.radius)
+    strength, depth = _depth(structure, DEPTH_SHARES, structure.radius)
     inside = _distance(structure.truth, structure.volume)
     return SimulatedError(inside > depth, structure.act("expand", strength=strength))
 
 
 def _over(structure: _Structure) -> SimulatedError:
-    strength, depth = _depth(structure, DEPTHS, structure.radius)
+    strength, depth = _depth(structure, DEPTH_SHARES, structure.radius)
     outside = _distance(~structure.truth, structure.volume)
     return SimulatedError(outside <= depth, structure.act("shrink", strength=strength))
 
 
 def _under_on_a_side(structure: _Structure) -> SimulatedError:
-    """A layer is missing: what lies inside the structure moved back from that side is left."""
+    """Remove a layer on one side, by intersection with the shifted structure."""
     direction, extent = _direction(structure)
-    strength, depth = _depth(structure, LAYERS, extent)
-    moved = _moved(structure.truth, structure.volume, direction, -depth)
+    strength, depth = _depth(structure, LAYER_SHARES, extent)
+    moved = _shifted(structure.truth, structure.volume, direction, -depth)
     return SimulatedError(structure.truth & moved, structure.act("expand", direction=direction, strength=strength))
 
 
 def _over_on_a_side(structure: _Structure) -> SimulatedError:
     direction, extent = _direction(structure)
-    strength, depth = _depth(structure, LAYERS, extent)
-    moved = structure.truth | _moved(structure.truth, structure.volume, direction, depth)
+    strength, depth = _depth(structure, LAYER_SHARES, extent)
+    moved = structure.truth | _shifted(structure.truth, structure.volume, direction, depth)
     return SimulatedError(moved, structure.act("shrink", direction=direction, strength=strength))
 
 
 def _missing_pole(structure: _Structure) -> SimulatedError:
     direction, extent = _direction(structure)
-    strength, depth = _depth(structure, LAYERS, extent)
+    strength, depth = _depth(structure, LAYER_SHARES, extent)
     heights = distances_along(structure.volume.affine, direction, structure.truth.shape)
     kept = structure.truth & (heights <= heights[structure.truth].max() - depth)
     return SimulatedError(kept, structure.act("expand", direction=direction, strength=strength))
 
 
 def _leak(structure: _Structure) -> SimulatedError | None:
-    """A ball about a place of contact is taken from a neighbour."""
+    """Add a ball of a neighbour around a point of contact."""
     near = ndimage.binary_dilation(structure.truth, iterations=2)
     touching = [name for name, mask in structure.others.items() if (mask & near).any()]
     if not touching:
@@ -146,23 +154,20 @@ def _leak(structure: _Structure) -> SimulatedError | None:
     contact = np.argwhere(neighbour & near)
     if not len(contact):
         return None
-    centre = np.zeros(structure.truth.shape, bool)
-    centre[tuple(structure.rng.choice(contact))] = True
-    reach = structure.rng.uniform(0.3, 0.8) * structure.radius
-    ball = _distance(~centre, structure.volume) <= reach
+    from_point = _distance_from_point(structure, contact)
+    ball = from_point <= structure.rng.uniform(0.3, 0.8) * structure.radius
     return SimulatedError(structure.truth | (ball & neighbour), structure.act("exclude", near=name))
 
 
 def _island(structure: _Structure) -> SimulatedError | None:
-    """A stray part at some distance."""
+    """Add a separate component at some distance."""
     outside = _distance(~structure.truth, structure.volume)
     size = structure.rng.uniform(0.15, 0.35) * structure.radius
     places = np.argwhere((outside > 2.5 * size) & (outside < 6 * size))
     if not len(places):
         return None
-    centre = np.zeros(structure.truth.shape, bool)
-    centre[tuple(structure.rng.choice(places))] = True
-    island = (_distance(~centre, structure.volume) <= size) & (outside > max(size, max(structure.volume.spacing) * 2))
+    is_separate = outside > max(size, max(structure.volume.spacing) * 2)
+    island = (_distance_from_point(structure, places) <= size) & is_separate
     action = str(structure.rng.choice(["remove", "keep_largest"]))
     return SimulatedError(structure.truth | island, structure.act(action))
 
@@ -173,9 +178,7 @@ def _hole(structure: _Structure) -> SimulatedError | None:
     places = np.argwhere(inside > 1.5 * size)
     if not len(places):
         return None
-    centre = np.zeros(structure.truth.shape, bool)
-    centre[tuple(structure.rng.choice(places))] = True
-    return SimulatedError(structure.truth & ~(_distance(~centre, structure.volume) <= size), structure.act("fill"))
+    return SimulatedError(structure.truth & (_distance_from_point(structure, places) > size), structure.act("fill"))
 
 
 def _rough(structure: _Structure) -> SimulatedError:
@@ -186,24 +189,31 @@ def _rough(structure: _Structure) -> SimulatedError:
 
 
 def _misled_by_style(structure: _Structure) -> SimulatedError | None:
-    """Parts of the structure that look unlike the rest of it are missing, as where a bias field darkens them."""
+    """Remove the parts of the structure with atypical brightness, such as those darkened by a bias field."""
     image = ndimage.gaussian_filter(np.nan_to_num(structure.volume.array.astype(np.float32)), 1.0)
     own = image[structure.truth]
     middle, share = np.median(own), structure.rng.uniform(0.15, 0.4)
     odd = np.abs(image - middle) > np.quantile(np.abs(own - middle), 1 - share)
-    # Single voxels are noise. A slice has no neighbours across it.
+    # The opening removes single voxels; a single slice has no through-plane neighbours.
     around = ndimage.generate_binary_structure(3, 1)[tuple(slice(1, 2) if n == 1 else slice(None) for n in odd.shape)]
     odd = ndimage.binary_opening(odd & structure.truth, around)
     return SimulatedError(structure.truth & ~odd, structure.act("restyle"))
 
 
 def _distance(mask: NDArray[np.bool_], volume: Volume) -> NDArray[np.float32]:
-    """To the nearest voxel outside of the mask, in millimetre."""
+    """Return the distance in mm to the nearest voxel outside the mask."""
     return distance_to(~mask, volume.spacing).astype(np.float32)
 
 
+def _distance_from_point(structure: _Structure, places: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the distance in mm from a voxel drawn among ``places`` (N, 3)."""
+    point = np.zeros(structure.truth.shape, bool)
+    point[tuple(structure.rng.choice(places))] = True
+    return _distance(~point, structure.volume)
+
+
 def _direction(structure: _Structure) -> tuple[Direction, float]:
-    """A patient direction in which the structure has an extent, and this in millimetre."""
+    """Draw a patient direction along which the structure has an extent; return it with the extent in mm."""
     shape = structure.truth.shape
     possible = [d for d in DIRECTIONS if shape[axis_towards(structure.volume.affine, d)[0]] > 1]
     direction = structure.rng.choice(possible)
@@ -211,8 +221,8 @@ def _direction(structure: _Structure) -> tuple[Direction, float]:
     return direction, float(heights.max() - heights.min())
 
 
-def _moved(mask: NDArray[np.bool_], volume: Volume, direction: str, distance: float) -> NDArray[np.bool_]:
-    """A mask moved by whole voxels along the axis nearest to a patient direction."""
+def _shifted(mask: NDArray[np.bool_], volume: Volume, direction: str, distance: float) -> NDArray[np.bool_]:
+    """Shift a mask by whole voxels along the axis nearest to a patient direction."""
     axis, sign = axis_towards(volume.affine, direction)
     steps = sign * round(distance / volume.spacing[axis])
     moved = np.roll(mask, steps, axis)
@@ -235,5 +245,5 @@ KINDS: Mapping[str, Callable[[_Structure], SimulatedError | None]] = {
     "rough": _rough,
     "misled by style": _misled_by_style,
 }
-# Errors that are corrected although they are small.
+# Kinds of errors that may be smaller than `MIN_CHANGE`.
 _SMALL = frozenset({"island", "hole", "rough"})

@@ -1,6 +1,6 @@
-"""Notes about simulated errors, as clinicians write them.
+"""Notes about simulated errors, worded as by clinicians.
 
-None is in the controlled English that the modulation was trained with.
+None uses the controlled English that the modulation was trained with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from causal_sam.notes.laterality import OPPOSITES, side_of
 from causal_sam.notes.schema import Action, Direction, Intervention, Strength
 
-# Everywhere on the label, or with {where} as an adjective or {at} as an adverb.
+# (action, strength, has a direction) -> templates, with {where} as an adjective and {at} as an adverb.
 SIZES: Mapping[tuple[Action, Strength, bool], tuple[str, ...]] = {
     ("expand", "slight", False): (
         "The {label} is slightly undersegmented.",
@@ -131,32 +131,32 @@ ADVERBS: Mapping[str, tuple[str, ...]] = {
 
 
 def write_note(intervention: Intervention, rng: np.random.Generator) -> str:
-    """Write a note that asks for an intervention.
+    """Write a note that requests an intervention.
 
     Args:
-        intervention: one that a simulated error needs; slices and extent are not said.
-        rng: chooses among all ways to say it.
+        intervention: intervention of a simulated error; its slices and extent are not expressed.
+        rng: source of randomness for the wording.
     """
     return str(rng.choice(notes_for(intervention)))
 
 
 def notes_for(intervention: Intervention) -> list[str]:
-    """Return all notes that `write_note` may choose from."""
+    """Return all notes that `write_note` can draw."""
     if (intervention.action, intervention.strength, False) in SIZES:
         templates = SIZES[intervention.action, intervention.strength, intervention.direction is not None]
     else:
         templates = OTHERS[intervention.action]
     places = [("", "")]
     if intervention.direction is not None:
-        ways = _ways(intervention.direction, side_of(intervention.label))
+        ways = _direction_words(intervention.direction, side_of(intervention.label))
         places = [(adjective, adverb) for way in ways for adjective in ADJECTIVES[way] for adverb in ADVERBS[way]]
     names = {"label": intervention.label, "near": intervention.near}
     notes = (text.format(**names, where=where, at=at) for text in templates for where, at in places)
     return list(dict.fromkeys(notes))
 
 
-def _ways(direction: Direction, side: Direction | None) -> list[str]:
-    """The direction, and what it is called on a label of one side of the body."""
+def _direction_words(direction: Direction, side: Direction | None) -> list[str]:
+    """Return the names of a direction on a label of a side: itself, and "medial" or "lateral"."""
     if side is None or direction not in ("left", "right"):
         return [direction]
     return [direction, "medial" if direction == OPPOSITES[side] else "lateral"]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import build_sam_vit_b
 
-from causal_sam.correction.corrector import Corrector, compose, exactly, load_corrector
+from causal_sam.correction.corrector import Corrector, apply_exact_operator, load_corrector, restrict_to_region
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
@@ -96,7 +96,7 @@ def test_exact_acts(corrector: Corrector) -> None:
         (30, 36, 8), (13, 11, 5.5)
     )
     act = Intervention(label="a", action="smooth")
-    smooth = exactly(act, region_gate(act, VOLUME, rough, {}), VOLUME, rough)
+    smooth = apply_exact_operator(act, region_gate(act, VOLUME, rough, {}), VOLUME, rough)
     assert dice(smooth) > dice(rough)
     kept = correct(corrector, TRUTH, Intervention(label="a", action="keep"))
     assert kept.objection is None
@@ -107,7 +107,7 @@ def test_composition_never_goes_the_wrong_way() -> None:
     before, proposed = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
     allowed = np.array([1, 1, 1, 1], bool)
     results = {
-        action: compose(Intervention(label="a", action=action, near="b"), allowed, before, proposed).tolist()
+        action: restrict_to_region(Intervention(label="a", action=action, near="b"), allowed, before, proposed).tolist()
         for action in ("expand", "shrink", "exclude", "restyle")
     }
     assert results["expand"] == [1, 1, 1, 0]
@@ -116,7 +116,7 @@ def test_composition_never_goes_the_wrong_way() -> None:
     nowhere = np.zeros(4, bool)
     for action in ("expand", "shrink", "exclude", "restyle"):
         act = Intervention(label="a", action=action, near="b")
-        assert np.array_equal(compose(act, nowhere, before, proposed), before)
+        assert np.array_equal(restrict_to_region(act, nowhere, before, proposed), before)
 
 
 def test_models_whose_decoder_takes_one_slice_at_a_time(text: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from causal_sam.correction.guard import measure_effect, objection
+from causal_sam.correction.guard import find_objection, measure_effect
 from causal_sam.correction.region import Region
 from causal_sam.imaging import Volume
 from causal_sam.notes.schema import Intervention
@@ -47,7 +47,7 @@ def act(action: str, near: str | None = None) -> Intervention:
     ],
 )
 def test_what_was_asked_for_is_taken(intervention: Intervention, after: NDArray[np.bool_]) -> None:
-    assert objection(intervention, REGION, BEFORE, after) is None
+    assert find_objection(intervention, REGION, BEFORE, after) is None
 
 
 @pytest.mark.parametrize(
@@ -64,19 +64,19 @@ def test_what_was_asked_for_is_taken(intervention: Intervention, after: NDArray[
     ],
 )
 def test_what_was_not_asked_for_is_refused(intervention: Intervention, after: NDArray[np.bool_], reason: str) -> None:
-    said = objection(intervention, REGION, BEFORE, after)
+    said = find_objection(intervention, REGION, BEFORE, after)
     assert reason in said
     assert said.endswith(".")
 
 
 def test_a_mask_is_never_emptied() -> None:
     whole = Region((slice(0, 12),) * 3, np.ones(SHAPE, np.float32))
-    assert "would be left" in objection(act("shrink"), whole, BEFORE, np.zeros(SHAPE, bool))
+    assert "would be left" in find_objection(act("shrink"), whole, BEFORE, np.zeros(SHAPE, bool))
 
 
 def test_no_weight_is_outside() -> None:
     none = Region(REGION.box, np.zeros_like(REGION.weight))
-    assert "outside of the place" in objection(act("expand"), none, BEFORE, LARGER)
+    assert "outside of the place" in find_objection(act("expand"), none, BEFORE, LARGER)
 
 
 def test_the_effect_is_in_millilitres_and_towards_the_patients_sides() -> None:

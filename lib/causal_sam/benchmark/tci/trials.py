@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from causal_sam.benchmark.interactive import ModelMethod
 from causal_sam.benchmark.tci.cases import LabelledVolume
-from causal_sam.correction.corrector import MODULATED, Correction, Corrector, Outcome
+from causal_sam.correction.corrector import MODULATED, Correction, Corrector, PlanResult
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
 from causal_sam.imaging import DIRECTIONS, Volume
@@ -170,7 +170,7 @@ class Bench:
         try:
             outcome, objections = self._corrector.carry_out(plan, here.slices, masks), []
         except InputError as wrong:  # such as slices that do not exist
-            outcome, objections = Outcome([], {}), [str(wrong)] * len(plan.interventions)
+            outcome, objections = PlanResult([], {}), [str(wrong)] * len(plan.interventions)
         seconds = time.perf_counter() - begin
 
         corrections = outcome.corrections
