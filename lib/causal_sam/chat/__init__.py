@@ -1,5 +1,5 @@
-"""Chat models by the names that LangChain gives them: which compute on this machine, and how long they may take."""
+"""Loading of chat models through LangChain, with consent for remote models and a time limit."""
 
-from causal_sam.chat.models import Use, is_local, load_chat_model, within
+from causal_sam.chat.models import ModelUse, call_with_timeout, is_local, load_chat_model
 
-__all__ = ["Use", "is_local", "load_chat_model", "within"]
+__all__ = ["ModelUse", "call_with_timeout", "is_local", "load_chat_model"]

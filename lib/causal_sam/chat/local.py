@@ -1,4 +1,4 @@
-"""Language models in this process: weights of Hugging Face, or of a GGUF file, as a chat model of LangChain."""
+"""Chat models in this process, from weights of Hugging Face or a GGUF file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from causal_sam.errors import InputError
 
-# Longest answer, and the time after which it is cut off, so that one nobody waits for ends.
+# Limits of an answer in tokens and seconds, so that abandoned requests end.
 MAX_TOKENS = 400
 SECONDS = 60.0
 
 
 class LocalChatModel(BaseChatModel):
-    """A causal language model. It answers one request at a time, always alike, and calls no tools.
+    """A causal language model as a chat model: deterministic, one request at a time, without tools.
 
     Args:
-        model: to answer with.
-        tokenizer: of that model, with or without a chat template.
-        seconds: after which an answer is cut off.
+        model: causal language model.
+        tokenizer: tokenizer of the model, with or without a chat template.
+        seconds: time limit of an answer in seconds.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -35,7 +35,7 @@ class LocalChatModel(BaseChatModel):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     seconds: float = SECONDS
-    _turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     @property
     def _llm_type(self) -> str:
@@ -46,7 +46,7 @@ class LocalChatModel(BaseChatModel):
     ) -> ChatResult:
         tokens = self.tokenizer(self._prompt(messages), return_tensors="pt", add_special_tokens=False)
         tokens = tokens.to(self.model.device)
-        with self._turn, torch.inference_mode():
+        with self._lock, torch.inference_mode():
             answer = self.model.generate(
                 **tokens, max_new_tokens=MAX_TOKENS, do_sample=False, max_time=self.seconds, stop_strings=stop
             )
@@ -56,7 +56,7 @@ class LocalChatModel(BaseChatModel):
     def _prompt(self, messages: Sequence[BaseMessage]) -> str:
         if self.tokenizer.chat_template is None:
             return (self.tokenizer.bos_token or "") + "".join(f"{message.text}\n\n" for message in messages)
-        # Not every template knows system messages, and most want users and assistants to take turns.
+        # Some templates have no system role, and most require alternating roles.
         instruction = "".join(f"{message.text}\n\n" for message in messages if isinstance(message, SystemMessage))
         turns = []
         for message in messages:
@@ -70,10 +70,10 @@ def load_hugging_face(name: str) -> LocalChatModel:
     """Load a language model of Hugging Face into this process.
 
     Args:
-        name: of the model, or the folder where it is.
+        name: name of the model on the Hugging Face Hub, or its folder.
 
     Raises:
-        InputError: there is no such model, or it cannot be loaded.
+        InputError: the model does not exist or cannot be loaded.
     """
     folder = Path(name).expanduser()
     return _load(name, str(folder) if folder.is_dir() else name)
@@ -83,10 +83,10 @@ def load_gguf(file: str) -> LocalChatModel:
     """Load a language model of a GGUF file into this process.
 
     Args:
-        file: its path.
+        file: path of the GGUF file.
 
     Raises:
-        InputError: there is no such file, the package gguf is missing, or the model cannot be loaded.
+        InputError: the file does not exist, the package gguf is missing, or the model cannot be loaded.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -100,6 +100,6 @@ def _load(name: str, place: str, **where: str) -> LocalChatModel:
         model = AutoModelForCausalLM.from_pretrained(place, dtype="auto", **where)
     except ImportError as error:
         raise InputError(f"The language model {name} needs a package: {' '.join(str(error).split())}") from error
-    except Exception as error:  # transformers raises many kinds, for what is not there and for what is damaged
+    except Exception as error:  # transformers raises many types for missing and damaged files
         raise InputError(f"The language model {name} cannot be loaded: {' '.join(str(error).split())}") from error
     return LocalChatModel(model=model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer=tokenizer)

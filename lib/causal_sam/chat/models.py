@@ -1,4 +1,4 @@
-"""Chat models through LangChain: only where the operator agrees to what they are sent, and for a limited time."""
+"""Chat models through LangChain, with the operator's consent for remote models and a time limit."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPENAI, OLLAMA, HUGGING_FACE, GGUF = "openai", "ollama", "huggingface", "gguf"
-# Providers that compute on this machine, unless an address or the model says otherwise.
+# Providers on this machine, unless an address or the name of the model refers to another one.
 LOCAL_PROVIDERS = frozenset({OLLAMA, HUGGING_FACE, GGUF})
 OLLAMA_ADDRESS = "OLLAMA_HOST"
-# Ollama passes models with this ending on to its own servers.
+# Ollama forwards models with this suffix to its own servers.
 OLLAMA_REMOTE = "cloud"
-# Where servers with the interface of OpenAI are; langchain-openai reads them in this order.
+# Addresses of servers with OpenAI's interface, in the order in which langchain-openai reads them.
 OPENAI_ADDRESSES = ("OPENAI_API_BASE", "OPENAI_BASE_URL")
-THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})
 
 
 @dataclass(frozen=True)
-class Use:
-    """What a chat model is for, in the words of messages.
+class ModelUse:
+    """Use of a chat model, with the words for messages.
 
     Attributes:
-        model: what it is called.
-        example: of a name.
-        sent: what it is sent.
-        option: that names it; the one for consent begins like it.
-        providers: those of the local ones that can do it.
+        model: kind of model.
+        example: example of a model name.
+        sent: data that the model receives.
+        option: option with the model name; prefix of the option for consent.
+        providers: suitable local providers.
     """
 
     model: str
@@ -47,16 +47,16 @@ class Use:
     providers: frozenset[str] = LOCAL_PROVIDERS
 
 
-def load_chat_model(name: str, consent: bool, use: Use) -> BaseChatModel:
-    """Make a chat model.
+def load_chat_model(name: str, consent: bool, use: ModelUse) -> BaseChatModel:
+    """Load a chat model.
 
     Args:
         name: PROVIDER:MODEL, as LangChain's `init_chat_model` takes it.
-        consent: whether what it is sent may leave this machine.
-        use: what it is for.
+        consent: whether the data may leave this machine.
+        use: use of the model, for messages.
 
     Raises:
-        InputError: the name is of another form, the model is not on this machine and there is no consent, its package
+        InputError: the name has another form, the model is remote and there is no consent, its package
             is missing, or it cannot be set up.
     """
     provider, colon, model = name.partition(":")
@@ -73,50 +73,50 @@ def load_chat_model(name: str, consent: bool, use: Use) -> BaseChatModel:
     address = openai_address()
     try:
         if provider == OPENAI and address is not None:
-            # Given by hand, so that no other variable can move it elsewhere.
+            # An explicit address cannot be overridden by another environment variable.
             return init_chat_model(name, base_url=address)
         return init_chat_model(name)
     except ImportError as error:
         raise InputError(f"The {use.model} {name} needs a package that is not installed: {error}") from error
-    except Exception as error:  # such as a key that is missing: every provider has errors of its own
+    except Exception as error:  # providers raise errors of their own, for example for a missing key
         raise InputError(f"The {use.model} {name} cannot be used: {' '.join(str(error).split())}") from error
 
 
 def is_local(name: str) -> bool:
-    """Whether a model, named PROVIDER:MODEL, computes on this machine."""
+    """Return whether a model, named PROVIDER:MODEL, runs on this machine."""
     provider, _, model = name.partition(":")
     if provider == OLLAMA:
         address = os.environ.get(OLLAMA_ADDRESS, "").strip()
-        return (not address or _is_here(address)) and not model.endswith(OLLAMA_REMOTE)
+        return (not address or _is_local_host(address)) and not model.endswith(OLLAMA_REMOTE)
     if provider == OPENAI:
         address = openai_address()
-        return address is not None and _is_here(address)
+        return address is not None and _is_local_host(address)
     return provider in LOCAL_PROVIDERS
 
 
 def openai_address() -> str | None:
-    """The address of the server with the interface of OpenAI; None for OpenAI's own."""
+    """Return the address of a server with OpenAI's interface; None for OpenAI's own."""
     addresses = (os.environ.get(variable, "").strip() for variable in OPENAI_ADDRESSES)
     return next(filter(None, addresses), None)
 
 
-def _is_here(address: str) -> bool:
+def _is_local_host(address: str) -> bool:
     host = urlsplit(address if "://" in address else f"//{address}").hostname
-    return host is None or host in THIS_MACHINE
+    return host is None or host in LOCAL_HOSTS
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """Call a chat model, and wait for it no longer than some seconds.
+def call_with_timeout(seconds: float, call: Callable[[], T]) -> T:
+    """Call a function in a thread and wait for its result for a limited time.
 
-    Not every provider has a time limit of its own. A call that hangs on is left behind, in a thread that does not keep
-    the program from ending. Nothing of the call goes to a tracing service, even if one is set up in the environment.
+    Some providers have no time limit of their own. A call that exceeds the limit is abandoned in a daemon thread.
+    Tracing services are disabled during the call, even if the environment enables one.
 
     Args:
-        seconds: the longest wait.
-        call: without arguments.
+        seconds: time limit in seconds.
+        call: function without arguments.
 
     Raises:
-        TimeoutError: there is no answer by then.
+        TimeoutError: the call has not returned in time.
     """
     answer: Future[T] = Future()
 

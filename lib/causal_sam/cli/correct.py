@@ -161,11 +161,11 @@ def name_values(label: list[str], labels: str | None, values: list[int]) -> dict
     >>> name_values(["2=spleen", "5=liver"], None, [2, 5]), name_values(["liver"], None, [255])
     ({'spleen': 2, 'liver': 5}, {'liver': 255})
     """
-    from causal_sam.data_sets.case import listed
+    from causal_sam.data_sets.case import join_limited
 
     if not values:
         raise InputError("The mask is empty: there is nothing to correct yet.")
-    there = listed(values)
+    there = join_limited(values)
     if bool(label) == (labels is not None):
         raise InputError(
             f"Say what the values of the mask are ({there}), either by --label VALUE=NAME for each or by --labels with "

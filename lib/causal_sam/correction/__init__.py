@@ -1,1 +1,1 @@
-"""From the plan of a note to corrected masks: region, corrector, guard, journal."""
+"""Application of a plan to masks: region gate, corrector, guard and journal."""

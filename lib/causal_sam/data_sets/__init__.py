@@ -1,1 +1,1 @@
-"""Public data sets as they are downloaded, one file each, and a site's own folders."""
+"""Readers of public data sets, one module each, and of a site's own folders."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from causal_sam.data_sets.case import Case, OtherLayout, image_files, say_left_out
+from causal_sam.data_sets.case import Case, LayoutMismatch, pair_files, warn_left_out
 
 ORGANS = {
     1: "spleen",
@@ -22,33 +22,28 @@ ORGANS = {
     12: "left adrenal gland",
     13: "duodenum",
     14: "urinary bladder",
-    15: "prostate/uterus",  # whichever is there; the slash lets both names find it
+    15: "prostate/uterus",  # the slash lets both names find the label
 }
-LAST_CT = 500  # number of the case; those after it are MR
+LAST_CT = 500  # highest case number of CT; higher ones are MR
 _PARTS = ("Tr", "Va")
 _IMAGE = re.compile(r"amos_(\d{4})")
 
 
 def find_cases(directory: Path) -> list[Case]:
-    """Find the cases for training and validation; those without a label map are left out, and said.
+    """Find the cases for training and validation; cases without a label map are omitted with a warning.
 
     Raises:
-        OtherLayout: there are none.
+        LayoutMismatch: there are no such cases.
     """
     for root in (directory, directory / "amos22"):
-        cases, without = [], []
+        cases, unpaired = [], []
         for part in _PARTS:
-            labels = image_files(root / f"labels{part}")
-            for name, image in image_files(root / f"images{part}").items():
-                number = _IMAGE.fullmatch(name)
-                if number is None:
-                    continue
-                if name not in labels:
-                    without.append(name)
-                    continue
-                modality = "CT" if int(number[1]) <= LAST_CT else "MR"
-                cases.append(Case("AMOS", number[1], image, labels[name], modality, "", ORGANS, is_complete=True))
+            pairs, without = pair_files(root / f"images{part}", root / f"labels{part}", _IMAGE, "amos_{}")
+            unpaired += without
+            for number, image, label in pairs:
+                modality = "CT" if int(number) <= LAST_CT else "MR"
+                cases.append(Case("AMOS", number, image, label, modality, "", ORGANS, is_complete=True))
         if cases:
-            say_left_out("AMOS", without)
+            warn_left_out("AMOS", unpaired)
             return cases
-    raise OtherLayout("there is no imagesTr/amos_0001.nii.gz with a labelsTr/amos_0001.nii.gz")
+    raise LayoutMismatch("there is no imagesTr/amos_0001.nii.gz with a labelsTr/amos_0001.nii.gz")

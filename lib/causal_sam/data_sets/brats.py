@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from causal_sam.data_sets.case import SEQUENCES, Case, OtherLayout, image_files, say_left_out
+from causal_sam.data_sets.case import SEQUENCES, Case, LayoutMismatch, image_files, warn_left_out
 
 
 class _Naming(NamedTuple):
-    """How a challenge names its files and labels."""
+    """Names of files and labels of a challenge."""
 
     case: re.Pattern[str]
     separator: str
@@ -27,7 +27,7 @@ _NAMINGS = (
         ("flair", "t1", "t1ce", "t2"),
         {1: "necrosis", 2: "edema", 4: "enhancing tumor"},
     ),
-    # Only these two: of children's tumors, for one, the same numbers mean other things.
+    # Only adult gliomas (GLI, SSA): in other challenges the numbers have other meanings.
     _Naming(
         re.compile(r"BraTS-(GLI|SSA)-\d{5}-\d{3}"),
         "-",
@@ -35,40 +35,40 @@ _NAMINGS = (
         {1: "necrosis", 2: "edema", 3: "enhancing tumor"},
     ),
 )
-_DEEPEST = 2  # as in BraTS2020_TrainingData/MICCAI_BraTS2020_TrainingData/BraTS20_Training_001, or HGG and LGG
+_MAX_DEPTH = 2  # as in BraTS2020_TrainingData/MICCAI_BraTS2020_TrainingData/BraTS20_Training_001, or HGG and LGG
 
 
 def find_cases(directory: Path) -> list[Case]:
-    """Find the cases, one for each sequence; those without a label map are left out, and said.
+    """Find the cases, one for each sequence; cases without a label map are omitted with a warning.
 
     Raises:
-        OtherLayout: there are none.
+        LayoutMismatch: there are no such cases.
     """
-    cases, without = [], []
-    for folder, naming in _case_folders(directory, _DEEPEST):
+    cases, unpaired = [], []
+    for folder, naming in _case_folders(directory, _MAX_DEPTH):
         files = image_files(folder)
         label = files.get(f"{folder.name}{naming.separator}seg")
         if label is None:
-            without.append(folder.name)
+            unpaired.append(folder.name)
             continue
         cases += [
             Case("BraTS", folder.name, image, label, "MR", SEQUENCES[suffix], naming.labels, is_complete=True)
             for suffix in naming.sequences
             if (image := files.get(f"{folder.name}{naming.separator}{suffix}"))
         ]
-    if not cases and without:
-        raise OtherLayout(f"there is no {without[0]}/…seg.nii.gz, nor one of the other cases")
+    if not cases and unpaired:
+        raise LayoutMismatch(f"there is no {unpaired[0]}/…seg.nii.gz, nor one of the other cases")
     if not cases:
-        raise OtherLayout("there is no folder such as BraTS20_Training_001, BraTS2021_00000 or BraTS-GLI-00000-000")
-    say_left_out("BraTS", without)
+        raise LayoutMismatch("there is no folder such as BraTS20_Training_001, BraTS2021_00000 or BraTS-GLI-00000-000")
+    warn_left_out("BraTS", unpaired)
     return cases
 
 
 def _case_folders(directory: Path, deeper: int) -> Iterator[tuple[Path, _Naming]]:
     for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
         naming = next((naming for naming in _NAMINGS if naming.case.fullmatch(folder.name)), None)
-        # The folder of all cases may be called as one of them is: BraTS2021_Training_Data.
+        # The parent folder may match the pattern of a case: BraTS2021_Training_Data.
         if naming and any(name.startswith(folder.name) for name in image_files(folder)):
             yield folder, naming
-        elif deeper and os.access(folder, os.R_OK | os.X_OK):  # a disk's lost+found is nobody's
+        elif deeper and os.access(folder, os.R_OK | os.X_OK):  # lost+found is not readable
             yield from _case_folders(folder, deeper - 1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
-from causal_sam.data_sets.case import Case, OtherLayout, image_files, say_left_out
+from causal_sam.data_sets.case import Case, LayoutMismatch, pair_files, warn_left_out
 
 ORGANS = {
     1: "spleen",
@@ -23,37 +24,23 @@ ORGANS = {
     13: "left adrenal gland",
 }
 _ROOTS = (".", "Training", "RawData/Training")
-# The second is what MONAI's tutorials make of the first.
+# The second layout is that of MONAI's tutorials.
 _FOLDERS = (("img", "label"), ("imagesTr", "labelsTr"))
 _IMAGE = re.compile(r"img(\d{4})")
 
 
 def find_cases(directory: Path) -> list[Case]:
-    """Find the training cases; those without a label map are left out, and said.
+    """Find the training cases; cases without a label map are omitted with a warning.
 
     Raises:
-        OtherLayout: there are none.
+        LayoutMismatch: there are no such cases.
     """
-    for root in _ROOTS:
-        for images, labels in _FOLDERS:
-            cases = _cases(directory / root / images, directory / root / labels)
-            if cases:
-                return cases
-    raise OtherLayout("there is no img/img0001.nii.gz with a label/label0001.nii.gz")
-
-
-def _cases(images: Path, labels: Path) -> list[Case]:
-    label_files = image_files(labels)
-    cases, without = [], []
-    for name, image in image_files(images).items():
-        number = _IMAGE.fullmatch(name)
-        if number is None:
-            continue
-        label = label_files.get(f"label{number[1]}")
-        if label is None:
-            without.append(name)
-        else:
-            cases.append(Case("BTCV", number[1], image, label, "CT", "portal venous", ORGANS, is_complete=True))
-    if cases:
-        say_left_out("BTCV", without)
-    return cases
+    for root, (images, labels) in itertools.product(_ROOTS, _FOLDERS):
+        pairs, unpaired = pair_files(directory / root / images, directory / root / labels, _IMAGE, "label{}")
+        if pairs:
+            warn_left_out("BTCV", unpaired)
+            return [
+                Case("BTCV", number, image, label, "CT", "portal venous", ORGANS, is_complete=True)
+                for number, image, label in pairs
+            ]
+    raise LayoutMismatch("there is no img/img0001.nii.gz with a label/label0001.nii.gz")

@@ -1,8 +1,9 @@
-"""One image with its label map, and how the two are read."""
+"""A labelled case of a data set, and helpers for its readers."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from causal_sam.imaging import Volume, read_label_map, read_volume, with_modalit
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-MAX_NAMED = 5  # of a list in a sentence
-# What data sets call MR sequences -> one name for each.
+MAX_LISTED = 5  # items of a list in a message
+# Name of an MR sequence in a data set -> common name.
 SEQUENCES = {
     **dict.fromkeys(("t1", "t1w", "t1n"), "T1"),
     **dict.fromkeys(("t1ce", "t1gd", "t1c"), "T1 post-contrast"),
@@ -27,27 +28,27 @@ SEQUENCES = {
 }
 
 
-class OtherLayout(InputError):
-    """A folder is not laid out as a data set is; the message says what is missing."""
+class LayoutMismatch(InputError):
+    """A folder does not have the layout of a data set; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its label map.
+    """An image with its label map.
 
     Attributes:
-        group: data set that it belongs to.
-        name: of the case within its data set; its sequences have the same name.
-        image: file of the image, or folder of a DICOM series.
-        label: file or folder of the label map, on the grid of the image or a part of it, in any order of its axes.
-        modality: DICOM code; "" when unknown.
-        sequence: MR sequence or contrast phase; "" when unknown.
-        labels: name of each value of the label map, or of several together, and then they may overlap; None takes all
-            values but 0 and calls them "label 1" and so on.
-        frame: which one of the image, counted from 0.
-        frames: how many the image must have; None for any number.
-        is_complete: whether ``labels`` has all values but 0 that there may be.
-        label_reader: gives the values of the label map, as `read_label_map` does.
+        group: name of the data set.
+        name: name of the case within its data set; sequences of a case share it.
+        image: image file, or folder of a DICOM series.
+        label: file or folder of the label map, on the grid of the image or a part of it, with axes in any order.
+        modality: DICOM code; "" if unknown.
+        sequence: MR sequence or contrast phase; "" if unknown.
+        labels: value, or tuple of values, of the label map -> name; tuples may overlap. None names all values except 0
+            "label 1" and so on.
+        frame: index of the frame of the image, from 0.
+        frames: required number of frames of the image; None for any number.
+        is_complete: whether ``labels`` lists all permitted values except 0.
+        label_reader: function that reads the values of the label map, such as `read_label_map`.
     """
 
     group: str
@@ -63,21 +64,21 @@ class Case:
     label_reader: Callable[[Path, Volume], NDArray[np.integer]] = read_label_map
 
     def names(self) -> list[str]:
-        """Return the names of the structures that `read` gives; no file is read where `labels` has them.
+        """Return the names of the structures; files are read only if `labels` is None.
 
         Raises:
-            InputError: as `read`.
+            InputError: as for `read`.
         """
         return list(self.read()[1] if self.labels is None else self.labels.values())
 
     def read(self) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
-        """Return the image and for each structure its mask, both in the image's voxel order.
+        """Read the image, and name -> mask of its structures, in the image's voxel order.
 
-        The sequence of an MR image is its tag SequenceName, unless the file has that tag.
+        The sequence of an MR image becomes its tag SequenceName, unless the file has that tag.
 
         Raises:
             InputError: a file cannot be read, the image has another number of frames, the label map has several frames
-                or a value that is not in its list, or the two are not on the same grid.
+                or an unlisted value, or the grids differ.
         """
         volume = read_volume(self.image, self.frame)
         if self.frames is not None and volume.frames != self.frames:
@@ -91,28 +92,28 @@ class Case:
         values = self.label_reader(self.label, volume)
         labels = self.labels
         if labels is None or self.is_complete:
-            there = set(np.unique(values[values != 0]).tolist())
+            present = set(np.unique(values[values != 0]).tolist())
             if labels is None:
-                labels = {value: f"label {value}" for value in sorted(there)}
+                labels = {value: f"label {value}" for value in sorted(present)}
             known = {value for key in labels for value in np.atleast_1d(key).tolist()}
-            if unknown := there - known:
+            if unknown := present - known:
                 raise InputError(
-                    f"{self.label} has {listed(sorted(unknown))}, and the values of {self.group} are 0 and "
-                    f"{listed(sorted(known), len(known))}: it is damaged, or of another data set."
+                    f"{self.label} has {join_limited(sorted(unknown))}, and the values of {self.group} are 0 and "
+                    f"{join_limited(sorted(known), len(known))}: it is damaged, or of another data set."
                 )
         return volume, {name: np.isin(values, value) for value, name in labels.items()}
 
 
-def say_left_out(group: str, names: Sequence[str]) -> None:
-    """Log which cases of a data set have no label map, or no image."""
+def warn_left_out(group: str, names: Sequence[str]) -> None:
+    """Log the cases of a data set without label map or image."""
     if names:
-        logger.warning("Left out of %s, for want of an image or a label map: %s.", group, listed(names))
+        logger.warning("Left out of %s, for want of an image or a label map: %s.", group, join_limited(names))
 
 
-def listed(items: Sequence[object], most: int = MAX_NAMED) -> str:
-    """Items for a sentence.
+def join_limited(items: Sequence[object], most: int = MAX_LISTED) -> str:
+    """Join items for a message, up to a maximum number.
 
-    >>> listed(["a", "b"]), listed([1, 2, 3, 4], most=2)
+    >>> join_limited(["a", "b"]), join_limited([1, 2, 3, 4], most=2)
     ('a, b', '1, 2 and 2 more')
     """
     more = f" and {len(items) - most} more" if len(items) > most else ""
@@ -120,7 +121,7 @@ def listed(items: Sequence[object], most: int = MAX_NAMED) -> str:
 
 
 def image_files(directory: Path) -> dict[str, Path]:
-    """Files of images in a folder by their names without the ending; none if there is no such folder."""
+    """Return name without extension -> path of the images in a folder; empty if the folder does not exist."""
     if not directory.is_dir():
         return {}
     files = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
@@ -130,3 +131,28 @@ def image_files(directory: Path) -> dict[str, Path]:
         for extension in EXTENSIONS
         if path.name.endswith(extension)
     }
+
+
+def pair_files(
+    images: Path, labels: Path, pattern: re.Pattern[str], label_name: str
+) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """Match numbered images with their label maps.
+
+    Args:
+        images: folder of the images.
+        labels: folder of the label maps.
+        pattern: file name of an image without extension, with the number as group 1.
+        label_name: template of the name of a label map, with ``{}`` for the number.
+
+    Returns:
+        (number, image, label map) of each pair, and the names of the images without a label map.
+    """
+    label_files, pairs, unpaired = image_files(labels), [], []
+    for name, image in image_files(images).items():
+        if number := pattern.fullmatch(name):
+            label = label_files.get(label_name.format(number[1]))
+            if label is None:
+                unpaired.append(name)
+            else:
+                pairs.append((number[1], image, label))
+    return pairs, unpaired

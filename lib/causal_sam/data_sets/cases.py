@@ -1,15 +1,15 @@
-"""Labelled images in a folder: public data sets as they are downloaded, and the layouts that people have."""
+"""Search for labelled images in a folder, in the layouts of public data sets and in general ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from causal_sam.data_sets import amos, brats, btcv, chaos, folders
-from causal_sam.data_sets.case import Case, OtherLayout, listed
+from causal_sam.data_sets.case import Case, LayoutMismatch, join_limited
 from causal_sam.data_sets.layouts import LAYOUTS, Kind
 from causal_sam.errors import InputError
 
-# In the order in which they are looked for: what fits a data set may fit the general layouts too.
+# In the order of detection: folders of a data set may also fit the general layouts.
 _FINDERS = {
     Kind.CHAOS: chaos.find_cases,
     Kind.BRATS: brats.find_cases,
@@ -20,15 +20,15 @@ _FINDERS = {
 
 
 def read_cases(directory: Path, kind: str = Kind.AUTO) -> list[Case]:
-    """Find the labelled images of a folder; what has no image or no label map is left out, and said.
+    """Find the labelled images of a folder; cases without image or label map are omitted with a warning.
 
     Args:
-        directory: of the data set, as `LAYOUTS` describes it.
-        kind: of the data set: one of `Kind`.
+        directory: folder of the data set, in one of the `LAYOUTS`.
+        kind: kind of the data set, one of `Kind`.
 
     Raises:
-        InputError: the folder does not exist, is not laid out as the data set is, or has none of the known layouts; a
-            list in it cannot be used; there is no such kind.
+        InputError: the folder does not exist, does not have the layout of the kind or any known one; a list in it is
+            invalid; the kind is unknown.
     """
     if kind not in list(Kind):
         raise InputError(f"There is no kind of data set {kind!r}: it must be one of {', '.join(Kind)}.")
@@ -42,19 +42,19 @@ def read_cases(directory: Path, kind: str = Kind.AUTO) -> list[Case]:
         return found[1]
     try:
         return _FINDERS[Kind(kind)](directory)
-    except OtherLayout as error:
+    except LayoutMismatch as error:
         found = _detect(directory)
-        inside = listed(sorted(path.name for path in directory.iterdir())) or "nothing"
+        inside = join_limited(sorted(path.name for path in directory.iterdir())) or "nothing"
         instead = f"it looks like {found[0]}" if found else f"it holds {inside}"
         raise InputError(f"{directory} is not {kind} ({LAYOUTS[Kind(kind)]}): {error}; {instead}.") from error
 
 
 def _detect(directory: Path) -> tuple[Kind, list[Case]] | None:
-    """The first kind that fits, and its cases. A list of cases is meant, whatever lies beside it."""
+    """Return the first kind that fits, and its cases; a list of cases takes precedence over other files."""
     kinds = [Kind.FOLDER] if (directory / folders.CASE_LIST).is_file() else list(_FINDERS)
     for kind in kinds:
         try:
             return kind, _FINDERS[kind](directory)
-        except OtherLayout:
+        except LayoutMismatch:
             continue
     return None

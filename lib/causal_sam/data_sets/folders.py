@@ -1,4 +1,4 @@
-"""Folders in the layouts that people have: a list of cases, the Decathlon's, nnU-Net's, or pairs of files."""
+"""Cases in general layouts: a list of cases, the Decathlon's, nnU-Net's, or pairs of files."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from causal_sam.data_sets.case import SEQUENCES, Case, OtherLayout, image_files, say_left_out
+from causal_sam.data_sets.case import SEQUENCES, Case, LayoutMismatch, image_files, warn_left_out
 from causal_sam.errors import InputError
 
 CASE_LIST = "cases.json"
 LABEL_ENDINGS = ("_label", "_seg", "-label", "-seg")
 FOLDER_PAIRS = (("images", "labels"), ("imagesTr", "labelsTr"))
-# nnU-Net numbers the channels of a case; the label map carries the name alone.
+# nnU-Net numbers the channels of a case; the label map has the name without a number.
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _MODALITY = re.compile(r"(ct|mri?)(?![a-z0-9])[\s_-]*(.*)", re.IGNORECASE)
 
 
 class _Channel(NamedTuple):
-    """Of an image: DICOM code of the modality, and MR sequence or contrast phase; "" for what is not known."""
+    """DICOM code of the modality, and MR sequence or contrast phase of a channel; "" if unknown."""
 
     modality: str
     sequence: str
 
 
 class _Description(NamedTuple):
-    """What a `dataset.json` says."""
+    """Content of a `dataset.json`."""
 
     channels: Mapping[int, _Channel]
     labels: Mapping[int | tuple[int, ...], str] | None
@@ -35,30 +35,30 @@ class _Description(NamedTuple):
 
 
 def find_cases(directory: Path) -> list[Case]:
-    """Find the cases of a folder; those without an image or a label map are left out, and said.
+    """Find the cases of a folder; cases without image or label map are omitted with a warning.
 
     Raises:
-        OtherLayout: there are none.
-        InputError: `cases.json` or `dataset.json` cannot be used, or an image has a channel that is not in it.
+        LayoutMismatch: there are no cases.
+        InputError: `cases.json` or `dataset.json` is invalid, or does not list the channel of an image.
     """
     if (directory / CASE_LIST).is_file():
-        cases = _in_list(directory)
+        cases = _read_case_list(directory)
     else:
-        cases = [case for pair in FOLDER_PAIRS for case in _in_two_folders(directory, *pair)] or _in_pairs(directory)
+        cases = [case for pair in FOLDER_PAIRS for case in _find_in_folders(directory, *pair)] or _find_pairs(directory)
     if not cases:
-        raise OtherLayout("there is no image with a label map")
+        raise LayoutMismatch("there is no image with a label map")
     return cases
 
 
-def _in_list(directory: Path) -> list[Case]:
+def _read_case_list(directory: Path) -> list[Case]:
     path = directory / CASE_LIST
     try:
         entries = json.loads(path.read_text())
         cases = []
-        without = []
+        unpaired = []
         for entry in entries:
             if not entry.get("image") or not entry.get("label"):
-                without.append(f"{entry['set']}/{entry['case']}")
+                unpaired.append(f"{entry['set']}/{entry['case']}")
                 continue
             labels = {int(value): str(name) for value, name in entry["labels"].items()}
             cases.append(
@@ -77,22 +77,22 @@ def _in_list(directory: Path) -> list[Case]:
             f"{path} cannot be used ({type(error).__name__}: {error}): it must be a list of objects with set, case, "
             "image, label and labels."
         ) from error
-    say_left_out(directory.name, without)
+    warn_left_out(directory.name, unpaired)
     return cases
 
 
-def _in_two_folders(directory: Path, images: str, labels: str) -> list[Case]:
+def _find_in_folders(directory: Path, images: str, labels: str) -> list[Case]:
     label_files = image_files(directory / labels)
     if not label_files:
         return []
     description = _description(directory / "dataset.json")
     channels = description.channels
-    cases, without = [], []
+    cases, unpaired = [], []
     for stem, image in image_files(directory / images).items():
         numbered = _CHANNEL.fullmatch(stem)
         if stem in label_files:
             name = stem
-            # As in the Decathlon: the channels are frames of one file.
+            # In the Decathlon, channels are frames of one file.
             frames = len(channels) if len(channels) > 1 else None
             parts = [(n, channels.get(n, _Channel("", ""))) for n in range(frames or 1)]
         elif numbered and numbered[1] in label_files:
@@ -101,7 +101,7 @@ def _in_two_folders(directory: Path, images: str, labels: str) -> list[Case]:
                 raise InputError(f"{image} is channel {number}, and dataset.json names {_names(channels)}.")
             parts = [(0, channels.get(number) or _Channel("", f"channel {number}" if number else ""))]
         else:
-            without.append(stem)
+            unpaired.append(stem)
             continue
         cases += [
             Case(
@@ -118,7 +118,7 @@ def _in_two_folders(directory: Path, images: str, labels: str) -> list[Case]:
             )
             for frame, channel in parts
         ]
-    say_left_out(directory.name, without)
+    warn_left_out(directory.name, unpaired)
     return cases
 
 
@@ -127,7 +127,7 @@ def _names(channels: Mapping[int, _Channel]) -> str:
 
 
 def _description(path: Path) -> _Description:
-    """Read a `dataset.json`: the Decathlon has value -> name, nnU-Net 2 name -> value, or values of a region."""
+    """Read a `dataset.json`: value -> name in the Decathlon, name -> value or values in nnU-Net 2."""
     if not path.is_file():
         return _Description({}, None, False)
     try:
@@ -136,7 +136,7 @@ def _description(path: Path) -> _Description:
         for key, entry in content["labels"].items():
             name, value = (entry, key) if key.isdigit() else (key, entry)
             value = tuple(map(int, value)) if isinstance(value, list) else int(value)
-            # nnU-Net learns nothing from voxels that are called so.
+            # nnU-Net ignores voxels with this label in training.
             if value != 0 and name != "ignore":
                 names[value] = str(name)
         channels = _channels(content.get("modality") or content.get("channel_names") or {})
@@ -161,7 +161,7 @@ def _channels(names: Mapping[str, Any]) -> dict[int, _Channel]:
     return channels
 
 
-def _in_pairs(directory: Path) -> list[Case]:
+def _find_pairs(directory: Path) -> list[Case]:
     files = image_files(directory)
     cases = []
     for stem, path in files.items():

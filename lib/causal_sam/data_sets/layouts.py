@@ -1,4 +1,4 @@
-"""The folders of labelled images that are understood. Quick to import, for help texts."""
+"""Known layouts of folders with labelled images; a separate module that is fast to import, for help texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Of a data set; "auto" looks at the folder."""
+    """Kind of a data set; "auto" detects it from the folder."""
 
     AUTO = "auto"
     CHAOS = "chaos"

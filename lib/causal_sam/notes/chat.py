@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
-from causal_sam.chat import Use, load_chat_model, within
+from causal_sam.chat import ModelUse, call_with_timeout, load_chat_model
 from causal_sam.chat.models import GGUF, HUGGING_FACE
 from causal_sam.errors import InputError
 from causal_sam.notes.chat_tools import first_error, make_tools
@@ -29,7 +29,7 @@ from causal_sam.notes.schema import Action, Direction, Plan, Strength
 
 logger = logging.getLogger(__name__)
 
-NOTE_MODEL = Use("chat model", "ollama:llama3.1", "notes", "llm")
+NOTE_MODEL = ModelUse("chat model", "ollama:llama3.1", "notes", "llm")
 SECONDS = 30.0
 # Limits for one note: answers of the model, including tool calls; attempts at a plan.
 MAX_MODEL_CALLS = 8
@@ -124,7 +124,7 @@ class ChatInterpreter(Interpreter):
     def _read(self, request: NoteRequest) -> Interpretation:
         conversation = _Conversation(self._model, request, self._is_remote, self._calls_tools)
         try:
-            plan = within(self._seconds, conversation.plan)
+            plan = call_with_timeout(self._seconds, conversation.plan)
         except Exception as error:  # providers raise errors of their own, and none may fail the request
             reason = _short(error)
             # The log omits the reason, which may quote the note.

@@ -11,7 +11,7 @@ from causal_sam.notes.laterality import structures_of
 from causal_sam.notes.vocabulary import Vocabulary, stem
 from causal_sam.text import LabelNames, Lexicon, Reading, canonical
 from causal_sam.text.lexicon import singular, split_words
-from causal_sam.text.spelling import correct
+from causal_sam.text.spelling import correct_spelling
 
 MAX_NAME_WORDS = 6  # words
 MAX_AMBIGUOUS_ABBREVIATION = 2  # letters; abbreviations up to this length count only in capitals
@@ -148,13 +148,15 @@ class NameFinder:
         if shorter is not None:
             return (shorter,)
         # Inflected forms come second: "undersegmentd" is equally near to two forms of "undersegment".
-        found = correct(word, self._lexicon, self._known_words) or correct(word, self._lexicon, self._vocabulary.forms)
+        found = correct_spelling(word, self._lexicon, self._known_words) or correct_spelling(
+            word, self._lexicon, self._vocabulary.forms
+        )
         if found and word.endswith("s") and not found.endswith("s") and self._is_spelt_correctly(f"{found}s"):
             found += "s"  # "incudes" is no order
         return tuple((found or word).split())
 
     def _is_spelt_correctly(self, word: str) -> bool:
-        return self._vocabulary.is_listed(word) or word in self._label_words or self._lexicon.knows(word)
+        return self._vocabulary.is_listed(word) or word in self._label_words or self._lexicon.is_known_word(word)
 
     def _mention(self, words: tuple[str, ...]) -> Mention | None:
         text = " ".join(words)
@@ -206,7 +208,7 @@ class NameFinder:
         return Mention(text, fitting) if is_several or len(fitting) == 1 else Mention(text, candidates=fitting)
 
     def _spelt(self, words: Iterable[str]) -> tuple[str, ...]:
-        return tuple(self._lexicon.squashed(word) or word for word in words)
+        return tuple(self._lexicon.compact_form(word) or word for word in words)
 
     def _kind(self, words: Iterable[str]) -> str:
         return "".join(singular(word) for word in words if word not in ("left", "right", "both"))
@@ -221,7 +223,7 @@ class NameFinder:
         ends = (words[0], words[-1])
         if words[1:2] in (("of",), ("the",)) and words[0] in _SIDES:
             return False  # "left of the bladder"
-        if any(self._lexicon.squashed(word) == "" for word in ends) or words[-1] in ("lower", "upper", "middle"):
+        if any(self._lexicon.compact_form(word) == "" for word in ends) or words[-1] in ("lower", "upper", "middle"):
             return False
         if words[-1] in _SIDES and "of" in words:
             return False  # "the lower lobe of the right"
@@ -229,7 +231,7 @@ class NameFinder:
             return len(readings[0].sides) == len(_SIDES) or tuple(words) in self._whole_names()
         if len(readings[0].sides) == len(_SIDES) and words[-1] == singular(words[-1]):
             return False  # "both the liver and the spleen"
-        inner = {word for word in words if self._lexicon.squashed(word) == ""}
+        inner = {word for word in words if self._lexicon.compact_form(word) == ""}
         return inner <= {"of", "the"}
 
     def _whole_names(self) -> set[tuple[str, ...]]:
@@ -240,7 +242,7 @@ class NameFinder:
         own = set(map(singular, split_words(label)))
         parts = {part for reading in self._readings[label] for part in reading.parts}
         kinds = {" ".join(word for word in part.split() if not _is_number(word)) for part in parts}
-        is_kind = any(map(_is_number, own)) and {self._lexicon.squashed(word) for word in words} == kinds
+        is_kind = any(map(_is_number, own)) and {self._lexicon.compact_form(word) for word in words} == kinds
         return (
             is_kind or own > set(map(singular, words))
         ) and parts <= self._lexicon.structures - self._lexicon.findings
@@ -253,13 +255,15 @@ class NameFinder:
     def _common_name(self, words: Sequence[str], text: str) -> str:
         """Return the common name in place of abbreviations, Latin and adjectives, otherwise the name as written."""
         common = canonical(text, self._lexicon)
-        is_divided = len(words) > len(common.split()) and self._lexicon.squashed(common) == self._lexicon.squashed(text)
+        is_divided = len(words) > len(common.split()) and self._lexicon.compact_form(
+            common
+        ) == self._lexicon.compact_form(text)
         is_noun = self._is_plain(words[-1])
         is_plain = is_noun and all(word in _SIDES or self._is_plain(word) or _is_adjective(word) for word in words)
         return common if is_divided or not is_plain else text
 
     def _is_plain(self, word: str) -> bool:
-        return len(word) > 3 and self._lexicon.squashed(word) == singular(word)
+        return len(word) > 3 and self._lexicon.compact_form(word) == singular(word)
 
     def _is_unlisted_anatomy(self, words: Sequence[str]) -> bool:
         """Return whether words are an anatomical name that is in no lexicon: "gonadal vein", "gallbladder fossa"."""
@@ -277,7 +281,7 @@ class NameFinder:
     def _is_modifier(self, word: str) -> bool:
         if self._vocabulary.is_plain(word) or self._vocabulary.longest_phrase((word,)):
             return False
-        return _is_adjective(word) or (word in self._lexicon.words and self._lexicon.squashed(word) != "")
+        return _is_adjective(word) or (word in self._lexicon.words and self._lexicon.compact_form(word) != "")
 
 
 def _is_plural(word: str) -> bool:

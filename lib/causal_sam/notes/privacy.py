@@ -16,7 +16,7 @@ import yaml
 from causal_sam.notes.vocabulary import ENDINGS, Vocabulary, load_vocabulary, stem
 from causal_sam.text import Lexicon, load_lexicon
 from causal_sam.text.lexicon import singular, split_words
-from causal_sam.text.spelling import SHORTEST, correct
+from causal_sam.text.spelling import MIN_CORRECTABLE_LENGTH, correct_spelling
 
 NAME, DATE, NUMBER, ADDRESS = "[name]", "[date]", "[number]", "[address]"
 # Above this share of capitalised words, capitals do not distinguish names.
@@ -191,15 +191,19 @@ class Scrubber:
             may_be_name = word in self._possible_names and piece.is_capital
             piece.is_removed = may_be_name and not piece.starts and not ignore_capitals
             return
-        may_be_misspelt = len(word) >= SHORTEST and (not piece.is_capital or piece.starts or ignore_capitals)
-        meant = correct(word, self._lexicon, self._known_words) if may_be_misspelt else None
+        may_be_misspelt = len(word) >= MIN_CORRECTABLE_LENGTH and (
+            not piece.is_capital or piece.starts or ignore_capitals
+        )
+        meant = correct_spelling(word, self._lexicon, self._known_words) if may_be_misspelt else None
         if meant:
             piece.text = piece.word = meant
         else:
             piece.is_removed = True
 
     def _is_anatomy(self, word: str) -> bool:
-        return len(word) > 1 and (word in self._lexicon.words or (word.endswith("s") and self._lexicon.knows(word)))
+        return len(word) > 1 and (
+            word in self._lexicon.words or (word.endswith("s") and self._lexicon.is_known_word(word))
+        )
 
     def _is_note_word(self, word: str) -> bool:
         if len(word) < 2:

@@ -1,1 +1,1 @@
-"""Generated anatomies and images: what the compact model is trained on, and the demo studies."""
+"""Generated anatomies and images, for the training of the compact model and for the demo studies."""

@@ -1,4 +1,4 @@
-"""One abdomen, in patient space: the named organs of the demo studies.
+"""Phantom of the abdomen in patient space, with the organs of the demo studies.
 
 Lengths are millimetre; x runs to the patient's right, y to anterior, z to superior (RAS+), with the origin in front of
 the spine at the level of the kidneys.
@@ -31,20 +31,22 @@ ORGANS = (
     "liver lesion",
 )
 LABELS = {name: value for value, name in enumerate(ORGANS, start=1)}
-# What an annotator would be asked for; the rest is there so that the images look like a body.
+# Structures for annotation; the others complete the body.
 SEGMENTED = (
     "liver", "spleen", "right kidney", "left kidney", "stomach", "gallbladder", "pancreas", "aorta",
     "inferior vena cava", "liver lesion",
 )  # fmt: skip
 
 
-def abdomen(shape: tuple[int, int, int], affine: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
+def draw_abdomen(
+    shape: tuple[int, int, int], affine: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Draw the abdomen on a grid.
 
     Args:
         shape: (I, J, K).
         affine: 4x4, voxel index -> RAS+ millimetre, axis-aligned or oblique.
-        rng: shapes the organs; the same state gives the same anatomy on every grid.
+        rng: source of randomness for the shapes; the same state gives the same anatomy on every grid.
 
     Returns:
         (I, J, K) label map with the values of `LABELS`, 0 outside the body.
@@ -55,8 +57,8 @@ def abdomen(shape: tuple[int, int, int], affine: NDArray[np.float64], rng: np.ra
     )
     wave = [rng.uniform(0, 2 * np.pi, 6) for _ in range(3)]
 
-    def bend(strength: float, length: float) -> list[NDArray[np.float32]]:
-        """Displace the coordinates by waves in patient space: no organ is an ellipsoid."""
+    def warp(strength: float, length: float) -> list[NDArray[np.float32]]:
+        """Return coordinates displaced by waves in patient space, which deform the ellipsoids."""
         k = 2 * np.pi / length
         shifts = [
             np.sin(k * y + w[0])
@@ -68,13 +70,13 @@ def abdomen(shape: tuple[int, int, int], affine: NDArray[np.float64], rng: np.ra
         return [c + strength * s for c, s in zip((x, y, z), shifts, strict=True)]
 
     def ellipsoid(centre, radii, space=None, tilt: float = 0.0) -> NDArray[np.bool_]:
-        """Ellipsoid, turned by ``tilt`` radians in the x-z plane."""
+        """Return the mask of an ellipsoid, rotated by ``tilt`` radians in the x-z plane."""
         px, py, pz = (c - m for c, m in zip(space or organ, centre, strict=True))
         c, s = np.cos(tilt), np.sin(tilt)
         return ((c * px + s * pz) / radii[0]) ** 2 + (py / radii[1]) ** 2 + ((c * pz - s * px) / radii[2]) ** 2 < 1
 
-    trunk, organ = bend(2.0, 260), bend(4.0, 110)
-    # Power 2.4 gives the flattened sides of a trunk; the spine sits well behind the middle of it.
+    trunk, organ = warp(2.0, 260), warp(4.0, 110)
+    # Power 2.4 gives the flattened sides of a trunk; the spine lies behind its centre.
     radius = (np.abs(trunk[0] / 172) ** 2.4 + np.abs((trunk[1] - 5) / 118) ** 2.4) ** (1 / 2.4)
     labels = np.zeros(shape, np.uint8)
 
@@ -100,8 +102,8 @@ def abdomen(shape: tuple[int, int, int], affine: NDArray[np.float64], rng: np.ra
     paint("bone", ellipsoid((0, -90, 0), (17, 15, 1e4), trunk) | (ellipsoid((0, -84, 0), (46, 5, 1e4), trunk) & ~disc))
     paint("spinal canal", ellipsoid((0, -89, 0), (9, 8, 1e4), trunk))
 
-    loops = [c / 10.5 for c in bend(9.0, 90)]
-    # A gyroid: tubes that wind in three dimensions without end, as gut does.
+    loops = [c / 10.5 for c in warp(9.0, 90)]
+    # A gyroid consists of winding tubes, similar to bowel loops.
     gyroid = sum(np.sin(loops[n]) * np.cos(loops[(n + 1) % 3]) for n in range(3))
     bowel = cavity & (y > -25) & (z < 12) & (gyroid > 0.35)
     paint("bowel", bowel)

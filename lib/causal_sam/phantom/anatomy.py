@@ -1,8 +1,8 @@
-"""Random anatomies: label maps of three neighbouring slices, from which images of any style are rendered.
+"""Random anatomies: label maps of three neighbouring slices, to be rendered in any style.
 
-No real image or label is used. What carries over to real images is not the shapes' likeness but their variety: bodies
-with walls, bones, air and organs that touch; nested shells as in the head; partitions of smooth noise; thin and
-tubular structures; lesions inside organs.
+No real image or label is used. Models generalise to real images because of the variety of the shapes: bodies with
+walls, bones, air and touching organs; nested shells as in the head; partitions by smooth noise; thin and tubular
+structures; lesions inside organs.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from scipy import ndimage
 
 SLICES = 3
 MAX_LABELS = 48
-# Mean square of a cubic B-spline's weights: what is left along one axis of the variance of its control points.
+# Mean square of the weights of a cubic B-spline: factor of the control points' variance along one axis.
 CUBIC_POWER = 151 / 315
 
 
 @dataclass
 class Anatomy:
-    """A label map and what its labels are.
+    """A label map with the properties of its labels.
 
     Attributes:
-        labels: 3xHxW uint8; 0 is the outside; the middle slice is the one to be segmented.
-        parents: for each label the label that surrounds it (a lesion's organ), or 0.
-        materials: for each label one of ``AIR`` to ``LESION``, for physically motivated styles and to find lesions.
+        labels: 3xHxW uint8; 0 is the outside; the middle slice is to be segmented.
+        parents: for each label, the surrounding label (the organ of a lesion), or 0.
+        materials: for each label, one of ``AIR`` to ``LESION``.
     """
 
     labels: np.ndarray
     parents: np.ndarray = field(default_factory=lambda: np.zeros(MAX_LABELS, np.uint8))
     materials: np.ndarray = field(default_factory=lambda: np.zeros(MAX_LABELS, np.uint8))
 
-    def family(self, label: int) -> np.ndarray:
-        """All labels inside ``label``, itself included."""
+    def with_descendants(self, label: int) -> np.ndarray:
+        """Return ``label`` and all labels inside it."""
         members = {label}
         for child, parent in enumerate(self.parents):
             if parent and int(parent) in members:
                 members.add(child)
         return np.array(sorted(members), np.uint8)
 
-    def is_in_lesion(self, label: int) -> bool:
-        """Whether ``label`` is a part of a lesion, such as its core."""
+    def is_inside_lesion(self, label: int) -> bool:
+        """Return whether ``label`` lies inside a lesion, such as its core."""
         while label := int(self.parents[label]):
             if self.materials[label] == LESION:
                 return True
@@ -54,8 +54,8 @@ AIR, FAT, MUSCLE, ORGAN, BLOOD, BONE, FLUID, LESION = range(8)
 class AnatomySampler:
     """Draws anatomies of one size.
 
-    Anatomies live in coordinates from -1 to 1, of which the slices show a square window: a small window is a close
-    look at a few structures, drawn as finely as the pixels allow.
+    Anatomies extend over coordinates from -1 to 1. The slices show a square window of them; a small window shows a few
+    structures at a higher resolution.
 
     Args:
         size: side of the slices in pixels.
@@ -80,36 +80,36 @@ class AnatomySampler:
         return (self.body, self.head, self.partition, self.scatter)[kind]()
 
     def noise(self, cells: float, channels: int = 1) -> np.ndarray:
-        """Smooth noise of unit variance, channels x 3 x size x size, with about ``cells`` bumps across the image.
+        """Return smooth noise of unit variance, channels x 3 x size x size, with about ``cells`` bumps per axis.
 
-        The three slices are steps of random size through one three-dimensional field, so that shapes shift and end
-        between them as they do in a volume with thick slices.
+        The three slices are steps of random size through a three-dimensional field, so that shapes shift and end
+        between slices as in a volume with thick slices.
         """
         n = max(2, round(cells)) + 5
         depth = 4
         coarse = self.rng.standard_normal((channels, depth, n, n)).astype(np.float32)
         step = self.rng.uniform(0.02, 0.35)
         positions = 1.5 + step * np.array([-1, 0, 1])
-        # Linear along z (the field is smooth enough there), cubic in the plane.
+        # Linear interpolation along z, where the steps are small; cubic in the plane.
         low = np.floor(positions).astype(int)
         w = (positions - low).astype(np.float32)[None, :, None, None]
         slices = coarse[:, low] * (1 - w) + coarse[:, low + 1] * w
-        # Coordinates beyond the anatomy continue the field as far as there are control points.
+        # Coordinates beyond the anatomy are clipped to the control points.
         rows, columns = (_cubic_basis(np.clip(2 + (axis + 1) / 2 * (n - 5), 1, n - 2), n) for axis in self._axes)
         field_ = np.einsum("hi,czij,wj->czhw", rows, slices, columns, optimize=True)
         return field_ / np.sqrt(CUBIC_POWER**2 * float(np.mean(w[0, 1] ** 2 + (1 - w[0, 1]) ** 2)))
 
     def warped_grid(self, strength: float, cells: float) -> tuple[np.ndarray, np.ndarray]:
-        """Image coordinates (y, x), each 3 x size x size in [-1, 1], displaced by smooth noise."""
+        """Return image coordinates (y, x), each 3 x size x size, displaced by smooth noise."""
         shift = self.noise(cells, 2) * strength
         return self._y + shift[0], self._x + shift[1]
 
     # -- the four kinds of anatomy ---------------------------------------------------------------------------------
 
     def body(self) -> Anatomy:
-        """A trunk: fat, muscle, spine, ribs, large and small organs that touch, vessels, gut with air, lesions."""
+        """Draw a trunk: fat, muscle, spine, ribs, touching organs, vessels, bowel with air, lesions."""
         rng = self.rng
-        anatomy, labels, add = self._start()
+        anatomy, labels, add = self._new_anatomy()
         y, x = self.warped_grid(rng.uniform(0.0, 0.08), rng.uniform(2, 5))
         ry, rx = rng.uniform(0.55, 0.85), rng.uniform(0.7, 1.05)
         centre_y, centre_x = rng.normal(0, 0.06, 2)
@@ -122,7 +122,7 @@ class AnatomySampler:
 
         organs = []
         if rng.random() < 0.5:
-            organs += self._packed(cavity, (centre_y, centre_x), (ry * wall, rx * wall), add)
+            organs += self._packed_organs(cavity, (centre_y, centre_x), (ry * wall, rx * wall), add)
         yw, xw = self.warped_grid(rng.uniform(0.01, 0.12), rng.uniform(3, 8))
         for _ in range(rng.integers(0 if organs else 3, 16)):
             scale = rng.choice([0.5, 0.3, 0.18, 0.1], p=[0.2, 0.3, 0.3, 0.2]) * rng.uniform(0.7, 1.4)
@@ -131,7 +131,7 @@ class AnatomySampler:
             cy, cx = centre_y + ry * distance * np.sin(phi), centre_x + rx * distance * np.cos(phi)
             power = rng.uniform(1.6, 3.5)
             shape = self._superellipse(yw, xw, cy, cx, scale, scale * ratio, angle, power, ends=True) & cavity
-            if organs and rng.random() < 0.3:  # lies against what is there already instead of covering it
+            if organs and rng.random() < 0.3:  # touches existing organs instead of covering them
                 shape &= np.isin(labels, [inside])
             organ = add(shape, rng.choice([ORGAN, ORGAN, ORGAN, MUSCLE, FLUID, BLOOD]))
             if organ:
@@ -139,7 +139,7 @@ class AnatomySampler:
         for organ in list(organs):
             where = labels == organ
             kind = rng.random()
-            if kind < 0.15:  # gut or stomach: a wall around fluid, with air above it
+            if kind < 0.15:  # bowel or stomach: a wall around fluid, with air above
                 hollow = ndimage.binary_erosion(where[1], iterations=int(rng.integers(1, 6)))
                 filling = where & np.stack([hollow] * SLICES)
                 content = add(filling, rng.choice([ORGAN, FLUID, FLUID]), parent=organ)
@@ -185,13 +185,13 @@ class AnatomySampler:
         return anatomy
 
     def head(self) -> Anatomy:
-        """Shells as in the head: scalp, skull, fluid, a folded ribbon, white matter, paired deep nuclei, lesions."""
+        """Draw a head: scalp, skull, fluid, folded cortex, white matter, paired deep nuclei, lesions."""
         rng = self.rng
-        anatomy, labels, add = self._start()
+        anatomy, labels, add = self._new_anatomy()
         y, x = self.warped_grid(rng.uniform(0.0, 0.06), rng.uniform(2, 4))
         ry, rx = rng.uniform(0.6, 0.98), rng.uniform(0.55, 0.9)
         radius = np.sqrt((y / ry) ** 2 + (x / rx) ** 2)
-        if rng.random() < 0.6:  # else skull-stripped, as research data often are
+        if rng.random() < 0.6:  # otherwise skull-stripped, as often in research data
             add(radius < 1, FAT)
             add(radius < rng.uniform(0.9, 0.96), BONE)
             brain_radius = rng.uniform(0.8, 0.88)
@@ -217,7 +217,7 @@ class AnatomySampler:
             )
             shape &= radius < brain_radius - 0.1
             material = rng.choice([ORGAN, ORGAN, FLUID])
-            if rng.random() < 0.5:  # left and right are labels of their own
+            if rng.random() < 0.5:  # left and right are separate labels
                 add(shape & (x > 0), material)
                 add(shape & (x <= 0), material)
             else:
@@ -231,9 +231,9 @@ class AnatomySampler:
         return anatomy
 
     def partition(self) -> Anatomy:
-        """The image divided among smooth noise fields: touching shapes of every form, without a body."""
+        """Draw a partition of the image by smooth noise fields: touching shapes without a body."""
         rng = self.rng
-        anatomy, labels, add = self._start()
+        anatomy, labels, add = self._new_anatomy()
         count = int(rng.integers(3, 14))
         regions = self.noise(rng.uniform(2, 9), count).argmax(axis=0)
         if rng.random() < 0.5:
@@ -246,9 +246,9 @@ class AnatomySampler:
         return anatomy
 
     def scatter(self) -> Anatomy:
-        """Blobs, rings and tubes strewn over a textured ground."""
+        """Draw blobs, rings and tubes on a textured background."""
         rng = self.rng
-        anatomy, _, add = self._start()
+        anatomy, _, add = self._new_anatomy()
         add(np.ones((SLICES, self.size, self.size), bool) & (self.noise(3)[0] > rng.uniform(-3, 0)), MUSCLE)
         yw, xw = self.warped_grid(rng.uniform(0.0, 0.15), rng.uniform(3, 9))
         for _ in range(rng.integers(4, 22)):
@@ -267,13 +267,13 @@ class AnatomySampler:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _start(self):
+    def _new_anatomy(self):
         anatomy = Anatomy(np.zeros((SLICES, self.size, self.size), np.uint8))
         labels = anatomy.labels
         used = 0
 
         def add(shape: np.ndarray, material: int, parent: int = 0) -> int:
-            """Paint a shape with the next label; returns 0, and paints nothing, when there is no room or no shape."""
+            """Paint a shape with the next label and return it; 0 if the shape is empty or no label is left."""
             nonlocal used
             if used + 1 >= MAX_LABELS or not shape.any():
                 return 0
@@ -286,7 +286,7 @@ class AnatomySampler:
         return anatomy, labels, add
 
     def _tumour(self, brain: np.ndarray, white: np.ndarray, add) -> None:
-        """A tumour that crosses structures: oedema that spreads along white matter, a lobed core, rim and necrosis."""
+        """Add a tumour that crosses structures: oedema along white matter, a lobed core, rim and necrosis."""
         rng = self.rng
         y, x = self.warped_grid(rng.uniform(0.04, 0.14), rng.uniform(3, 9))
         cy, cx = rng.uniform(-0.5, 0.5, 2)
@@ -304,18 +304,18 @@ class AnatomySampler:
         parent = add(whole, LESION)
         if not parent:
             return
-        # Core, enhancing rim and necrosis, from the outside; any may be missing.
+        # Core, enhancing rim and necrosis, from outside to inside; any may be missing.
         for share in np.cumprod(rng.uniform(0.45, 0.9, 3)):
             if rng.random() < 0.7:
                 material = rng.choice([LESION, LESION, FLUID])
                 parent = add(blob(scale * share) & whole, material, parent=parent) or parent
 
-    def _packed(self, cavity: np.ndarray, centre: tuple, radii: tuple, add) -> list[int]:
-        """Fill a cavity with organs that press against each other, of unequal size, with or without fat between."""
+    def _packed_organs(self, cavity: np.ndarray, centre: tuple, radii: tuple, add) -> list[int]:
+        """Fill a cavity with touching organs of unequal size, with or without fat between them."""
         rng = self.rng
         count = int(rng.integers(3, 12))
         y, x = self.warped_grid(rng.uniform(0.03, 0.15), rng.uniform(2, 6))
-        # Power diagram of warped space: neighbours share a border, as packed organs do.
+        # A power diagram of warped space gives neighbours a common border.
         power = []
         for _ in range(count):
             distance, phi = np.sqrt(rng.uniform(0, 0.9)), rng.uniform(0, 2 * np.pi)
@@ -330,14 +330,14 @@ class AnatomySampler:
         return [organ for organ in added if organ]
 
     def _superellipse(self, y, x, cy, cx, ry, rx, angle, power, *, ends: bool = False) -> np.ndarray:
-        """A superellipse, the same on all slices; with ``ends`` a superellipsoid, which tapers and may end between."""
+        """Return a superellipse, equal on all slices; with ``ends`` a superellipsoid that tapers and may end."""
         dy, dx = y - np.float32(cy), x - np.float32(cx)
         c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         u, v = np.abs(dy * c + dx * s) / np.float32(ry), np.abs(-dy * s + dx * c) / np.float32(rx)
-        left = np.ones((SLICES, 1, 1), np.float32)  # of the power, once the distance along z is taken off
+        left = np.ones((SLICES, 1, 1), np.float32)  # threshold in the plane, after the part along z
         if ends:
-            height = np.exp(self.rng.uniform(np.log(1.0), np.log(14.0)))  # half of it, in slices
-            beyond = min(0.5, 0.2 * height)  # a few lie on a neighbouring slice only
+            height = np.exp(self.rng.uniform(np.log(1.0), np.log(14.0)))  # half the height, in slices
+            beyond = min(0.5, 0.2 * height)  # some lie on a neighbouring slice only
             w = np.abs(np.array([-1, 0, 1]) - self.rng.uniform(-height - beyond, height + beyond)) / height
             left = (1 - np.clip(w, 0, 1) ** power).astype(np.float32)[:, None, None]
         inside = np.zeros(u.shape, bool)
@@ -346,12 +346,12 @@ class AnatomySampler:
         return inside
 
     def _tubes(self, count: int, radius: float) -> np.ndarray:
-        """Winding tubes: the zero level of smooth noise, cut to pieces by another."""
+        """Return winding tubes: the zero level of smooth noise, cut into pieces by another field."""
         ridge = np.abs(self.noise(self.rng.uniform(2, 6))[0]) < radius * self.rng.uniform(4, 8)
         return ridge & (self.noise(2)[0] > self.rng.uniform(-0.5, 0.8) - 0.2 * count)
 
     def _lesions(self, labels, organ, add, count: int, spread: bool = False) -> None:
-        """Paint lesions of one or of several labels into an organ."""
+        """Add lesions to an organ, as separate labels or, with ``spread``, as one label."""
         if not organ:
             return
         rows, columns = np.nonzero(labels[1] == organ)
@@ -377,7 +377,7 @@ class AnatomySampler:
 
 
 def _cubic_basis(positions: np.ndarray, count: int) -> np.ndarray:
-    """Cubic B-spline weights, len(positions) x count, of control points at the integers."""
+    """Return cubic B-spline weights of control points at the integers, len(positions) x count."""
     distance = np.abs(positions[:, None] - np.arange(count)[None])
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6

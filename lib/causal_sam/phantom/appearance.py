@@ -1,8 +1,8 @@
-"""Images of an anatomy: every contrast, with the faults that scanners add.
+"""Rendering of an anatomy with random contrast and scanner artefacts.
 
-A third of the images follow physics (Hounsfield units through a window, tissues of MR with a bias field); the rest
-have random contrast, in the way of SynthSeg (Billot et al. 2023, doi:10.1016/j.media.2023.102789), because a model
-that has seen every contrast is not surprised by a new one.
+40 % of the images follow physics (Hounsfield units with a window, or tissues of MR with a bias field). The others have
+random contrast as in SynthSeg (Billot et al. 2023, doi:10.1016/j.media.2023.102789), which makes a model robust to
+unknown contrasts.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ HOUNSFIELD = {
     LESION: (60, 40),
 }
 CT_WINDOW = (-160.0, 240.0)
-# Share of the images with lesions, CT aside, in which all other tissue looks nearly alike, as on FLAIR.
-MUTED = 0.4
+# Share of the images with lesions, except CT, in which all other tissue has similar brightness, as on FLAIR.
+MUTED_SHARE = 0.4
 
 
 def render(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """Make an image of an anatomy in a random style.
+    """Render an anatomy in a random style.
 
     Args:
-        anatomy: its labels are 3xHxW.
+        anatomy: anatomy with labels 3xHxW.
         rng: source of randomness.
 
     Returns:
-        3xHxW float32 in [0, 1], normalised as `causal_sam.imaging` normalises real images.
+        3xHxW float32 in [0, 1], normalised as real images by `causal_sam.imaging`.
     """
     kind = rng.choice(["random", "ct", "mr"], p=[0.6, 0.22, 0.18])
     labels = anatomy.labels
@@ -53,9 +53,9 @@ def render(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
         return np.clip((image - low) / max(high - low, 80), 0, 1).astype(np.float32)
 
     levels = _material_levels(anatomy, rng) if kind == "mr" else _random_levels(rng)
-    if LESION in anatomy.materials and rng.random() < MUTED:
+    if LESION in anatomy.materials and rng.random() < MUTED_SHARE:
         levels = _muted_levels(levels, anatomy, rng)
-    image = _with_soft_lesions(levels[labels] + _unrest(anatomy, rng), anatomy, rng)
+    image = _with_soft_lesions(levels[labels] + _lesion_texture(anatomy, rng), anatomy, rng)
     image = image + _texture(labels, rng, rng.uniform(0, rng.choice([0.01, 0.03, 0.08]), MAX_LABELS))
     image = _partial_volume(image, rng)
     if kind == "mr" or rng.random() < 0.5:
@@ -76,7 +76,7 @@ def _random_levels(rng: np.random.Generator) -> np.ndarray:
 
 
 def _material_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """Each material has one brightness, each label a little of its own: neighbouring organs look alike, as in MR."""
+    """Draw a brightness for each material with small deviations for each label, as in MR."""
     by_material = rng.random(8)
     by_material[AIR] = rng.uniform(0, 0.05)
     by_material[BONE] = rng.uniform(0, 0.5)
@@ -87,17 +87,17 @@ def _material_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
 def _hounsfield_levels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     mean, spread = np.array([HOUNSFIELD[m] for m in range(8)], np.float32).T
-    # Without contrast agent all organs look alike; in some phases they differ widely.
+    # The factor simulates the contrast phase: without contrast agent, organs are similar.
     levels = rng.normal(mean[anatomy.materials], rng.uniform(0.25, 1.1) * spread[anatomy.materials])
     levels[0] = -1000
     return levels.astype(np.float32)
 
 
 def _muted_levels(levels: np.ndarray, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """Let lesions stand out from tissue that is nearly all alike; their parts differ from each other as much."""
+    """Compress the contrast of tissue so that lesions and their parts stand out."""
     levels = levels.copy()
     labels = range(1, len(levels))
-    parts = [label for label in labels if anatomy.is_in_lesion(label)]
+    parts = [label for label in labels if anatomy.is_inside_lesion(label)]
     wholes = [label for label in labels if anatomy.materials[label] == LESION and label not in parts]
     tissue = np.isin(anatomy.materials, (MUSCLE, ORGAN, BLOOD, FAT))
     tissue[[0, *parts, *wholes]] = False
@@ -111,15 +111,15 @@ def _muted_levels(levels: np.ndarray, anatomy: Anatomy, rng: np.random.Generator
     return np.clip(levels, 0, 1.2)
 
 
-def _unrest(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """Slow changes of brightness inside lesions: oedema and tumour are no even tissue."""
+def _lesion_texture(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    """Return smooth variations of brightness inside lesions."""
     lesions = np.isin(anatomy.labels, np.flatnonzero(anatomy.materials == LESION))
     field = _smooth(anatomy.labels.shape[1:], rng, rng.uniform(4, 14))
     return (lesions * field * rng.uniform(0, 0.2)).astype(np.float32)
 
 
 def _with_soft_lesions(image: np.ndarray, anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """Let lesions fade into what surrounds them: oedema and infiltration have no sharp border."""
+    """Blur the borders of lesions, since oedema and infiltration have no sharp border."""
     lesions = np.isin(anatomy.labels, np.flatnonzero(anatomy.materials == LESION)).astype(np.float32)
     if rng.random() < 0.5 or not lesions.any():
         return image
@@ -133,7 +133,7 @@ def _with_soft_lesions(image: np.ndarray, anatomy: Anatomy, rng: np.random.Gener
 
 
 def _texture(labels: np.ndarray, rng: np.random.Generator, strength: np.ndarray) -> np.ndarray:
-    """Tissue texture: correlated noise whose strength belongs to the label."""
+    """Return tissue texture: correlated noise with a strength for each label."""
     field = _noise(labels.shape, rng, 1.0, correlation=rng.uniform(0.7, 3.0))
     return field * strength.astype(np.float32)[labels]
 
@@ -141,7 +141,7 @@ def _texture(labels: np.ndarray, rng: np.random.Generator, strength: np.ndarray)
 def _noise(
     shape: tuple[int, ...], rng: np.random.Generator, sigma: float, correlation: float | None = None
 ) -> np.ndarray:
-    """Gaussian noise, white or blurred as reconstruction kernels do, with standard deviation ``sigma``."""
+    """Return Gaussian noise of standard deviation ``sigma``, white or blurred as by a reconstruction kernel."""
     field = rng.standard_normal(shape, dtype=np.float32)
     if correlation is None:
         correlation = rng.choice([0.0, rng.uniform(0.4, 1.2)])
@@ -158,7 +158,7 @@ def _smooth(shape: tuple[int, int], rng: np.random.Generator, cells: float) -> n
 
 
 def _partial_volume(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, or a coarser grid interpolated back, and slices thick enough to mix with their neighbours."""
+    """Simulate partial volume by blur or resampling in the plane, and by mixing of neighbouring slices."""
     image = image.astype(np.float32)
     size = image.shape[1:][::-1]
     if rng.random() < 0.75:
@@ -178,7 +178,7 @@ def _partial_volume(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _streaks(shape: tuple[int, ...], rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Rays that leave a point, as from metal."""
+    """Return rays from a point, as of metal artefacts."""
     _, height, width = shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     dy, dx = y - rng.uniform(0, height), x - rng.uniform(0, width)

@@ -1,4 +1,4 @@
-"""Scans of brains from label maps with FreeSurfer's numbers: real anatomy, generated style."""
+"""Generated scans of brains from real label maps with FreeSurfer's numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.phantom.scans import Style, render_scan
 
-# FreeSurfer's numbers, left and right together. What has no name here is outside of the brain, or part of a rest.
+# Structure -> FreeSurfer's numbers, left and right together. All other numbers are outside the brain or unassigned.
 STRUCTURES: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
         "cerebral white matter": (2, 41),
@@ -30,7 +30,7 @@ STRUCTURES: Mapping[str, tuple[int, ...]] = MappingProxyType(
         "cerebrospinal fluid": (14, 15, 24, 72),
     }
 )
-# What annotators are asked for, of a size that slices a few millimetres apart show.
+# Structures for annotation that are visible on slices a few millimetres apart.
 SEGMENTED = (
     "cerebral white matter", "cerebral cortex", "lateral ventricle", "cerebellar cortex", "thalamus", "caudate nucleus",
     "putamen", "brain stem",
@@ -39,7 +39,7 @@ EXTRACEREBRAL = 255
 
 
 def _levels(white: float, cortex: float, deep: float, fluid: float) -> dict[str, float]:
-    """Brightness of all structures from that of four tissues; nuclei lie between the cortex and white matter."""
+    """Return the brightness of all structures from that of four tissues."""
     nucleus = cortex + 0.35 * (deep - cortex)
     return {
         "cerebral white matter": white, "cerebellar white matter": 0.97 * white,
@@ -90,16 +90,16 @@ STYLES: Mapping[str, Style] = MappingProxyType(
 
 
 def structure_map(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Turn FreeSurfer's numbers into the positions of the names in `STRUCTURES`, counted from 1.
+    """Map FreeSurfer's numbers to the positions in `STRUCTURES`, counted from 1.
 
     Args:
-        values: of any shape.
+        values: FreeSurfer's numbers, of any shape.
 
     Returns:
-        The same shape; 0 is background, and what has no name becomes `EXTRACEREBRAL`.
+        uint8 of the same shape; 0 is background, and other numbers become `EXTRACEREBRAL`.
 
     Raises:
-        InputError: hardly any value is a structure of the brain.
+        InputError: the values have neither white matter nor cortex.
     """
     table = np.full(int(values.max()) + 1, EXTRACEREBRAL, np.uint8)
     table[0] = 0
@@ -116,20 +116,20 @@ def structure_map(values: NDArray[np.integer]) -> NDArray[np.uint8]:
 def render_brain(
     values: NDArray[np.integer], affine: NDArray[np.float64], style: Style, seed: int
 ) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
-    """Scan a brain from a label map.
+    """Render a scan of a brain from a label map.
 
     Args:
         values: (I, J, K), FreeSurfer's numbers; slices lie along k.
         affine: 4x4, voxel index -> RAS+ millimetre.
-        style: how it is scanned.
-        seed: of noise, texture, bias field, and of how bright the tissues outside of the brain are.
+        style: style of the scan.
+        seed: seed of noise, texture, bias field, and of the brightness of tissues outside the brain.
 
     Returns:
-        The image, and the masks of the structures in `SEGMENTED`.
+        The image, and structure -> mask for `SEGMENTED`.
     """
     rng = np.random.default_rng(seed)
     named = structure_map(values)
-    # Skin, fat, muscle and bone: some bright, some dark, as in any head.
+    # Tissues outside the brain get a random brightness.
     outside = values * (named == EXTRACEREBRAL)
     numbers, dense = np.unique(outside, return_inverse=True)
     brightest = max(style.levels.values())

@@ -1,4 +1,4 @@
-"""From a label map to a scan of it: one brightness for each label, then what a scanner adds."""
+"""Rendering of a scan from a label map: a brightness for each label, then the effects of a scanner."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from causal_sam.imaging.volume import Volume
 
 @dataclass(frozen=True)
 class Style:
-    """How one examination was made.
+    """Style of an examination.
 
     Attributes:
         modality: "CT" or "MR".
-        title: for people.
-        levels: brightness of each structure by name, HU for CT and arbitrary units for MR.
-        spacing: voxel size in mm along left, posterior and superior; of a scan of a given label map, that of the map.
+        title: title for display.
+        levels: structure -> brightness, in HU for CT and in arbitrary units for MR.
+        spacing: voxel size in mm along left, posterior and superior; unused for scans of a given label map.
         noise: standard deviation of the noise, in the units of ``levels``.
-        texture: strength of the tissues' own texture, in the same units.
-        bias: strength of the coil's bias field, as a share.
+        texture: strength of the tissue texture, in the same units.
+        bias: relative strength of the bias field.
         tags: acquisition tags of the DICOM header.
-        blur: partial volume, as the standard deviation of a Gaussian in the plane in voxels.
+        blur: standard deviation of the partial-volume blur in the plane, in voxels.
     """
 
     modality: str
@@ -41,7 +41,7 @@ class Style:
 def smooth_noise(
     shape: tuple[int, int, int], cells: tuple[int, int, int], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Smooth noise in about -1..1 with ``cells`` bumps along each axis."""
+    """Return smooth noise in about [-1, 1] with ``cells`` bumps along each axis."""
     coarse = rng.uniform(-1, 1, tuple(n + 3 for n in cells)).astype(np.float32)
     grids = np.meshgrid(*(np.linspace(1, n + 1, size) for n, size in zip(cells, shape, strict=True)), indexing="ij")
     return ndimage.map_coordinates(coarse, grids, order=3, prefilter=False).astype(np.float32)
@@ -54,14 +54,14 @@ def render_scan(
     style: Style,
     rng: np.random.Generator,
 ) -> Volume:
-    """Scan a label map.
+    """Render a scan of a label map.
 
     Args:
         labels: (I, J, K) label map, 0 is air; slices lie along k.
         affine: 4x4, voxel index -> RAS+ millimetre.
-        levels: brightness of each value of the map.
-        style: what the scanner adds; its own levels and spacing are not read.
-        rng: of noise, texture and bias field.
+        levels: brightness of each value of the label map.
+        style: style of the scan; its levels and spacing are ignored.
+        rng: source of randomness for noise, texture and bias field.
 
     Returns:
         The image as int16 on the grid of the map, with modality and tags.
@@ -69,7 +69,7 @@ def render_scan(
     image = levels[labels].astype(np.float32)
     grain = ndimage.gaussian_filter(rng.standard_normal(labels.shape, dtype=np.float32), (1.2, 1.2, 0.4))
     image += np.where(labels > 0, grain / grain.std() * style.texture, 0)
-    # Partial volume: less across the slices than in the plane.
+    # The partial-volume blur is smaller across the slices than in the plane.
     image = ndimage.gaussian_filter(image, (style.blur, style.blur, style.blur / 2))
     if style.bias:
         image *= np.exp(style.bias * smooth_noise(labels.shape, (2, 2, 2), rng))

@@ -17,11 +17,11 @@ from causal_sam.atomic import atomic_write
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume
 from causal_sam.imaging.writing import write_mask
-from causal_sam.phantom.abdomen import LABELS, SEGMENTED, abdomen
+from causal_sam.phantom.abdomen import LABELS, SEGMENTED, draw_abdomen
 from causal_sam.phantom.scans import Style, render_scan
 
 MANIFEST = "demo.json"
-# Raised when the studies change, so that folders written earlier are written again.
+# Incremented when the studies change, so that older folders are rewritten.
 EDITION = 1
 ANATOMY_SEED = 7
 EXTENT_MM = (384.0, 288.0, 192.0)
@@ -73,17 +73,17 @@ STYLES = {
 
 @dataclass(frozen=True)
 class DemoStudy:
-    """Where the parts of one demo study lie.
+    """Paths and identifiers of a demo study.
 
     Attributes:
-        name: id of the image in a MONAI Label folder data store.
+        name: identifier of the image in a MONAI Label folder data store.
         modality: "CT" or "MR".
-        title: for people.
-        image: the NIfTI file.
-        truth: label map of the true organs on the grid of the image.
+        title: title for display.
+        image: NIfTI file of the image.
+        truth: NIfTI file of the true label map, on the grid of the image.
         labels: organ name -> value in ``truth``.
         dicom: folder of the same images as a DICOM series.
-        study_uid, series_uid: its identifiers.
+        study_uid, series_uid: DICOM identifiers.
     """
 
     name: str
@@ -98,29 +98,28 @@ class DemoStudy:
 
 
 def write_demo_studies(folder: Path) -> list[DemoStudy]:
-    """Write the demo studies, unless they are there already.
+    """Write the demo studies, unless they exist.
 
-    The images lie in ``folder`` itself, where a MONAI Label data store looks for them; the DICOM series under
-    ``dicom/`` and the true organs under ``truth/``, where it does not. A manifest, written last, tells a complete set
-    from one that was interrupted.
+    The images are in ``folder``, where a MONAI Label data store finds them; the DICOM series are in ``dicom/`` and the
+    true label maps in ``truth/``, where it does not. A manifest, which is written last, marks the set as complete.
 
     Args:
-        folder: made if it does not exist.
+        folder: target folder, created if it does not exist.
 
     Returns:
-        The studies, in the order of `STYLES`.
+        The studies in the order of `STYLES`.
     """
     folder = Path(folder)
     for part in (folder, folder / "dicom", folder / "truth"):
         part.mkdir(parents=True, exist_ok=True)
-    studies = [_describe(folder, name, style) for name, style in STYLES.items()]
+    studies = [_demo_study(folder, name, style) for name, style in STYLES.items()]
     manifest = folder / MANIFEST
     complete = {"edition": EDITION, "studies": [study.name for study in studies]}
     try:
         if json.loads(manifest.read_text()) == complete:
             return studies
     except (OSError, ValueError):
-        pass  # absent or half-written by an earlier version: write everything
+        pass  # absent or incomplete: write everything
     for seed, (study, style) in enumerate(zip(studies, STYLES.values(), strict=True)):
         _write_study(study, style, seed)
     with atomic_write(manifest) as part:
@@ -135,25 +134,25 @@ def generated_abdomen(
 
     Args:
         spacing: voxel size in mm along left, posterior and superior.
-        anatomy: seed of the patient.
+        anatomy: seed of the patient's anatomy.
 
     Returns:
-        Values of `LABELS`, (I, J, K), and the 4x4 affine from voxel index to RAS+ millimetre.
+        (I, J, K) label map with the values of `LABELS`, and the 4x4 affine from voxel index to RAS+ millimetre.
     """
     shape = tuple(round(extent / step) for extent, step in zip(EXTENT_MM, spacing, strict=True))
-    # DICOM's usual axial order: columns to the left, rows to posterior, slices to superior; the middle is the origin.
+    # DICOM's usual axial order: columns to the left, rows to posterior, slices to superior; the origin is the centre.
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2) + (0, 0, -6)
-    return abdomen(shape, affine, np.random.default_rng(anatomy)), affine
+    return draw_abdomen(shape, affine, np.random.default_rng(anatomy)), affine
 
 
 def render_study(style: Style, seed: int, anatomy: int = ANATOMY_SEED) -> tuple[Volume, NDArray[np.uint8]]:
-    """Draw the abdomen in a style.
+    """Render an abdomen in a style.
 
     Args:
-        style: how to make the image.
-        seed: of noise and texture.
-        anatomy: seed of the patient; the default is that of the demo studies.
+        style: style of the image.
+        seed: seed of noise and texture.
+        anatomy: seed of the patient's anatomy; the demo studies share the default.
 
     Returns:
         The image as int16, and its label map with the values of `LABELS`.
@@ -165,7 +164,7 @@ def render_study(style: Style, seed: int, anatomy: int = ANATOMY_SEED) -> tuple[
     return render_scan(labels, affine, levels, style, rng), labels
 
 
-def _describe(folder: Path, name: str, style: Style) -> DemoStudy:
+def _demo_study(folder: Path, name: str, style: Style) -> DemoStudy:
     return DemoStudy(
         name=name,
         modality=style.modality,
@@ -195,9 +194,9 @@ def write_dicom_series(volume: Volume, study: DemoStudy, tags: dict[str, str | f
     """Write a volume as a DICOM series of CT or MR images.
 
     Args:
-        volume: int16; k is the slice axis, i runs along the columns.
-        study: gives the folder, the identifiers and the title.
-        tags: further elements of the header by keyword.
+        volume: int16 image; k is the slice axis, i is the column index.
+        study: demo study with the target folder, identifiers and title.
+        tags: DICOM keyword -> value of further header elements.
     """
     study.dicom.mkdir(parents=True, exist_ok=True)
     lps = RAS_LPS @ volume.affine

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from causal_sam.chat import Use, load_chat_model, within
+from causal_sam.chat import ModelUse, call_with_timeout, load_chat_model
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window
 from causal_sam.plain_cache import PlainCache
@@ -23,7 +23,7 @@ from causal_sam.style.slices import sample_slices
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-VISION = Use("vision model", "ollama:llava", "pixels", "vlm", frozenset({"ollama", "huggingface"}))
+VISION = ModelUse("vision model", "ollama:llava", "pixels", "vlm", frozenset({"ollama", "huggingface"}))
 SHOWN_SLICES = 4
 # Longer side of each slice in the picture, in pixels.
 PICTURE_SIDE = 256
@@ -103,7 +103,7 @@ class VisionDescriber:
         messages = [HumanMessage([{"type": "text", "text": INSTRUCTION}, image])]
         problem = ""
         for _ in range(ATTEMPTS):
-            answer = within(self._seconds, partial(self._model.invoke, messages))
+            answer = call_with_timeout(self._seconds, partial(self._model.invoke, messages))
             text = " ".join(answer.text.split())
             problem = problem_with(text)
             if not problem:

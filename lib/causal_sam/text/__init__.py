@@ -1,4 +1,4 @@
-"""Words: text encoders, what people call the structures of the body, and which of a site's labels they mean."""
+"""Text encoders, the lexicon of anatomical names, and the resolution of names to a site's labels."""
 
 from causal_sam.text.encoders import TextEncoder
 from causal_sam.text.lexicon import Lexicon, Reading, canonical, load_lexicon

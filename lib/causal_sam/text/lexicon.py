@@ -1,4 +1,4 @@
-"""What people call structures: sides, synonyms, abbreviations and spellings, as `structures.yaml` lists them."""
+"""Lexicon of anatomical names: sides, synonyms, abbreviations and spellings from `structures.yaml`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import yaml
 
 from causal_sam.errors import InputError
 
-MAX_NAME = 7  # words of a name in the lexicon
-MAX_READINGS = 16  # a text with more is no name
+MAX_NAME_WORDS = 7  # words of a name in the lexicon
+MAX_READINGS = 16  # a text with more readings is not a name
 _SIDES = {"left": frozenset({"left"}), "right": frozenset({"right"}), "both": frozenset({"left", "right"})}
 _NO_SIDE: frozenset[str] = frozenset()
 _SECTIONS = {"sides": dict, "words": dict, "structures": dict, "fillers": list, "marks": list, "not_misspelt": list}
@@ -25,13 +25,13 @@ _FORMS = {"also": list, "left": list, "right": list, "kind_of": str}
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to understand a name.
+    """One interpretation of a name.
 
     Attributes:
         sides: "left", "right", both or none.
-        parts: what it names: common names of structures, and words that belong to none. Where all are known, a
-            finding is the last.
-        unknown: those of the parts that the lexicon does not know.
+        parts: common names of structures, and words that belong to no structure. If all are known, a finding is the
+            last part.
+        unknown: parts that are not in the lexicon.
     """
 
     sides: frozenset[str]
@@ -43,28 +43,28 @@ class Reading:
 
     @property
     def known(self) -> frozenset[str]:
-        """The parts that the lexicon knows."""
+        """The parts that are in the lexicon."""
         return frozenset(self.parts) - self.unknown
 
 
 class _Meaning(NamedTuple):
-    """What a word or a few may stand for: a structure, and the side that an abbreviation says."""
+    """Meaning of a word or phrase: a structure, and the side that an abbreviation implies."""
 
     part: str
     sides: frozenset[str] = _NO_SIDE
 
 
 class Lexicon:
-    """Reads names with the words of one or several files; `load_lexicon` makes it.
+    """Interprets names with the words of one or several files; see `load_lexicon`.
 
     Args:
-        contents: of the files, checked; a later one adds to those before.
+        contents: validated contents of the files; later ones extend earlier ones.
 
     Attributes:
-        structures: their common names.
-        findings: those that are kinds of one another, such as metastasis, tumor and lesion.
-        broad: those of the findings that have kinds.
-        words: all words of names, for comparison with misspelt ones.
+        structures: common names of all structures.
+        findings: structures in a hierarchy of kinds, such as metastasis, tumor and lesion.
+        broad_findings: findings that have kinds.
+        words: all words of names, as targets of spelling correction.
     """
 
     def __init__(self, contents: Sequence[Mapping[str, Any]]) -> None:
@@ -72,10 +72,10 @@ class Lexicon:
         self._words: dict[str, list[str]] = {}
         self._fillers: set[str] = set()
         self._marks: set[str] = set()
-        # By the name as one word, and by its words in the order of the alphabet.
+        # Keys are the compact form of a name, and its words in alphabetical order.
         self._names: dict[str, list[_Meaning]] = {}
         self._reordered: dict[tuple[str, ...], list[_Meaning]] = {}
-        self._wider: dict[str, str] = {}
+        self._broader: dict[str, str] = {}
         self.structures: set[str] = set()
         vocabulary: set[str] = set()
         not_misspelt: set[str] = set()
@@ -91,13 +91,13 @@ class Lexicon:
                 common = key.lower()
                 forms = {"also": entry} if isinstance(entry, list) else entry
                 if "kind_of" in forms:
-                    self._wider[common] = forms["kind_of"].lower()
+                    self._broader[common] = forms["kind_of"].lower()
                 self.structures.add(common)
                 names = [(name, _NO_SIDE) for name in (common, *forms.get("also", ()))]
                 names += [(name, _SIDES[side]) for side in ("left", "right") for name in forms.get(side, ())]
                 for name, sides in names:
                     words = split_words(name)
-                    for index, form in ((self._names, self.squashed(name)), (self._reordered, self._sorted(words))):
+                    for index, form in ((self._names, self.compact_form(name)), (self._reordered, self._sorted(words))):
                         meanings = index.setdefault(form, [])
                         if (common, sides) not in meanings:
                             meanings.append(_Meaning(common, sides))
@@ -105,77 +105,77 @@ class Lexicon:
         self.words = vocabulary.union(self._words, *self._words.values()) - self._sides.keys()
         known = self.words.union(self._marks, self._fillers, self._sides, not_misspelt)
         self._known = set(map(singular, known))
-        self.broad = set(self._wider.values())
-        self.findings = self._wider.keys() | self.broad
+        self.broad_findings = set(self._broader.values())
+        self.findings = self._broader.keys() | self.broad_findings
 
     @property
     def names(self) -> Collection[str]:
-        """All names of all structures, each as one word."""
+        """The compact forms of all names of structures."""
         return self._names.keys()
 
-    def knows(self, word: str) -> bool:
-        """Whether a word, in the singular or plural, is one of the lexicon's, or a number or letter."""
+    def is_known_word(self, word: str) -> bool:
+        """Return whether a word, in the singular or plural, is in the lexicon, or a number or letter."""
         return singular(word) in self._known or _is_mark(word)
 
-    def wider(self, structure: str) -> tuple[str, ...]:
-        """The wider terms of a structure, the nearest first."""
+    def broader_terms(self, structure: str) -> tuple[str, ...]:
+        """Return the broader terms of a structure, the nearest first."""
         terms = [structure]
-        # A site's file may make a circle.
-        while (term := self._wider.get(terms[-1])) and term not in terms:
+        # A site's file may contain a cycle.
+        while (term := self._broader.get(terms[-1])) and term not in terms:
             terms.append(term)
         return tuple(terms[1:])
 
-    def squashed(self, name: str) -> str:
-        """A name as one word, in the singular, without the words that say nothing."""
+    def compact_form(self, name: str) -> str:
+        """Return a name as one word, in the singular and without fillers."""
         return "".join(self._singulars(split_words(name)))
 
     def readings(self, name: str) -> list[Reading]:
-        """Return all ways to understand a name; several if it stands under several structures."""
+        """Return all interpretations of a name; several if it belongs to several structures."""
         words = [word for word in split_words(name) if word not in self._fillers]
-        # The name as a whole comes first: the letters of "L V" are no sides by themselves.
-        whole = self._named(words)
+        # The whole name takes precedence: the letters of "L V" are not sides.
+        whole = self._lookup(words)
         if whole:
             return [Reading(sides, (part,), frozenset()) for part, sides in whole]
-        sides, rest = self._divided(words)
+        sides, rest = self._split_sides(words)
         readings = []
         for choice in itertools.islice(itertools.product(*self._meanings(self._expanded(rest))), MAX_READINGS):
             parts = tuple(meaning.part for meaning in choice)
-            unknown = frozenset(part for part in parts if part not in self.structures and not self._tells_apart(part))
+            unknown = frozenset(part for part in parts if part not in self.structures and not self._is_identifier(part))
             if not unknown:
                 # "tumor of the kidney" is a "kidney tumor", "1st rib" is "rib 1".
                 parts = tuple(sorted(parts, key=lambda part: (part in self.findings, part not in self.structures)))
             readings.append(Reading(sides.union(*(meaning.sides for meaning in choice)), parts, unknown))
         return readings
 
-    def spelt_out(self, name: str) -> str:
-        """A name with its side in front, whatever it may mean."""
-        sides, rest = self._divided(split_words(name))
+    def with_side_first(self, name: str) -> str:
+        """Return a name with its side first, without interpretation."""
+        sides, rest = self._split_sides(split_words(name))
         return str(Reading(sides, tuple(rest), frozenset()))
 
     def is_same(self, first: Sequence[str], second: Sequence[str]) -> bool:
-        """Whether two lists of parts name the same, whatever their order, and whether singular or plural."""
+        """Return whether two lists of parts are equal up to order and number."""
         return sorted(map(singular, first)) == sorted(map(singular, second))
 
-    def _divided(self, words: list[str]) -> tuple[frozenset[str], list[str]]:
-        """The sides that words say, and the other words."""
-        words = list(itertools.chain.from_iterable(map(self._unglued, words)))
+    def _split_sides(self, words: list[str]) -> tuple[frozenset[str], list[str]]:
+        """Split words into their sides and the other words."""
+        words = list(itertools.chain.from_iterable(map(self._split_attached_side, words)))
         sides = _NO_SIDE.union(*(self._sides[word] for word in words if word in self._sides))
         return sides, [word for word in words if word not in self._sides]
 
     def _meanings(self, words: list[str]) -> list[list[_Meaning]]:
-        """Divide words into the longest names that there are; other words stay as they are."""
+        """Divide words into the longest known names; other words are kept."""
         found, start = [], 0
         while start < len(words):
-            for end in range(min(len(words), start + MAX_NAME), start, -1):
-                meanings = self._named(words[start:end])
+            for end in range(min(len(words), start + MAX_NAME_WORDS), start, -1):
+                meanings = self._lookup(words[start:end])
                 if meanings:
                     break
             found.append(meanings or [_Meaning(words[start])])
             start = end
         return found
 
-    def _named(self, words: Sequence[str]) -> list[_Meaning]:
-        """What is called by these words, which may be divided in another way, or stand in another order."""
+    def _lookup(self, words: Sequence[str]) -> list[_Meaning]:
+        """Look up a name by its words, whatever their division and order."""
         return self._names.get("".join(self._singulars(words))) or self._reordered.get(self._sorted(words)) or []
 
     def _sorted(self, words: Sequence[str]) -> tuple[str, ...]:
@@ -188,55 +188,54 @@ class Lexicon:
         found = (self._words.get(word) or self._words.get(singular(word)) or [word] for word in words)
         return list(itertools.chain.from_iterable(found))
 
-    def _unglued(self, word: str) -> list[str]:
-        """Divide "leftkidney" and "kidneyleft", but not other words that begin or end like that."""
+    def _split_attached_side(self, word: str) -> list[str]:
+        """Split "leftkidney" and "kidneyleft", but not other words with such a beginning or end."""
         for side in ("left", "right"):
             for rest, words in (
                 (word.removeprefix(side), [side, word.removeprefix(side)]),
                 (word.removesuffix(side), [word.removesuffix(side), side]),
             ):
-                if rest != word and self._named([rest]):
+                if rest != word and self._lookup([rest]):
                     return words
         return [word]
 
-    def _tells_apart(self, word: str) -> bool:
+    def _is_identifier(self, word: str) -> bool:
         return word in self._marks or singular(word) in self._marks or _is_mark(word)
 
 
 @cache
 def load_lexicon(*more: Path) -> Lexicon:
-    """Load the lexicon of the package, and a site's own words.
+    """Load the lexicon of the package, extended by a site's own words.
 
     Args:
-        more: YAML files with any of the sections of ``structures.yaml`` in this package, which explains them. New
-            structures and new names of known ones are added; a word that is there already gets its new meaning.
+        more: YAML files with any of the sections of ``structures.yaml`` in this package, which documents them. New
+            structures and names are added; an existing word gets the new meaning.
 
     Raises:
-        InputError: a file cannot be read, or has another form.
+        InputError: a file cannot be read or is invalid.
     """
     return Lexicon([_read(path) for path in (Path(__file__).with_name("structures.yaml"), *more)])
 
 
 def canonical(name: str, lexicon: Lexicon | None = None) -> str:
-    """Return the common name of a structure, so that all names of it are the same text.
+    """Return the common name of a structure, which is the same for all its names.
 
-    What is not in the lexicon stays as it is, in lower case and with spaces, and so does a name with several meanings;
-    their side comes first.
+    Unknown and ambiguous names are returned in lower case with spaces and the side first.
 
     Args:
-        name: as a person or a data set writes it.
-        lexicon: that of the package if not given.
+        name: name as written by a person or a data set.
+        lexicon: lexicon; that of the package by default.
 
     >>> canonical("LK"), canonical("Renal_sinister"), canonical("hepatic mets"), canonical("Left-Frobnicator")
     ('left kidney', 'left kidney', 'liver metastasis', 'left frobnicator')
     """
     lexicon = lexicon or load_lexicon()
     readings = lexicon.readings(name)
-    return str(readings[0]) if len(readings) == 1 else lexicon.spelt_out(name)
+    return str(readings[0]) if len(readings) == 1 else lexicon.with_side_first(name)
 
 
 def split_words(name: str) -> list[str]:
-    """Words in lower case, without accents, of a name in any way of writing.
+    """Split a name in any notation into words in lower case without accents.
 
     >>> split_words("Left-Lateral_Ventricle"), split_words("kidneyLeft"), split_words("Vésicule (gauche)")
     (['left', 'lateral', 'ventricle'], ['kidney', 'left'], ['vesicule', 'gauche'])
@@ -248,7 +247,7 @@ def split_words(name: str) -> list[str]:
 
 
 def singular(word: str) -> str:
-    """A word without the ending of the plural. What comes out need not be a word, only the same for both forms."""
+    """Strip the plural ending; the result is equal for singular and plural but need not be a word."""
     if len(word) > 4 and word.endswith("ies"):
         return f"{word[:-3]}y"
     if len(word) > 4 and word.endswith("sses"):
@@ -261,7 +260,7 @@ def _plain(word: str) -> str:
 
 
 def _is_mark(word: str) -> bool:
-    """Letters and numbers tell structures apart: "L1" from "L2", "widget A" from "widget B"."""
+    """Return whether a word is a letter or has digits, which distinguish structures: "L1", "widget A"."""
     return len(word) == 1 or any(letter.isdigit() for letter in word)
 
 
@@ -272,13 +271,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"The lexicon {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise InputError(f"The lexicon {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    wrong = _what_is_wrong(content)
+    wrong = _find_error(content)
     if wrong:
         raise InputError(f"The lexicon {path} {wrong}; structures.yaml in causal_sam.text shows the form.")
     return content
 
 
-def _what_is_wrong(content: Any) -> str | None:
+def _find_error(content: Any) -> str | None:
     if not isinstance(content, dict):
         return f"must have sections, such as {', '.join(_SECTIONS)}"
     for section, value in content.items():

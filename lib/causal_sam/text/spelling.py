@@ -1,4 +1,4 @@
-"""Misspelt names: what was meant, where that is beyond doubt."""
+"""Spelling correction of names, where the correction is unambiguous."""
 
 from __future__ import annotations
 
@@ -9,54 +9,59 @@ from rapidfuzz.distance import OSA
 
 from causal_sam.text.lexicon import Lexicon, singular, split_words
 
-# Letters that a word must have for one and for two mistakes; shorter words are too near to other words.
-ONE_MISTAKE, TWO_MISTAKES = 7, 9
-SHORTEST = 4
+# Minimum letters of a word for one and for two edits; shorter words are too similar to others.
+MIN_LENGTH_ONE_EDIT, MIN_LENGTH_TWO_EDITS = 7, 9
+MIN_CORRECTABLE_LENGTH = 4
 
 
-def correct(name: str, lexicon: Lexicon, vocabulary: Collection[str]) -> str | None:
-    """Return a name with its misspelt words put right; None if none of them is, or it is not certain how.
+def correct_spelling(name: str, lexicon: Lexicon, vocabulary: Collection[str]) -> str | None:
+    """Correct the misspelt words of a name; None if there are none, or the correction is ambiguous.
 
     Args:
-        name: as written.
-        lexicon: the words that it knows are right.
-        vocabulary: the words that may be meant.
+        name: name as written.
+        lexicon: lexicon, whose words are never changed.
+        vocabulary: candidates for the corrected words.
     """
     words = split_words(name)
-    wrong = [word for word in words if not lexicon.knows(word) and word not in vocabulary]
+    wrong = [word for word in words if not lexicon.is_known_word(word) and word not in vocabulary]
     if not wrong:
         return None
     nearest = {word: _nearest({word, singular(word)}, vocabulary, lexicon) for word in wrong}
     if all(nearest.values()):
         return " ".join(nearest.get(word) or word for word in words)
-    # Words that are wrongly divided too: "gal bladder".
-    long_names = (known for known in lexicon.names if len(known) >= ONE_MISTAKE)
-    return _nearest((lexicon.squashed(name),), long_names, lexicon)
+    # The whole name may be divided wrongly: "gal bladder".
+    long_names = (known for known in lexicon.names if len(known) >= MIN_LENGTH_ONE_EDIT)
+    return _nearest((lexicon.compact_form(name),), long_names, lexicon)
 
 
 def _nearest(forms: Iterable[str], vocabulary: Iterable[str], lexicon: Lexicon) -> str | None:
-    """The one word of the vocabulary that a word, in one of its forms, can be a misspelling of."""
+    """Return the only nearest word of the vocabulary to one of the forms of a word, if it is near enough."""
     found: dict[int, set[str]] = {}
     for known, word in itertools.product(vocabulary, forms):
         is_begun_so = known[0] == word[0] or known[1::-1] == word[:2]  # the first two letters may be swapped
-        if len(known) >= SHORTEST and is_begun_so and abs(len(known) - len(word)) <= 2:
-            mistakes = OSA.distance(word, known, score_cutoff=2)
-            if mistakes <= _allowed(word, known):
-                found.setdefault(mistakes, set()).add(known)
+        if len(known) >= MIN_CORRECTABLE_LENGTH and is_begun_so and abs(len(known) - len(word)) <= 2:
+            edits = OSA.distance(word, known, score_cutoff=2)
+            if edits <= _max_edits(word, known):
+                found.setdefault(edits, set()).add(known)
     nearest = found[min(found)] if found else set()
-    # Several words may be forms of one, such as "pancreas" and "pancreatic".
+    # Several words may have the same meaning, such as "pancreas" and "pancreatic".
     meanings = {frozenset(map(str, lexicon.readings(known))) for known in nearest}
     return min(nearest) if len(meanings) == 1 else None
 
 
-def _allowed(word: str, known: str) -> int:
+def _max_edits(word: str, known: str) -> int:
     shorter = min(len(word), len(known))
-    if shorter >= TWO_MISTAKES:
+    if shorter >= MIN_LENGTH_TWO_EDITS:
         return 2
-    if shorter >= ONE_MISTAKE:
+    if shorter >= MIN_LENGTH_ONE_EDIT:
         return 1
-    # Of short words, other words come about by another letter ("lever") or another ending ("live", "colony").
+    # In short words, another letter ("lever") or ending ("live", "colony") makes another word.
     is_swapped = sorted(word) == sorted(known)
-    is_slip = len(word) != len(known) and shorter >= SHORTEST and len(known) > SHORTEST and word[-1] == known[-1]
-    is_cut = known[:-1] == word and len(word) > SHORTEST
+    is_slip = (
+        len(word) != len(known)
+        and shorter >= MIN_CORRECTABLE_LENGTH
+        and len(known) > MIN_CORRECTABLE_LENGTH
+        and word[-1] == known[-1]
+    )
+    is_cut = known[:-1] == word and len(word) > MIN_CORRECTABLE_LENGTH
     return 1 if is_swapped or is_slip or is_cut else 0

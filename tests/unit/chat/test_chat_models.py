@@ -8,10 +8,10 @@ import pytest
 from fake_chat import PlainModel, watched_tracers
 from langchain_core.runnables import RunnableLambda
 
-from causal_sam.chat import Use, is_local, load_chat_model, within
+from causal_sam.chat import ModelUse, call_with_timeout, is_local, load_chat_model
 from causal_sam.errors import InputError
 
-LANGUAGE = Use("chat model", "ollama:llama3.1", "notes", "llm")
+LANGUAGE = ModelUse("chat model", "ollama:llama3.1", "notes", "llm")
 
 
 @pytest.fixture(autouse=True)
@@ -80,11 +80,11 @@ def test_models_without_consent_or_name_are_refused(name: str, sentence: str) ->
 
 
 def test_answers_and_errors_come_through() -> None:
-    assert within(60, lambda: 7) == 7
+    assert call_with_timeout(60, lambda: 7) == 7
     with pytest.raises(TimeoutError, match="of its own"):
-        within(60, lambda: (_ for _ in ()).throw(TimeoutError("of its own")))
+        call_with_timeout(60, lambda: (_ for _ in ()).throw(TimeoutError("of its own")))
     with pytest.raises(KeyError):
-        within(60, lambda: {}["missing"])
+        call_with_timeout(60, lambda: {}["missing"])
 
 
 def test_what_hangs_is_left_behind_in_a_thread_that_keeps_nothing_open() -> None:
@@ -95,7 +95,7 @@ def test_what_hangs_is_left_behind_in_a_thread_that_keeps_nothing_open() -> None
         release.wait(60)
 
     with pytest.raises(TimeoutError, match=r"no answer within 0\.05 seconds"):
-        within(0.05, hang)
+        call_with_timeout(0.05, hang)
     release.set()
     assert threads[0].daemon
 
@@ -105,5 +105,5 @@ def test_a_tracing_service_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     step = RunnableLambda(str)
     step.invoke(1)
     assert len(tracers) == 1
-    within(60, lambda: step.invoke(1))
+    call_with_timeout(60, lambda: step.invoke(1))
     assert len(tracers) == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from causal_sam.phantom.anatomy import AnatomySampler
-from causal_sam.phantom.samples import SMALLEST, samples, scans
+from causal_sam.phantom.samples import MIN_AREA, samples, scans
 
 
 def test_same_seed_same_samples_other_seed_others():
@@ -20,7 +20,7 @@ def test_same_seed_same_samples_other_seed_others():
 
 
 def test_images_are_normalised_and_structures_are_there():
-    smallest = SMALLEST * (64 / 128) ** 2
+    smallest = MIN_AREA * (64 / 128) ** 2
     for sample in islice(samples(64, 3, 0), 20):
         assert sample.image.shape == (3, 64, 64)
         assert sample.image.dtype == np.float32
@@ -40,8 +40,8 @@ def test_anatomies_have_several_labels_and_lesions_know_their_organ(kind):
         for label, parent in enumerate(anatomy.parents):
             if parent:
                 with_parent += 1
-                assert label in anatomy.family(int(parent))
-                assert int(parent) not in anatomy.family(label)
+                assert label in anatomy.with_descendants(int(parent))
+                assert int(parent) not in anatomy.with_descendants(label)
     assert with_parent > 0
     assert anatomy.labels.max() >= 2
 

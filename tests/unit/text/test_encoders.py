@@ -59,7 +59,7 @@ def test_many_texts_go_in_batches(encoder, embed):
 
 
 def test_more_texts_than_are_kept(encoder, monkeypatch):
-    monkeypatch.setattr("causal_sam.text.encoders.CACHED_TEXTS", 2)
+    monkeypatch.setattr("causal_sam.text.encoders.CACHE_SIZE", 2)
     small = TextEncoder("small", "0", 3, Embed())
     texts = ["liver", "spleen", "aorta", "heart"]
     assert torch.equal(small.encode(texts), encoder.encode(texts))

@@ -101,14 +101,14 @@ def test_a_site_adds_its_own_words(tmp_path):
     texts = ["Niere venstre", "Leber", "AVM", "nidus", "tumeur des kidney", "Serom", "LK"]
     expected = ["left kidney", "liver", "nidus", "nidus", "kidney tumor", "seroma", "left kidney"]
     assert [canonical(text, lexicon) for text in texts] == expected
-    assert lexicon.wider("seroma") == ("lesion",)
+    assert lexicon.broader_terms("seroma") == ("lesion",)
     # The package's own lexicon is another.
     assert canonical("AVM") == "avm"
 
 
 def test_kinds_in_a_circle_end(tmp_path):
     lexicon = load_lexicon(site_file(tmp_path, "structures: {a b: {kind_of: c d}, c d: {kind_of: a b}}"))
-    assert lexicon.wider("a b") == ("c d",)
+    assert lexicon.broader_terms("a b") == ("c d",)
 
 
 @pytest.mark.parametrize(
