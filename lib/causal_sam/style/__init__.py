@@ -1,8 +1,8 @@
-"""How an image was made and looks: in words, in other versions of itself, and out of a model's features."""
+"""Imaging style: description in words, measures, augmentations, and its removal from features (LAD)."""
 
 from causal_sam.style.acquisition import Acquisition
 from causal_sam.style.description import StyleDescription, describe, describe_slices
-from causal_sam.style.measures import Measured
+from causal_sam.style.measures import StyleMeasures
 from causal_sam.style.slices import StyledSlices
 
-__all__ = ["Acquisition", "Measured", "StyleDescription", "StyledSlices", "describe", "describe_slices"]
+__all__ = ["Acquisition", "StyleDescription", "StyleMeasures", "StyledSlices", "describe", "describe_slices"]

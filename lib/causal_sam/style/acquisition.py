@@ -1,4 +1,4 @@
-"""How an image was acquired, in a few facts; from a DICOM header where there is one."""
+"""Facts about the acquisition of an image."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Acquisition:
-    """Facts about an acquisition; None for what is not known. No patient data has a place here.
+    """Facts about an acquisition, without patient data; None for unknown facts.
 
     Attributes:
-        modality: DICOM code, "" when unknown.
-        sequence: of MR: "T1", "T2", "FLAIR", "PD", "DWI", "T2*", "TOF", …
-        phase: of contrast agent: "native", "arterial", "portal venous", "delayed".
-        vendor: such as "Siemens"; one of the known names.
-        model_family: such as "Skyra"; without serial numbers.
-        field_strength: in tesla.
+        modality: DICOM code; "" if unknown.
+        sequence: MR sequence: "T1", "T2", "FLAIR", "PD", "DWI", "T2*", "TOF", …
+        phase: contrast phase: "native", "arterial", "portal venous", "delayed".
+        vendor: one of the known vendors, such as "Siemens".
+        model_family: one of the known scanner families, such as "Skyra".
+        field_strength: field strength in T.
         kvp: tube voltage in kV.
         kernel: reconstruction kernel of CT: "soft", "standard" or "sharp".
-        contrast_agent: whether one was given.
-        slice_thickness: in millimetre.
-        pixel_spacing: of rows and columns, in millimetre.
+        contrast_agent: whether a contrast agent was given.
+        slice_thickness: slice thickness in mm.
+        pixel_spacing: distance of rows and of columns in mm.
     """
 
     modality: str = ""

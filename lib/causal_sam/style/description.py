@@ -1,4 +1,4 @@
-"""An image's style in controlled English: what its header says, and what is measured on it."""
+"""Style of an image in controlled English, from its header and from measures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from causal_sam.imaging import Volume
 from causal_sam.style.acquisition import Acquisition
-from causal_sam.style.measures import Measured, measure
+from causal_sam.style.measures import StyleMeasures, measure
 from causal_sam.style.slices import StyledSlices, sample_slices
 from causal_sam.text import TextEncoder
 
-# Limits below which the word applies; what is above all of them has the last word.
+# (upper limit, words); the last words have no limit.
 _NOISE = ((0.02, "hardly any noise"), (0.05, "little noise"), (0.1, "visible noise"), (None, "strong noise"))
 _NOISE_HU = ((8, "hardly any noise"), (16, "little noise"), (28, "visible noise"), (None, "strong noise"))
 _BLUR = ((0.7, "sharp edges"), (1.1, "slightly blurred edges"), (1.8, "blurred edges"), (None, "very blurred edges"))
@@ -35,31 +35,31 @@ class StyleDescription:
     """The style of an image.
 
     Attributes:
-        acquisition: what its header says.
-        measured: what is measured on it.
-        seen: what a vision-language model said of it; None if none was asked or its answer could not be used.
-        source: "measured", or the vision model's name.
-        failure: why the vision model's answer is not used; None if it is, or none was asked.
+        acquisition: facts from the header.
+        measured: measures of the image.
+        model_sentence: description of a vision-language model; None if none was asked or its answer is unusable.
+        source: "measured", or the name of the vision model.
+        failure: reason why the answer of the vision model is unusable; None otherwise.
     """
 
     acquisition: Acquisition
-    measured: Measured
-    seen: str | None = None
+    measured: StyleMeasures
+    model_sentence: str | None = None
     source: str = "measured"
     failure: str | None = None
 
     @property
     def sentence(self) -> str:
-        """The description: of the vision model where there is one, else the measured one."""
-        return self.seen or self.measured_sentence
+        """The description of the vision model if there is one, otherwise the measured one."""
+        return self.model_sentence or self.measured_sentence
 
     @property
     def measured_sentence(self) -> str:
-        """Controlled English from the header and from rounded measures: images made alike have the same text."""
-        return f"{self._acquired()} It has {_listed(self._words())}.{self._faults()}"
+        """Controlled English from the header and rounded measures; images of equal style have equal sentences."""
+        return f"{self._acquisition_sentence()} It has {_join(self._words())}.{self._artefact_sentence()}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all numbers, words and evidence, ready for JSON."""
+        """Return all numbers, words and evidence for JSON."""
         return {
             "sentence": self.sentence,
             "measured_sentence": self.measured_sentence,
@@ -72,10 +72,10 @@ class StyleDescription:
         }
 
     def vector(self, encoder: TextEncoder) -> Tensor:
-        """The sentence as a unit vector of length D."""
+        """Encode the sentence as a unit vector of dimension D."""
         return encoder.encode([self.sentence])[0]
 
-    def _acquired(self) -> str:
+    def _acquisition_sentence(self) -> str:
         facts = self.acquisition
         kind = facts.modality if facts.modality in _MODALITIES else "medical"
         if facts.sequence:
@@ -83,7 +83,7 @@ class StyleDescription:
         of = [f"{facts.field_strength:g} T"] if facts.field_strength else []
         of += [f"{facts.kvp:.0f} kV"] if facts.kvp else []
         of += [name for name in (facts.vendor, facts.model_family) if name]
-        # Letters that are spelled, as in MR, begin with a vowel; FLAIR is spoken as a word.
+        # The names of spelled letters, as in MR, begin with a vowel; FLAIR is pronounced as a word.
         article = "An" if kind[0] in "AEFM" and not kind.startswith("FLAIR") else "A"
         text = f"{article} {kind} image"
         if of:
@@ -97,7 +97,7 @@ class StyleDescription:
             more.append(_word(facts.slice_thickness, _THICK_MM) + f" of {facts.slice_thickness:.2g} mm")
         if facts.pixel_spacing:
             more.append(f"pixels of {max(round(max(facts.pixel_spacing), 1), 0.1):g} mm")
-        return f"{text}{', with ' + _listed(more) if more else ''}."
+        return f"{text}{', with ' + _join(more) if more else ''}."
 
     def _words(self) -> list[str]:
         found = self.measured
@@ -108,18 +108,18 @@ class StyleDescription:
             words.append(_word(found.bias_field, _BIAS))
         return [*words, _word(found.contrast, _CONTRAST), _word(found.brightness[2], _BRIGHTNESS)]
 
-    def _faults(self) -> str:
+    def _artefact_sentence(self) -> str:
         visible = [artefact.name for artefact in self.measured.artefacts if artefact.is_visible]
-        return f" It shows {_listed(visible)}." if visible else ""
+        return f" It shows {_join(visible)}." if visible else ""
 
 
 def describe(volume: Volume) -> StyleDescription:
-    """Describe how a volume was made and looks; nothing of the patient can be in it."""
+    """Describe the style of a volume, without patient data."""
     return describe_slices(sample_slices(volume))
 
 
 def describe_slices(slices: StyledSlices) -> StyleDescription:
-    """Describe slices whose acquisition is known."""
+    """Describe the style of slices."""
     return StyleDescription(slices.acquisition, measure(slices))
 
 
@@ -127,5 +127,5 @@ def _word(value: float, limits: tuple[tuple[float | None, str], ...]) -> str:
     return next(word for limit, word in limits if limit is None or value < limit)
 
 
-def _listed(words: list[str]) -> str:
+def _join(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,4 +1,4 @@
-"""From acquisition tags to facts: every word comes from a list in this file, no text of a header is passed on."""
+"""Facts about the acquisition from DICOM tags; all words come from lists in this file, never from the header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from causal_sam.imaging import SliceFrame, Volume, slice_axis
 from causal_sam.style.acquisition import Acquisition
 
 MODALITIES = frozenset({"CT", "MR", "PT", "US", "CR", "DX", "MG", "XA", "NM"})
-# What manufacturers call themselves -> their name.
+# Word in the tag Manufacturer -> vendor.
 _VENDORS = {
     "siemens": "Siemens",
     "ge": "GE",
@@ -29,7 +29,7 @@ _VENDORS = {
 }
 _TOSHIBA_FAMILIES = ("Aquilion", "Asteion", "Vantage", "Galan", "Orian")
 _HITACHI_FAMILIES = ("Airis", "Echelon", "Oasis", "Scenaria", "Supria")
-# Vendor -> families of its CT and MR scanners. The first that a model's name contains counts.
+# Vendor -> families of its CT and MR scanners; the first one in the model name is used.
 _FAMILIES = {
     "Siemens": (
         *("Aera", "Altea", "Amira", "Avanto", "Espree", "Essenza", "Lumina", "Prisma", "Skyra", "Sola", "Sonata"),
@@ -47,7 +47,7 @@ _FAMILIES = {
     "Fujifilm": _HITACHI_FAMILIES,
     "United Imaging": ("uMR", "uCT"),
 }
-# Nominal strengths of magnets in tesla, and how far from one of them a header may be, as a share.
+# Nominal field strengths in T, and the relative tolerance of a header.
 _FIELD_STRENGTHS = (0.064, 0.2, 0.3, 0.35, 0.4, 0.55, 0.7, 1.0, 1.2, 1.5, 3.0, 7.0)
 _FIELD_TOLERANCE = 0.08
 _GAUSS_PER_TESLA = 10_000
@@ -78,26 +78,26 @@ _KERNELS = {
     "yc": "sharp",
     "yd": "sharp",
 }
-# Siemens: body, head, … and regular, vascular, …, then how sharp it is: B30f, Br40d, Hr38, I31f.
+# Siemens: body part and type, then the sharpness: B30f, Br40d, Hr38, I31f.
 _SIEMENS_KERNEL = re.compile(r"[abdhirtuq][a-z]?(\d\d)[a-z]{0,2}")
 _SIEMENS_SOFT, _SIEMENS_STANDARD = 30, 49
-# Canon and Toshiba count by purpose: body with and without hardening correction, brain, bone, lung, high resolution.
+# Canon and Toshiba number by purpose: body with and without beam hardening correction, brain, bone, lung.
 _CANON_KERNEL = re.compile(r"fc(\d\d)")
 _CANON_SOFT, _CANON_STANDARD = 9, 29
 
 
-def acquisition_of(volume: Volume) -> Acquisition:
-    """Read how a volume was acquired from its modality, acquisition tags and grid.
+def read_acquisition(volume: Volume) -> Acquisition:
+    """Read the facts about the acquisition from the modality, tags and grid of a volume.
 
-    Free text is only ever compared with lists of known words: what is not in them becomes None, so nothing that
-    somebody typed into a header gets any further.
+    Free text is only compared with lists of known words; unknown text becomes None, so that no text of the header is
+    passed on.
     """
     tags = volume.tags
     modality = volume.modality if volume.modality in MODALITIES else ""
     vendor = _vendor(_text(tags, "Manufacturer"))
     agent = _contrast_agent(_text(tags, "ContrastBolusAgent"))
     axis = slice_axis(volume)
-    # A picture without a scale counts as 1 mm for each pixel.
+    # Images without a scale have a nominal spacing of 1 mm.
     has_scale = volume.shape[axis] > 1 or bool(tags) or any(size != 1.0 for size in volume.spacing)
     distance = volume.spacing[axis] if volume.shape[axis] > 1 else None
     return Acquisition(
@@ -131,20 +131,20 @@ def _between(number: float | None, low: float, high: float) -> float | None:
     return number if number is not None and low <= number <= high else None
 
 
-def _holds(text: str, word: str) -> bool:
+def _has_word(text: str, word: str) -> bool:
     return re.search(rf"(?<![a-z]){re.escape(word.lower())}(?![a-z])", text) is not None
 
 
 def _vendor(text: str) -> str | None:
-    return next((name for word, name in _VENDORS.items() if _holds(text, word)), None)
+    return next((name for word, name in _VENDORS.items() if _has_word(text, word)), None)
 
 
 def _family(vendor: str | None, model: str) -> str | None:
-    return next((family for family in _FAMILIES.get(vendor or "", ()) if _holds(model, family)), None)
+    return next((family for family in _FAMILIES.get(vendor or "", ()) if _has_word(model, family)), None)
 
 
 def _contrast_agent(text: str) -> bool | None:
-    """An empty or missing value says nothing: headers often leave it out."""
+    """Interpret the tag; an empty value means unknown, since headers often omit it."""
     return None if not text else text not in _NO_AGENT
 
 
@@ -168,7 +168,7 @@ def _kernel(text: str) -> str | None:
 
 
 def _sequence(tags: Mapping[str, str | float]) -> str | None:
-    """Weighting by the times of the sequence, in milliseconds, as radiologists tell it."""
+    """Infer the sequence from its name and its times in ms."""
     name = _text(tags, "SequenceName")
     if re.match(r"\*?(ep_b\d|ep2d_diff|re_b\d|dwi)", name):
         return "DWI"
@@ -188,7 +188,7 @@ def _sequence(tags: Mapping[str, str | float]) -> str | None:
         if echo < 30:
             return "T1"
     if "ep" in kinds:
-        return None  # diffusion, perfusion or function: its times do not tell
+        return None  # diffusion, perfusion or functional MR, which times do not distinguish
     if "gr" in kinds or (not kinds & {"se", "ir"} and repetition < 50):
         if "ss" in variants and "sp" not in variants and repetition < 10:
             return "bSSFP"

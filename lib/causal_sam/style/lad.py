@@ -1,16 +1,15 @@
-"""Linguistic Adversarial Disentanglement: features that say where organs are, and no longer how the image was made.
+"""Linguistic Adversarial Disentanglement (LAD): features that encode anatomy but not imaging style.
 
-After Causal-SAM-LLM (arXiv 2507.03585). Each batch holds anatomies under two styles, and for each image the text vector
-of its style description. The terms that act on the features contrast images or structures with others, because what is
-the same for every image would otherwise satisfy them all:
+After Causal-SAM-LLM (arXiv 2507.03585). Each batch has anatomies under two styles, and the text vector of the style
+description of each image. All terms on features contrast images or structures with others, since constant features
+would otherwise satisfy them:
 
-* the adversary looks for an image's own description among others, and the adapters hide it (gradient reversal after
-  Ganin and Lempitsky, 2015), without letting the features of different images become alike;
-* of the variance of the features, no share may come from the style: this is the invariance that the adversary is to
-  bring about, asked of each pair of views directly, and it holds from the first step on, before there is an adversary
-  that has learnt anything;
-* features inside a structure point to its name, and not to the names of other structures or to any style;
-* masks of one anatomy under its two styles agree with each other, in what is true.
+* an adversary finds the description of an image among others, and the adapters hide it (gradient reversal after Ganin
+  and Lempitsky, 2015), while the features of different anatomies must keep their spread;
+* the share of the features' variance that is due to style is minimised directly on each pair of styles, which acts from
+  the first step on, before the adversary is trained;
+* features inside a structure point to its name, not to the names of other structures or to styles;
+* masks of one anatomy under its two styles agree with each other and with the truth.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from torch.nn import functional as F
 
 from causal_sam.errors import InputError
 
-# Steepness of the ramp of the adversary's weight, as Ganin and Lempitsky have it.
+# Steepness of the ramp of the weights, as in Ganin and Lempitsky.
 RAMP_STEEPNESS = 10.0
 HIDDEN = 256
-# Descriptions remembered beside those of the batch.
+# Number of descriptions of earlier batches for the contrast.
 BANK_SIZE = 256
-# Share of the spread of the frozen features that must be left, when style no longer adds to it.
-SPREAD_KEPT = 0.5
-# Batches over which the frozen features' spread is measured, at the beginning, when the adapters do nothing yet.
+# Minimum spread of the adapted features, as a share of that of the frozen features.
+MIN_SPREAD_SHARE = 0.5
+# Number of first batches over which the spread of the frozen features is measured, while the adapters are the identity.
 MEASURED_BATCHES = 10
-# Pixels of the embedding, in all, below which a structure is too small to be pooled.
+# Minimum area of a structure for pooling, in pixels of the embedding.
 MIN_STRUCTURE = 1.0
 
 
@@ -50,49 +49,49 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, weight: float) -> Tensor:
-    """Return ``x``; on the way back its gradient is multiplied by ``-weight``."""
+    """Return ``x``, with its gradient multiplied by ``-weight`` in the backward pass."""
     return _Reversal.apply(x, weight)
 
 
 def reversal_ramp(progress: float) -> float:
-    """Share of the weights, from 0 at the beginning of training to nearly 1 at its end.
+    """Return the share of the weights, which rises from 0 at the start of training to nearly 1 at its end.
 
     2 / (1 + exp(-10 p)) - 1, as in Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation" (2015).
 
     Args:
-        progress: share p of the training that is done, 0..1.
+        progress: completed share p of the training, in [0, 1].
     """
     return 2.0 / (1.0 + math.exp(-RAMP_STEEPNESS * progress)) - 1.0
 
 
 def info_nce(queries: Tensor, bank: Tensor, own: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of finding each query's own entry in a bank by cosine similarity.
+    """Return the cross-entropy of each query with its own entry in a bank, by cosine similarity (InfoNCE).
 
     Args:
-        queries: BxD, of any length.
-        bank: KxD, of any length.
-        own: B indices into the bank.
-        temperature: divides the similarities.
+        queries: BxD vectors of any norm.
+        bank: KxD vectors of any norm.
+        own: B indices of the queries' own entries.
+        temperature: divisor of the similarities.
 
     Returns:
-        B losses; log K where the query says nothing.
+        B losses; log K for an uninformative query.
     """
     similarity = F.normalize(queries, dim=-1) @ F.normalize(bank, dim=-1).T
     return F.cross_entropy(similarity / temperature, own, reduction="none")
 
 
 def anatomical_loss(projected: Tensor, names: Tensor, own: Tensor, styles: Tensor, temperature: float) -> Tensor:
-    """Pull features pooled inside structures to the structures' names, away from other names and from styles.
+    """Return the loss that pulls features of structures to their names, away from other names and from styles.
 
     -log(e^{cos(Pg, t_label)/τ} / (e^{cos(Pg, t_label)/τ} + Σ_j e^{cos(Pg, t_j)/τ})), where j runs over the style
-    descriptions and over the other names. With styles alone as negatives, one and the same feature for every structure
-    would do: names of organs are nearer to each other than to any description of a style.
+    descriptions and the other names. With styles alone as negatives, one feature for all structures would suffice,
+    since names of organs are nearer to each other than to descriptions of styles.
 
     Args:
         projected: NxD, features Pg of N structures in text space.
-        names: LxD vectors of the label names.
+        names: LxD text vectors of the label names.
         own: N indices into ``names``.
-        styles: KxD vectors of style descriptions.
+        styles: KxD text vectors of the style descriptions.
         temperature: τ.
 
     Returns:
@@ -102,59 +101,58 @@ def anatomical_loss(projected: Tensor, names: Tensor, own: Tensor, styles: Tenso
 
 
 def consistency_loss(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
-    """Masks of one anatomy under its two styles must agree: what both hold, and what either holds, must be the truth.
+    """Return the loss for masks of an anatomy under two styles: their intersection and union must equal the truth.
 
-    The mean of 1 - Dice of p q and of 1 - Dice of p + q - p q, for probabilities p and q, so that it falls only where
-    both styles are decided alike and rightly. Agreement alone, 1 - Dice of p and q, would have its best value for masks
-    that do not depend on the image.
+    It is the mean of 1 - Dice of p q and of 1 - Dice of p + q - p q, for probabilities p and q, and falls only if both
+    masks agree and are correct. Agreement alone, 1 - Dice of p and q, is optimal for masks that ignore the image.
 
     Args:
-        first: BxNxhxw logits of N labels, which exclude each other, under the first style.
-        second: the same anatomies under the second.
-        truth: BxNxhxw in [0, 1].
+        first: BxNxhxw logits of N mutually exclusive labels under the first style.
+        second: logits of the same anatomies under the second style.
+        truth: BxNxhxw true masks in [0, 1].
 
     Returns:
-        N losses; the overlap of a label is taken over the whole batch.
+        N losses; the Dice of a label is taken over the whole batch.
     """
-    p, q = _shares(first), _shares(second)
-    return 1 - (_overlap(p * q, truth) + _overlap(p + q - p * q, truth)) / 2
+    p, q = _label_probabilities(first), _label_probabilities(second)
+    return 1 - (_batch_dice(p * q, truth) + _batch_dice(p + q - p * q, truth)) / 2
 
 
-def _shares(logits: Tensor) -> Tensor:
-    """Probabilities BxNxhxw of labels that exclude each other, by softmax over these and the background's logit 0."""
+def _label_probabilities(logits: Tensor) -> Tensor:
+    """Return the probabilities of N mutually exclusive labels, by softmax with background: BxNxhxw -> BxNxhxw."""
     return with_background(logits).softmax(1)[:, 1:]
 
 
 def with_background(logits: Tensor) -> Tensor:
-    """Put the background's logit 0 before those of N labels that exclude each other: BxNxhxw -> Bx(1+N)xhxw."""
+    """Prepend the background's logit 0 to those of N mutually exclusive labels: BxNxhxw -> Bx(1+N)xhxw."""
     return torch.cat([logits.new_zeros(len(logits), 1, *logits.shape[2:]), logits], 1)
 
 
-def _overlap(masks: Tensor, truth: Tensor) -> Tensor:
-    """Dice of each label over the batch, BxNxhxw -> N; what is absent in both overlaps fully."""
+def _batch_dice(masks: Tensor, truth: Tensor) -> Tensor:
+    """Return the Dice of each label over the batch, BxNxhxw -> N; 1 for labels that are absent in both."""
     both = (masks * truth).sum((0, 2, 3))
     return (2 * both + 1) / (masks.square().sum((0, 2, 3)) + truth.square().sum((0, 2, 3)) + 1)
 
 
 def spread(features: Tensor) -> Tensor:
-    """Standard deviation of features BxC over the batch, all channels together; 0 for a constant feature."""
+    """Return the standard deviation of features BxC over the batch, for all channels together."""
     return features.var(0, unbiased=False).sum().clamp(min=1e-12).sqrt()
 
 
 def style_share(first: Tensor, second: Tensor) -> Tensor:
-    """Share of the variance of features that the style makes: 0 if the same anatomy has the same feature under both.
+    """Return the share of the features' variance that is due to style; 0 for features independent of style.
 
-    Var_style / (Var_style + Var_anatomy) of each channel, averaged: Var_style is the variance about the mean of an
-    anatomy's two styles, Var_anatomy that of these means. A constant feature has 1/2.
+    It is the mean over channels of Var_style / (Var_style + Var_anatomy): Var_style is the variance about the mean of
+    an anatomy's two styles, Var_anatomy that of these means. A constant feature has 1/2.
 
     Args:
-        first: NxC features of N anatomies, or places of these, under the first style.
-        second: the same under the second.
+        first: NxC features of N anatomies, or positions of these, under the first style.
+        second: the same under the second style.
     """
     by_style = (first - second).square().mean(0) / 4
     by_anatomy = ((first + second) / 2).var(0, unbiased=False)
-    least = 1e-6
-    return ((by_style + least) / (by_style + by_anatomy + 2 * least)).mean()
+    epsilon = 1e-6
+    return ((by_style + epsilon) / (by_style + by_anatomy + 2 * epsilon)).mean()
 
 
 def pool_inside(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,10 +160,10 @@ def pool_inside(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         features: BxCxhxw.
-        masks: BxNxhxw in [0, 1], the share of each position that is inside.
+        masks: BxNxhxw in [0, 1], share of each position inside the structure.
 
     Returns:
-        BxNxC means (zero where the structure is hardly there), and bool BxN, which of them are large enough to count.
+        BxNxC means, and bool BxN: whether the structure is large enough.
     """
     area = masks.flatten(2).sum(-1)
     sums = torch.einsum("bchw,bnhw->bnc", features, masks)
@@ -174,16 +172,16 @@ def pool_inside(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class LadConfig:
-    """Highest weights of the terms, which are ramped up; 0 switches a term off.
+    """Final weights of the terms, which are ramped up; 0 disables a term.
 
     Attributes:
         adversary: weight of the reversed gradient.
-        spread: weight of what keeps the adversary from being defeated by features that are all alike.
-        invariance: weight of the share of the features' variance that the style makes.
+        spread: weight of the term that prevents features of different anatomies from collapsing.
+        invariance: weight of the share of variance due to style.
         anatomy: weight of the anatomical term.
-        consistency: weight of the agreement of the two masks.
-        temperature: of the contrasts in text space.
-        adversary_steps: updates of the adversary alone in each step, on remembered features.
+        consistency: weight of the consistency of the masks under two styles.
+        temperature: temperature of the contrasts in text space.
+        adversary_steps: updates of the adversary alone in each step, on features of earlier batches.
 
     Raises:
         InputError: a number is out of range.
@@ -205,22 +203,22 @@ class LadConfig:
             raise InputError(f"temperature of the LAD loss must be above 0, not {self.temperature}.")
 
     @property
-    def is_on(self) -> bool:
-        """Whether any term counts."""
+    def is_enabled(self) -> bool:
+        """Return whether any term is enabled."""
         return self.adversary > 0 or self.invariance > 0 or self.anatomy > 0 or self.consistency > 0
 
 
-# All terms off: what is trained without LAD.
+# Training without LAD.
 NO_LAD = LadConfig(adversary=0, spread=0, invariance=0, anatomy=0, consistency=0)
 
 
 class LadTerms(NamedTuple):
-    """The terms of one batch, before their weights; zero where a term is off.
+    """The unweighted terms of one batch; 0 for disabled terms.
 
     Attributes:
-        adversary: of the adversary: its cross-entropy, the lower the better it finds the style.
-        spread: by how much the features of different anatomies have come closer to each other than they may; 0..1.
-        invariance: see `style_share`; mean of that of whole slices and that of all places.
+        adversary: cross-entropy of the adversary.
+        spread: missing share of the minimum spread of different anatomies, in [0, 1].
+        invariance: mean of `style_share` of pooled features and of all positions.
         anatomy: see `anatomical_loss`.
         consistency: see `consistency_loss`.
     """
@@ -233,19 +231,19 @@ class LadTerms(NamedTuple):
 
 
 class LadLoss(nn.Module):
-    """The loss and its heads, which are needed in training only.
+    """The LAD loss with its heads, which are used in training only.
 
     Args:
-        channels: C of the embedding.
-        text_dim: D of the text vectors.
-        config: which terms count how much.
+        channels: number of channels C of the embedding.
+        text_dim: dimension D of the text vectors.
+        config: weights of the terms.
     """
 
     def __init__(self, channels: int, text_dim: int, config: LadConfig) -> None:
         super().__init__()
         self.config = config
         if config.adversary:
-            # Standardised input: an adversary that must first find the scale of the features lags behind them.
+            # Standardised input spares the adversary from tracking the scale of the features.
             self.adversary = nn.Sequential(
                 nn.BatchNorm1d(channels, affine=False, track_running_stats=False),
                 nn.Linear(channels, HIDDEN),
@@ -256,29 +254,23 @@ class LadLoss(nn.Module):
             self.projection = nn.Linear(channels, text_dim)
         self.register_buffer("frozen_spread", torch.zeros(()))
         self.register_buffer("measured", torch.zeros((), dtype=torch.long))
-        # Filled with what was seen last.
+        # Descriptions and features of the latest batches.
         self.register_buffer("bank", torch.zeros(0, text_dim), persistent=False)
-        self.register_buffer("remembered", torch.zeros(0, channels), persistent=False)
-        self.register_buffer("remembered_styles", torch.zeros(0, text_dim), persistent=False)
+        self.register_buffer("past_features", torch.zeros(0, channels), persistent=False)
+        self.register_buffer("past_styles", torch.zeros(0, text_dim), persistent=False)
 
     def forward(
-        self,
-        features: Tensor,
-        styles: Tensor,
-        truth: Tensor,
-        names: Tensor,
-        drafts: Tensor,
-        ramp: float,
+        self, features: Tensor, styles: Tensor, truth: Tensor, names: Tensor, logits: Tensor, ramp: float
     ) -> LadTerms:
         """Return the terms of a batch of B anatomies under two styles.
 
         Args:
-            features: 2BxCxhxw adapted features, all first styles, then all second ones in the same order.
-            styles: 2BxD vectors of the style descriptions.
-            truth: BxNxLxL of N labels, in [0, 1]; both styles show the same.
-            names: NxD vectors of the labels' names.
-            drafts: 2BxNxLxL logits of the N labels.
-            ramp: 0..1, share of the weights.
+            features: 2BxCxhxw adapted features: all first styles, then all second ones in the same order.
+            styles: 2BxD text vectors of the style descriptions.
+            truth: BxNxLxL true masks of N labels in [0, 1], equal for both styles.
+            names: NxD text vectors of the label names.
+            logits: 2BxNxLxL logits of the N labels.
+            ramp: share of the weights, in [0, 1].
         """
         config, zero = self.config, features.new_zeros(())
         bank, own = self._look_up(styles)
@@ -287,10 +279,10 @@ class LadLoss(nn.Module):
         if config.adversary:
             found = self.adversary(reverse_gradient(pooled, config.adversary * ramp))
             adversary = info_nce(found, bank, own, config.temperature).mean()
-            spread = self._lost_spread(pooled.unflatten(0, (2, -1)).mean(0))
+            spread = self._missing_spread(pooled.unflatten(0, (2, -1)).mean(0))
             self._remember(pooled.detach(), styles)
         if config.invariance:
-            # Of the slices, which is what tells scanners apart, and of every place, which is what masks are made of.
+            # Pooled features distinguish scanners; features of all positions determine masks.
             dense = features.movedim(1, -1).flatten(1, 2).unflatten(0, (2, -1)).flatten(1, 2)
             invariance = (style_share(*pooled.chunk(2)) + style_share(*dense)) / 2
         if config.anatomy:
@@ -301,12 +293,12 @@ class LadLoss(nn.Module):
                 projected = self.projection(inside[present])
                 anatomy = anatomical_loss(projected, names, which, bank, config.temperature).mean()
         if config.consistency:
-            first, second = drafts.chunk(2)
+            first, second = logits.chunk(2)
             consistency = consistency_loss(first, second, truth).mean()
         return LadTerms(adversary, spread, invariance, anatomy, consistency)
 
     def weighted(self, terms: LadTerms, ramp: float) -> Tensor:
-        """Return the sum to minimise; the adversary's own loss is never ramped, only what the features get of it."""
+        """Return the weighted sum; the adversary's own loss is not ramped, only its gradient on the features."""
         config = self.config
         return (
             terms.adversary
@@ -317,23 +309,23 @@ class LadLoss(nn.Module):
         )
 
     def adversary_loss(self, count: int) -> Tensor | None:
-        """Return the adversary's loss on ``count`` features of earlier batches; None before there are two."""
-        if len(self.remembered) < 2:
+        """Return the adversary's loss on ``count`` features of earlier batches; None for fewer than two."""
+        if len(self.past_features) < 2:
             return None
-        chosen = torch.randperm(len(self.remembered), device=self.remembered.device)[:count]
-        bank, own = self._look_up(self.remembered_styles[chosen])
-        return info_nce(self.adversary(self.remembered[chosen]), bank, own, self.config.temperature).mean()
+        chosen = torch.randperm(len(self.past_features), device=self.past_features.device)[:count]
+        bank, own = self._look_up(self.past_styles[chosen])
+        return info_nce(self.adversary(self.past_features[chosen]), bank, own, self.config.temperature).mean()
 
-    def _lost_spread(self, anatomies: Tensor) -> Tensor:
-        """Share of the spread that is missing, of BxC features that are means over both styles of an anatomy."""
+    def _missing_spread(self, anatomies: Tensor) -> Tensor:
+        """Return the missing share of the minimum spread, for BxC means over both styles of each anatomy."""
         found = spread(anatomies)
         if self.training and self.measured < MEASURED_BATCHES:
             self.frozen_spread += (found.detach() - self.frozen_spread) / (self.measured + 1)
             self.measured += 1
-        return F.relu(1 - found / (SPREAD_KEPT * self.frozen_spread).clamp(min=1e-6))
+        return F.relu(1 - found / (MIN_SPREAD_SHARE * self.frozen_spread).clamp(min=1e-6))
 
     def _look_up(self, styles: Tensor) -> tuple[Tensor, Tensor]:
-        """The bank with the styles in it, each once, and where each of them is."""
+        """Return the bank of distinct descriptions including ``styles``, and the indices of ``styles`` in it."""
         bank, index = torch.unique(torch.cat([styles, self.bank.to(styles)]), dim=0, return_inverse=True)
         return bank, index[: len(styles)]
 
@@ -343,5 +335,5 @@ class LadLoss(nn.Module):
         if len(self.bank) > BANK_SIZE:
             keep = torch.randperm(len(self.bank), device=self.bank.device)[:BANK_SIZE]
             self.bank = self.bank[keep]
-        self.remembered = torch.cat([pooled.float(), self.remembered])[: 2 * BANK_SIZE]
-        self.remembered_styles = torch.cat([styles, self.remembered_styles])[: 2 * BANK_SIZE]
+        self.past_features = torch.cat([pooled.float(), self.past_features])[: 2 * BANK_SIZE]
+        self.past_styles = torch.cat([styles, self.past_styles])[: 2 * BANK_SIZE]

@@ -1,7 +1,7 @@
-"""Style in numbers: noise, sharpness, bias field, contrast, brightness and artefacts, measured on a few slices.
+"""Measures of style: noise, sharpness, bias field, contrast, brightness and artefacts of a few slices.
 
-Anatomy must not count as style, so each number is taken where anatomy has little say: noise in the calmest places, the
-bias field from slow slopes within tissues, sharpness at the clearest edges, ghosts in the air.
+Each measure is taken where anatomy has little influence: noise in homogeneous windows, the bias field from slopes
+within tissues, sharpness at the steepest edges, ghosts in the air.
 """
 
 from __future__ import annotations
@@ -15,59 +15,59 @@ from numpy.typing import NDArray
 
 from causal_sam.style.slices import StyledSlices
 
-# More slices than this say hardly more.
+# More slices hardly change the measures.
 MAX_SLICES = 5
-# Pixels of tissue below which there is nothing to measure.
+# Minimum number of tissue pixels.
 MIN_TISSUE = 64
-# Calm places are the tenth of all windows with the least variation; with this many pixels the spread in them is on
+# Noise is measured in windows of this size, at this quantile of their variance; there the standard deviation is on
 # average this share of the noise's.
 NOISE_WINDOW = 7
-CALM = 0.1
-CALM_BIAS = 0.92
-# Scales of the two derivatives whose ratio tells how wide an edge is, in pixels.
+QUIET_QUANTILE = 0.1
+QUIET_BIAS = 0.92
+# Scales in pixels of the two derivatives whose ratio gives the width of an edge.
 FINE, COARSE = 0.8, 1.6
-# An edge counts if it is so many times as steep as noise makes the image, and steeper than this share of it.
+# Minimum steepness of an edge in multiples of that of noise, and its minimum quantile.
 EDGE_OVER_NOISE = 6.0
 EDGE_QUANTILE = 0.9
-WIDEST = 6.0
-# The bias field is a polynomial of this degree, fitted to blocks of this many along the longer side.
+MAX_BLUR = 6.0
+# Degree of the polynomial bias field, number of blocks along the longer side, and rounds of the robust fit.
 BIAS_DEGREE = 3
 BIAS_BLOCKS = 56
 BIAS_ROUNDS = 8
-# Soft tissue of CT in HU, as it is looked at.
+# Soft tissue window of CT in HU.
 SOFT_TISSUE = (-160.0, 240.0)
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-# Longer side in pixels at which artefacts are looked for.
+# Longer side in pixels of slices for the detection of artefacts.
 ARTEFACT_SIZE = 128
-# Score from which an artefact counts as visible.
-VISIBLE = 0.5
-# Lines along which streaks are looked for: pixels, directions, and ratios at which they are just and fully seen.
+# Minimum score of a visible artefact.
+VISIBLE_SCORE = 0.5
+# Lines for the detection of streaks: length in pixels, number of directions, and ratios for scores 0 and 1.
 LINE_LENGTH, LINE_DIRECTIONS = 15, 12
 STREAK_QUANTILE = 0.9
 STREAK_RATIO = (2.6, 3.6)
-# Signal in the air beside the body, as a share of the body's, at which ghosts are visible.
+# Signal in the air beside the body, as a share of the body's signal, at which ghosts are visible.
 GHOST_SHARE = 0.03
-# The body is what has more than this share of the brightest tissue's signal.
+# Minimum signal of the body, as a share of the brightest tissue.
 BODY_SHARE = 0.25
-# Share of a side over which tissue must reach both borders, its signal there as a share of the usual one, and how much
-# of what reaches either border must be at the same place of both.
+# Wrap-around: minimum share of a side where tissue reaches both borders, minimum signal there as a share of the median,
+# and minimum share of the tissue at either border that is at the same place of both.
 WRAP_SHARE = 0.1
 WRAP_SIGNAL = 0.35
 WRAP_SAME_PLACE = 0.85
-# Differences along the border, in standard deviations of the noise, below which nothing can be said.
+# Minimum variation along the border, in standard deviations of the noise.
 WRAP_OVER_NOISE = 5.0
-# Change across the borders, in changes from row to row, at which tissue surely goes on, and at which it does not.
+# Change across the borders, in changes from row to row, for scores 1 and 0.
 WRAP_JUMP = (1.1, 2.0)
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One kind of fault of an image.
+    """An artefact of an image.
 
     Attributes:
         name: "streaks", "ghosts" or "wrap-around".
-        score: 0..1; from `VISIBLE` on, people see it.
-        evidence: one sentence with the number that the score comes from.
+        score: score in [0, 1]; the artefact is visible from `VISIBLE_SCORE` on.
+        evidence: sentence with the number behind the score.
     """
 
     name: str
@@ -76,23 +76,23 @@ class Artefact:
 
     @property
     def is_visible(self) -> bool:
-        return self.score >= VISIBLE
+        return self.score >= VISIBLE_SCORE
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Style in numbers.
+class StyleMeasures:
+    """Measures of style.
 
     Attributes:
         noise: standard deviation of the noise as a share of the median signal of tissue.
-        noise_hu: the same in Hounsfield units; of CT only.
-        blur: standard deviation of the Gaussian that edges look blurred by, in pixels; None without a clear edge.
-        blur_mm: the same in millimetre.
-        bias_field: standard deviation of the smooth factor on the signal of tissue, as a share; None for CT.
-        contrast: 0..1, how far bright and dark tissue (90th and 10th percentile) lie apart: their difference divided by
-            their sum; of CT, by the width of the soft tissue window.
-        brightness: 10th, 25th, 50th, 75th and 90th percentile of tissue as the image is shown, in [0, 1].
-        artefacts: those that can be judged on these slices, with their scores.
+        noise_hu: standard deviation of the noise in HU; None except for CT.
+        blur: standard deviation of the Gaussian blur of edges, in pixels; None without a clear edge.
+        blur_mm: the same in mm.
+        bias_field: standard deviation of the logarithm of the bias field over tissue; None for CT.
+        contrast: difference of bright and dark tissue (90th and 10th percentile) divided by their sum, for CT by the
+            width of the soft tissue window; in [0, 1].
+        brightness: 10th, 25th, 50th, 75th and 90th percentile of the displayed brightness of tissue, in [0, 1].
+        artefacts: artefacts that can be assessed on these slices.
     """
 
     noise: float
@@ -105,18 +105,18 @@ class Measured:
     artefacts: tuple[Artefact, ...]
 
 
-def measure(slices: StyledSlices) -> Measured:
-    """Measure the style of slices; the same voxels give the same numbers.
+def measure(slices: StyledSlices) -> StyleMeasures:
+    """Measure the style of slices, deterministically.
 
     Args:
-        slices: any number; a few spread evenly over them are looked at.
+        slices: slices, of which up to `MAX_SLICES` are evenly chosen.
     """
     chosen = np.unique(np.linspace(0, len(slices.array) - 1, min(len(slices.array), MAX_SLICES)).round().astype(int))
     slices = replace(slices, array=slices.array[chosen])
     is_ct = slices.acquisition.modality == "CT"
     tissue = slices.tissue
     if np.count_nonzero(tissue) < MIN_TISSUE:
-        return Measured(0.0, 0.0 if is_ct else None, None, None, None, 0.0, (0.0,) * len(QUANTILES), ())
+        return StyleMeasures(0.0, 0.0 if is_ct else None, None, None, None, 0.0, (0.0,) * len(QUANTILES), ())
     signal = slices.array - np.float32(slices.background)
     typical = max(float(np.median(signal[tissue])), 1e-6)
     noise = _noise(slices.array, tissue)
@@ -132,7 +132,7 @@ def measure(slices: StyledSlices) -> Measured:
     brightness = np.quantile(shown, QUANTILES)
     dark, bright = np.quantile(smooth, (0.1, 0.9)) - slices.background
     contrast = brightness[-1] - brightness[0] if is_ct else (bright - dark) / max(float(bright + dark), 1e-6)
-    return Measured(
+    return StyleMeasures(
         noise=noise / typical,
         noise_hu=noise if is_ct else None,
         blur=blur,
@@ -145,9 +145,9 @@ def measure(slices: StyledSlices) -> Measured:
 
 
 def _noise(array: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:
-    """Standard deviation in the calmest windows, in the units of the image.
+    """Return the standard deviation of the noise in the units of the image, from homogeneous windows.
 
-    Differences of neighbouring pixels would miss the coarse grain that reconstruction gives to noise.
+    Differences of neighbouring pixels would miss the coarse grain of reconstructed noise.
     """
     spreads = []
     size = (NOISE_WINDOW, NOISE_WINDOW)
@@ -160,35 +160,35 @@ def _noise(array: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:
     if not found.size:
         return 0.0
     unbiased = NOISE_WINDOW**2 / (NOISE_WINDOW**2 - 1)
-    return float(np.sqrt(max(np.quantile(found, CALM), 0.0) * unbiased)) / CALM_BIAS
+    return float(np.sqrt(max(np.quantile(found, QUIET_QUANTILE), 0.0) * unbiased)) / QUIET_BIAS
 
 
 def _steepness(array: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     smooth = cv2.GaussianBlur(array, (0, 0), scale)
-    # Half of the difference of both neighbours.
+    # Central differences.
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
     right = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
     return cv2.magnitude(down, right)
 
 
 def _blur(array: NDArray[np.float32], slices: StyledSlices, noise: float) -> float | None:
-    """How much the clearest edges are blurred, as a Gaussian's standard deviation in pixels.
+    """Return the standard deviation in pixels of the Gaussian blur of the steepest edges.
 
-    The steepness of a step that is blurred by s, seen through a Gaussian of scale a, goes with 1 / sqrt(s² + a²): two
-    scales give s, whatever the height of the step.
+    The steepness of a step with blur s at scale a is proportional to 1 / sqrt(s² + a²), so that two scales determine s
+    independently of the height of the step.
     """
-    kept = ~_near_cut_away(slices)
+    kept = ~_near_masked_background(slices)
     fine, coarse, places = [], [], []
     for slice_, inside in zip(array, kept, strict=True):
         a, b = _steepness(slice_, FINE), _steepness(slice_, COARSE)
         inside[[0, -1]] = inside[:, [0, -1]] = False
-        # The middle of an edge.
+        # The centre of an edge is a local maximum of steepness.
         places.append(inside & (b >= cv2.dilate(b, np.ones((3, 3), np.uint8))))
         fine.append(a)
         coarse.append(b)
     at = np.stack(places)
     fine, coarse = np.stack(fine)[at], np.stack(coarse)[at]
-    # White noise of spread 1 has this steepness at the fine scale.
+    # Expected steepness of white noise at the fine scale.
     grain = noise * np.sqrt(2.0) / (FINE**2 * np.sqrt(8 * np.pi))
     if not coarse.size:
         return None
@@ -196,12 +196,12 @@ def _blur(array: NDArray[np.float32], slices: StyledSlices, noise: float) -> flo
     if np.count_nonzero(clear) < 10:
         return None
     ratio = max(float(np.median(fine[clear] / coarse[clear])) ** 2, 1.0)
-    widest = (WIDEST**2 + COARSE**2) / (WIDEST**2 + FINE**2)
-    return WIDEST if ratio <= widest else float(np.sqrt(max((COARSE**2 - ratio * FINE**2) / (ratio - 1), 0.0)))
+    widest = (MAX_BLUR**2 + COARSE**2) / (MAX_BLUR**2 + FINE**2)
+    return MAX_BLUR if ratio <= widest else float(np.sqrt(max((COARSE**2 - ratio * FINE**2) / (ratio - 1), 0.0)))
 
 
-def _near_cut_away(slices: StyledSlices) -> NDArray[np.bool_]:
-    """Where a brain mask or the like made an edge that the scanner did not: background to the bit, and 3 pixels on."""
+def _near_masked_background(slices: StyledSlices) -> NDArray[np.bool_]:
+    """Return the mask of exact background with 3 pixels around it, where a brain mask has created edges."""
     cut = slices.array == np.float32(slices.background)
     if slices.acquisition.modality == "CT" or cut.mean() < 0.05:
         return np.zeros(cut.shape, bool)
@@ -209,9 +209,9 @@ def _near_cut_away(slices: StyledSlices) -> NDArray[np.bool_]:
 
 
 def _bias_field(signal: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float | None:
-    """Spread of a smooth factor on the signal, whose slopes are those that most neighbouring blocks of tissue have.
+    """Return the spread of a smooth bias field, fitted robustly to the slopes between neighbouring blocks of tissue.
 
-    Tissues differ at their borders, which are few, while a coil's field slopes everywhere: borders are outliers.
+    Borders between tissues are outliers, since they are few, whereas the field has slopes everywhere.
     """
     height, width = signal.shape[1:]
     block = max(1.0, max(height, width) / BIAS_BLOCKS)
@@ -238,7 +238,7 @@ def _field_spread(signal: NDArray[np.float32], tissue: NDArray[np.bool_], size: 
         fitted = np.linalg.solve(weighted.T @ slopes + ridge, weighted.T @ steps)
         rest = steps - slopes @ fitted
         scale = max(1.4826 * float(np.median(np.abs(rest))), 1e-6)
-        # Tukey's biweight: what is far off does not count at all.
+        # Tukey's biweight ignores outliers.
         weights = np.clip(1 - (rest / (4.7 * scale)) ** 2, 0, None) ** 2
     return float(np.tensordot(fitted, basis, axes=1)[whole].std())
 
@@ -254,7 +254,7 @@ def _polynomials(size: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def _small(slice_: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The slice with a longer side of `ARTEFACT_SIZE` pixels at most."""
+    """Downsample a slice to a longer side of at most `ARTEFACT_SIZE` pixels."""
     scale = ARTEFACT_SIZE / max(slice_.shape)
     if scale >= 1:
         return slice_
@@ -263,10 +263,10 @@ def _small(slice_: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _streaks(slices: StyledSlices) -> Artefact | None:
-    """Long straight lines of alternating brightness, which no soft tissue has.
+    """Detect streaks: long straight lines of alternating brightness in soft tissue.
 
-    What is left of the soft tissue without its slow changes is averaged along short lines in all directions: noise
-    averages out in all of them alike, a streak stays in the direction in which it runs.
+    Soft tissue without slow variations is averaged along short lines in all directions. Noise averages out equally in
+    all directions, whereas a streak remains along its own direction.
     """
     found = []
     for slice_ in slices.array:
@@ -294,7 +294,7 @@ def _streaks(slices: StyledSlices) -> Artefact | None:
 
 @cache
 def _lines() -> tuple[NDArray[np.float32], ...]:
-    """Lines of `LINE_LENGTH` pixels through the middle of a square, in `LINE_DIRECTIONS` directions, of sum 1."""
+    """Return normalised line kernels of `LINE_LENGTH` pixels in `LINE_DIRECTIONS` directions."""
     lines = []
     for n in range(LINE_DIRECTIONS):
         line, angle = np.zeros((LINE_LENGTH, LINE_LENGTH), np.float32), np.pi * n / LINE_DIRECTIONS
@@ -306,14 +306,14 @@ def _lines() -> tuple[NDArray[np.float32], ...]:
 
 
 def _ghosts(slices: StyledSlices) -> Artefact | None:
-    """Copies of the body in the air beside it, along rows or columns, as motion between the echoes makes them.
+    """Detect ghosts: copies of the body in the air along rows or columns, caused by motion.
 
-    Air that shares its rows with the body is compared with air that does not; of columns likewise.
+    Air in the rows of the body is compared with air in the columns of the body.
     """
     ratios = []
     for slice_ in slices.array:
         signal = _small(np.abs(slice_ - np.float32(slices.background)))
-        # Ghosts are fainter than what they are copies of.
+        # Ghosts are fainter than the body.
         body = signal > BODY_SHARE * np.quantile(signal, 0.95)
         body = cv2.dilate(body.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         rows, columns = body.any(axis=1)[:, None], body.any(axis=0)[None]
@@ -330,10 +330,10 @@ def _ghosts(slices: StyledSlices) -> Artefact | None:
 
 
 def _wrap(slices: StyledSlices, noise: float) -> Artefact:
-    """Tissue that leaves the picture at one side and goes on at the opposite one.
+    """Detect wrap-around: tissue that leaves the image at one side and continues at the opposite side.
 
-    A body that is cut off reaches both borders too, and looks alike there. Where it is folded over, it begins and ends
-    at the same places on both, and from one to the other brightness changes no more than between neighbouring rows.
+    A truncated body may also reach both borders. Wrapped tissue, however, begins and ends at the same places of both
+    borders, and its brightness changes across them no more than between neighbouring rows.
     """
     jumps = [jump for axis in (1, 2) if (jump := _jump(np.moveaxis(slices.array, axis, 1), slices, noise)) is not None]
     if not jumps:
@@ -345,17 +345,17 @@ def _wrap(slices: StyledSlices, noise: float) -> Artefact:
 
 
 def _jump(array: NDArray[np.float32], slices: StyledSlices, noise: float) -> float | None:
-    """Change of tissue from the last row to the first one, in changes from row to row; None if few of it is there."""
+    """Return the change from the last to the first row relative to that between rows; None without enough tissue."""
     found = []
     for slice_ in array:
-        # Along the rows only: what is compared are rows.
+        # Smoothing only along the rows, which are compared.
         signal = cv2.GaussianBlur(slice_ - np.float32(slices.background), (0, 0), sigmaX=2.0, sigmaY=0.01)
         least = WRAP_SIGNAL * float(np.median(signal[signal > 0])) if (signal > 0).any() else 0.0
         first, last = signal[0], signal[-1]
         both, either = (first > least) & (last > least), (first > least) | (last > least)
         if both.mean() < WRAP_SHARE or both.sum() < WRAP_SAME_PLACE * either.sum():
             continue
-        # Without the ends, which are dark in any case. Even tissue goes on everywhere.
+        # Homogeneous tissue would appear to continue everywhere; the dark ends of a row are excluded.
         if any(np.diff(np.quantile(row[both], (0.2, 0.8)))[0] < WRAP_OVER_NOISE * noise for row in (first, last)):
             continue
         steps = (np.abs(first - signal[1]) + np.abs(last - signal[-2]))[both].mean() / 2

@@ -1,4 +1,4 @@
-"""How much of the imaging style a linear classifier still finds in features."""
+"""Linear probe that measures how well features predict the imaging style."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from causal_sam.errors import InputError
 MAX_ITERATIONS = 2000
 
 
-class Probed(NamedTuple):
+class ProbeResult(NamedTuple):
     """Result of a style probe.
 
     Attributes:
-        accuracy: on images that it was not fitted to.
-        chance: of whoever always says the style that is most frequent there.
+        accuracy: accuracy on held-out images.
+        chance: share of the most frequent style among them.
     """
 
     accuracy: float
@@ -33,17 +33,17 @@ def probe_style(
     styles: Sequence[str],
     held_out: NDArray[np.floating],
     held_out_styles: Sequence[str],
-) -> Probed:
-    """Fit a logistic regression that tells styles by features, and test it on other images.
+) -> ProbeResult:
+    """Fit a logistic regression that predicts styles from features, and test it on held-out images.
 
     Args:
-        features: NxC, one row an image or structure.
-        styles: N, at least two different ones.
-        held_out: MxC, of images of other patients.
-        held_out_styles: M, each of them among ``styles``.
+        features: NxC features of images or structures.
+        styles: N styles, at least two different ones.
+        held_out: MxC features of images of other patients.
+        held_out_styles: M styles, each among ``styles``.
 
     Raises:
-        InputError: there is one style only, or one was not fitted.
+        InputError: there is only one style, or a held-out style is unknown.
     """
     if len(set(styles)) < 2:
         raise InputError("A style probe needs features of at least two styles.")
@@ -53,4 +53,4 @@ def probe_style(
     classifier.fit(features, styles)
     accuracy = float((classifier.predict(held_out) == np.asarray(held_out_styles)).mean())
     _, counts = np.unique(held_out_styles, return_counts=True)
-    return Probed(accuracy, float(counts.max() / counts.sum()))
+    return ProbeResult(accuracy, float(counts.max() / counts.sum()))

@@ -196,7 +196,7 @@ class Learner(nn.Module):
         parts = {"drafts": self.map_loss(asked_drafts, target, power, summed)}
         parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, power)
         total = parts["drafts"] + parts["decoded"]
-        if pairs and self.config.lad.is_on:
+        if pairs and self.config.lad.is_enabled:
             ramp = reversal_ramp(progress)
             paired = torch.cat([torch.arange(pairs), anatomies + torch.arange(pairs)]).to(device)
             features, styles, found = (

@@ -19,8 +19,8 @@ from causal_sam.imaging.intensity import IntensityWindow
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.simulation.annotator import deepest_point
 from causal_sam.style import Acquisition, StyledSlices, describe_slices
-from causal_sam.style.augmentations import intervene
-from causal_sam.style.headers import acquisition_of
+from causal_sam.style.augmentations import augment_style
+from causal_sam.style.headers import read_acquisition
 from causal_sam.style.slices import air_value
 from causal_sam.training.augmentation import bend, expose, move
 from causal_sam.training.label_prompts import label_map_of
@@ -95,7 +95,7 @@ def labelled_slices(
         row_mm * shown.rows / shown.height,
         column_mm * shown.columns / shown.width,
     )
-    slices = StyledSlices(np.stack(images), spacing, acquisition or acquisition_of(volume), background)
+    slices = StyledSlices(np.stack(images), spacing, acquisition or read_acquisition(volume), background)
     known = np.array([label in structures for label in names])
     return LabelledSlices(slices, shown.window, np.stack(labels), known)
 
@@ -202,7 +202,7 @@ class Views(IterableDataset):
         own = case.slices.with_array(case.slices.array[part])
         views, described = [case.window.apply(own.array)], [self._own[number]]
         if styled:
-            other, _ = intervene(own, rng)
+            other, _ = augment_style(own, rng)
             views.append(other.normalised())
             described.append(describe_slices(other).sentence)
         run = {

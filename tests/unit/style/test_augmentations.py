@@ -1,4 +1,4 @@
-"""Style interventions change how an image looks, say so in its facts, and leave its anatomy where it is."""
+"""Style augmentations change how an image looks, say so in its facts, and leave its anatomy where it is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from causal_sam.phantom.abdomen import LABELS
 from causal_sam.phantom.studies import STYLES, render_study
 from causal_sam.style.acquisition import Acquisition
 from causal_sam.style.augmentations import (
-    STYLE_INTERVENTIONS,
+    STYLE_AUGMENTATIONS,
     BiasField,
     ContrastPhase,
     Dose,
@@ -32,7 +32,7 @@ from causal_sam.style.augmentations import (
     SliceThickness,
     Streaks,
     applicable,
-    intervene,
+    augment_style,
 )
 from causal_sam.style.augmentations.curves import Curve, brightness_levels, noise_level
 from causal_sam.style.slices import StyledSlices
@@ -47,8 +47,8 @@ SHARED = {"resolution", "thickness"}
 CASES = [
     (study, kind)
     for study in STYLES
-    for kind in STYLE_INTERVENTIONS
-    if not (modalities := STYLE_INTERVENTIONS[kind].modalities) or STYLES[study].modality in modalities
+    for kind in STYLE_AUGMENTATIONS
+    if not (modalities := STYLE_AUGMENTATIONS[kind].modalities) or STYLES[study].modality in modalities
 ]
 SEEDS = range(3)
 
@@ -72,7 +72,7 @@ def studies():
 
 def styled(slices, kind, seed):
     rng = np.random.default_rng(seed)
-    return STYLE_INTERVENTIONS[kind].draw(slices, rng).apply(slices, rng)
+    return STYLE_AUGMENTATIONS[kind].draw(slices, rng).apply(slices, rng)
 
 
 def edges(array):
@@ -163,7 +163,7 @@ def test_what_was_cut_away_stays_cut_away(studies, study, kind):
     assert (result.array[labels == 0] == result.background).all()
 
 
-@pytest.mark.parametrize("kind", STYLE_INTERVENTIONS)
+@pytest.mark.parametrize("kind", STYLE_AUGMENTATIONS)
 @pytest.mark.parametrize("modality", ["CT", "MR", ""])
 @pytest.mark.parametrize("count", [1, 3])
 def test_slices_with_little_or_nothing_on_them(kind, modality, count):
@@ -173,7 +173,7 @@ def test_slices_with_little_or_nothing_on_them(kind, modality, count):
     noise = np.random.default_rng(0).normal(100, 30, (count, 8, 8))
     for array in (np.full((count, 8, 8), background), np.full((count, 8, 8), 40.0), dot, noise):
         slices = StyledSlices(array.astype(np.float32), (5.0, 1.0, 1.0), Acquisition(modality), background)
-        if STYLE_INTERVENTIONS[kind].fits(slices):
+        if STYLE_AUGMENTATIONS[kind].fits(slices):
             result = styled(slices, kind, 1)
             assert result.array.shape == array.shape
             assert np.isfinite(result.array).all()
@@ -182,12 +182,12 @@ def test_slices_with_little_or_nothing_on_them(kind, modality, count):
 def test_other_modalities_are_refused(studies):
     rng = np.random.default_rng(0)
     ct, mr = studies["ct-low-dose"][0], studies["mr-t2"][0]
-    with pytest.raises(InputError, match=r"^The style intervention 'kernel' does not fit 3 .* modality 'MR'\.$"):
+    with pytest.raises(InputError, match=r"^The style augmentation 'kernel' does not fit 3 .* modality 'MR'\.$"):
         Kernel("soft", 0.2).apply(mr, rng)
-    with pytest.raises(InputError, match=r"^The style intervention 'gibbs' does not fit 3 .* modality 'CT'\.$"):
+    with pytest.raises(InputError, match=r"^The style augmentation 'gibbs' does not fit 3 .* modality 'CT'\.$"):
         Gibbs(0.6).apply(ct, rng)
     single = replace(ct, array=ct.array[:1])
-    with pytest.raises(InputError, match=r"^The style intervention 'thickness' does not fit 1 "):
+    with pytest.raises(InputError, match=r"^The style augmentation 'thickness' does not fit 1 "):
         SliceThickness(8.0).apply(single, rng)
 
 
@@ -448,11 +448,11 @@ def test_recolouring_does_not_amplify_noise():
     noisy = np.random.default_rng(0).normal(0.5, 0.03, (1, 64, 64)).astype(np.float32)
     curve = Curve((0.0, 0.4, 0.6, 1.0), (0.0, 0.1, 0.9, 1.0))
     assert curve.recolour(noisy, noise=0.03).std() < 0.7 * np.interp(noisy, curve.old, curve.new).std()
-    assert curve.even_at(np.array([0.5]), 0.05, 1.0).recolour(noisy, noise=0.03).std() < 1.2 * 0.03
+    assert curve.with_even_slopes(np.array([0.5]), 0.05, 1.0).recolour(noisy, noise=0.03).std() < 1.2 * 0.03
 
 
 def test_air_beside_a_dark_tissue_stays_air():
-    curve = Curve((0.0, 0.1, 0.14, 1.0), (0.0, 0.1, 0.9, 0.5)).even_at(np.array([0.14]), 0.025, 1.0)
+    curve = Curve((0.0, 0.1, 0.14, 1.0), (0.0, 0.1, 0.9, 0.5)).with_even_slopes(np.array([0.14]), 0.025, 1.0)
     values = np.full((1, 8, 8), 0.05, np.float32)
     assert (curve.recolour(values, noise=0.01) < 0.1).all()
 
@@ -486,7 +486,7 @@ def test_those_that_fit_a_modality(studies):
 @given(seed=st.integers(0, 2**32 - 1), study=st.sampled_from(sorted(STYLES)), most=st.integers(1, 4))
 def test_chains_of_interventions(studies, seed, study, most):
     slices, labels = studies[study]
-    result, done = intervene(slices, np.random.default_rng(seed), most)
+    result, done = augment_style(slices, np.random.default_rng(seed), most)
     assert 1 <= len(done) <= most
     assert len({step.name for step in done}) == len(done)
     assert [step.stage for step in done] == sorted(step.stage for step in done)
@@ -495,7 +495,7 @@ def test_chains_of_interventions(studies, seed, study, most):
     assert np.isfinite(result.array).all()
     assert information(labels, result.normalised()) > 0.4 * information(labels, slices.normalised())
     # The steps are all there is to know, but for the noise.
-    assert np.array_equal(intervene(slices, np.random.default_rng(seed), most)[0].array, result.array)
+    assert np.array_equal(augment_style(slices, np.random.default_rng(seed), most)[0].array, result.array)
 
 
 def test_every_kind_is_chosen_and_a_changed_modality_goes_on_as_itself(studies):
@@ -503,22 +503,22 @@ def test_every_kind_is_chosen_and_a_changed_modality_goes_on_as_itself(studies):
     small = {name: replace(studies[name][0], array=studies[name][0].array[:, 20:60, 20:60]) for name in STYLES}
     for seed in range(120):
         study = ("ct-portal-venous", "mr-t1")[seed % 2]
-        result, done = intervene(small[study], np.random.default_rng(seed))
+        result, done = augment_style(small[study], np.random.default_rng(seed))
         names = [step.name for step in done]
         kinds.update(names)
         if isinstance(done[0], OtherModality):
             assert result.acquisition.modality == done[0].modality != STYLES[study].modality
             after_modality.update(names[1:])
-    assert kinds == set(STYLE_INTERVENTIONS)
+    assert kinds == set(STYLE_AUGMENTATIONS)
     assert after_modality > {"dose"} or after_modality > {"bias"}
 
 
 def test_named_interventions_only(studies):
     slices, _ = studies["mr-t1"]
     for seed in range(6):
-        _, done = intervene(slices, np.random.default_rng(seed), names=("kernel", "remap", "bias"))
+        _, done = augment_style(slices, np.random.default_rng(seed), names=("kernel", "remap", "bias"))
         assert {type(step) for step in done} <= {Remap, BiasField}
-    with pytest.raises(InputError, match=r"^None of the style interventions kernel, dose fits 3 .* modality 'MR'\.$"):
-        intervene(slices, np.random.default_rng(0), names=("kernel", "dose"))
-    with pytest.raises(NotFoundError, match=r"^There is no style intervention 'sepia'; there are modality, remap, "):
-        intervene(slices, np.random.default_rng(0), names=("sepia",))
+    with pytest.raises(InputError, match=r"^None of the style augmentations kernel, dose fits 3 .* modality 'MR'\.$"):
+        augment_style(slices, np.random.default_rng(0), names=("kernel", "dose"))
+    with pytest.raises(NotFoundError, match=r"^There is no style augmentation 'sepia'; there are modality, remap, "):
+        augment_style(slices, np.random.default_rng(0), names=("sepia",))

@@ -14,7 +14,7 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.dicom_headers import ACQUISITION_TAGS
 from causal_sam.phantom.studies import STYLES, render_study
 from causal_sam.style import describe
-from causal_sam.style.headers import acquisition_of
+from causal_sam.style.headers import read_acquisition
 from causal_sam.text import TextEncoder
 
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])
@@ -56,7 +56,7 @@ def test_the_same_scanner_gives_the_same_words() -> None:
     ],
 )
 def test_the_sequence_follows_from_its_times(tags: dict, sequence: str | None) -> None:
-    assert acquisition_of(volume(**tags)).sequence == sequence
+    assert read_acquisition(volume(**tags)).sequence == sequence
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_the_sequence_follows_from_its_times(tags: dict, sequence: str | None) -
      ("LUNG", "sharp"), ("John Doe", None)],
 )  # fmt: skip
 def test_kernels_are_one_of_three(name: str, kernel: str | None) -> None:
-    assert acquisition_of(volume("CT", ConvolutionKernel=name)).kernel == kernel
+    assert read_acquisition(volume("CT", ConvolutionKernel=name)).kernel == kernel
 
 
 def test_vendors_and_families_are_known_ones() -> None:
-    found = acquisition_of(volume(Manufacturer="SIEMENS", ManufacturerModelName="Skyra 45078 John"))
+    found = read_acquisition(volume(Manufacturer="SIEMENS", ManufacturerModelName="Skyra 45078 John"))
     assert (found.vendor, found.model_family) == ("Siemens", "Skyra")
-    found = acquisition_of(volume(Manufacturer="Doe Scanners", ManufacturerModelName="Skyra"))
+    found = read_acquisition(volume(Manufacturer="Doe Scanners", ManufacturerModelName="Skyra"))
     assert (found.vendor, found.model_family) == (None, None)
 
 

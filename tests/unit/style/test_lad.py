@@ -143,7 +143,7 @@ def batch(seed: int = 0) -> dict[str, Tensor]:
         "styles": F.normalize(torch.randn(2 * BATCH, TEXT, generator=rng), dim=1),
         "truth": truth,
         "names": F.normalize(torch.randn(LABELS, TEXT, generator=rng), dim=1),
-        "drafts": torch.randn(BATCH, LABELS, 16, 16, generator=rng).mul(4).repeat(2, 1, 1, 1),
+        "logits": torch.randn(BATCH, LABELS, 16, 16, generator=rng).mul(4).repeat(2, 1, 1, 1),
     }
 
 
@@ -259,12 +259,12 @@ def test_each_term_can_be_switched_off_alone(term: str) -> None:
     assert getattr(terms, term) == 0
     others = {"adversary", "invariance", "anatomy", "consistency"} - {term}
     assert all(getattr(terms, other) > 0 for other in others)
-    assert loss.config.is_on
+    assert loss.config.is_enabled
 
 
 def test_with_all_terms_off_there_is_nothing() -> None:
     loss = LadLoss(CHANNELS, TEXT, LadConfig(adversary=0, invariance=0, anatomy=0, consistency=0, spread=0))
-    assert not loss.config.is_on
+    assert not loss.config.is_enabled
     assert list(loss.parameters()) == []
     assert loss.weighted(loss(style_free(), **batch(), ramp=1.0), 1.0) == 0
 

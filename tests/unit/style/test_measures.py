@@ -10,7 +10,7 @@ import pytest
 
 from causal_sam.phantom.studies import STYLES, render_study
 from causal_sam.style import Acquisition, StyledSlices
-from causal_sam.style.augmentations import STYLE_INTERVENTIONS
+from causal_sam.style.augmentations import STYLE_AUGMENTATIONS
 from causal_sam.style.measures import measure
 from causal_sam.style.slices import sample_slices
 
@@ -84,7 +84,7 @@ def test_clean_scans_show_no_artefact(name: str) -> None:
 def test_strong_streaks_are_seen() -> None:
     volume, _ = render_study(STYLES["ct-portal-venous"], 0)
     slices = sample_slices(volume)
-    kind = STYLE_INTERVENTIONS["streaks"]
+    kind = STYLE_AUGMENTATIONS["streaks"]
     rng = np.random.default_rng(1)
     streaky = kind.draw(slices, rng).apply(slices, rng)
     assert [a.name for a in measure(streaky).artefacts if a.is_visible] == ["streaks"]

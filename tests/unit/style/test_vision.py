@@ -18,7 +18,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.style import describe
-from causal_sam.style.vision import VisionDescriber, load_vision_model, problem_with
+from causal_sam.style.vision import VisionDescriber, find_problem, load_vision_model
 
 GOOD = "A noisy T1-weighted image with thick slices, a bias field and low contrast."
 
@@ -49,7 +49,7 @@ def volume(seed: int = 0) -> Volume:
 def test_the_model_sees_one_picture_and_nothing_of_the_header() -> None:
     model = Fake(answers=[GOOD])
     described = VisionDescriber(model, "fake:one").describe(volume())
-    assert described.sentence == described.seen == GOOD
+    assert described.sentence == described.model_sentence == GOOD
     assert described.source == "fake:one"
     assert described.measured_sentence == describe(volume()).sentence
     (message,) = model.sent[0]
@@ -76,7 +76,7 @@ def test_the_model_sees_one_picture_and_nothing_of_the_header() -> None:
     ],
 )
 def test_answers_that_cannot_be_used_are_asked_for_again_and_then_given_up(answer: str, problem: str) -> None:
-    assert problem in problem_with(answer)
+    assert problem in find_problem(answer)
     model = Fake(answers=[answer, GOOD])
     assert VisionDescriber(model, "fake:one").describe(volume()).sentence == GOOD
     assert problem in model.sent[1][-1].content
@@ -89,8 +89,8 @@ def test_answers_that_cannot_be_used_are_asked_for_again_and_then_given_up(answe
 
 
 def test_good_answers_are_used() -> None:
-    assert problem_with(GOOD) == ""
-    assert problem_with("A CT image at 120 kV with 0.7 mm pixels and a 512 x 512 matrix, some streaks.") == ""
+    assert find_problem(GOOD) == ""
+    assert find_problem("A CT image at 120 kV with 0.7 mm pixels and a 512 x 512 matrix, some streaks.") == ""
 
 
 def test_answers_are_kept_by_image_and_model(tmp_path: Path) -> None:

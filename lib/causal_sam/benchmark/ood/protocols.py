@@ -18,7 +18,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
 from causal_sam.phantom import brain, studies
 from causal_sam.style import Acquisition
-from causal_sam.style.headers import acquisition_of
+from causal_sam.style.headers import read_acquisition
 
 # Kinds of difference between targets and sources.
 SHIFTS = ("scanner", "modality", "anatomy", "data set")
@@ -119,7 +119,7 @@ class BrainProtocol:
         values, affine = self._maps[name]
         seed = 1000 * list(self._maps).index(name) + list(brain.STYLES).index(style)
         volume, structures = brain.render_brain(values, affine, brain.STYLES[style], seed)
-        return Scan(style, name, volume, structures, acquisition_of(volume))
+        return Scan(style, name, volume, structures, read_acquisition(volume))
 
 
 class PhantomProtocol:
@@ -235,7 +235,7 @@ def phantom_scan(patient: str, style: str) -> Scan:
     number = int(patient)
     volume, labels = studies.render_study(studies.STYLES[style], number, anatomy=100 + number)
     structures = {name: labels == studies.LABELS[name] for name in PHANTOM_LABELS}
-    return Scan(style, patient, volume, structures, acquisition_of(volume))
+    return Scan(style, patient, volume, structures, read_acquisition(volume))
 
 
 def matching_cases(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
@@ -258,7 +258,7 @@ def read_scan(case: Case, joins: dict[str, list[str]]) -> Scan:
     """Read a case and add unions of its structures."""
     volume, structures = case.read()
     join_structures(structures, joins)
-    acquisition = acquisition_of(volume)
+    acquisition = read_acquisition(volume)
     if case.sequence and case.sequence != "unknown":
         acquisition = replace(acquisition, **{"phase" if volume.modality == "CT" else "sequence": case.sequence})
     domain = " ".join(dict.fromkeys(filter(None, (case.group, volume.modality, case.sequence))))

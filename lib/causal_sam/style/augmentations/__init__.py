@@ -1,8 +1,7 @@
-"""Style interventions: the same anatomy as another scanner, protocol or moment would have shown it.
+"""Style augmentations: the same anatomy under another scanner, protocol or imaging condition.
 
-Each kind has parameters of its own and is drawn for the slices that it is to change; `intervene` chains some of them in
-the order of physics. What they say of the image, its acquisition facts, stays true; what is seen of the anatomy stays
-where it is.
+Each kind draws its parameters for the slices to change; `augment_style` chains several of them in the order of the
+imaging chain. They update the acquisition facts of the image and do not move the anatomy.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.style.augmentations.base import StyleIntervention
+from causal_sam.style.augmentations.base import StyleAugmentation
 from causal_sam.style.augmentations.contrast import ContrastPhase, Gamma, OtherModality, Remap
 from causal_sam.style.augmentations.ct import Dose, Kernel, Streaks
 from causal_sam.style.augmentations.grid import InPlaneResolution, SliceThickness
@@ -20,7 +19,7 @@ from causal_sam.style.augmentations.mr import BiasField, FieldStrength, Ghosts, 
 from causal_sam.style.slices import StyledSlices
 
 __all__ = [
-    "STYLE_INTERVENTIONS",
+    "STYLE_AUGMENTATIONS",
     "BiasField",
     "ContrastPhase",
     "Dose",
@@ -35,12 +34,12 @@ __all__ = [
     "Remap",
     "SliceThickness",
     "Streaks",
-    "StyleIntervention",
+    "StyleAugmentation",
     "applicable",
-    "intervene",
+    "augment_style",
 ]
 
-STYLE_INTERVENTIONS: dict[str, type[StyleIntervention]] = {
+STYLE_AUGMENTATIONS: dict[str, type[StyleAugmentation]] = {
     kind.name: kind
     for kind in (
         OtherModality,
@@ -62,60 +61,60 @@ STYLE_INTERVENTIONS: dict[str, type[StyleIntervention]] = {
 
 
 def applicable(slices: StyledSlices) -> tuple[str, ...]:
-    """Return the names of the interventions that fit the slices, in the order of physics.
+    """Return the names of the augmentations that fit the slices, in the order of the imaging chain.
 
-    Slices of unknown modality are given other contrast and resolution, as any of them may have.
+    Slices of unknown modality get other contrast and resolution only.
     """
-    return tuple(name for name, kind in STYLE_INTERVENTIONS.items() if kind.fits(slices))
+    return tuple(name for name, kind in STYLE_AUGMENTATIONS.items() if kind.fits(slices))
 
 
-def intervene(
-    slices: StyledSlices, rng: np.random.Generator, most: int = 3, names: Sequence[str] | None = None
-) -> tuple[StyledSlices, tuple[StyleIntervention, ...]]:
-    """Show the same anatomy in another style.
+def augment_style(
+    slices: StyledSlices, rng: np.random.Generator, max_count: int = 3, names: Sequence[str] | None = None
+) -> tuple[StyledSlices, tuple[StyleAugmentation, ...]]:
+    """Change the style of slices at random.
 
     Args:
-        slices: are left as they are.
+        slices: slices, which are not modified.
         rng: source of randomness; the same seed gives the same style.
-        most: interventions at most; at least one is done.
-        names: of the interventions to choose from; None for all. Those that do not fit the slices are not chosen.
+        max_count: maximum number of augmentations; at least one is applied.
+        names: augmentations to choose from; None for all. Those that do not fit the slices are skipped.
 
     Returns:
-        The slices in their other style, and what was done, in its order.
+        The slices in the new style, and the applied augmentations in their order.
 
     Raises:
-        NotFoundError: there is no intervention of such a name.
-        InputError: none of them fits the slices.
+        NotFoundError: an augmentation is unknown.
+        InputError: no augmentation fits the slices.
     """
-    names = tuple(STYLE_INTERVENTIONS) if names is None else names
-    unknown = sorted(set(names) - STYLE_INTERVENTIONS.keys())
+    names = tuple(STYLE_AUGMENTATIONS) if names is None else names
+    unknown = sorted(set(names) - STYLE_AUGMENTATIONS.keys())
     if unknown:
         raise NotFoundError(
-            f"There is no style intervention {unknown[0]!r}; there are {', '.join(STYLE_INTERVENTIONS)}."
+            f"There is no style augmentation {unknown[0]!r}; there are {', '.join(STYLE_AUGMENTATIONS)}."
         )
-    pool = [kind for name, kind in STYLE_INTERVENTIONS.items() if name in names]
+    pool = [kind for name, kind in STYLE_AUGMENTATIONS.items() if name in names]
     if not any(kind.fits(slices) for kind in pool):
         raise InputError(
-            f"None of the style interventions {', '.join(names)} fits {len(slices.array)} slice(s) of modality "
+            f"None of the style augmentations {', '.join(names)} fits {len(slices.array)} slice(s) of modality "
             f"{slices.acquisition.modality or 'unknown'!r}."
         )
-    picked = _pick(pool, slices, int(rng.integers(1, most + 1)), rng)
-    done: list[StyleIntervention] = []
-    while picked:
-        kind, modality = picked.pop(0), slices.acquisition.modality
+    selected = _pick(pool, slices, int(rng.integers(1, max_count + 1)), rng)
+    done: list[StyleAugmentation] = []
+    while selected:
+        kind, modality = selected.pop(0), slices.acquisition.modality
         pool.remove(kind)
         done.append(kind.draw(slices, rng))
         slices = done[-1].apply(slices, rng)
         if slices.acquisition.modality != modality:
-            # What was picked for the old modality may not exist in the new one.
-            picked = _pick(pool, slices, len(picked), rng)
+            # Augmentations that were selected for the old modality may not fit the new one.
+            selected = _pick(pool, slices, len(selected), rng)
     return slices, tuple(done)
 
 
 def _pick(
-    pool: list[type[StyleIntervention]], slices: StyledSlices, count: int, rng: np.random.Generator
-) -> list[type[StyleIntervention]]:
-    """Pick different kinds that fit, fewer if there are fewer, in the order of physics."""
+    pool: list[type[StyleAugmentation]], slices: StyledSlices, count: int, rng: np.random.Generator
+) -> list[type[StyleAugmentation]]:
+    """Draw up to ``count`` different suitable kinds, in the order of the imaging chain."""
     fitting = [kind for kind in pool if kind.fits(slices)]
     weights = np.array([kind.weight for kind in fitting])
     count = min(count, len(fitting))

@@ -1,4 +1,4 @@
-"""What all style interventions have in common."""
+"""Base class of style augmentations."""
 
 from __future__ import annotations
 
@@ -12,77 +12,85 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.style.slices import StyledSlices
 
-# A value that a larger share of the voxels has to the bit was put there: by a brain mask or around a round field of
-# view. Measured air is never that even.
-CUT_AWAY_SHARE = 0.05
+# A value that a larger share of the voxels has exactly comes from masking, by a brain mask or a circular field of view;
+# measured air has noise.
+MASKED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class StyleIntervention(ABC):
-    """One change of how an image was made, with its drawn parameters; what is imaged stays what and where it is.
+class StyleAugmentation(ABC):
+    """A change of the acquisition with drawn parameters, which preserves the anatomy.
+
+    Subclasses give the attributes as keyword arguments of the class statement.
 
     Attributes:
-        name: of the kind, as in the registry.
-        modalities: DICOM codes of the images that it fits, "" for unknown ones; empty for all.
-        stage: when it happens between the patient and the picture; a scanner has its contrast before its noise.
-        weight: how often it is chosen, in relation to the others.
+        name: name in the registry.
+        modalities: DICOM codes of suitable images, "" for unknown modality; empty for all.
+        stage: position in the imaging chain; contrast, for example, precedes noise.
+        weight: relative frequency in random choices.
     """
 
     name: ClassVar[str]
-    modalities: ClassVar[frozenset[str]] = frozenset()
+    modalities: ClassVar[frozenset[str]]
     stage: ClassVar[int]
-    weight: ClassVar[float] = 1.0
+    weight: ClassVar[float]
+
+    def __init_subclass__(
+        cls, *, name: str, stage: int, modalities: frozenset[str] = frozenset(), weight: float = 1.0
+    ) -> None:
+        super().__init_subclass__()
+        cls.name, cls.modalities, cls.stage, cls.weight = name, modalities, stage, weight
 
     @classmethod
     @abstractmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
-        """Draw parameters that change these slices visibly and leave their anatomy."""
+        """Draw parameters that change these slices visibly and preserve their anatomy."""
 
     @classmethod
     def fits(cls, slices: StyledSlices) -> bool:
         return not cls.modalities or slices.acquisition.modality in cls.modalities
 
     def apply(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        """Return the slices in their other style, on the same grid.
+        """Return the slices in the new style, on the same grid.
 
         Args:
-            slices: are left as they are. Empty ones have no style, and are returned as they came.
-            rng: source of what differs from voxel to voxel, such as noise.
+            slices: slices, which are not modified; empty ones are returned unchanged.
+            rng: source of randomness for voxels, such as noise.
 
         Raises:
-            InputError: the slices are of a modality where this does not happen.
+            InputError: the augmentation does not fit the modality of the slices.
         """
         if not self.fits(slices):
             raise InputError(
-                f"The style intervention {self.name!r} does not fit {slices.array.shape[0]} slice(s) of modality "
+                f"The style augmentation {self.name!r} does not fit {slices.array.shape[0]} slice(s) of modality "
                 f"{slices.acquisition.modality or 'unknown'!r}."
             )
         if not (slices.array > slices.background).any():
             return slices
         styled = self._styled(slices, rng)
-        cut_away = slices.array == slices.background
-        if cut_away.mean() > CUT_AWAY_SHARE:
-            # Cut away after the scan, so no fault of the scan reaches there.
-            styled = replace(styled, array=np.where(cut_away, np.float32(styled.background), styled.array))
+        masked = slices.array == slices.background
+        if masked.mean() > MASKED_SHARE:
+            # The mask was applied after the scan, so that no artefact reaches masked voxels.
+            styled = replace(styled, array=np.where(masked, np.float32(styled.background), styled.array))
         return styled
 
     @abstractmethod
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        """Do what `apply` says for slices that it fits and that are not empty."""
+        """Implement `apply` for suitable slices that are not empty."""
 
 
 def brightness_range(slices: StyledSlices) -> float:
-    """Return how far the brightest tissue lies above the background, in the units of the image; above zero."""
-    # The middle slice is enough, and takes a third of the time.
+    """Return the brightness of the brightest tissue above the background, in the units of the image; positive."""
+    # The middle slice is sufficient.
     tissue = slices.middle[slices.middle > slices.background]
     return max(float(np.percentile(tissue, 99.5)) - slices.background, 1e-6) if tissue.size else 1.0
 
 
 def monai_seed(rng: np.random.Generator) -> int:
-    """Return a seed for a transform of MONAI, which draws from a generator of its own."""
+    """Return a seed for a transform of MONAI, which has its own generator."""
     return int(rng.integers(2**31))
 
 
 def clipped_hu(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Clip to what a CT scanner stores, -1024..3071 HU."""
+    """Clip to the range that CT scanners store, -1024 to 3071 HU."""
     return np.clip(array, -1024, 3071)

@@ -1,21 +1,21 @@
-"""What differs between CT scans: reconstruction kernel, dose and streaks."""
+"""CT: reconstruction kernel, dose and streaks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from causal_sam.style.augmentations.base import StyleIntervention, clipped_hu
+from causal_sam.style.augmentations.base import StyleAugmentation, clipped_hu
 from causal_sam.style.slices import StyledSlices
 
 CT = frozenset({"CT"})
 KERNELS = ("soft", "standard", "sharp")
-# HU by which a sharper kernel may change a voxel: more than noise does, less than would draw rims around air.
+# Maximum change in HU by a sharper kernel: larger than noise, but too small for rims around air.
 OVERSHOOT = 60.0
 
 
@@ -24,19 +24,15 @@ def _blurred(array: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Kernel(StyleIntervention):
-    """Another reconstruction kernel: fine detail and noise, damped or raised together.
+class Kernel(StyleAugmentation, name="kernel", modalities=CT, stage=3):
+    """Another reconstruction kernel: damps or raises fine detail and noise together.
 
-    Detail is meant in pixels: the true cut-off of a kernel is finer than the pixels that most models see.
+    The scale of detail is in pixels, since the true cut-off of a kernel is finer than the pixels of most models.
 
     Attributes:
         kernel: "soft", "standard" or "sharp".
-        gain: of the finest detail; below 1 damps, above 1 raises.
+        gain: gain of the finest detail; values below 1 damp, values above 1 raise.
     """
-
-    name: ClassVar[str] = "kernel"
-    modalities: ClassVar[frozenset[str]] = CT
-    stage: ClassVar[int] = 3
 
     kernel: str
     gain: float
@@ -53,22 +49,18 @@ class Kernel(StyleIntervention):
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
         change = (self.gain - 1) * (slices.array - _blurred(slices.array, 0.9))
         if self.gain > 1:
-            # Kernels overshoot at the skin too, but within the width of their own fine pixels.
+            # Real kernels overshoot at the skin only within their own fine pixels.
             change = np.clip(change, -OVERSHOOT, OVERSHOOT)
         return slices.with_array(clipped_hu(slices.array + change), kernel=self.kernel)
 
 
 @dataclass(frozen=True)
-class Dose(StyleIntervention):
-    """A lower dose: noise with the grain of the kernel, strongest in the middle of the body, where the way is longest.
+class Dose(StyleAugmentation, name="dose", modalities=CT, stage=4):
+    """A lower dose: noise with the grain of the kernel, strongest in the centre of the body.
 
     Attributes:
-        noise: standard deviation in the middle of the body, in HU.
+        noise: standard deviation in the centre of the body, in HU.
     """
-
-    name: ClassVar[str] = "dose"
-    modalities: ClassVar[frozenset[str]] = CT
-    stage: ClassVar[int] = 4
 
     noise: float
 
@@ -80,7 +72,7 @@ class Dose(StyleIntervention):
         grain = rng.standard_normal(slices.array.shape, dtype=np.float32)
         kernel = slices.acquisition.kernel
         if kernel == "sharp":
-            # Hardly anything but fine grain: such kernels are nearly differentiators.
+            # Sharp kernels have mostly fine grain, since they are nearly differentiators.
             grain -= 0.8 * _blurred(grain, 1.0)
         else:
             grain = _blurred(grain, 1.1 if kernel == "soft" else 0.7)
@@ -92,20 +84,15 @@ class Dose(StyleIntervention):
 
 
 @dataclass(frozen=True)
-class Streaks(StyleIntervention):
-    """Dark and bright rays that leave metal or dense bone.
+class Streaks(StyleAugmentation, name="streaks", modalities=CT, stage=5, weight=0.5):
+    """Dark and bright rays from metal or dense bone.
 
     Attributes:
-        row: of the place that they leave, as a share of the height.
-        column: the same, of the width.
-        strength: standard deviation where they begin, in HU.
-        reach: distance in which they fade, as a share of the width.
+        row: row of the origin, as a share of the height.
+        column: column of the origin, as a share of the width.
+        strength: standard deviation at the origin, in HU.
+        reach: decay length, as a share of the width.
     """
-
-    name: ClassVar[str] = "streaks"
-    modalities: ClassVar[frozenset[str]] = CT
-    stage: ClassVar[int] = 5
-    weight: ClassVar[float] = 0.5
 
     row: float
     column: float
@@ -115,7 +102,7 @@ class Streaks(StyleIntervention):
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
         middle = slices.middle
-        # Implants sit in or at bone; without bone, anywhere.
+        # Implants are in or at bone; without bone, the origin is anywhere.
         places = np.argwhere(middle > 250)
         if not len(places):
             places = np.argwhere(np.ones_like(middle))
@@ -126,7 +113,7 @@ class Streaks(StyleIntervention):
         _, height, width = slices.array.shape
         y, x = np.mgrid[:height, :width].astype(np.float32)
         y, x = y - self.row * height, x - self.column * width
-        # A ray goes on behind the metal, so both halves of the circle are alike.
+        # Rays continue on the other side of the metal, so that both halves of the circle are equal.
         half = gaussian_filter1d(rng.standard_normal(180), 2.0, mode="wrap")
         half = (half - half.mean()) / half.std()
         rays = np.interp(np.arctan2(y, x) % np.pi, np.linspace(0, np.pi, 181), np.append(half, half[0]))

@@ -1,34 +1,31 @@
-"""Resolution: what a coarser scan of the same patient shows, on the grid that the slices have."""
+"""Resolution: a coarser scan of the same anatomy, on the grid of the slices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import cv2
 import numpy as np
 
 from causal_sam.errors import InputError
-from causal_sam.style.augmentations.base import StyleIntervention
+from causal_sam.style.augmentations.base import StyleAugmentation
 from causal_sam.style.slices import StyledSlices
 
-# The next slice of those that lie so far apart shows other anatomy: mixed with it, one is not what its label map says.
-FAR_APART_MM = 5.0
+# Slices at this distance or more show different anatomy; a mixture would contradict the label map.
+MAX_MIXED_DISTANCE_MM = 5.0
 
 
 @dataclass(frozen=True)
-class InPlaneResolution(StyleIntervention):
+class InPlaneResolution(StyleAugmentation, name="resolution", stage=2):
     """Larger pixels, interpolated back.
 
-    MONAI's simulation of low resolution picks every n-th pixel, which aliases; a scanner averages.
+    MONAI's simulation of low resolution samples every n-th pixel, which aliases, whereas scanners average.
 
     Attributes:
-        rows: how many times the distance of rows grows.
-        columns: the same of columns.
+        rows: factor of the distance of rows.
+        columns: factor of the distance of columns.
     """
-
-    name: ClassVar[str] = "resolution"
-    stage: ClassVar[int] = 2
 
     rows: float
     columns: float
@@ -37,7 +34,7 @@ class InPlaneResolution(StyleIntervention):
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
         rows = columns = float(rng.uniform(1.5, 2.4))
         if slices.acquisition.modality != "CT" and rng.random() < 0.5:
-            # MR saves time along one direction, the one of phase encoding.
+            # MR reduces the resolution along the phase-encoding direction only.
             rows, columns = (rows, 1.0) if rng.random() < 0.5 else (1.0, columns)
         return cls(rows, columns)
 
@@ -57,26 +54,23 @@ class InPlaneResolution(StyleIntervention):
 
 
 @dataclass(frozen=True)
-class SliceThickness(StyleIntervention):
-    """Thicker slices: each shows a share of its neighbours.
+class SliceThickness(StyleAugmentation, name="thickness", stage=2):
+    """Thicker slices, which mix with their neighbours.
 
     Attributes:
-        thickness: of the slices, in mm.
+        thickness: slice thickness in mm.
     """
-
-    name: ClassVar[str] = "thickness"
-    stage: ClassVar[int] = 2
 
     thickness: float
 
     @classmethod
     def fits(cls, slices: StyledSlices) -> bool:
-        return super().fits(slices) and len(slices.array) > 1 and slices.spacing[0] < FAR_APART_MM
+        return super().fits(slices) and len(slices.array) > 1 and slices.spacing[0] < MAX_MIXED_DISTANCE_MM
 
     @classmethod
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
         distance = slices.spacing[0]
-        # Blurred more than this, a slice no longer shows what its label map says.
+        # With more blur, a slice would contradict its label map.
         widest = max(1.7 * distance, min(len(slices.array) * distance, 5.0))
         return cls(round(float(np.hypot(_thickness(slices), rng.uniform(0.8, 1.0) * widest)), 1))
 
@@ -84,11 +78,11 @@ class SliceThickness(StyleIntervention):
         distance, now = slices.spacing[0], _thickness(slices)
         if self.thickness <= now:
             raise InputError(f"Slices of {now:g} mm cannot be shown as ones of {self.thickness:g} mm, only as thicker.")
-        # Widths of profiles that act one after the other add like standard deviations.
+        # Widths of successive profiles add in quadrature.
         width = np.sqrt(self.thickness**2 - now**2)
         place = distance * np.arange(len(slices.array))
         apart = np.abs(place[:, None] - place[None])
-        # How much of the profile around one place lies in the slice around another.
+        # Overlap of the profile around one position with the slice around another.
         shared = np.clip((width + distance) / 2 - apart, 0, min(distance, width))
         weights = (shared / shared.sum(axis=1, keepdims=True)).astype(np.float32)
         return slices.with_array(np.tensordot(weights, slices.array, axes=1), slice_thickness=self.thickness)

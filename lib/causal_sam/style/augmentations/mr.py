@@ -1,9 +1,9 @@
-"""What differs between MR scans: bias field, noise, ringing, motion and ghosts."""
+"""MR: bias field, noise, ringing, motion and ghosts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,33 +11,29 @@ import torchio
 from monai.transforms import GibbsNoise, RandBiasField, RandRicianNoise
 from numpy.typing import NDArray
 
-from causal_sam.style.augmentations.base import StyleIntervention, brightness_range, monai_seed
+from causal_sam.style.augmentations.base import StyleAugmentation, brightness_range, monai_seed
 from causal_sam.style.slices import StyledSlices
 
 MR = frozenset({"MR"})
-# Noise as a share of what tissue has in the middle, by field strength in tesla; signal grows about linearly with it.
+# Field strength in T -> range of noise as a share of the median signal; the signal is about linear in the field.
 NOISE = {1.5: (0.05, 0.08), 1.0: (0.07, 0.1), 0.55: (0.09, 0.13), 0.35: (0.12, 0.17)}
-# Share of the brightest tissue above which no voxel is air with noise.
-SURELY_TISSUE = 0.12
+# Share of the brightest tissue above which a voxel is certainly not air.
+MIN_TISSUE_SHARE = 0.12
 
 
-def _surely_tissue(slices: StyledSlices) -> NDArray[np.bool_]:
-    """Return the tissue of the middle slice, HxW."""
+def _certain_tissue(slices: StyledSlices) -> NDArray[np.bool_]:
+    """Return the mask of certain tissue on the middle slice, HxW."""
     middle = slices.middle - slices.background
-    return middle > SURELY_TISSUE * brightness_range(slices)
+    return middle > MIN_TISSUE_SHARE * brightness_range(slices)
 
 
 @dataclass(frozen=True)
-class BiasField(StyleIntervention):
-    """A coil that receives some parts of the body better than others.
+class BiasField(StyleAugmentation, name="bias", modalities=MR, stage=3):
+    """Inhomogeneous sensitivity of the receive coil.
 
     Attributes:
-        strength: logarithm of the ratio of the best to the worst reception.
+        strength: logarithm of the ratio of maximum to minimum sensitivity.
     """
-
-    name: ClassVar[str] = "bias"
-    modalities: ClassVar[frozenset[str]] = MR
-    stage: ClassVar[int] = 3
 
     strength: float
 
@@ -49,28 +45,24 @@ class BiasField(StyleIntervention):
         transform = RandBiasField(degree=3, coeff_range=(-1.0, 1.0), prob=1.0)
         transform.set_random_state(seed=monai_seed(rng))
         field = np.log(np.asarray(transform(np.ones((1, *slices.array.shape[1:]), np.float32)))[0])
-        tissue = _surely_tissue(slices)
+        tissue = _certain_tissue(slices)
         seen = field[tissue] if tissue.any() else field
         low, high = np.percentile(seen, (2, 98))
-        # The same range for every draw, and on average nothing brighter or darker. Tissue may be a point.
+        # Normalise the range and the mean over tissue, which may be a single point.
         field = (field - seen.mean()) * self.strength / max(high - low, 0.1 * float(np.ptp(field)))
-        # Polynomials run away in the corners.
+        # Polynomials diverge in the corners.
         field = np.clip(field, -self.strength, self.strength)
         return slices.with_array((slices.array - slices.background) * np.exp(field) + slices.background)
 
 
 @dataclass(frozen=True)
-class FieldStrength(StyleIntervention):
-    """A weaker magnet: less signal for the same noise, which is Rician in magnitude images.
+class FieldStrength(StyleAugmentation, name="field strength", modalities=MR, stage=4):
+    """A lower field strength: less signal for the same noise, which is Rician in magnitude images.
 
     Attributes:
-        tesla: of the weaker magnet.
-        noise: standard deviation, as a share of the median of tissue.
+        tesla: field strength in T.
+        noise: standard deviation, as a share of the median signal of tissue.
     """
-
-    name: ClassVar[str] = "field strength"
-    modalities: ClassVar[frozenset[str]] = MR
-    stage: ClassVar[int] = 4
 
     tesla: float
     noise: float
@@ -82,7 +74,7 @@ class FieldStrength(StyleIntervention):
         return cls(tesla, float(rng.uniform(*NOISE[tesla])))
 
     def _styled(self, slices: StyledSlices, rng: np.random.Generator) -> StyledSlices:
-        tissue = slices.middle[_surely_tissue(slices)]
+        tissue = slices.middle[_certain_tissue(slices)]
         noise = self.noise * float(np.median(tissue) - slices.background if tissue.size else brightness_range(slices))
         transform = RandRicianNoise(prob=1.0, std=noise, sample_std=False)
         transform.set_random_state(seed=monai_seed(rng))
@@ -91,16 +83,12 @@ class FieldStrength(StyleIntervention):
 
 
 @dataclass(frozen=True)
-class Gibbs(StyleIntervention):
-    """Ringing beside edges: the outer part of k-space was not measured.
+class Gibbs(StyleAugmentation, name="gibbs", modalities=MR, stage=5):
+    """Ringing beside edges, caused by a missing outer part of k-space.
 
     Attributes:
-        share: of the radius of k-space that is missing.
+        share: missing share of the radius of k-space.
     """
-
-    name: ClassVar[str] = "gibbs"
-    modalities: ClassVar[frozenset[str]] = MR
-    stage: ClassVar[int] = 5
 
     share: float
 
@@ -113,22 +101,17 @@ class Gibbs(StyleIntervention):
 
 
 @dataclass(frozen=True)
-class Motion(StyleIntervention):
-    """The patient moves in the plane, to one side before the centre of k-space is measured and to the other after it.
+class Motion(StyleAugmentation, name="motion", modalities=MR, stage=5, weight=0.3):
+    """In-plane motion, to one side before the centre of k-space is measured and to the other side afterwards.
 
-    Edges double, and on average lie where they were.
+    Edges double, but keep their mean position.
 
     Attributes:
-        still: share of the scan without movement, in its middle.
-        degrees: rotation to either side.
-        shift: along rows and columns to either side, in pixels.
+        still: share of the scan without motion, in its middle.
+        degrees: rotation to either side, in degrees.
+        shift: shift of rows and columns to either side, in pixels.
         along_rows: whether k-space is filled along the rows.
     """
-
-    name: ClassVar[str] = "motion"
-    modalities: ClassVar[frozenset[str]] = MR
-    stage: ClassVar[int] = 5
-    weight: ClassVar[float] = 0.3
 
     still: float
     degrees: float
@@ -162,19 +145,14 @@ class Motion(StyleIntervention):
 
 
 @dataclass(frozen=True)
-class Ghosts(StyleIntervention):
-    """Faint copies beside the body, from breath and pulse.
+class Ghosts(StyleAugmentation, name="ghosts", modalities=MR, stage=5, weight=0.5):
+    """Faint copies beside the body, caused by breathing and pulsation.
 
     Attributes:
-        count: of copies.
-        strength: share of the signal that goes into them.
-        rows: whether they lie along the rows' direction of counting.
+        count: number of copies.
+        strength: share of the signal in the copies.
+        rows: whether the copies are shifted along the row index, otherwise along the column index.
     """
-
-    name: ClassVar[str] = "ghosts"
-    modalities: ClassVar[frozenset[str]] = MR
-    stage: ClassVar[int] = 5
-    weight: ClassVar[float] = 0.5
 
     count: int
     strength: float
