@@ -157,10 +157,10 @@ def test_figures_of_the_readme_are_those_of_the_evidence():
 
 
 @pytest.mark.parametrize("page", [README, DOCS / "researcher" / "python.md"], ids=lambda page: page.name)
-def test_python_examples_run(page, tmp_path, monkeypatch, capsys):
+def test_python_examples_run(page, tmp_path, monkeypatch):
     """On a small image in the place of the demo study; those that need a server are left out."""
-    image = np.full((80, 64, 42), -1000, np.int16)
-    image[8:72, 8:56] = 50
+    image = np.full((192, 144, 48), -1000, np.int16)
+    image[8:184, 8:136] = 50
     (tmp_path / "demo_studies").mkdir()
     path = tmp_path / "demo_studies" / "ct-portal-venous.nii.gz"
     nibabel.save(nibabel.Nifti1Image(image, np.diag([-2.0, -2.0, 4.0, 1.0])), path)
@@ -169,5 +169,6 @@ def test_python_examples_run(page, tmp_path, monkeypatch, capsys):
     for code in examples:
         exec(compile(code, page.name, "exec"), {})
     assert examples
-    assert " slices more" in capsys.readouterr().out
-    assert nibabel.load(tmp_path / "liver.nii.gz").shape == image.shape
+    made = nibabel.load(tmp_path / "liver.nii.gz")
+    assert made.shape == image.shape
+    assert np.asanyarray(made.dataobj).any()

@@ -245,7 +245,7 @@ def _explain(studies: str, host: str, port: int) -> None:
         "3D Slicer": f"module MONAILabel, server {url}",
         "OHIF": f"{url}/ohif/ in a browser" if is_dicomweb(studies) else archive,
         "Python": f'monailabel.client.MONAILabelClient("{url}")',
-        "API": f"{url}/docs",
+        "API": f"{url}/openapi.json",
     }
     typer.echo(f"\nCausal-SAM for MONAI Label serves {studies}\n")
     for client, what in lines.items():
