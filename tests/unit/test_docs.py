@@ -160,7 +160,7 @@ def test_figures_of_the_readme_are_those_of_the_evidence():
 def test_python_examples_run(page, tmp_path, monkeypatch):
     """On a small image in the place of the demo study; those that need a server are left out."""
     image = np.full((192, 144, 48), -1000, np.int16)
-    image[8:184, 8:136] = 50
+    image[8:184, 8:136, 34:44] = 50
     (tmp_path / "demo_studies").mkdir()
     path = tmp_path / "demo_studies" / "ct-portal-venous.nii.gz"
     nibabel.save(nibabel.Nifti1Image(image, np.diag([-2.0, -2.0, 4.0, 1.0])), path)
