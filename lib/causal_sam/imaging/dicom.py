@@ -59,7 +59,7 @@ def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volu
     if has_frames(first) and len(headers) == 1:
         volume = read_frames(file, first, frame)
     else:
-        stacks = _sorted_slices(headers, path) if len(headers) > 1 else [[file]]
+        stacks = slice_stacks(headers, path) if len(headers) > 1 else [[file]]
         check_frame(frame, len(stacks), path)
         image = _read_slices(stacks[frame], headers, path)
         volume = replace(to_volume(image, path), frame=frame, frames=len(stacks))
@@ -121,10 +121,11 @@ def _headers_in(folder: Path) -> dict[Path, pydicom.Dataset]:
     return headers
 
 
-def _sorted_slices(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[list[Path]]:
-    """Files along the normal of the slices, for each point in time.
+def slice_stacks(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[list[Path]]:
+    """Sort the files of a series along the normal of its slices, for each point in time.
 
-    A series that is no even stack is refused, for ITK would bend it into one.
+    Raises:
+        InputError: the series is no even stack; ITK would bend it into one.
     """
     for file, header in headers.items():
         if has_frames(header):

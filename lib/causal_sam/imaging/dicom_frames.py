@@ -22,7 +22,15 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, Secondar
 
 from causal_sam.errors import InputError
 from causal_sam.imaging.colour import luminance
-from causal_sam.imaging.dicom_geometry import SlicePlane, even_stacks, numbers, pixel_spacing, slice_thickness
+from causal_sam.imaging.dicom_geometry import (
+    SlicePlane,
+    even_stacks,
+    item,
+    numbers,
+    pixel_spacing,
+    slice_thickness,
+    stack_affine,
+)
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.volume import Volume, check_frame
 
@@ -65,34 +73,45 @@ def read_frames(file: Path, header: pydicom.Dataset, frame: int) -> Volume:
     """
     if header.get("Modality") == "SEG":
         raise InputError(f"{file.name} is a segmentation; give the image that it belongs to.")
-    stacks = _stacks(header, file.name)
+    stacks = frame_stacks(header, file.name)
     check_frame(frame, len(stacks), file)
     stack = stacks[frame]
     pixels = _decoded(file)[stack]
     pixels = luminance(pixels) if pixels.ndim == 4 else _rescaled(pixels, header, stack)
-    affine = RAS_LPS @ _lps(header, stack, file.name)
-    return Volume(pixels.T, affine, source=file, frame=frame, frames=len(stacks))
+    return Volume(pixels.T, frames_affine(header, stack, file.name), source=file, frame=frame, frames=len(stacks))
 
 
-def _stacks(header: pydicom.Dataset, name: str) -> list[list[int]]:
-    """For each point in time the frames of the volume, in the order of its slices."""
+def frame_groups(header: pydicom.Dataset) -> list[list[pydicom.Dataset]]:
+    """Return for each frame of a file the functional groups of it, those of all frames, and the header itself."""
+    per_frame, shared = (header.get(f"{kind}FunctionalGroupsSequence", []) for kind in ("PerFrame", "Shared"))
     count = int(header.get("NumberOfFrames") or 1)
-    groups = [*header.get("PerFrameFunctionalGroupsSequence", []), *header.get("SharedFunctionalGroupsSequence", [])]
-    if not any("PlanePositionSequence" in group for group in groups):
+    return [[*per_frame[index : index + 1], *shared, header] for index in range(count)]
+
+
+def frame_stacks(header: pydicom.Dataset, name: str) -> list[list[int]]:
+    """Return for each point in time the frames of the volume, in the order of its slices.
+
+    Raises:
+        InputError: the frames are no even stack, or do not say where they lie.
+    """
+    groups = frame_groups(header)
+    if not any("PlanePositionSequence" in each for frame in groups for each in frame):
         pointers = _listed(header.get("FrameIncrementPointer"))
-        if _OTHER_PLACES.intersection(pointers) or any(key in group for group in groups for key in _OTHER_GROUPS):
+        if _OTHER_PLACES.intersection(pointers) or any(
+            key in each for frame in groups for each in frame[:-1] for key in _OTHER_GROUPS
+        ):
             raise InputError(
                 f"{name} does not say where its frames lie as CT and MR do; give single-frame files or a NIfTI file."
             )
-        return [[index] for index in range(count)]
+        return [[index] for index in range(len(groups))]
     planes = [
         SlicePlane.of(
             f"frame {index + 1} of {name}",
-            _group(header, index, "PlaneOrientationSequence").get("ImageOrientationPatient"),
-            _position(header, index),
-            (*_time(header, index), index),
+            item(frame, "PlaneOrientationSequence").get("ImageOrientationPatient"),
+            item(frame, "PlanePositionSequence").get("ImagePositionPatient"),
+            (*_time(frame), index),
         )
-        for index in range(count)
+        for index, frame in enumerate(groups)
     ]
     stacks = even_stacks(planes, name)
     # ITK, and so the viewers, count the slices as the file does.
@@ -100,23 +119,28 @@ def _stacks(header: pydicom.Dataset, name: str) -> list[list[int]]:
     return [stack[::-1] for stack in stacks] if is_reversed else stacks
 
 
-def _group(header: pydicom.Dataset, index: int, sequence: str) -> pydicom.Dataset:
-    """The functional group of a frame, that of all frames, or, in a file without such groups, the header itself."""
-    per_frame = header.get("PerFrameFunctionalGroupsSequence", [])[index : index + 1]
-    for groups in (*per_frame, *header.get("SharedFunctionalGroupsSequence", [])):
-        if groups.get(sequence):
-            return groups[sequence][0]
-    return header
+def frames_affine(header: pydicom.Dataset, stack: list[int], name: str) -> NDArray[np.float64]:
+    """Return the affine of a stack of frames: column, row and slice -> RAS+ millimetre.
+
+    What nothing says is as ITK has it: axial, pixels of 1 mm.
+    """
+    groups = frame_groups(header)
+    frame, last = groups[stack[0]], groups[stack[-1]]
+    orientation = item(frame, "PlaneOrientationSequence").get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)
+    ends = [item(each, "PlanePositionSequence").get("ImagePositionPatient") for each in (frame, last)]
+    if len(stack) == 1:
+        ends = [ends[0] or (0, 0, 0)] * 2
+    ends = [numbers(end, "ImagePositionPatient", 3, name) for end in ends]
+    measures = item(frame, "PixelMeasuresSequence")
+    spacing = pixel_spacing(measures) or pixel_spacing(header) or (1.0, 1.0)
+    directions = numbers(orientation, "ImageOrientationPatient", 6, name)
+    return RAS_LPS @ stack_affine(directions, spacing, ends, len(stack), slice_thickness(measures))
 
 
-def _position(header: pydicom.Dataset, index: int) -> Any:
-    return _group(header, index, "PlanePositionSequence").get("ImagePositionPatient")
-
-
-def _time(header: pydicom.Dataset, index: int) -> tuple[int, ...]:
+def _time(frame: list[pydicom.Dataset]) -> tuple[int, ...]:
     """What the file's own dimensions say about a frame, without those that say which slice it is."""
-    pointers = [item.get("DimensionIndexPointer") for item in header.get("DimensionIndexSequence", [])]
-    values = _listed(_group(header, index, "FrameContentSequence").get("DimensionIndexValues"))
+    pointers = [each.get("DimensionIndexPointer") for each in frame[-1].get("DimensionIndexSequence", [])]
+    values = _listed(item(frame, "FrameContentSequence").get("DimensionIndexValues"))
     return tuple(value for pointer, value in zip(pointers, values, strict=False) if pointer not in _DIMENSIONS_IN_SPACE)
 
 
@@ -125,25 +149,6 @@ def _listed(value: Any) -> list[Any]:
     if isinstance(value, MutableSequence):
         return list(value)
     return [] if value is None else [value]
-
-
-def _lps(header: pydicom.Dataset, stack: list[int], name: str) -> NDArray[np.float64]:
-    """Affine of a stack, voxel index -> LPS+ millimetre; what nothing says is as ITK has it: axial, 1 mm."""
-    first = stack[0]
-    orientation = _group(header, first, "PlaneOrientationSequence").get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)
-    rows, columns = np.reshape(numbers(orientation, "ImageOrientationPatient", 6, name), (2, 3))
-    measures = _group(header, first, "PixelMeasuresSequence")
-    between_rows, between_columns = pixel_spacing(measures) or pixel_spacing(header) or (1.0, 1.0)
-    lps = np.eye(4)
-    lps[:3, 0] = rows * between_columns
-    lps[:3, 1] = columns * between_rows
-    lps[:3, 3] = numbers(_position(header, first) or (0, 0, 0), "ImagePositionPatient", 3, name)
-    if len(stack) > 1:
-        last = numbers(_position(header, stack[-1]), "ImagePositionPatient", 3, name)
-        lps[:3, 2] = (last - lps[:3, 3]) / (len(stack) - 1)
-    else:
-        lps[:3, 2] = np.cross(rows, columns) * slice_thickness(measures)
-    return lps
 
 
 def _decoded(file: Path) -> NDArray[np.generic]:
@@ -179,7 +184,8 @@ def _decoded(file: Path) -> NDArray[np.generic]:
 
 def _rescaled(pixels: NDArray[np.generic], header: pydicom.Dataset, stack: list[int]) -> NDArray[np.generic]:
     """Stored values (slices, rows, columns) in the units of the modality; each frame has its own slope."""
-    groups = [_group(header, index, "PixelValueTransformationSequence") for index in stack]
+    frames = frame_groups(header)
+    groups = [item(frames[index], "PixelValueTransformationSequence") for index in stack]
     slopes, intercepts = (
         np.array([float(default if group.get(keyword) is None else group.get(keyword)) for group in groups])
         for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,12 @@ ORIENTATION_TOLERANCE = 1e-3
 UNIT_TOLERANCE = 1e-2
 # In the order in which they count.
 SPACING_TAGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+# What places a frame -> the functional group that holds it.
+FRAME_SEQUENCES = {
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "ImagePositionPatient": "PlanePositionSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+}
 MAX_NAMED = 3  # files in a sentence
 
 
@@ -151,6 +157,43 @@ def slice_thickness(header: pydicom.Dataset) -> float:
     """Return the thickness of a slice in millimetre; 1 if nothing says it."""
     thickness = finite(header.get("SliceThickness"), 1)
     return float(thickness[0]) if thickness is not None and thickness[0] > 0 else 1.0
+
+
+def item(groups: Iterable[pydicom.Dataset], sequence: str) -> pydicom.Dataset:
+    """Return the one item of a sequence in the first of some data sets that has it, or the last data set itself."""
+    last = pydicom.Dataset()
+    for last in groups:
+        if last.get(sequence):
+            return last[sequence][0]
+    return last
+
+
+def vector(groups: Iterable[pydicom.Dataset], keyword: str, count: int, name: str) -> NDArray[np.float64]:
+    """Return the ``count`` numbers that place a frame; ``keyword`` is one of `FRAME_SEQUENCES`.
+
+    Raises:
+        InputError: none of the functional groups, or of the header behind them, says them.
+    """
+    return numbers(item(groups, FRAME_SEQUENCES[keyword]).get(keyword), keyword, count, name)
+
+
+def stack_affine(
+    orientation: NDArray[np.float64], spacing: Sequence[float], ends: NDArray, count: int, thickness: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the affine of an even stack: column, row and slice -> LPS+ millimetre.
+
+    Args:
+        orientation: (6,) as in ImageOrientationPatient.
+        spacing: distances of neighbouring rows and of neighbouring columns in mm.
+        ends: (2, 3) ImagePositionPatient of the first and the last slice.
+        count: number of slices.
+        thickness: distance to the next slice in mm, for a stack of one.
+    """
+    rows, columns = orientation.reshape(2, 3)
+    step = (ends[1] - ends[0]) / (count - 1) if count > 1 else np.cross(rows, columns) * thickness
+    lps = np.eye(4)
+    lps[:3] = np.column_stack([rows * spacing[1], columns * spacing[0], step, ends[0]])
+    return lps
 
 
 def _check_even(planes: Sequence[SlicePlane], normal: NDArray[np.float64], name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting.prompts import Prompts
-from serving.data.label_info import checked_info
+from serving.data.incoming_labels import checked_info
 from serving.data.label_set import RESERVED, LabelSet
 from serving.requests.clicks import LABEL_FILE_KEY, NO_PROMPTS, Clicks, Options, on_one_slice, slices_of
 from serving.requests.scribbles import Scribbles

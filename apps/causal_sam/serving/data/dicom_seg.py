@@ -20,11 +20,12 @@ from skimage.color import rgb2lab
 from causal_sam import __version__
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
+from causal_sam.imaging.dicom_geometry import item, stack_affine, vector
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.label_maps import align_to_grid
 from serving.data.incoming_labels import IncomingLabel
 from serving.data.segment_codes import find_structure
-from serving.data.source_images import SourceImages, item, vector
+from serving.data.source_images import SourceImages
 
 ALGORITHM = "Causal-SAM"
 SERIES_NUMBER = 300
@@ -154,14 +155,11 @@ def _label_of(header: pydicom.Dataset, image: Volume) -> Volume:
     )
     if not np.allclose(orientations, orientations[0], atol=1e-4) or not np.allclose(spacings, spacings[0], rtol=1e-3):
         raise InputError("The frames of the DICOM SEG differ in direction or size.")
-    lps = np.eye(4)
-    between_rows, between_columns = spacings[0]
-    lps[:3, 0], lps[:3, 1] = orientations[0][:3] * between_columns, orientations[0][3:] * between_rows
     normal = np.cross(orientations[0][:3], orientations[0][3:])
     # The slices of the image tell the distance of the frames: those without voxels may have been left out.
     steps = (RAS_LPS @ image.affine)[:3, :3]
     axis = np.abs(normal @ (steps / np.linalg.norm(steps, axis=0))).argmax()
-    lps[:3, 2] = steps[:, axis]
+    lps = stack_affine(orientations[0], spacings[0], [positions[0], positions[0] + steps[:, axis]], 2)
     offsets = (positions - positions[0]) @ np.linalg.inv(lps[:3, :3]).T
     slices = np.rint(offsets[:, 2]).astype(int)
     if np.abs(offsets - slices[:, None] * (0, 0, 1)).max() > GRID_TOLERANCE:

@@ -30,9 +30,8 @@ from causal_sam.site.accepted import frame_in_info
 from causal_sam.site.label_files import CHECKSUM, PART, ChangedLabelError, checksum, label_copy, part_of
 from serving.data.files import Extensions, same_id
 from serving.data.folder_index import LOCK, FolderIndex, file_stamp
-from serving.data.incoming_labels import check_label
+from serving.data.incoming_labels import check_label, checked_info, checked_tag
 from serving.data.index import Index, storable
-from serving.data.label_info import checked_info, checked_tag
 from serving.requests.identifiers import checked_identifier
 
 logger = logging.getLogger(__name__)

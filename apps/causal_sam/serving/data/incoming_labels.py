@@ -1,5 +1,7 @@
 """Labels that are about to be saved: checked, aligned and named before any data store takes them.
 
+The data store must always be able to read again what is said about them.
+
 MONAI Label stores the bytes that a client sends. A label that nobody can read, or on another grid, would be accepted
 and never used; and the client alone knows, now, which value is which structure.
 """
@@ -19,8 +21,11 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, write_mask
 from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
-from causal_sam.site.accepted import named_values, values_by_name
+from causal_sam.site.accepted import named_values, value_problem, values_by_name
+from causal_sam.site.label_files import CHECKSUM
+from serving.data.index import storable
 from serving.data.label_set import checked_label
+from serving.requests.identifiers import checked_identifier
 
 # OHIF sends its voxels alone.
 RAW = ".bin"
@@ -50,6 +55,30 @@ class IncomingLabel:
     def write(self, folder: Path) -> Path:
         """Write the label map as NIfTI into a folder."""
         return write_mask(self.label_map, self.image, folder / "label.nii.gz")
+
+
+def checked_tag(tag: Any) -> str:
+    """Check the tag of a label, which is the name of a folder.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    return checked_identifier(tag.value if isinstance(tag, DefaultLabelTag) else tag or "final", "label tag")
+
+
+def checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Check what a client says about a label: it must be readable later, and its names be names of structures.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    checked = storable(info or {}, "label's params")
+    checked.pop(CHECKSUM, None)  # is the server's own to say
+    if problem := value_problem(checked):
+        raise InputError(problem)
+    for name, _ in named_values(checked):
+        checked_label(name)
+    return checked
 
 
 def check_label(path: Path, image: Volume, info: Mapping[str, Any], tag: str) -> IncomingLabel:

@@ -17,17 +17,8 @@ from serving.requests.identifiers import checked_label_name
 
 BACKGROUND = "background"
 ABDOMEN = (
-    "liver",
-    "spleen",
-    "right kidney",
-    "left kidney",
-    "pancreas",
-    "gallbladder",
-    "stomach",
-    "aorta",
-    "inferior vena cava",
-    "urinary bladder",
-    "lesion",
+    *("liver", "spleen", "right kidney", "left kidney", "pancreas", "gallbladder", "stomach", "aorta"),
+    *("inferior vena cava", "urinary bladder", "lesion"),
 )
 # Clients put a label's points under its name, beside these: keys of MONAI Label, of its clients, and options of tasks.
 RESERVED = frozenset(
@@ -35,17 +26,8 @@ RESERVED = frozenset(
         *("background", "client_id", "description", "device", "extent", "foreground", "frame", "image", "image_path"),
         *("label", "label_info", "label_names", "label_tag", "labels", "lasso", "latencies", "local", "logging"),
         *("model", "note", "organs", "output", "params", "plane", "preview", "repeat", "replace", "reset"),
-        *(
-            "reset_state",
-            "restore_label_idx",
-            "roi",
-            "save_label",
-            "selected_label_name",
-            "session",
-            "session_id",
-            "slice",
-            "undo",
-        ),
+        *("reset_state", "restore_label_idx", "roi", "save_label", "selected_label_name", "session", "session_id"),
+        *("slice", "undo"),
     )
 )
 RESERVED_PREFIXES = ("result_", "causal_sam_")

@@ -31,8 +31,7 @@ from causal_sam.site.accepted import frame_in_info
 from serving.data.archive import ArchiveError, download, find_series, limit_waiting
 from serving.data.dicom_seg import read_dicom_seg, write_dicom_seg
 from serving.data.folder_store import FolderStore
-from serving.data.incoming_labels import check_label
-from serving.data.label_info import checked_info, checked_tag
+from serving.data.incoming_labels import check_label, checked_info, checked_tag
 
 logger = logging.getLogger(__name__)
 

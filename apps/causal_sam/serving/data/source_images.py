@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from pydicom.valuerep import DA, TM
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.imaging.dicom_geometry import SlicePlane, even_stacks, numbers, pixel_spacing, slice_thickness
+from causal_sam.imaging.dicom import slice_stacks
+from causal_sam.imaging.dicom_frames import frame_stacks, frames_affine, has_frames
+from causal_sam.imaging.dicom_geometry import pixel_spacing, slice_thickness, stack_affine, vector
 from causal_sam.imaging.directions import RAS_LPS
 from causal_sam.imaging.label_maps import align_to_grid
 from causal_sam.imaging.volume import check_frame
@@ -54,43 +55,33 @@ class SourceImages:
             InputError: the folder has no image, or its slices are no even stack.
         """
         headers = _headers(series)
-        first = headers[0]
-        several = len(headers) == 1 and int(first.get("NumberOfFrames") or 1) > 1
-        if several:
-            shared = first.get("SharedFunctionalGroupsSequence", [])
-            planes = [[group, *shared, first] for group in first.get("PerFrameFunctionalGroupsSequence", [])]
-        else:
-            planes = [[header] for header in headers]
-        if not planes:
-            raise InputError(f"The frames of series {series.name} do not say where they lie.")
-        slices = [
-            SlicePlane.of(
-                f"frame {number + 1}" if several else f"image {headers[number].get('SOPInstanceUID')}",
-                vector(plane, "ImageOrientationPatient", 6, series.name),
-                vector(plane, "ImagePositionPatient", 3, series.name),
-                number if several else int(headers[number].get("InstanceNumber") or 0),
-            )
-            for number, plane in enumerate(planes)
-        ]
-        stacks = even_stacks(slices, series.name)
-        check_frame(frame, len(stacks), series)
-        stack = stacks[frame]
-        positions = np.array([slices[index].position for index in stack])
-        affine = RAS_LPS @ _lps(planes[stack[0]], slices[stack[0]].orientation, positions)
-        if several:
+        file, first = next(iter(headers.items()))
+        if len(headers) == 1 and has_frames(first):
+            if "PerFrameFunctionalGroupsSequence" not in first:
+                raise InputError(f"The frames of series {series.name} do not say where they lie.")
+            stacks = frame_stacks(first, series.name)
+            check_frame(frame, len(stacks), series)
+            stack, frames = stacks[frame], first.PerFrameFunctionalGroupsSequence
+            affine = frames_affine(first, stack, series.name)
             _complete(first)
-            first.PerFrameFunctionalGroupsSequence = [planes[index][0] for index in stack]
+            first.PerFrameFunctionalGroupsSequence = [frames[index] for index in stack]
             first.NumberOfFrames = len(stack)
             return cls([first], stack, affine, len(stack))
-        spacing = float(np.linalg.norm(affine[:3, 2]))
-        ordered = [headers[index] for index in stack]
+        stacks = slice_stacks(headers, series) if len(headers) > 1 else [[file]]
+        check_frame(frame, len(stacks), series)
+        ordered = [headers[each] for each in stacks[frame]]
+        orientation = vector(ordered[:1], "ImageOrientationPatient", 6, series.name)
+        ends = [vector([header], "ImagePositionPatient", 3, series.name) for header in (ordered[0], ordered[-1])]
+        spacing = pixel_spacing(ordered[0]) or (1.0, 1.0)
+        lps = stack_affine(orientation, spacing, ends, len(ordered), slice_thickness(ordered[0]))
+        step = float(np.linalg.norm(lps[:3, 2]))
         for header in ordered:
             _complete(header)
             header.PixelSpacing = list(pixel_spacing(header) or (1.0, 1.0))
-            header.SliceThickness = slice_thickness(header) if header.get("SliceThickness") else spacing
-            if len(stack) > 1:
-                header.SpacingBetweenSlices = spacing
-        return cls(ordered, [], affine, len(stack))
+            header.SliceThickness = slice_thickness(header) if header.get("SliceThickness") else step
+            if len(ordered) > 1:
+                header.SpacingBetweenSlices = step
+        return cls(ordered, [], RAS_LPS @ lps, len(ordered))
 
     def planes_of(self, label_map: NDArray[np.integer], image: Volume) -> NDArray[np.integer]:
         """Return a label map in the order of the images, (slices, rows, columns).
@@ -114,62 +105,18 @@ class SourceImages:
                     source.ReferencedFrameNumber = self.frames[int(source.ReferencedFrameNumber) - 1] + 1
 
 
-def item(groups: Iterable[pydicom.Dataset], sequence: str) -> pydicom.Dataset:
-    """Return the one item of a sequence in the first of some data sets that has it, or the last data set itself."""
-    last = pydicom.Dataset()
-    for last in groups:
-        if last.get(sequence):
-            return last[sequence][0]
-    return last
-
-
-_SEQUENCES = {
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    "ImagePositionPatient": "PlanePositionSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-}
-
-
-def vector(groups: Iterable[pydicom.Dataset], keyword: str, count: int, name: str) -> NDArray[np.float64]:
-    """Return the numbers that place a frame.
-
-    Args:
-        groups: the functional groups of the frame, those of all frames, and the header.
-        keyword: ImageOrientationPatient, ImagePositionPatient or PixelSpacing.
-        count: how many numbers there are.
-        name: of the file or series, for the sentence.
-
-    Raises:
-        InputError: nothing says them.
-    """
-    return numbers(item(groups, _SEQUENCES[keyword]).get(keyword), keyword, count, name)
-
-
-def _headers(series: Path) -> list[pydicom.Dataset]:
-    headers = []
+def _headers(series: Path) -> dict[Path, pydicom.Dataset]:
+    headers = {}
     for file in sorted(series.iterdir()):
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True)
         except (InvalidDicomError, OSError):
             continue  # what else lies there is no image
         if "Rows" in header:
-            headers.append(header)
+            headers[file] = header
     if not headers:
         raise InputError(f"The files of series {series.name} are not here.")
     return headers
-
-
-def _lps(plane: list[pydicom.Dataset], orientation: NDArray, positions: NDArray) -> NDArray[np.float64]:
-    measures = item(plane, "PixelMeasuresSequence")
-    between_rows, between_columns = pixel_spacing(measures) or (1.0, 1.0)
-    lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1] = orientation[:3] * between_columns, orientation[3:] * between_rows
-    if len(positions) > 1:
-        lps[:3, 2] = (positions[-1] - positions[0]) / (len(positions) - 1)
-    else:
-        lps[:3, 2] = np.cross(orientation[:3], orientation[3:]) * slice_thickness(measures)
-    lps[:3, 3] = positions[0]
-    return lps
 
 
 def _complete(header: pydicom.Dataset) -> None:

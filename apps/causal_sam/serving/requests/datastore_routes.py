@@ -6,14 +6,18 @@ file of a label while it may be replaced.
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
+from zipfile import ZipFile
 
 from fastapi import BackgroundTasks, Depends, File, Form, UploadFile
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from monailabel.config import settings
+from monailabel.datastore.local import LocalDatastore
 from monailabel.endpoints.datastore import download_label
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.datastore import DefaultLabelTag
@@ -22,10 +26,10 @@ from monailabel.utils.others.generic import get_mime_type
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.site.label_files import CHECKSUM
-from serving.data.dataset_zip import write_dataset
 from serving.data.files import Extensions
 from serving.data.folder_store import FolderStore
 from serving.requests.identifiers import checked_identifier
+from serving.requests.inference import removed_on_failure
 from serving.requests.json_objects import checked_object
 from serving.sessions.uploads import received
 
@@ -109,9 +113,37 @@ def get_dataset(background_tasks: BackgroundTasks, user: Annotator, limit_cases:
     """
     store = app_instance().datastore()
     own = isinstance(store, FolderStore)
-    path = write_dataset(store, limit_cases) if own else Path(store.get_dataset_archive(limit_cases))
+    path = _write_dataset(store, limit_cases) if own else Path(store.get_dataset_archive(limit_cases))
     background_tasks.add_task(path.unlink, missing_ok=True)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip")
+
+
+def _write_dataset(store: FolderStore, limit: int | None) -> Path:
+    """Write all images with an accepted label, or at most ``limit``, into a temporary archive."""
+    accepted = [image_id for image_id, entry in store.objects().items() if DefaultLabelTag.FINAL in entry.labels]
+    if not accepted:
+        raise NotFoundError("No label has been accepted yet, so there is no data set to send.")
+    content = store.json() | {"objects": {}}
+    with (
+        tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file,
+        removed_on_failure(file.name),
+        ZipFile(file, "w") as archive,
+    ):
+        for image_id in accepted[: limit if limit and limit > 0 else None]:
+            content["objects"][image_id] = _add_case(archive, store, image_id)
+        archive.writestr("metadata.json", json.dumps(content))
+    return Path(file.name)
+
+
+def _add_case(archive: ZipFile, store: FolderStore, image_id: str) -> dict[str, Any]:
+    """Write an image and its label into the archive; return what is known of them."""
+    with store.open_label(image_id, DefaultLabelTag.FINAL.value) as (label, info):
+        image = Path(LocalDatastore.get_image_uri(store, image_id))
+        archive.write(image, f"image/{image.name}")
+        archive.write(label, f"label/{label.name}")
+    entry = store.objects()[image_id].image.model_dump()
+    ext = label.name.removeprefix(image_id)
+    return {"image": entry, "labels": {DefaultLabelTag.FINAL.value: {"ext": ext, "info": info}}}
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
