@@ -173,10 +173,13 @@ class FolderIndex:
 
     @contextmanager
     def changing(self) -> Iterator[Index]:
-        """Hold the lock of the folder, with a copy of the index to change and to `commit`."""
+        """Hold the lock of the folder, with a copy of the index to change; the block's end commits it."""
         self.refuse_if_read_only()
         with self.locked():
-            yield self.current.copy()
+            index = self.current.copy()
+            yield index
+            if self.current is not index:
+                self.commit(index)
 
     def _load(self) -> None:
         """Read the index again if it is another one than the last time; the caller holds the lock."""

@@ -1,8 +1,7 @@
 """MONAI Label's store of a local folder, safe to share: by threads, by servers, and with a training process.
 
-Each change happens under the lock of the folder, on what is on disk then. A label's file and the names of its values
-change together (see `causal_sam.site.label_files`). What others put into the folder or take out of it is noticed
-with the next look at it. Everything stays where plain MONAI Label reads it.
+A label's file and the names of its values change together (see `causal_sam.site.label_files`), under the lock of the
+folder (see `FolderIndex`). Everything stays where plain MONAI Label reads it.
 """
 
 from __future__ import annotations
@@ -75,16 +74,15 @@ class FolderStore(LocalDatastore):
         self._lock_file = os.path.join(datastore_path, LOCK)
         self._extensions = [extensions] if isinstance(extensions, str) else list(extensions)
         self._auto_reload = auto_reload
+        self._max_voxels = max_voxels
+        self._known = Extensions(self._extensions)
+        self._checksums: LRUCache[tuple, str] = LRUCache(MAX_CHECKSUMS)
         empty = LocalDatastoreModel(
             name="new-dataset", description="New Dataset", images_dir=images_dir, labels_dir=labels_dir
         )
         empty.base_path = datastore_path
-        self._max_voxels = max_voxels
-        self._known = Extensions(self._extensions)
-        self._checksums: LRUCache[tuple, str] = LRUCache(MAX_CHECKSUMS)
-        self._index = FolderIndex(
-            Path(self._datastore_config_path), empty, self._known, watches=auto_reload, read_only=read_only
-        )
+        path = Path(self._datastore_config_path)
+        self._index = FolderIndex(path, empty, self._known, watches=auto_reload, read_only=read_only)
 
     @property
     def is_writable(self) -> bool:
@@ -152,28 +150,23 @@ class FolderStore(LocalDatastore):
         image_id = self.known_id(image_id)
         with ExitStack() as stack:
             try:
-                opened = self._opened(stack, image_id, tag, unchecked=False)
+                opened = self._opened(stack, image_id, tag)
             except (ChangedLabelError, OSError):
                 with self._index.locked():  # somebody may be saving it
-                    opened = self._opened(stack, image_id, tag, unchecked=True)
+                    try:
+                        opened = self._opened(stack, image_id, tag)
+                    except ChangedLabelError:
+                        opened = self._opened(stack, image_id, tag, is_named=False)
+                    except OSError as error:
+                        raise InputError(
+                            f"The label of {image_id} cannot be read: {error.strerror or error}."
+                        ) from error
             yield opened
 
-    def _opened(self, stack: ExitStack, image_id: str, tag: str, unchecked: bool) -> tuple[Path, dict[str, Any]]:
-        label = self._datastore.label(image_id, tag)
-        if label is None:
-            raise LabelNotFoundException(f"Label: {image_id} Tag: {tag} not found")
-        path, info = self.label_path(image_id, tag, label), label.info
-        try:
-            return stack.enter_context(label_copy(path, info)), copy.deepcopy(info)
-        except ChangedLabelError:
-            if not unchecked:
-                raise
-            info = _unnamed(info)
-            return stack.enter_context(label_copy(path, info)), info
-        except OSError as error:
-            if not unchecked:
-                raise
-            raise InputError(f"The label {path.name} cannot be read: {error.strerror or error}.") from error
+    def _opened(self, stack: ExitStack, image_id: str, tag: str, is_named: bool = True) -> tuple[Path, dict[str, Any]]:
+        label = _label(self._datastore, image_id, tag)
+        info = copy.deepcopy(label.info) if is_named else _unnamed(label.info)
+        return stack.enter_context(label_copy(self.label_path(image_id, tag, label), info)), info
 
     def _to_id(self, file: str) -> tuple[str, str]:
         """Cut a file name into the id and the extension of an image or label; the extension may be empty."""
@@ -198,17 +191,24 @@ class FolderStore(LocalDatastore):
             ReadOnlyError: the folder cannot be written.
         """
         source = Path(image_filename)
-        stem, ext = self._split(source.name, "image")
+        if (parts := self._known.split(source.name)) is None:
+            raise InputError(f"The image must be a file of type {', '.join(self._known.known)}.")
+        stem, ext = parts
         image_id = self.known_id(checked_identifier(image_id or stem, "image id"))
         info = storable(image_info or {}, "image's params")
         self._index.refuse_if_read_only()
-        self._check_image(source)
+        try:
+            read_volume(source, max_voxels=self._max_voxels)
+        except InputError as error:
+            # The server gave the file a name of its own, which tells the client nothing.
+            raise type(error)(str(error).replace(source.name, "The image")) from error
         part = self._index.images.joinpath(f".{uuid.uuid4().hex}{PART}")
         try:
             _copy(source, part, self._index.images)
             with self._index.changing() as index:
                 before = index.model.objects.get(image_id)
-                if before is not None and _has_extension(image_id, before, ext):
+                # The id of some images is the whole name of their file.
+                if before is not None and (before.image.ext or image_id).lower().endswith(ext.lower()):
                     ext = before.image.ext
                 name = self._filename(image_id, ext)
                 if (other := index.owner(name)) not in (None, image_id):
@@ -223,9 +223,7 @@ class FolderStore(LocalDatastore):
         finally:
             part.unlink(missing_ok=True)
         if labels:
-            logger.info(
-                "Image %s was replaced; its labels stay, and are used where their grid is that of it.", image_id
-            )
+            logger.info("Image %s was replaced; its labels stay, and are used if they are on its grid.", image_id)
         return image_id
 
     def remove_image(self, image_id: str) -> None:
@@ -237,13 +235,12 @@ class FolderStore(LocalDatastore):
         """
         image_id = self.known_id(image_id)
         with self._index.changing() as index:
-            entry = self._entry(index, image_id)
+            entry = _entry(index, image_id)
             for tag, label in entry.labels.items():
                 self.label_path(image_id, tag, label).unlink(missing_ok=True)
             (self._index.images / self._filename(image_id, entry.image.ext)).unlink(missing_ok=True)
             del index.model.objects[image_id]
             index.vanished.pop(image_id, None)
-            self._index.commit(index)
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any] | None
@@ -266,7 +263,7 @@ class FolderStore(LocalDatastore):
         """
         image_id, tag, info = self.known_id(image_id), checked_tag(label_tag), checked_info(label_info)
         self._index.refuse_if_read_only()
-        self._entry(self._index.latest, image_id)
+        _entry(self._index.latest, image_id)
         path, frame = Path(LocalDatastore.get_image_uri(self, image_id)), frame_in_info(info) or 0
         image = read_volume(path, frame, self._max_voxels)
         incoming = check_label(Path(label_filename), image, info, tag)
@@ -290,7 +287,7 @@ class FolderStore(LocalDatastore):
         info = checked_info(label_info)
         _, ext = self._known.split(path.name) or NIFTI.split(path.name) or ("", "")
         with self._index.changing() as index:
-            before = self._entry(index, image_id).labels.get(tag)
+            before = _entry(index, image_id).labels.get(tag)
             folder = Path(index.model.label_path(tag))
             folder.mkdir(parents=True, exist_ok=True)
             name = self._filename(image_id, ext)
@@ -318,12 +315,9 @@ class FolderStore(LocalDatastore):
         """
         image_id = self.known_id(label_id)
         with self._index.changing() as index:
-            label = index.model.label(image_id, label_tag)
-            if label is None:
-                raise LabelNotFoundException(f"Label: {label_id} Tag: {label_tag} not found")
+            label = _label(index.model, image_id, label_tag)
             self.label_path(image_id, label_tag, label).unlink(missing_ok=True)
             index.put_label(image_id, label_tag, None)
-            self._index.commit(index)
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
         """Add to what is known of an image.
@@ -334,11 +328,10 @@ class FolderStore(LocalDatastore):
         """
         image_id, added = self.known_id(image_id), storable(info, "image's info")
         with self._index.changing() as index:
-            entry = self._entry(index, image_id)
+            entry = _entry(index, image_id)
             merged = storable({**entry.image.info, **added}, "image's info")
             image = DataModel(info=merged, ext=entry.image.ext)
             index.model.objects[image_id] = ImageLabelModel(image=image, labels=entry.labels)
-            self._index.commit(index)
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         """Add to what is known of a label, its names perhaps; which file they belong to stays.
@@ -349,60 +342,46 @@ class FolderStore(LocalDatastore):
         """
         image_id, added = self.known_id(label_id), checked_info(info)
         with self._index.changing() as index:
-            label = index.model.label(image_id, label_tag)
-            if label is None:
-                raise LabelNotFoundException(f"Label: {label_id} Tag: {label_tag} not found")
+            label = _label(index.model, image_id, label_tag)
             own = {key: label.info[key] for key in ("name", CHECKSUM) if key in label.info}
             merged = checked_info({**label.info, **added}) | own
             index.put_label(image_id, label_tag, DataModel(info=merged, ext=label.ext))
-            self._index.commit(index)
 
     def set_name(self, name: str) -> None:
         """Name the data store."""
         with self._index.changing() as index:
             index.model.name = name
-            self._index.commit(index)
 
     def set_description(self, description: str) -> None:
         """Describe the data store."""
         with self._index.changing() as index:
             index.model.description = description
-            self._index.commit(index)
 
     def refresh(self) -> None:
         """List again what is in the folder."""
         self._index.refresh()
 
-    def _entry(self, index: Index, image_id: str) -> ImageLabelModel:
-        entry = index.model.objects.get(image_id)
-        if entry is None:
-            raise ImageNotFoundException(f"Image {image_id} not found")
-        return entry
-
-    def _split(self, name: str, kind: str) -> tuple[str, str]:
-        parts = self._known.split(name)
-        if parts is None:
-            raise InputError(f"The {kind} must be a file of type {', '.join(self._known.known)}.")
-        return parts
-
-    def _check_image(self, path: Path) -> None:
-        """Refuse what would be listed as an image and could never be opened."""
-        try:
-            read_volume(path, max_voxels=self._max_voxels)
-        except InputError as error:
-            # The server gave the file a name of its own, which tells the client nothing.
-            raise type(error)(str(error).replace(path.name, "The image")) from error
-
     def _checksum(self, path: Path) -> str | None:
         """Checksum of a file, computed again when it changed; None if it cannot be read."""
-        stamp = file_stamp(path)
-        key = (str(path), stamp)
-        if key not in self._checksums:
-            try:
-                self._checksums[key] = checksum(path)
-            except OSError:
-                return None
-        return self._checksums[key]
+        key = (str(path), file_stamp(path))
+        try:
+            return self._checksums.get(key) or self._checksums.setdefault(key, checksum(path))
+        except OSError:
+            return None
+
+
+def _entry(index: Index, image_id: str) -> ImageLabelModel:
+    entry = index.model.objects.get(image_id)
+    if entry is None:
+        raise ImageNotFoundException(f"Image {image_id} not found")
+    return entry
+
+
+def _label(model: LocalDatastoreModel, image_id: str, tag: str) -> DataModel:
+    label = model.label(image_id, tag)
+    if label is None:
+        raise LabelNotFoundException(f"Label: {image_id} Tag: {tag} not found")
+    return label
 
 
 def _unnamed(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -416,8 +395,3 @@ def _copy(source: Path, part: Path, folder: Path) -> None:
     part.chmod(folder.stat().st_mode & 0o666)
     with part.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _has_extension(image_id: str, entry: ImageLabelModel, ext: str) -> bool:
-    """Whether the file of an image has an extension; the id of some is their whole name."""
-    return (entry.image.ext or image_id).lower().endswith(ext.lower())

@@ -64,26 +64,18 @@ class ImageFinder:
         """
         if server_chose:
             return ImageRef(_existing_upload(image), None)
-        known = self._path_of_id(image)
-        if known is not None:
-            return ImageRef(known, image)
-        return ImageRef(self._path_in_studies(image), None)
-
-    def _path_of_id(self, image_id: str) -> Path | None:
-        path = self._datastore.get_image_uri(image_id) if image_id else ""
-        return Path(path) if path else None
-
-    def _path_in_studies(self, image: str) -> Path:
-        unknown = NotFoundError(f"There is no image {image!r} in the studies; /datastore/?output=all lists the ids.")
-        if self._studies is None or not image or "\0" in image:
-            raise unknown
-        path = (self._studies / image).resolve()
-        if path == self._studies or not path.is_relative_to(self._studies):
-            # The same answer whether the file exists or not: nobody learns what else is on this machine.
-            raise ForbiddenPathError("The image must be an id of the data store or a file inside the studies folder.")
-        if not path.exists():
-            raise unknown
-        return path
+        if image and (known := self._datastore.get_image_uri(image)):
+            return ImageRef(Path(known), image)
+        if self._studies is not None and image and "\0" not in image:
+            path = (self._studies / image).resolve()
+            if path == self._studies or not path.is_relative_to(self._studies):
+                # The same answer whether the file exists or not: nobody learns what else is on this machine.
+                raise ForbiddenPathError(
+                    "The image must be an id of the data store or a file inside the studies folder."
+                )
+            if path.exists():
+                return ImageRef(path, None)
+        raise NotFoundError(f"There is no image {image!r} in the studies; /datastore/?output=all lists the ids.")
 
 
 def _existing_upload(image: str) -> Path:
