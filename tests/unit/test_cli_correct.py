@@ -13,10 +13,7 @@ from typer.testing import CliRunner
 
 from causal_sam.cli import app
 from causal_sam.cli.correct import name_values, put_back
-from causal_sam.correction.corrector import Correction
-from causal_sam.correction.guard import Effect
 from causal_sam.errors import InputError
-from causal_sam.notes import Intervention
 from causal_sam.sam import load_model
 from causal_sam.sam.film import Film, film_channels, save_film
 from causal_sam.text import load_text_encoder
@@ -230,17 +227,9 @@ def test_names_in_the_order_of_the_values():
 
 
 def test_a_label_that_grows_takes_from_others_and_what_is_lost_is_background():
-    values = np.array([[[1, 1, 2, 2, 7, 0]]])
-    names = {"a": 1, "b": 2}
-    masks = {name: values == value for name, value in names.items()}
-
-    def corrected(name: str, *inside: int) -> Correction:
-        mask = np.zeros(values.shape, bool)
-        mask[..., list(inside)] = True
-        return Correction(Intervention(label=name, action="restyle"), mask, Effect(name, 0, 0), None)
-
-    # b knows nothing of what a took, and it stays a's.
-    after, taken = put_back(values, names, masks, [corrected("a", 1, 2, 4), corrected("b", 2, 3, 5)])
-    assert after.tolist() == [[[0, 1, 1, 2, 1, 2]]]
+    values = np.array([[[1, 1, 2, 2, 7, 0, 3]]])
+    masks = {"a": np.isin(np.arange(7), [1, 2, 4])[None, None], "b": np.isin(np.arange(7), [3, 5])[None, None]}
+    after, taken = put_back(values, {"a": 1, "b": 2, "c": 3}, masks)
+    assert after.tolist() == [[[0, 1, 1, 2, 1, 2, 3]]]
     assert taken == {"a": {"b": 1, "value 7": 1}}
-    assert values.tolist() == [[[1, 1, 2, 2, 7, 0]]]
+    assert values.tolist() == [[[1, 1, 2, 2, 7, 0, 3]]]

@@ -32,7 +32,7 @@ ARROWS = {part: set() for part in COMMON} | {
     "style": {"imaging", "text", "chat"},
     "notes": {"text", "chat"},
     "prompting": {"imaging", "sam", "text"},
-    "simulation": {"imaging", "notes"},
+    "simulation": {"imaging", "notes", "prompting"},
     "correction": {"imaging", "sam", "text", "prompting", "notes"},
 }
 ARROWS["training"] = ARROWS["correction"] | {"correction", "style", "simulation", "phantom"}

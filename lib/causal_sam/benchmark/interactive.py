@@ -19,13 +19,15 @@ from causal_sam.benchmark.baselines import Baseline
 from causal_sam.benchmark.metrics import hd95
 from causal_sam.imaging import SliceFrame, Volume, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.overlap import dice
-from causal_sam.prompting import Predictor
+from causal_sam.prompting import InteractiveSession, Predictor
+from causal_sam.prompting.prompt_set import PromptSet
+from causal_sam.prompting.prompts import Prompts, Voxel
 from causal_sam.simulation.annotator import next_click, next_click_in_volume
 
-Voxel = tuple[int, int, int]
 # Voxels inside and outside of the structure -> mask in the volume's voxel order.
 Interaction = Callable[[Sequence[Voxel], Sequence[Voxel]], NDArray[np.bool_]]
 DISTANCES_AFTER = (1, 3, 5, 10)
+LABEL = "structure"
 
 
 class Method(Protocol):
@@ -41,10 +43,7 @@ class Method(Protocol):
 
 
 class ModelMethod:
-    """One of our models through `Predictor`, as the app uses it: each click refines the last mask of its slice.
-
-    A volume is clicked on one slice after the other, and the structure followed from these through the rest.
-    """
+    """One of our models, through the session that users work with."""
 
     def __init__(self, name: str, predictor: Predictor) -> None:
         self.name = name
@@ -52,45 +51,19 @@ class ModelMethod:
 
     def on_slice(self, volume: Volume, frame: SliceFrame, index: int) -> Interaction:
         """See `Method`."""
-        predictor = self._predictor.for_volume(volume)
-        previous: dict[int, NDArray[np.float32]] = {}
-
-        def segment(foreground: Sequence[Voxel], background: Sequence[Voxel]) -> NDArray[np.bool_]:
-            answer = predictor.predict(foreground, background, previous=previous).slices[index]
-            previous[index] = answer.low_res_logits
-            return answer.mask
-
-        return segment
+        segment = self._begin(volume, follow=False)
+        return lambda foreground, background: frame.extract(segment(foreground, background), index)
 
     def on_volume(self, volume: Volume) -> Interaction:
         """See `Method`."""
-        predictor = self._predictor.for_volume(volume)
-        axis, frame = predictor.slices.axis, predictor.slices.frame
-        anchors: dict[int, NDArray[np.bool_]] = {}
-        previous: dict[int, NDArray[np.float32]] = {}
-        answered: dict[int, tuple[list[Voxel], list[Voxel]]] = {}
-        mask = np.zeros(volume.shape, bool)
+        return self._begin(volume, follow=True)
+
+    def _begin(self, volume: Volume, *, follow: bool) -> Interaction:
+        session = InteractiveSession(self._predictor.for_volume(volume))
 
         def segment(foreground: Sequence[Voxel], background: Sequence[Voxel]) -> NDArray[np.bool_]:
-            nonlocal mask
-            changed = []
-            for index in sorted({voxel[axis] for voxel in (*foreground, *background)}):
-                here = tuple([voxel for voxel in voxels if voxel[axis] == index] for voxels in (foreground, background))
-                if answered.get(index) == here:
-                    continue
-                shown = frame.extract(mask, index)
-                if index not in previous and shown.any():
-                    previous[index] = predictor.mask_prompt(shown)
-                if not here[0] and index not in previous:
-                    continue  # a correction of nothing
-                answer = predictor.predict(*here, previous=previous).slices[index]
-                answered[index], anchors[index], previous[index] = here, answer.mask, answer.low_res_logits
-                changed.append(index)
-            if any(anchor.any() for anchor in anchors.values()):
-                mask = predictor.propagate(anchors, before=mask, changed=changed).mask
-            else:
-                mask = np.zeros(volume.shape, bool)
-            return mask
+            prompts = PromptSet(LABEL, {LABEL: Prompts(tuple(foreground), tuple(background))})
+            return session.set_prompts(prompts, follow=follow)[LABEL].mask
 
         return segment
 
@@ -233,16 +206,18 @@ def click_through(
         return None
     mask = np.zeros_like(target.truth)
     voxels: dict[bool, list[Voxel]] = {True: [], False: []}
+    clicked: list[tuple[int, ...]] = []
     scores, distances, seconds = [], {}, []
     for n in range(1, clicks + 1):
         if target.index is None:
-            found = next_click_in_volume(target.truth, mask, spacing, rng)
+            found = next_click_in_volume(target.truth, mask, spacing, rng, clicked)
         else:
-            click = next_click(target.truth, mask, rng)
-            found = click and (frame.to_voxel(target.index, click.row, click.column), click.foreground)
+            click = next_click(target.truth, mask, rng, clicked)
+            found = click and ((click.row, click.column), click.foreground)
         if found is not None:
-            voxel, foreground = found
-            voxels[foreground].append(voxel)
+            place, foreground = found
+            clicked.append(place)
+            voxels[foreground].append(place if target.index is None else frame.to_voxel(target.index, *place))
             begin = time.perf_counter()
             mask = interaction(voxels[True], voxels[False])
             seconds.append(time.perf_counter() - begin)

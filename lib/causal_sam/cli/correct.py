@@ -26,6 +26,7 @@ from causal_sam.cli.options import (
     Sides,
     read_pair,
     read_sides,
+    slice_progress,
 )
 from causal_sam.errors import InputError
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
 
     from causal_sam.correction.corrector import Correction, Corrector
     from causal_sam.imaging import Volume
-    from causal_sam.notes import Plan
-    from causal_sam.prompting.slices import VolumeSlices
+    from causal_sam.prompting import Predictor
 
 NOTHING_DONE = 2
 
@@ -90,6 +90,7 @@ def correct(
     from causal_sam.correction.context import VolumeContext, sides_in
     from causal_sam.imaging import read_label_map, read_volume, write_mask
     from causal_sam.notes import NoteRequest, load_interpreter
+    from causal_sam.prompting import InteractiveSession
     from causal_sam.style import describe
 
     volume = read_volume(image, frame)
@@ -101,7 +102,8 @@ def correct(
     # When it is needed: a question should cost no time.
     prepare = cache(partial(_prepare, volume, plane, model, checkpoint, film))
     if llm is not None:  # it may ask what an act would change
-        context = VolumeContext(*prepare(), masks, lambda image: describe(image).sentence)
+        corrector, predictor = prepare()
+        context = VolumeContext(corrector, predictor.slices, masks, lambda image: describe(image).sentence)
         request = replace(request, context=context)
     reading = interpreter.invoke(request)
     report: dict[str, Any] = {
@@ -121,11 +123,15 @@ def correct(
         typer.echo(json.dumps(report, ensure_ascii=False) if as_json else f"question: {reading.plan.question}")
         raise typer.Exit(NOTHING_DONE)
 
-    corrector, slices = prepare()
+    corrector, predictor = prepare()
     ready = time.perf_counter()
-    corrections = _carry_out(corrector, reading.plan, slices, masks)
-    done = time.perf_counter()
-    corrected, taken = put_back(values, names, masks, corrections)
+    with slice_progress("correcting") as on_slice:
+        session = InteractiveSession(predictor, on_slice=on_slice)
+        for name, found in masks.items():
+            session.set_mask(name, found)
+        outcome = session.apply_note(note, reading.plan, corrector)
+    done, corrections = time.perf_counter(), outcome.corrections
+    corrected, taken = put_back(values, names, outcome.masks)
     is_done = any(correction.objection is None for correction in corrections)
     if is_done and not preview:
         report["output"] = str(write_mask(corrected, volume, output))
@@ -191,7 +197,6 @@ def put_back(
     values: NDArray[np.integer],
     names: Mapping[str, int],
     masks: Mapping[str, NDArray[np.bool_]],
-    corrections: Sequence[Correction],
 ) -> tuple[NDArray[np.integer], dict[str, dict[str, int]]]:
     """Write corrected masks into a label map.
 
@@ -200,8 +205,7 @@ def put_back(
     Args:
         values: (I, J, K) label map.
         names: label -> its value.
-        masks: of the labels before.
-        corrections: in the order in which they were made.
+        masks: name -> corrected mask (I, J, K), of the labels that changed.
 
     Returns:
         The label map, and label -> other label, or "value 7" where it has no name -> voxels that it was taken.
@@ -209,46 +213,28 @@ def put_back(
     import numpy as np
 
     labels = {value: name for name, value in names.items()}
-    after, now = values.copy(), dict(masks)
+    corrected = values.copy()
+    corrected[np.isin(values, [names[name] for name in masks])] = 0
     taken: dict[str, dict[str, int]] = {}
-    for correction in corrections:
-        name = correction.intervention.label
-        gained, lost = correction.mask & ~now[name], now[name] & ~correction.mask
-        others, counts = np.unique(after[gained], return_counts=True)
-        for other, count in zip(others.tolist(), counts.tolist(), strict=True):
-            if other not in (0, names[name]):
-                from_others = taken.setdefault(name, {})
-                key = labels.get(other, f"value {other}")
-                from_others[key] = from_others.get(key, 0) + count
-        after[lost & (after == names[name])] = 0
-        after[gained] = names[name]
-        now[name] = correction.mask
-    return after, taken
+    for name, mask in masks.items():
+        corrected[mask] = names[name]
+        others, counts = np.unique(values[mask & (values != 0) & (values != names[name])], return_counts=True)
+        if len(others):
+            named = [labels.get(value, f"value {value}") for value in others.tolist()]
+            taken[name] = dict(zip(named, counts.tolist(), strict=True))
+    return corrected, taken
 
 
 def _prepare(
     volume: Volume, plane: str, model: str, checkpoint: Path | None, film: Path | None
-) -> tuple[Corrector, VolumeSlices]:
+) -> tuple[Corrector, Predictor]:
     from causal_sam.correction.corrector import load_corrector
     from causal_sam.prompting import Predictor
     from causal_sam.sam import load_model
 
     predictor = Predictor(load_model(model, checkpoint), ahead=0)
     predictor.set_volume(volume, plane)
-    return load_corrector(predictor.encoder, film), predictor.slices
-
-
-def _carry_out(
-    corrector: Corrector, plan: Plan, slices: VolumeSlices, masks: Mapping[str, NDArray[np.bool_]]
-) -> list[Correction]:
-    """Correct, with a progress bar where a person can see it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("correcting", total=None)
-        outcome = corrector.carry_out(plan, slices, masks, lambda done: progress.update(bar, completed=done))
-    return outcome.corrections
+    return load_corrector(predictor.encoder, film), predictor
 
 
 def _in_words(report: Mapping[str, Any], corrections: Sequence[Correction]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,17 @@ ChatModel = Annotated[
 ]
 ChatConsent = Annotated[bool, typer.Option("--llm-consent", help="Notes may be sent to a remote chat model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@contextmanager
+def slice_progress(text: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar where a person can see it; yields what to call with the number of slices done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(text, total=total)
+        yield lambda done: progress.update(bar, completed=done)
 
 
 def read_sides(texts: Sequence[str] | None) -> dict[str, str]:

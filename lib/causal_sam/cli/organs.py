@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from causal_sam.cli.options import AsJson, Checkpoint, Frame, ImageFile, Plane
+from causal_sam.cli.options import AsJson, Checkpoint, Frame, ImageFile, Plane, slice_progress
 from causal_sam.errors import InputError
 
 
@@ -35,11 +35,9 @@ def organs(
         raise InputError(f"The label map would replace its image {image}: give another file with -o.")
 
     import numpy as np
-    from rich.console import Console
-    from rich.progress import Progress
 
     from causal_sam.imaging import read_volume, write_mask
-    from causal_sam.prompting import LabelPrompter, Predictor
+    from causal_sam.prompting import InteractiveSession, LabelPrompter, Predictor
     from causal_sam.sam import load_model
 
     volume = read_volume(image, frame)
@@ -49,11 +47,12 @@ def organs(
     wanted = list(dict.fromkeys(labels.find(name) or name for name in wanted))
     predictor = Predictor(loaded, ahead=0)
     predictor.set_volume(volume, plane)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("slices", total=predictor.slices.frame.count)
-        found = predictor.predict_named(wanted, labels, lambda done: progress.update(bar, completed=done))
-    write_mask(found.label_map, volume, output)
-    counts = np.bincount(found.label_map.ravel(order="K"), minlength=len(wanted) + 1)
+    with slice_progress("slices", predictor.slices.frame.count) as on_slice:
+        session = InteractiveSession(predictor, wanted, on_slice=on_slice)
+        found, _ = session.segment_by_name(wanted, labels)
+    label_map, values = session.label_map()
+    write_mask(label_map, volume, output)
+    counts = np.bincount(label_map.ravel(order="K"), minlength=len(wanted) + 1)
     report = {
         "image": str(image),
         "output": str(output),
@@ -63,7 +62,7 @@ def organs(
                 "volume_ml": round(int(counts[value]) * volume.voxel_ml, 3),
                 "predicted_iou": round(found.predicted_iou[name], 4) if name in found.predicted_iou else None,
             }
-            for value, name in enumerate(wanted, start=1)
+            for name, value in values.items()
         },
         "seconds": round(time.perf_counter() - begin, 3),
     }

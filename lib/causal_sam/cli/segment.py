@@ -5,21 +5,13 @@ from __future__ import annotations
 import json
 import time
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from causal_sam.cli.options import AsJson, Checkpoint, Frame, ImageFile, Model, Plane
+from causal_sam.cli.options import AsJson, Checkpoint, Frame, ImageFile, Model, Plane, slice_progress
 from causal_sam.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from rich.progress import Progress, TaskID
-
-    from causal_sam.prompting import Prediction, Predictor
 
 
 class Extent(StrEnum):
@@ -67,26 +59,29 @@ def segment(
     if output.resolve() == image.resolve():
         raise InputError(f"The mask would replace its image {image}: give another file with -o.")
 
-    from causal_sam.imaging import read_volume, slice_axis, write_mask
+    from causal_sam.imaging import nonempty_slices, read_volume, slice_axis, write_mask
     from causal_sam.prompting.prompts import Prompts
 
     volume = read_volume(image, frame)
+    axis = slice_axis(volume, plane)
     # Before the model is loaded, or even downloaded: mistakes should cost no time.
-    Prompts.checked(volume.shape, foreground, background, limits).slices(slice_axis(volume, plane), {})
+    prompts = Prompts.checked(volume.shape, foreground, background, limits)
+    prompts.slices(axis, {})
 
-    from causal_sam.prompting import Predictor
+    from causal_sam.prompting import InteractiveSession, Predictor
+    from causal_sam.prompting.prompt_set import PromptSet
     from causal_sam.sam import load_model
 
     predictor = Predictor(load_model(model, checkpoint), ahead=0)
     predictor.set_volume(volume, plane)
     ready = time.perf_counter()
-    prediction = predictor.predict(foreground, background, limits)
-    mask = prediction.mask
-    if extent is Extent.VOLUME and mask.any():
-        mask = _follow(predictor, prediction, limits)
+    with slice_progress("following the structure") as on_slice:
+        session = InteractiveSession(predictor, on_slice=on_slice)
+        refinement = session.set_prompts(PromptSet(label, {label: prompts}), follow=extent is Extent.VOLUME)[label]
     decided = time.perf_counter()
-    write_mask(mask, volume, output)
-    voxels = int(mask.sum())
+    write_mask(refinement.mask, volume, output)
+    voxels = int(refinement.mask.sum())
+    estimates = [record.predicted_iou for record in refinement.state.slices.values()]
     report = {
         "image": str(image),
         "output": str(output),
@@ -94,11 +89,11 @@ def segment(
         "model": model,
         "frame": volume.frame,
         "frames": volume.frames,
-        "axis": "ijk"[prediction.axis],
-        "slices": sorted({*prediction.slices, *_slices_with(mask, prediction.axis)}),
+        "axis": "ijk"[axis],
+        "slices": sorted({*refinement.decided, *nonempty_slices(refinement.mask, axis)}),
         "voxels": voxels,
         "volume_ml": round(voxels * volume.voxel_ml, 3),
-        "predicted_iou": round(prediction.predicted_iou, 4),
+        "predicted_iou": round(sum(estimates) / len(estimates), 4),
         "seconds": {
             "prepare": round(ready - begin, 3),
             "predict": round(decided - ready, 3),
@@ -108,31 +103,6 @@ def segment(
     typer.echo(json.dumps(report) if as_json else _in_words(report))
     if voxels == 0:
         typer.echo("The mask is empty: try a point nearer to the middle of the structure, or a box.", err=True)
-
-
-def _follow(predictor: Predictor, prediction: Prediction, box: list[float] | None) -> NDArray[np.bool_]:
-    """Follow the structure from the slices that were decided, with a progress bar where a person can see it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    axis = prediction.axis
-    limits = None if box is None else (round(box[2 * axis]), round(box[2 * axis + 1]))
-    if limits is not None and limits[0] == limits[1]:
-        limits = None
-    anchors = {index: answer.mask for index, answer in prediction.slices.items()}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("following the structure", total=None)
-        propagation = predictor.propagate(anchors, limits=limits, check=partial(_show_done, progress, bar))
-    return propagation.mask
-
-
-def _show_done(progress: Progress, bar: TaskID, done: int) -> None:
-    progress.update(bar, completed=done)
-
-
-def _slices_with(mask: NDArray[np.bool_], axis: int) -> list[int]:
-    across = tuple(other for other in range(3) if other != axis)
-    return [index for index, there in enumerate(mask.any(axis=across).tolist()) if there]
 
 
 def parse_numbers(text: str, option: str, count: int) -> list[float]:

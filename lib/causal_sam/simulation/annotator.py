@@ -1,15 +1,18 @@
-"""A simulated annotator: where a careful person would click next, for training and for benchmarks."""
+"""A simulated annotator, who clicks in the middle of the largest error, for training and for benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.overlap import dice
+from causal_sam.prompting import InteractiveSession
 
 
 class Click(NamedTuple):
@@ -20,6 +23,40 @@ class Click(NamedTuple):
     foreground: bool
 
 
+def annotate(
+    session: InteractiveSession,
+    label: str,
+    truth: NDArray[np.bool_],
+    spacing: Sequence[float],
+    target: float,
+    max_clicks: int,
+) -> int | None:
+    """Correct a label of a session by clicks, as a person who knows the anatomy does.
+
+    The truth decides where the next click is and when the mask is good enough. It decides nothing about the masks:
+    these are the session's answers, with its default options.
+
+    Args:
+        session: with the volume.
+        label: any name; its mask may be empty.
+        truth: (I, J, K), not empty.
+        spacing: distance of neighbouring voxels along (i, j, k) in millimetre.
+        target: Dice at which the annotator stops.
+        max_clicks: number of clicks after which the annotator gives up.
+
+    Returns:
+        The number of clicks; None if they do not reach the target.
+    """
+    clicked: list[tuple[int, ...]] = []
+    while dice(mask := session.mask(label), truth) < target:
+        if len(clicked) == max_clicks:
+            return None
+        voxel, is_inside = next_click_in_volume(truth, mask, spacing, clicked=clicked)
+        session.add_point(label, voxel, positive=is_inside)
+        clicked.append(voxel)
+    return len(clicked)
+
+
 def deepest_point(region: np.ndarray, rng: np.random.Generator | None = None) -> tuple[int, int]:
     """Return (row, column) of the point of a region farthest from its border.
 
@@ -28,39 +65,33 @@ def deepest_point(region: np.ndarray, rng: np.random.Generator | None = None) ->
         rng: with one, a random point at least a random share as deep as the deepest is taken instead, as people who
             do not aim do.
     """
-    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    if rng is None:
-        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    else:
-        candidates = np.flatnonzero(depth >= max(depth.max() * (1 - rng.random() ** 2), 1e-3))
-        row, column = divmod(int(rng.choice(candidates)), depth.shape[1])
-    return int(row), int(column)
+    return _deepest(cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1], rng)
 
 
-def next_click(truth: np.ndarray, mask: np.ndarray, rng: np.random.Generator | None = None) -> Click | None:
+def next_click(
+    truth: np.ndarray,
+    mask: np.ndarray,
+    rng: np.random.Generator | None = None,
+    clicked: Collection[tuple[int, ...]] = (),
+) -> Click | None:
     """Return the click that corrects the largest error region at its deepest point, or None if nothing is wrong.
 
     Args:
         truth: HxW, non-zero inside the structure.
         mask: HxW, non-zero inside the present mask; all zero before the first click.
         rng: as in `deepest_point`.
+        clicked: (row, column) of earlier clicks. Where one had no effect, the next is beside it.
     """
-    truth, mask = truth.astype(bool), mask.astype(bool)
-    largest, foreground, size = None, True, 0
-    for error, is_missing in ((truth & ~mask, True), (mask & ~truth, False)):
-        count, components, stats, _ = cv2.connectedComponentsWithStats(error.astype(np.uint8), connectivity=4)
-        if count < 2:
-            continue
-        n = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-        if stats[n, cv2.CC_STAT_AREA] > size:
-            largest, foreground, size = components == n, is_missing, int(stats[n, cv2.CC_STAT_AREA])
-    if largest is None:
-        return None
-    return Click(*deepest_point(largest, rng), foreground)
+    error = _largest_error(truth, mask, clicked)
+    return error and Click(*deepest_point(error[0], rng), error[1])
 
 
 def next_click_in_volume(
-    truth: np.ndarray, mask: np.ndarray, spacing: Sequence[float], rng: np.random.Generator | None = None
+    truth: np.ndarray,
+    mask: np.ndarray,
+    spacing: Sequence[float],
+    rng: np.random.Generator | None = None,
+    clicked: Collection[tuple[int, ...]] = (),
 ) -> tuple[tuple[int, int, int], bool] | None:
     """Return the voxel that corrects the largest error region of a volume, and whether it is inside the structure.
 
@@ -69,25 +100,40 @@ def next_click_in_volume(
         mask: (I, J, K), non-zero inside the present mask.
         spacing: distance of neighbouring voxels along (i, j, k) in millimetre: depth is measured in these.
         rng: as in `deepest_point`.
+        clicked: voxels of earlier clicks; see `next_click`.
 
     Returns:
         None if nothing is wrong.
     """
+    error = _largest_error(truth, mask, clicked)
+    if error is None:
+        return None
+    region, is_missing = error
+    part = ndimage.find_objects(region.astype(np.uint8))[0]
+    voxel = _deepest(distance_to(~np.pad(region[part], 1), spacing)[1:-1, 1:-1, 1:-1], rng)
+    return tuple(v + s.start for v, s in zip(voxel, part, strict=True)), is_missing
+
+
+def _largest_error(
+    truth: np.ndarray, mask: np.ndarray, clicked: Collection[tuple[int, ...]]
+) -> tuple[NDArray[np.bool_], bool] | None:
+    """The largest connected region that is missing (True) or too much (False), without the clicked places."""
     truth, mask = truth.astype(bool), mask.astype(bool)
-    largest, foreground, size = None, True, 0
+    for place in clicked:
+        mask[place] = truth[place]
+    largest, size = None, 0
     for error, is_missing in ((truth & ~mask, True), (mask & ~truth, False)):
         components, count = ndimage.label(error)
         if count:
             sizes = np.bincount(components.ravel())[1:]
             if sizes.max() > size:
-                largest, foreground, size = components == 1 + int(sizes.argmax()), is_missing, int(sizes.max())
-    if largest is None:
-        return None
-    part = ndimage.find_objects(largest.astype(np.uint8))[0]
-    depth = distance_to(~np.pad(largest[part], 1), spacing)[1:-1, 1:-1, 1:-1]
+                largest, size = (components == 1 + int(sizes.argmax()), is_missing), int(sizes.max())
+    return largest
+
+
+def _deepest(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ...]:
     if rng is None:
         deepest = int(depth.argmax())
     else:
         deepest = int(rng.choice(np.flatnonzero(depth >= max(depth.max() * (1 - rng.random() ** 2), 1e-3))))
-    voxel = np.unravel_index(deepest, depth.shape)
-    return tuple(int(v) + s.start for v, s in zip(voxel, part, strict=True)), foreground
+    return tuple(int(n) for n in np.unravel_index(deepest, depth.shape))

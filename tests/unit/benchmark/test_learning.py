@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from causal_sam.benchmark.learning.annotator import annotate
 from causal_sam.benchmark.learning.pools import data_pool, divide, phantom_pool
 from causal_sam.benchmark.learning.records import (
     AdapterUpdate,
@@ -24,8 +24,10 @@ from causal_sam.benchmark.ood.protocols import Scan
 from causal_sam.cli import app
 from causal_sam.errors import InputError
 from causal_sam.imaging.overlap import dice
-from causal_sam.prompting import Predictor
+from causal_sam.prompting import InteractiveSession, Predictor
+from causal_sam.prompting.refinement import Refinement
 from causal_sam.sam.loading import load_model
+from causal_sam.simulation.annotator import annotate
 from causal_sam.site.accepted import accepted_labels, read_accepted
 
 
@@ -41,24 +43,42 @@ def predictor(scans: list[Scan]) -> Predictor:
 
 
 def test_an_annotator_clicks_until_it_is_right_and_then_no_more(predictor: Predictor, scans: list[Scan]) -> None:
+    truth, spacing = scans[0].structures["block"], scans[0].volume.spacing
+    session = InteractiveSession(predictor)
+    clicks = annotate(session, "block", truth, spacing, 0.8, 20)
+    assert 1 <= clicks < 20
+    assert len(session.history.steps) == 1 + clicks
+    assert dice(session.mask("block"), truth) >= 0.8
+    assert annotate(session, "block", truth, spacing, 0.8, 20) == 0
+
+
+class RecordedSession(InteractiveSession):
+    """Keeps its clicks."""
+
+    def add_point(self, label: str, voxel: Sequence[float], **options: bool) -> Refinement:
+        self.__dict__.setdefault("clicks", []).append((voxel, options))
+        return super().add_point(label, voxel, **options)
+
+
+def test_masks_of_the_annotator_follow_from_the_clicks_alone(predictor: Predictor, scans: list[Scan]) -> None:
     truth = scans[0].structures["block"]
-    nothing = np.zeros_like(truth)
-    done = annotate(predictor, truth, nothing, 0.8, 20)
-    assert done.automatic == 0
-    assert not done.by_hand
-    assert 1 <= done.clicks < 20
-    assert dice(done.mask, truth) >= 0.8
-    again = annotate(predictor, truth, done.mask, 0.8, 20)
-    assert (again.clicks, again.automatic) == (0, dice(done.mask, truth))
-    assert np.array_equal(again.mask, done.mask)
+    session, repeated = RecordedSession(predictor), InteractiveSession(predictor)
+    for each in (session, repeated):
+        each.set_mask("block", np.roll(truth, 4, axis=0), automatic=True)
+    assert annotate(session, "block", truth, scans[0].volume.spacing, 0.999, 3) is None
+    assert all(options.keys() == {"positive"} for _, options in session.clicks)
+    assert len({voxel for voxel, _ in session.clicks}) == 3
+    for voxel, options in session.clicks:
+        repeated.add_point("block", voxel, **options)
+    assert np.array_equal(repeated.mask("block"), session.mask("block"))
 
 
-def test_what_clicks_cannot_do_is_drawn_by_hand_and_costs_all_of_them(predictor: Predictor, scans: list[Scan]) -> None:
+def test_an_annotator_gives_up_after_the_last_click(predictor: Predictor, scans: list[Scan]) -> None:
     truth = np.zeros(scans[0].volume.shape, bool)
     truth[::2, ::2] = True  # nothing that a model would find
-    done = annotate(predictor, truth, np.zeros_like(truth), 0.99, 2)
-    assert (done.clicks, done.by_hand) == (2, True)
-    assert np.array_equal(done.mask, truth)
+    session = InteractiveSession(predictor)
+    assert annotate(session, "block", truth, scans[0].volume.spacing, 0.99, 2) is None
+    assert not np.array_equal(session.mask("block"), truth)
 
 
 def test_a_simulated_site_is_a_data_store_as_updates_read_it(tmp_path: Path, scans: list[Scan]) -> None:

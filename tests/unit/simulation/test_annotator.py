@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causal_sam.simulation.annotator import Click, deepest_point, next_click
+from causal_sam.simulation.annotator import Click, deepest_point, next_click, next_click_in_volume
 
 
 def rectangle(rows: slice, columns: slice, shape=(30, 40)) -> np.ndarray:
@@ -54,3 +54,16 @@ def test_largest_error_is_corrected(truth, mask, expected):
 def test_nothing_wrong_no_click():
     truth = rectangle(slice(5, 14), slice(10, 19))
     assert next_click(truth, truth) is None
+
+
+def test_a_click_without_effect_is_followed_by_one_beside_it():
+    truth = rectangle(slice(5, 14), slice(10, 19))
+    nothing = np.zeros_like(truth)
+    row, column, is_inside = next_click(truth, nothing, clicked=[(9, 14)])
+    assert is_inside
+    assert truth[row, column]
+    assert (row, column) != (9, 14)
+    voxel, _ = next_click_in_volume(truth[..., None], nothing[..., None], (1, 1, 1), clicked=[(9, 14, 0)])
+    assert voxel != (9, 14, 0)
+    assert truth[voxel[:2]]
+    assert next_click(truth, truth, clicked=[(9, 14)]) is None

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.benchmark.learning.annotator import annotate
 from causal_sam.benchmark.learning.records import AdapterUpdate, AnnotatedStructure, AutomaticScore, Record
 from causal_sam.benchmark.learning.simulated_site import SimulatedSite
 from causal_sam.benchmark.ood.protocols import Scan
 from causal_sam.imaging.overlap import dice
-from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor
+from causal_sam.prompting import EmbeddingCache, InteractiveSession, LabelPrompter, Predictor
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.predictor import DEFAULT_CACHE_BYTES
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.simulation.annotator import annotate
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import SitePaths, UpdateConfig
 from causal_sam.site.selection import Candidate, rank, uncertainty
@@ -119,30 +119,28 @@ class LearningSite:
     def _annotate(
         self, scan: Scan, accepted: int, labels: Sequence[str], *, held_out: bool
     ) -> dict[str, NDArray[np.bool_]]:
-        predictor = self._predictor.for_volume(scan.volume)
-        automatic, masks = self._automatic(scan), {}
-        for name in labels:
-            truth = scan.structures.get(name)
-            if truth is None or not truth.any():
-                continue
-            done = annotate(predictor, truth, automatic[name], self._schedule.target, self._schedule.max_clicks)
-            masks[name] = done.mask
+        session, schedule = self._open(scan), self._schedule
+        truths = {name: scan.structures[name] for name in labels if np.any(scan.structures.get(name, False))}
+        automatic = {name: dice(session.mask(name), truth) for name, truth in truths.items()}
+        for name, truth in truths.items():
+            clicks = annotate(session, name, truth, scan.volume.spacing, schedule.target, schedule.max_clicks)
+            if clicks is None:
+                session.set_mask(name, truth)
             self._record(
                 AnnotatedStructure(
                     self._order, self._seed, accepted, self._version, held_out, scan.patient, scan.domain, name,
-                    done.automatic, done.clicks, done.by_hand,
+                    automatic[name], schedule.max_clicks if clicks is None else clicks, clicks is None,
                 )
             )  # fmt: skip
-        return masks
+        return {name: session.mask(name) for name in truths}
 
-    def _automatic(self, scan: Scan) -> dict[str, NDArray[np.bool_]]:
-        """Return the automatic masks of the current adapter version by name."""
+    def _open(self, scan: Scan) -> InteractiveSession:
+        """Open a session that begins with the automatic masks of the current adapter version, if there is one."""
+        session = InteractiveSession(self._predictor.for_volume(scan.volume), self._schedule.labels)
         names = [name for name in self._schedule.labels if self._labels is not None and self._labels.find(name)]
-        masks = {name: np.zeros(scan.volume.shape, bool) for name in self._schedule.labels}
         if names:
-            label_map = self._predictor.for_volume(scan.volume).predict_named(names, self._labels).label_map
-            masks |= {name: label_map == value for value, name in enumerate(names, start=1)}
-        return masks
+            session.segment_by_name(names, self._labels)
+        return session
 
     def _learn(self, accepted: int) -> None:
         begin = time.monotonic()
@@ -156,14 +154,14 @@ class LearningSite:
                 self._labels = LabelPrompter.load(version.adapter, self._model)
             self._version = number
         for scan in self._held_out:
-            masks = self._automatic(scan)
+            session = self._open(scan)
             for name in self._schedule.labels:
                 truth = scan.structures.get(name)
                 if truth is not None and truth.any():
                     self._record(
                         AutomaticScore(
                             self._order, self._seed, accepted, self._version, scan.patient, scan.domain, name,
-                            dice(masks[name], truth),
+                            dice(session.mask(name), truth),
                         )
                     )  # fmt: skip
 

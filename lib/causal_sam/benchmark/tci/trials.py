@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from causal_sam.benchmark.interactive import ModelMethod
 from causal_sam.benchmark.tci.cases import LabelledVolume
-from causal_sam.correction.corrector import MODULATED, Correction, Corrector, PlanResult
+from causal_sam.correction.corrector import MODULATED, Correction, Corrector
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
 from causal_sam.imaging import DIRECTIONS, Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.notes import Intervention, NoteRequest
 from causal_sam.notes.request import Interpretation
-from causal_sam.prompting import Predictor
+from causal_sam.prompting import InteractiveSession, Predictor
 from causal_sam.sam.film import Film
 from causal_sam.simulation.annotator import next_click_in_volume
 from causal_sam.simulation.errors import KINDS, STRENGTHS, SimulatedError, simulate_error
@@ -160,7 +159,10 @@ class Bench:
         known = bool(rng.random() < NEIGHBOURS_KNOWN)
         # As in a label map, masks do not overlap.
         left = {name: mask & ~error.mask for name, mask in others.items()} if known else {}
-        masks = {structure: error.mask} | {name: mask for name, mask in left.items() if mask.any()}
+        session = InteractiveSession(here)
+        for name, mask in {**left, structure: error.mask}.items():
+            session.set_mask(name, mask)
+        masks, start = session.masks(), session.history
         note = write_note(wanted, rng)
         truth = case.structures[structure]
         other = another_act(wanted, sorted(others), rng)
@@ -168,19 +170,20 @@ class Bench:
         begin = time.perf_counter()
         plan = self._interpret(NoteRequest(note, tuple(sorted(masks)))).plan
         try:
-            outcome, objections = self._corrector.carry_out(plan, here.slices, masks), []
-        except InputError as wrong:  # such as slices that do not exist
-            outcome, objections = PlanResult([], {}), [str(wrong)] * len(plan.interventions)
+            corrections, objections = session.apply_note(note, plan, self._corrector).corrections, []
+        except InputError as refusal:  # such as slices that do not exist
+            corrections, objections = [], [str(refusal)] * len(plan.interventions)
         seconds = time.perf_counter() - begin
+        after = dice(session.mask(structure), truth)
 
-        corrections = outcome.corrections
         controls: list[float | None] = [None, None]
         acts = [correction.intervention for correction in corrections if correction.intervention.action in MODULATED]
         if acts:
             text = with_other_texts(self._text, {act.sentence: other.sentence for act in acts})
             for n, corrector in enumerate((Corrector(here.encoder, self._film, text), self._without_text)):
-                done = corrector.carry_out(plan, here.slices, masks)
-                controls[n] = dice(done.masks.get(structure, error.mask), truth)
+                session.history = start
+                session.apply_note(note, plan, corrector)
+                controls[n] = dice(session.mask(structure), truth)
         objections += [correction.objection for correction in corrections if correction.objection]
         return Trial(
             group=case.group,
@@ -195,8 +198,8 @@ class Bench:
             acts=len(plan.interventions),
             refused=len(objections),
             objection=objections[-1] if objections else "",
-            before=dice(error.mask, truth),
-            after=dice(outcome.masks.get(structure, error.mask), truth),
+            before=dice(masks[structure], truth),
+            after=after,
             after_other_text=controls[0],
             after_no_text=controls[1],
             outside=changed_outside(corrections, case.volume, masks),
@@ -281,10 +284,10 @@ def click_seconds(predictor: Predictor, volume: Volume, truth: NDArray[np.bool_]
         truth: true mask (I, J, K), not empty.
     """
     voxel, _ = next_click_in_volume(truth, np.zeros_like(truth), volume.spacing)
-    method = ModelMethod(predictor.model.name, predictor)
-    # The first run also encodes crops, which are then cached.
-    method.on_volume(volume)([voxel], [])
-    again = method.on_volume(volume)
-    begin = time.perf_counter()
-    again([voxel], [])
-    return time.perf_counter() - begin
+    here = predictor.for_volume(volume)
+    for _ in range(2):  # the first run also encodes crops, which are then cached
+        session = InteractiveSession(here)
+        begin = time.perf_counter()
+        session.add_point("structure", voxel)
+        seconds = time.perf_counter() - begin
+    return seconds
