@@ -13,7 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from causal_sam.site.scores import Scores
-from causal_sam.site.selection import Candidate, Ranked, rank
+from causal_sam.site.selection import Candidate, RankedStudy, rank
 from strategies.background import StudyScorer
 from strategies.studies import Studies
 
@@ -124,7 +124,7 @@ class StyleAware(Strategy):
         ]
         return [(name, priorities.get(name, 0.0), why) for name, why in choices]
 
-    def _rank(self, free: Collection[str], held: Collection[str]) -> list[Ranked]:
+    def _rank(self, free: Collection[str], held: Collection[str]) -> list[RankedStudy]:
         """Order those of the free studies whose styles are known; held ones count as labelled."""
         scores = {name: score for name, score in self._scores.all().items() if score.style is not None}
         labelled = [scores[name].style for name in (*self._studies.accepted(), *held) if name in scores]
@@ -134,7 +134,7 @@ class StyleAware(Strategy):
         return rank(candidates, [vectors[style] for style in dict.fromkeys(labelled)])
 
 
-def _reason(ranked: Ranked) -> str:
+def _reason(ranked: RankedStudy) -> str:
     unsure = "" if ranked.uncertainty is None else f", and the model's uncertainty is {ranked.uncertainty:.2f}"
     return f"Its style is {ranked.style_distance:.2f} from the nearest labelled one{unsure}, on scales from 0 to 1."
 

@@ -7,10 +7,11 @@ The settings are the best of a search on generated images (`causal_sam.benchmark
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -27,16 +28,22 @@ from causal_sam.imaging.distances import distance_to
 SETTINGS_FILE = "baseline_settings.json"
 
 
-class Baseline(Protocol):
-    """A classical method.
+class Baseline(ABC):
+    """A classical method. Subclasses are dataclasses whose fields, made by `setting`, are the parameters.
 
     Attributes:
-        name: name on the command line.
+        name: name on the command line, a keyword of the class statement.
         dimensions: supported numbers of image dimensions.
+        sigma: standard deviation of the Gaussian that smooths the image, in voxels.
     """
 
     name: ClassVar[str]
-    dimensions: ClassVar[frozenset[int]]
+    dimensions: ClassVar[frozenset[int]] = frozenset({2, 3})
+    sigma: float
+
+    def __init_subclass__(cls, *, name: str) -> None:
+        super().__init_subclass__()
+        cls.name = name
 
     def segment(
         self,
@@ -45,7 +52,7 @@ class Baseline(Protocol):
         background: NDArray[np.intp],
         spacing: tuple[float, ...],
     ) -> NDArray[np.bool_]:
-        """Make a mask from clicks.
+        """Make a mask from clicks: its components with a foreground click, with all clicked voxels as clicked.
 
         Args:
             image: HxW or IxJxK in [0, 1].
@@ -53,11 +60,26 @@ class Baseline(Protocol):
             background: Mxd indices of voxels outside it; M may be 0.
             spacing: voxel spacing in mm along each axis.
         """
+        smooth = ndimage.gaussian_filter(image, self.sigma) if self.sigma > 0 else image
+        mask = self._mask(smooth, foreground, background, spacing).copy()
+        mask[tuple(foreground.T)] = True
+        mask[tuple(background.T)] = False
+        components, _ = ndimage.label(mask)
+        return np.isin(components, np.setdiff1d(components[tuple(foreground.T)], 0))
+
+    @abstractmethod
+    def _mask(self, image: NDArray, foreground: NDArray, background: NDArray, spacing: tuple) -> NDArray[np.bool_]:
+        """Make a mask of the smoothed image."""
 
 
-def smoothed(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Smooth an image by a Gaussian; ``sigma`` in voxels."""
-    return ndimage.gaussian_filter(image, sigma) if sigma > 0 else image
+def setting(default: float, *choices: float) -> Any:
+    """Return the dataclass field of a parameter.
+
+    Args:
+        default: default value.
+        choices: values that the search may draw.
+    """
+    return field(default=default, metadata={"choices": choices})
 
 
 def seeds_of(shape: tuple[int, ...], points: NDArray[np.intp], radius: int) -> NDArray[np.bool_]:
@@ -82,145 +104,97 @@ def background_seeds(
     return far | seeds_of(shape, background, radius)
 
 
-def clicked_parts(
-    mask: NDArray[np.bool_], foreground: NDArray[np.intp], background: NDArray[np.intp]
-) -> NDArray[np.bool_]:
-    """Keep the components with a foreground click; the clicked voxels themselves are always as clicked."""
-    mask = mask.copy()
-    mask[tuple(foreground.T)] = True
-    mask[tuple(background.T)] = False
-    components, _ = ndimage.label(mask)
-    return np.isin(components, np.setdiff1d(components[tuple(foreground.T)], 0))
-
-
 @dataclass(frozen=True)
-class RandomWalker:
+class RandomWalker(Baseline, name="random-walker"):
     """Random walker (Grady 2006) of scikit-image.
 
     Attributes:
-        sigma: smoothing in voxels.
-        beta: how much a step across an edge costs.
+        beta: cost of a step across an edge.
         reach: distance from the clicks, as a share of the image, where the background begins.
-        radius: of the seeds in voxels.
+        radius: radius of the seeds in voxels.
     """
 
-    name: ClassVar[str] = "random-walker"
-    dimensions: ClassVar[frozenset[int]] = frozenset({2, 3})
-    choices: ClassVar[dict[str, tuple]] = {
-        "sigma": (0.0, 1.0),
-        "beta": (100, 1000, 5000),
-        "reach": (0.15, 0.25, 0.4),
-        "radius": (1, 2),
-    }
-    sigma: float = 1.0
-    beta: float = 1000
-    reach: float = 0.25
-    radius: int = 1
+    sigma: float = setting(1.0, 0.0, 1.0)
+    beta: float = setting(1000, 100, 1000, 5000)
+    reach: float = setting(0.25, 0.15, 0.25, 0.4)
+    radius: int = setting(1, 1, 2)
 
-    def segment(self, image, foreground, background, spacing):
-        """See `Baseline`."""
+    def _mask(self, image, foreground, background, spacing):
         labels = np.zeros(image.shape, np.int8)
         labels[background_seeds(foreground, background, image.shape, self.reach, self.radius)] = 2
         labels[seeds_of(image.shape, foreground, self.radius)] = 1
         labels[tuple(background.T)] = 2
-        seen = smoothed(image, self.sigma)
-        if np.ptp(seen) == 0 or not (labels == 0).any() or not (labels == 1).any():
-            return clicked_parts(labels == 1, foreground, background)
+        if np.ptp(image) == 0 or not (labels == 0).any() or not (labels == 1).any():
+            return labels == 1
         # scikit-image scales beta by the variance of the whole image.
-        walked = random_walker(seen, labels, beta=self.beta, mode="cg_j", spacing=spacing, prob_tol=0.1)
-        return clicked_parts(walked == 1, foreground, background)
+        return random_walker(image, labels, beta=self.beta, mode="cg_j", spacing=spacing, prob_tol=0.1) == 1
 
 
 @dataclass(frozen=True)
-class Geodesic:
+class Geodesic(Baseline, name="geodesic"):
     """Nearest seed by geodesic distance (Criminisi et al. 2008), with scikit-image's minimal cost paths.
 
     Attributes:
-        sigma: smoothing in voxels.
         weight: cost of a step across the whole range of grey values, in voxels of walking.
         reach: as in `RandomWalker`.
-        radius: of the seeds in voxels.
+        radius: radius of the seeds in voxels.
     """
 
-    name: ClassVar[str] = "geodesic"
-    dimensions: ClassVar[frozenset[int]] = frozenset({2, 3})
-    choices: ClassVar[dict[str, tuple]] = {
-        "sigma": (0.0, 1.0),
-        "weight": (100, 400, 1600),
-        "reach": (0.15, 0.25, 0.4),
-        "radius": (1, 2),
-    }
-    sigma: float = 1.0
-    weight: float = 400
-    reach: float = 0.25
-    radius: int = 1
+    sigma: float = setting(1.0, 0.0, 1.0)
+    weight: float = setting(400, 100, 400, 1600)
+    reach: float = setting(0.25, 0.15, 0.25, 0.4)
+    radius: int = setting(1, 1, 2)
 
-    def segment(self, image, foreground, background, spacing):
-        """See `Baseline`."""
-        seen = smoothed(image, self.sigma)
-        cost = 1 + self.weight * ndimage.generic_gradient_magnitude(seen, ndimage.sobel) / 8
-        outside = background_seeds(foreground, background, image.shape, self.reach, self.radius)
+    def _mask(self, image, foreground, background, spacing):
+        cost = 1 + self.weight * ndimage.generic_gradient_magnitude(image, ndimage.sobel) / 8
         inside = seeds_of(image.shape, foreground, self.radius) & ~seeds_of(image.shape, background, 0)
-        outside &= ~inside
+        outside = background_seeds(foreground, background, image.shape, self.reach, self.radius) & ~inside
         to_inside, to_outside = (
             MCP_Geometric(cost, sampling=spacing).find_costs(np.argwhere(seeds))[0] for seeds in (inside, outside)
         )
-        return clicked_parts(to_inside < to_outside, foreground, background)
+        return to_inside < to_outside
 
 
 @dataclass(frozen=True)
-class GraphCut:
+class GraphCut(Baseline, name="graph-cut"):
     """Graph cut (Boykov and Jolly 2001) of numpymaxflow, as in MONAI Label's scribbles.
 
     Attributes:
-        sigma: smoothing in voxels.
         lamda: weight of borders against grey values.
         contrast: difference of grey values that makes a border cheap.
-        width: how far grey values inside may lie from the clicked ones.
+        width: maximum deviation of grey values inside from the clicked ones.
         reach: as in `RandomWalker`.
-        radius: of the seeds in voxels.
+        radius: radius of the seeds in voxels.
     """
 
-    name: ClassVar[str] = "graph-cut"
-    dimensions: ClassVar[frozenset[int]] = frozenset({2, 3})
-    choices: ClassVar[dict[str, tuple]] = {
-        "sigma": (0.0, 1.0),
-        "lamda": (1.0, 5.0, 20.0),
-        "contrast": (0.03, 0.1),
-        "width": (0.05, 0.1, 0.2),
-        "reach": (0.15, 0.25, 0.4),
-        "radius": (1, 2),
-    }
-    sigma: float = 1.0
-    lamda: float = 5.0
-    contrast: float = 0.1
-    width: float = 0.1
-    reach: float = 0.25
-    radius: int = 1
+    sigma: float = setting(1.0, 0.0, 1.0)
+    lamda: float = setting(5.0, 1.0, 5.0, 20.0)
+    contrast: float = setting(0.1, 0.03, 0.1)
+    width: float = setting(0.1, 0.05, 0.1, 0.2)
+    reach: float = setting(0.25, 0.15, 0.25, 0.4)
+    radius: int = setting(1, 1, 2)
 
-    def segment(self, image, foreground, background, spacing):
-        """See `Baseline`."""
-        seen = smoothed(image, self.sigma)
+    def _mask(self, image, foreground, background, spacing):
         inside = seeds_of(image.shape, foreground, self.radius) & ~seeds_of(image.shape, background, 0)
         outside = background_seeds(foreground, background, image.shape, self.reach, self.radius) & ~inside
-        likely = _likelihood(seen, seen[inside], self.width)
-        unlikely = _likelihood(seen, seen[seeds_of(image.shape, background, self.radius) & ~inside], self.width)
+        likely = _likelihood(image, image[inside], self.width)
+        unlikely = _likelihood(image, image[seeds_of(image.shape, background, self.radius) & ~inside], self.width)
         # Without background clicks all grey values are as likely outside.
-        unlikely = unlikely if len(background) else np.full(seen.shape, 0.5, np.float32)
+        unlikely = unlikely if len(background) else np.full(image.shape, 0.5, np.float32)
         share = np.clip(likely / (likely + unlikely + 1e-6), 0.01, 0.99)
         share[inside], share[outside] = 1 - 1e-6, 1e-6
         cut = numpymaxflow.maxflow(
-            np.ascontiguousarray(seen[None], np.float32),
+            np.ascontiguousarray(image[None], np.float32),
             np.ascontiguousarray(np.stack([1 - share, share]), np.float32),
             lamda=self.lamda,
             sigma=self.contrast,
             connectivity=2 * image.ndim,
         )
-        return clicked_parts(np.asarray(cut).reshape(image.shape) > 0, foreground, background)
+        return np.asarray(cut).reshape(image.shape) > 0
 
 
 def _likelihood(image: NDArray, clicked: NDArray, width: float) -> NDArray[np.float32]:
-    """Gaussian likelihood of grey values around the clicked ones."""
+    """Return the Gaussian likelihood of grey values around the clicked ones."""
     if not clicked.size:
         return np.zeros(image.shape, np.float32)
     spread = np.hypot(width, clicked.std())
@@ -228,130 +202,95 @@ def _likelihood(image: NDArray, clicked: NDArray, width: float) -> NDArray[np.fl
 
 
 @dataclass(frozen=True)
-class GrabCut:
+class GrabCut(Baseline, name="grabcut"):
     """GrabCut (Rother et al. 2004) of OpenCV.
 
     Attributes:
-        sigma: smoothing in voxels.
         likely: distance from the foreground clicks, as a share of the image, where the structure probably is.
         reach: as in `RandomWalker`.
-        radius: of the seeds in voxels.
-        rounds: of the algorithm.
+        radius: radius of the seeds in voxels.
+        rounds: iterations of the algorithm.
     """
 
-    name: ClassVar[str] = "grabcut"
-    dimensions: ClassVar[frozenset[int]] = frozenset({2})
-    choices: ClassVar[dict[str, tuple]] = {
-        "sigma": (0.0, 1.0),
-        "likely": (0.05, 0.1, 0.18),
-        "reach": (0.2, 0.35, 0.5),
-        "radius": (1, 2),
-        "rounds": (1, 3),
-    }
-    sigma: float = 1.0
-    likely: float = 0.1
-    reach: float = 0.35
-    radius: int = 1
-    rounds: int = 3
+    dimensions = frozenset({2})
+    sigma: float = setting(1.0, 0.0, 1.0)
+    likely: float = setting(0.1, 0.05, 0.1, 0.18)
+    reach: float = setting(0.35, 0.2, 0.35, 0.5)
+    radius: int = setting(1, 1, 2)
+    rounds: int = setting(3, 1, 3)
 
-    def segment(self, image, foreground, background, spacing):
-        """See `Baseline`."""
+    def _mask(self, image, foreground, background, spacing):
         marks = np.full(image.shape, cv2.GC_PR_BGD, np.uint8)
         marks[background_seeds(foreground, background, image.shape, self.reach, self.radius)] = cv2.GC_BGD
         marks[seeds_of(image.shape, foreground, max(1, round(self.likely * max(image.shape))))] = cv2.GC_PR_FGD
         marks[seeds_of(image.shape, background, self.radius)] = cv2.GC_BGD
         marks[seeds_of(image.shape, foreground, self.radius)] = cv2.GC_FGD
         marks[tuple(background.T)] = cv2.GC_BGD
-        colour = np.repeat((smoothed(image, self.sigma) * 255).astype(np.uint8)[..., None], 3, axis=2)
+        colour = np.repeat((image * 255).astype(np.uint8)[..., None], 3, axis=2)
         if np.isin(marks, (cv2.GC_BGD, cv2.GC_PR_BGD)).any() and np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).any():
             cv2.setRNGSeed(0)  # its colour models begin at random
             models = np.zeros((1, 65)), np.zeros((1, 65))
             cv2.grabCut(colour, marks, None, *models, self.rounds, cv2.GC_INIT_WITH_MASK)
-        return clicked_parts(np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)), foreground, background)
+        return np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
 @dataclass(frozen=True)
-class RegionGrowing:
+class RegionGrowing(Baseline, name="region-growing"):
     """Confidence-connected region growing of SimpleITK.
 
     Attributes:
-        sigma: smoothing in voxels.
-        multiplier: how many standard deviations grey values may lie from the region's mean.
-        rounds: how often mean and deviation are taken anew from the region.
-        radius: of the neighbourhood of a click that the first mean and deviation come from, in voxels.
-        eraser: how much a background click takes away, see `_erased`.
+        multiplier: maximum deviation of grey values from the region's mean, in standard deviations.
+        rounds: number of updates of mean and deviation from the region.
+        radius: radius in voxels of the neighbourhood of a click for the first mean and deviation.
+        eraser: see `_erase_around`.
     """
 
-    name: ClassVar[str] = "region-growing"
-    dimensions: ClassVar[frozenset[int]] = frozenset({2, 3})
-    choices: ClassVar[dict[str, tuple]] = {
-        "sigma": (0.0, 1.0, 2.0),
-        "multiplier": (1.5, 2.0, 2.5, 3.0),
-        "rounds": (0, 2, 5),
-        "radius": (1, 2, 3),
-        "eraser": (0.3, 0.6, 0.9),
-    }
-    sigma: float = 1.0
-    multiplier: float = 2.5
-    rounds: int = 2
-    radius: int = 2
-    eraser: float = 0.6
+    sigma: float = setting(1.0, 0.0, 1.0, 2.0)
+    multiplier: float = setting(2.5, 1.5, 2.0, 2.5, 3.0)
+    rounds: int = setting(2, 0, 2, 5)
+    radius: int = setting(2, 1, 2, 3)
+    eraser: float = setting(0.6, 0.3, 0.6, 0.9)
 
-    def segment(self, image, foreground, background, spacing):
-        """See `Baseline`."""
-        seen = smoothed(image, self.sigma).astype(np.float32)
+    def _mask(self, image, foreground, background, spacing):
         grown = SimpleITK.ConfidenceConnected(
-            SimpleITK.GetImageFromArray(seen),
+            SimpleITK.GetImageFromArray(image.astype(np.float32)),
             seedList=[tuple(int(v) for v in point[::-1]) for point in foreground],
             numberOfIterations=self.rounds,
             multiplier=self.multiplier,
             initialNeighborhoodRadius=self.radius,
             replaceValue=1,
         )
-        mask = SimpleITK.GetArrayFromImage(grown) > 0
-        return clicked_parts(_erased(mask, foreground, background, self.eraser), foreground, background)
+        return _erase_around(SimpleITK.GetArrayFromImage(grown) > 0, foreground, background, self.eraser)
 
 
 @dataclass(frozen=True)
-class ThresholdBand:
+class ThresholdBand(Baseline, name="threshold-band"):
     """Connected voxels whose grey value lies in a band around the clicked ones.
 
     Attributes:
-        sigma: smoothing in voxels.
-        width: half of the band's width.
-        radius: of the neighbourhood of a click that its grey value is the median of, in voxels.
+        width: half the width of the band.
+        radius: radius in voxels of the neighbourhood of a click whose median is its grey value.
         opening: radius in voxels of the opening that cuts thin bridges.
-        eraser: how much a background click takes away, see `_erased`.
+        eraser: see `_erase_around`.
     """
 
-    name: ClassVar[str] = "threshold-band"
-    dimensions: ClassVar[frozenset[int]] = frozenset({2, 3})
-    choices: ClassVar[dict[str, tuple]] = {
-        "sigma": (0.0, 1.0, 2.0),
-        "width": (0.05, 0.08, 0.12, 0.18),
-        "radius": (1, 2, 3),
-        "opening": (0, 1, 2),
-        "eraser": (0.3, 0.6, 0.9),
-    }
-    sigma: float = 1.0
-    width: float = 0.1
-    radius: int = 2
-    opening: int = 1
-    eraser: float = 0.6
+    sigma: float = setting(1.0, 0.0, 1.0, 2.0)
+    width: float = setting(0.1, 0.05, 0.08, 0.12, 0.18)
+    radius: int = setting(2, 1, 2, 3)
+    opening: int = setting(1, 0, 1, 2)
+    eraser: float = setting(0.6, 0.3, 0.6, 0.9)
 
-    def segment(self, image, foreground, background, spacing):
-        """See `Baseline`."""
-        seen = smoothed(image, self.sigma)
+    def _mask(self, image, foreground, background, spacing):
         mask = np.zeros(image.shape, bool)
         for point in foreground:
-            level = np.median(seen[seeds_of(image.shape, point[None], self.radius)])
-            mask |= np.abs(seen - level) <= self.width
+            level = np.median(image[seeds_of(image.shape, point[None], self.radius)])
+            mask |= np.abs(image - level) <= self.width
         if self.opening:
             mask = ndimage.binary_opening(mask, iterations=self.opening)
-        return clicked_parts(_erased(mask, foreground, background, self.eraser), foreground, background)
+        return _erase_around(mask, foreground, background, self.eraser)
 
 
-def _erased(
+def _erase_around(
     mask: NDArray[np.bool_], foreground: NDArray[np.intp], background: NDArray[np.intp], eraser: float
 ) -> NDArray[np.bool_]:
     """Erase a ball around each background click, for methods without background seeds.
@@ -372,7 +311,7 @@ def _erased(
     return mask
 
 
-_BASELINES: dict[str, type] = {
+_BASELINES: dict[str, type[Baseline]] = {
     method.name: method for method in (RandomWalker, Geodesic, GraphCut, GrabCut, RegionGrowing, ThresholdBand)
 }
 BASELINE_NAMES = tuple(_BASELINES)
@@ -396,10 +335,9 @@ def make_baseline(name: str, setting: dict[str, Any]) -> Baseline:
     method = _BASELINES.get(name)
     if method is None:
         raise InputError(f"There is no baseline '{name}': choose from {', '.join(BASELINE_NAMES)}.")
-    unknown = setting.keys() - {field.name for field in fields(method)}
-    if unknown:
-        known = ", ".join(field.name for field in fields(method))
-        raise InputError(f"Baseline '{name}' has no parameter {', '.join(sorted(unknown))}: it has {known}.")
+    known = [field.name for field in fields(method)]
+    if unknown := setting.keys() - known:
+        raise InputError(f"Baseline '{name}' has no parameter {', '.join(sorted(unknown))}: it has {', '.join(known)}.")
     return method(**setting)
 
 
@@ -411,11 +349,11 @@ def tuned_settings() -> dict[str, dict[str, Any]]:
 def random_settings(name: str, count: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     """Yield the default and ``count - 1`` random settings of a baseline, each at most once."""
     method = _BASELINES[name]
+    choices = {field.name: field.metadata["choices"] for field in fields(method)}
     seen = []
     setting = asdict(method())
-    combinations = int(np.prod([len(values) for values in method.choices.values()]))
-    while len(seen) < min(count, combinations):
+    while len(seen) < min(count, int(np.prod([len(values) for values in choices.values()]))):
         if setting not in seen:
             seen.append(setting)
             yield setting
-        setting = {key: values[int(rng.integers(len(values)))] for key, values in method.choices.items()}
+        setting = {key: values[int(rng.integers(len(values)))] for key, values in choices.items()}

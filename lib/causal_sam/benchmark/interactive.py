@@ -1,4 +1,4 @@
-"""A simulated annotator clicks structures of labelled images until each is right, with any number of methods.
+"""Interactive benchmark: a simulated annotator clicks structures of labelled images with any number of methods.
 
 All methods get the same first click, and each of the next ones corrects the method's own mask by the same rule: the
 deepest point of the largest error region (as in Sofiiuk et al. 2022, arXiv 2102.06583).
@@ -26,36 +26,34 @@ from causal_sam.simulation.annotator import next_click, next_click_in_volume
 
 # Voxels inside and outside of the structure -> mask in the volume's voxel order.
 Interaction = Callable[[Sequence[Voxel], Sequence[Voxel]], NDArray[np.bool_]]
-DISTANCES_AFTER = (1, 3, 5, 10)
+HD95_CLICKS = (1, 3, 5, 10)
 LABEL = "structure"
 
 
 class Method(Protocol):
-    """Something that makes a mask of clicks."""
+    """A method that makes masks from clicks."""
 
     name: str
 
     def on_slice(self, volume: Volume, frame: SliceFrame, index: int) -> Interaction:
-        """Begin with one slice; the interaction's masks are rows x columns of it, canonical."""
+        """Start on a slice; masks of the interaction are rows x columns of the slice, canonical."""
 
     def on_volume(self, volume: Volume) -> Interaction | None:
-        """Begin with a volume; the interaction's masks have its shape. None if the method works in 2D alone."""
+        """Start on a volume; masks of the interaction have its shape. None for 2D methods."""
 
 
 class ModelMethod:
-    """One of our models, through the session that users work with."""
+    """A model through `InteractiveSession`, as in the app."""
 
     def __init__(self, name: str, predictor: Predictor) -> None:
         self.name = name
         self._predictor = predictor
 
     def on_slice(self, volume: Volume, frame: SliceFrame, index: int) -> Interaction:
-        """See `Method`."""
         segment = self._begin(volume, follow=False)
         return lambda foreground, background: frame.extract(segment(foreground, background), index)
 
     def on_volume(self, volume: Volume) -> Interaction:
-        """See `Method`."""
         return self._begin(volume, follow=True)
 
     def _begin(self, volume: Volume, *, follow: bool) -> Interaction:
@@ -69,14 +67,13 @@ class ModelMethod:
 
 
 class BaselineMethod:
-    """A classical method on the image as the model sees it: windowed to [0, 1]."""
+    """A classical method on the image in [0, 1], windowed as for a model."""
 
     def __init__(self, baseline: Baseline) -> None:
         self.name = baseline.name
         self._baseline = baseline
 
     def on_slice(self, volume: Volume, frame: SliceFrame, index: int) -> Interaction:
-        """See `Method`."""
         image = intensity_window(volume).apply(np.ascontiguousarray(frame.extract(volume.array, index)))
 
         def segment(foreground: Sequence[Voxel], background: Sequence[Voxel]) -> NDArray[np.bool_]:
@@ -88,7 +85,6 @@ class BaselineMethod:
         return segment
 
     def on_volume(self, volume: Volume) -> Interaction | None:
-        """See `Method`."""
         if 3 not in self._baseline.dimensions:
             return None
         image = intensity_window(volume).apply(volume.array)
@@ -101,7 +97,7 @@ class BaselineMethod:
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be segmented: a structure in one slice, or as a whole.
+    """A structure to segment, on one slice or as a whole.
 
     Attributes:
         group: data set and modality.
@@ -120,16 +116,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Trial:
-    """How one method did on one target.
+    """Result of one method on one target.
 
     Attributes:
-        method: its name.
-        target: what was segmented.
-        repeat: number of the annotator, who aims differently each time when jittered.
-        dice: after 1, 2, … clicks.
-        hd95: in millimetre, number of clicks -> distance, for some numbers of clicks.
-        seconds: of each click; the first one includes what the method does once for an image. A mask without error
-            is not clicked again, so there may be fewer than Dice coefficients.
+        method: name of the method.
+        target: segmented structure.
+        repeat: number of the repetition, in which a jittered annotator aims differently.
+        dice: Dice after 1, 2, … clicks.
+        hd95: number of clicks -> distance in mm, for some numbers of clicks.
+        seconds: seconds of each click; the first one includes the preparation of the image. A mask without error is
+            not clicked again, so there may be fewer values than Dice coefficients.
     """
 
     method: str
@@ -141,25 +137,25 @@ class Trial:
 
 
 def slice_targets(
-    group: str, case: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], most: int, min_voxels: int
+    group: str, case: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], max_slices: int, min_voxels: int
 ) -> Iterator[Target]:
     """Yield the slices of each structure, in the plane of acquisition.
 
     Args:
-        group: for the targets.
-        case: for the targets.
-        volume: the image.
+        group: group of the targets.
+        case: case of the targets.
+        volume: image.
         structures: name -> mask in the volume's voxel order.
-        most: number of slices of a structure, evenly spread over it; 0 for all.
-        min_voxels: slices with less of the structure are left out.
+        max_slices: number of slices of a structure, evenly spaced; 0 for all.
+        min_voxels: minimum area of the structure on a slice, in pixels.
     """
     axis = slice_axis(volume)
     frame = SliceFrame(volume.affine, volume.shape, axis)
     for name, mask in structures.items():
         areas = mask.sum(axis=other_axes(axis))
         indices = np.flatnonzero(areas >= max(min_voxels, 1))
-        if most and len(indices) > most:
-            indices = indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
+        if max_slices and len(indices) > max_slices:
+            indices = indices[np.linspace(0, len(indices) - 1, max_slices).round().astype(int)]
         for index in indices.tolist():
             yield Target(group, case, name, index, np.ascontiguousarray(frame.extract(mask, index)))
 
@@ -180,21 +176,21 @@ def click_through(
     clicks: int,
     repeat: int = 0,
     seed: int | None = None,
-    watch: Callable[[int, NDArray[np.bool_]], object] = lambda n, mask: None,
+    on_click: Callable[[int, NDArray[np.bool_]], object] = lambda n, mask: None,
 ) -> Trial | None:
-    """Let the annotator click a target ``clicks`` times.
+    """Let the simulated annotator click a target ``clicks`` times.
 
     Args:
-        method: what answers the clicks.
-        volume: the image.
-        target: in this image.
-        clicks: at least 1.
-        repeat: number of the annotator.
-        seed: of an annotator who does not aim at the deepest point; None for one who does.
-        watch: called with the number of clicks and the mask after each.
+        method: method that answers the clicks.
+        volume: image.
+        target: structure in this image.
+        clicks: number of clicks, at least 1.
+        repeat: number of the repetition.
+        seed: seed of a jittered annotator; None for one who clicks the deepest point.
+        on_click: called with the number of clicks and the mask after each click.
 
     Returns:
-        None if the method cannot do it (a method for slices, asked for a volume).
+        The result; None for a 2D method and a volume.
     """
     rng = None if seed is None else np.random.default_rng([seed, repeat])
     frame = SliceFrame(volume.affine, volume.shape, slice_axis(volume))
@@ -221,21 +217,21 @@ def click_through(
             begin = time.perf_counter()
             mask = interaction(voxels[True], voxels[False])
             seconds.append(time.perf_counter() - begin)
-        watch(n, mask)
+        on_click(n, mask)
         scores.append(dice(mask, target.truth))
-        if n in DISTANCES_AFTER:
+        if n in HD95_CLICKS:
             distances[n] = hd95(mask, target.truth, spacing)
     return Trial(method.name, target, repeat, tuple(scores), distances, tuple(seconds))
 
 
 def join_structures(structures: dict[str, NDArray[np.bool_]], joins: dict[str, list[str]]) -> None:
-    """Add structures that are the union of others, where all of these are labels of the case."""
+    """Add the unions of structures of which the case has all parts."""
     for name, parts in joins.items():
         if all(part in structures for part in parts):
             structures[name] = np.any([structures[part] for part in parts], axis=0)
 
 
-def picture(
+def draw_example(
     method: Method, volume: Volume, target: Target, clicks: int, repeat: int, seed: int | None
 ) -> NDArray[np.uint8]:
     """Draw a slice with the truth (green) and a method's masks after one (red) and all clicks (yellow); HxWx3."""

@@ -118,11 +118,11 @@ def precision_error(model: CausalSam, clicks: int) -> PrecisionError:
         click = {"points": torch.tensor([[[column, row]]]), "point_labels": torch.ones(1, 1), "multimask": True}
         image = torch.from_numpy(sample.image)[None]
         with torch.inference_mode():
-            here = model.decode(model.encode(image), **click)
-            there = plain.decode(plain.encode(image), **click)
-        best = int(here.iou[0].argmax())
-        differences.append(float((here.logits.cpu() - there.logits).abs().max()))
-        overlaps.append(dice(here.logits[0, best].cpu().numpy() > 0, there.logits[0, best].numpy() > 0))
+            optimised = model.decode(model.encode(image), **click)
+            reference = plain.decode(plain.encode(image), **click)
+        best = int(optimised.iou[0].argmax())
+        differences.append(float((optimised.logits.cpu() - reference.logits).abs().max()))
+        overlaps.append(dice(optimised.logits[0, best].cpu().numpy() > 0, reference.logits[0, best].numpy() > 0))
     return PrecisionError(max(differences), float(np.mean(overlaps)), min(overlaps), clicks)
 
 

@@ -1,4 +1,4 @@
-"""Measures of agreement between a mask and the truth."""
+"""Distance measures of the agreement between a mask and the truth."""
 
 from __future__ import annotations
 

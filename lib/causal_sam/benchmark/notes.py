@@ -25,7 +25,7 @@ class NoteCase:
 
     Attributes:
         request: the note and its labels.
-        expected: the interventions that it asks for; None if a question is expected.
+        expected: the requested interventions; None if a question is expected.
     """
 
     request: NoteRequest
@@ -40,13 +40,13 @@ class Miss:
     plan: Plan
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the note, what was expected and what was found, ready for JSON."""
+        """Return the note with the expected and the found plan, for JSON."""
         expected, plan = self.case.expected, self.plan
         return {
             "note": self.case.request.note,
             "labels": list(self.case.request.labels),
-            "expected": QUESTION if expected is None else [_said(each) for each in expected],
-            "found": {QUESTION: plan.question} if plan.question else [_said(each) for each in plan.interventions],
+            "expected": QUESTION if expected is None else [_to_dict(each) for each in expected],
+            "found": {QUESTION: plan.question} if plan.question else [_to_dict(each) for each in plan.interventions],
         }
 
 
@@ -58,12 +58,12 @@ class NoteScores:
         count: number of notes.
         exact: number of notes with the same set of interventions, or a question where one is expected.
         fields: field -> share of expected and found interventions in which it is right; each intervention is paired
-            with the one most like it. "question" -> share of notes with a question exactly where one is expected.
+            with the most similar one. "question" -> share of notes with a question exactly where one is expected.
         misses: notes that are not exact.
-        harmful: number of acts (all but `keep`) that were found and that the note does not ask for: no expected act
-            has the same label, action, direction and slices.
+        harmful: number of found acts, except `keep`, that the note does not request: no expected act has the same
+            label, action, direction and slices.
         protected: share of the expected `keep` interventions that were found; 1 if there are none.
-        notices: one for each note that another interpreter read than the one that was asked for.
+        notices: one notice for each note that the requested interpreter could not read.
     """
 
     count: int
@@ -80,7 +80,7 @@ class NoteScores:
         return self.exact / self.count
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
+        """Return all scores for JSON."""
         return {
             "notes": self.count,
             "exact": self.exact,
@@ -111,8 +111,8 @@ def read_notes(path: Path, half: Half | None = None) -> list[NoteCase]:
         half: "tune" or "judge" for the notes of this half; None for all.
 
     Raises:
-        NotFoundError: there is no such file or folder.
-        InputError: a line is of another form, or there is no note.
+        NotFoundError: the path does not exist.
+        InputError: a line is invalid, or there is no note.
     """
     if path.is_dir():
         cases = [case for file in sorted(path.glob("*.jsonl")) for case in _cases(file)]
@@ -150,36 +150,30 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
 
     Args:
         interpret: the `invoke` of an interpreter.
-        cases: at least one.
+        cases: notes, at least one.
     """
-    readings = [interpret(case.request) for case in cases]
-    plans = [reading.plan for reading in readings]
-    misses = [Miss(case, plan) for case, plan in zip(cases, plans, strict=True) if not _is_exact(case, plan)]
-    right = dict.fromkeys(FIELDS, 0)
-    total = 0
-    for case, plan in zip(cases, plans, strict=True):
+    interpretations = [interpret(case.request) for case in cases]
+    pairs = [(case, interpretation.plan) for case, interpretation in zip(cases, interpretations, strict=True)]
+    misses = tuple(Miss(case, plan) for case, plan in pairs if not _is_exact(case, plan))
+    right, total = dict.fromkeys(FIELDS, 0), 0
+    found_keeps = []
+    for case, plan in pairs:
         expected = case.expected or ()
-        pairs = _paired(expected, plan.interventions)
         total += max(len(expected), len(plan.interventions))
-        for one, other in pairs:
+        for one, other in _pairs(expected, plan.interventions):
             for name in FIELDS:
                 right[name] += getattr(one, name) == getattr(other, name)
-    asked = sum((case.expected is None) == (plan.question is not None) for case, plan in zip(cases, plans, strict=True))
-    found_keeps = [
-        each in plan.interventions
-        for case, plan in zip(cases, plans, strict=True)
-        for each in case.expected or ()
-        if each.action == "keep"
-    ]
+        found_keeps += [each in plan.interventions for each in expected if each.action == "keep"]
+    asked = sum((case.expected is None) == (plan.question is not None) for case, plan in pairs)
     fields = {name: count / total if total else 1.0 for name, count in right.items()}
     return NoteScores(
         len(cases),
         len(cases) - len(misses),
         {**fields, QUESTION: asked / len(cases)},
-        tuple(misses),
-        sum(_harmful(case, plan) for case, plan in zip(cases, plans, strict=True)),
+        misses,
+        sum(_harmful(case, plan) for case, plan in pairs),
         sum(found_keeps) / len(found_keeps) if found_keeps else 1.0,
-        tuple(reading.notice for reading in readings if reading.notice is not None),
+        tuple(each.notice for each in interpretations if each.notice is not None),
     )
 
 
@@ -197,7 +191,7 @@ def _is_exact(case: NoteCase, plan: Plan) -> bool:
 
 
 def _harmful(case: NoteCase, plan: Plan) -> int:
-    """Count the acts of a plan that the note does not ask for."""
+    """Count the acts of a plan that the note does not request."""
     expected = {_effect(each) for each in case.expected or ()}
     return sum(each.action != "keep" and _effect(each) not in expected for each in plan.interventions)
 
@@ -206,10 +200,10 @@ def _effect(intervention: Intervention) -> tuple[object, ...]:
     return tuple(getattr(intervention, name) for name in _EFFECT)
 
 
-def _paired(expected: Sequence[Intervention], found: Sequence[Intervention]) -> list[tuple[Intervention, Intervention]]:
-    """Pair the interventions that are most alike, each in one pair at most; label and action count first."""
+def _pairs(expected: Sequence[Intervention], found: Sequence[Intervention]) -> list[tuple[Intervention, Intervention]]:
+    """Pair the most similar interventions, each at most once; label and action take precedence."""
     alike = sorted(
-        ((_likeness(one, other), i, j) for i, one in enumerate(expected) for j, other in enumerate(found)),
+        ((_similarity(one, other), i, j) for i, one in enumerate(expected) for j, other in enumerate(found)),
         key=lambda each: (tuple(-value for value in each[0]), each[1:]),
     )
     pairs: dict[int, int] = {}
@@ -219,10 +213,10 @@ def _paired(expected: Sequence[Intervention], found: Sequence[Intervention]) -> 
     return [(expected[i], found[j]) for i, j in pairs.items()]
 
 
-def _likeness(one: Intervention, other: Intervention) -> tuple[int, ...]:
+def _similarity(one: Intervention, other: Intervention) -> tuple[int, ...]:
     same = [int(getattr(one, name) == getattr(other, name)) for name in FIELDS]
     return (same[0], same[1], sum(same))
 
 
-def _said(intervention: Intervention) -> dict[str, Any]:
+def _to_dict(intervention: Intervention) -> dict[str, Any]:
     return intervention.model_dump(exclude_none=True)

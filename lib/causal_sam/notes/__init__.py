@@ -3,10 +3,9 @@
 from causal_sam.notes.interpreter import EmbeddedInterpreter, load_interpreter
 from causal_sam.notes.laterality import direction_of, side_of
 from causal_sam.notes.request import Interpretation, NoteContext, NoteRequest
-from causal_sam.notes.schema import ACTIONS, Action, Direction, Intervention, Plan, Strength, parse_plan, plan_schema
+from causal_sam.notes.schema import Action, Direction, Intervention, Plan, Strength, parse_plan
 
 __all__ = [
-    "ACTIONS",
     "Action",
     "Direction",
     "EmbeddedInterpreter",
@@ -19,6 +18,5 @@ __all__ = [
     "direction_of",
     "load_interpreter",
     "parse_plan",
-    "plan_schema",
     "side_of",
 ]

@@ -82,12 +82,12 @@ def _restyle(fragment: Fragment) -> Act | None:
 
 def _keep_largest(fragment: Fragment) -> Act | None:
     marks = cues(fragment, "keep_largest")
-    is_kept = fragment.has("only", "retain", "except")
+    is_retained = fragment.has("only", "retain", "except")
     # "remove the largest island" keeps nothing.
-    is_requested = is_kept or (fragment.has("modal", "pieces") and not fragment.has("delete", "exclude"))
-    is_requested_by = {mark.text: is_kept if mark.text == "main" else is_requested for mark in marks}
+    is_requested = is_retained or (fragment.has("modal", "pieces") and not fragment.has("delete", "exclude"))
+    is_requested_by = {mark.text: is_retained if mark.text == "main" else is_requested for mark in marks}
     marks = [mark for mark in marks if is_requested_by[mark.text] or not mark.text.startswith(_NEED_KEEP_VERB)]
-    if not marks or cues(fragment, "expand", "leak") or (cues(fragment, "shrink") and not is_kept):
+    if not marks or cues(fragment, "expand", "leak") or (cues(fragment, "shrink") and not is_retained):
         return None
     is_rest = any(mark.text in ("the rest", "the others", "everything else", "all others") for mark in marks)
     if is_rest and len(marks) == 1 and not fragment.has("delete", "only"):
@@ -97,9 +97,9 @@ def _keep_largest(fragment: Fragment) -> Act | None:
 
 
 def _remove(fragment: Fragment) -> Act | None:
-    is_kept = fragment.has("retain") and not fragment.has("delete")
-    is_kept = is_kept or any(is_negated(fragment, mark) for mark in fragment.all("delete"))
-    return Act("remove") if cues(fragment, "remove") and not is_kept and not approval_marks(fragment) else None
+    is_retained = fragment.has("retain") and not fragment.has("delete")
+    is_retained = is_retained or any(is_negated(fragment, mark) for mark in fragment.all("delete"))
+    return Act("remove") if cues(fragment, "remove") and not is_retained and not approval_marks(fragment) else None
 
 
 def _leak(fragment: Fragment) -> Act | None:
@@ -129,10 +129,10 @@ def _delete(fragment: Fragment) -> Act | None:
     others = [name for name in names if name not in origin and not (pieces and name in known and len(known) == 1)]
     is_passive_ = any(each.is_in("copulas") for each in fragment.before(mark)[-2:])
     is_object = any(not name.mention.is_label or name in fragment.after(mark) for name in others) and not is_passive_
-    is_told = any(each.mention or each.kind == "place" for each in fragment.before(mark))
+    follows_subject = any(each.mention or each.kind == "place" for each in fragment.before(mark))
     if fragment.has("beyond") and any(each.is_in("whatever") for each in fragment.marks) and not fragment.has("masks"):
         return Act("shrink")  # "everything outside the capsule should be cut"
-    if mark.text.startswith("cut") and is_told and not (pieces or is_object or fragment.has("modal")):
+    if mark.text.startswith("cut") and follows_subject and not (pieces or is_object or fragment.has("modal")):
         return Act("expand")
     if fragment.has("edges") and mark.text.startswith("clean"):
         return Act("smooth")

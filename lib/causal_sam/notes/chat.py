@@ -21,11 +21,11 @@ from pydantic import BaseModel, Field, ValidationError, create_model, field_vali
 from causal_sam.chat import ModelUse, call_with_timeout, load_chat_model
 from causal_sam.chat.models import GGUF, HUGGING_FACE
 from causal_sam.errors import InputError
-from causal_sam.notes.chat_tools import first_error, make_tools
+from causal_sam.notes.chat_tools import make_tools
 from causal_sam.notes.laterality import side_of
 from causal_sam.notes.privacy import scrub
 from causal_sam.notes.request import Interpretation, Interpreter, NoteRequest
-from causal_sam.notes.schema import Action, Direction, Plan, Strength
+from causal_sam.notes.schema import Action, Direction, Plan, Strength, first_error
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from causal_sam.errors import InputError
 from causal_sam.notes.request import NoteRequest
-from causal_sam.notes.schema import Intervention
+from causal_sam.notes.schema import Intervention, first_error
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +86,6 @@ def make_tools(
         tool(describe_style, nothing, "Describe how the image was made and looks: noise, sharpness, artefacts."),
         tool(preview, act, "Say what an intervention would change, in ml. Nothing is changed."),
     ]
-
-
-def first_error(error: ValidationError) -> str:
-    """Describe the first error of a validation in a few words."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"])) or "the plan"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:

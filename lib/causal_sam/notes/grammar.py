@@ -103,9 +103,9 @@ def approval_marks(fragment: Fragment) -> list[Mark]:
 def is_genuine(fragment: Fragment, mark: Mark) -> bool:
     """Return whether a finding is real: "the hole is real", but not "the hole is not real"."""
     after = [each for each in fragment.after(mark) if each.kind != "strength"]
-    for verb, said in itertools.pairwise(after):
+    for verb, following in itertools.pairwise(after):
         if verb.is_in("copulas"):
-            return said.is_in("genuine")
+            return following.is_in("genuine")
     return any(each.is_in("genuine") for each in after[-1:])
 
 
@@ -117,8 +117,8 @@ def name_marks(marks: Iterable[Mark]) -> list[Mark]:
 def is_order(fragment: Fragment, mark: Mark) -> bool:
     """Return whether a verb is an order: "include", "should include", but not "includes"."""
     before = fragment.before(mark)
-    is_asked = bool(before) and before[-1].text == "be" and any(each.kind == "requests" for each in before)
-    if is_asked or any(each.kind == "modal" for each in before):
+    is_requested = bool(before) and before[-1].text == "be" and any(each.kind == "requests" for each in before)
+    if is_requested or any(each.kind == "modal" for each in before):
         return True  # "could the dome be included"
     if before and before[-1].is_in("copulas"):
         return False

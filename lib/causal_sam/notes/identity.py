@@ -29,16 +29,16 @@ def identity_act(fragment: Fragment) -> Act | None:
     names = name_marks(fragment.marks)
     is_spot = any(mark.is_in("spots") for mark in fragment.all("pieces"))
     action: Action = "remove" if is_spot or cues(fragment, "remove") else "exclude"
-    said = [mark for mark in fragment.all("belongs") if _is_followed_by_name(fragment, mark)] or _copulas_of_identity(
-        fragment
-    )
-    denied = [*fragment.all("not_part"), *(mark for mark in said if is_negated(fragment, mark))]
-    taken = _mistaken_for_marks(fragment, said)
+    identity_marks = [
+        mark for mark in fragment.all("belongs") if _is_followed_by_name(fragment, mark)
+    ] or _copulas_of_identity(fragment)
+    denied = [*fragment.all("not_part"), *(mark for mark in identity_marks if is_negated(fragment, mark))]
+    taken = _mistaken_for_marks(fragment, identity_marks)
     inside = _content_of_mask(fragment, names)
     if inside is not None:
         return inside
     if taken:
-        return _mistaken(fragment, action, taken[0], said)
+        return _mistaken(fragment, action, taken[0], identity_marks)
     for mark in fragment.all("taken_for"):
         right, whole = name_marks(fragment.before(mark))[-1:], name_marks(fragment.after(mark))[:1]
         part = any(is_part(each) for each in fragment.before(mark))
@@ -48,32 +48,32 @@ def identity_act(fragment: Fragment) -> Act | None:
     if denied:
         wrong, right = _wrong_and_right(fragment, denied[0])
         return _exclude_neighbour(action, right, wrong) or _not_part(fragment, wrong)
-    said_not = [mark for mark in names if preposition(fragment, mark) == "not"]
-    others = [mark for mark in names if mark not in said_not]
-    is_owner = bool(said) and fragment.has("modal") and said[0].text == "be part of"
+    negated_names = [mark for mark in names if preposition(fragment, mark) == "not"]
+    others = [mark for mark in names if mark not in negated_names]
+    is_owner = bool(identity_marks) and fragment.has("modal") and identity_marks[0].text == "be part of"
     if is_owner and others and others[-1].mention.is_label:
         # "the hernia sac should be part of the bowel mask"
-        free = unlisted_noun(fragment.before(said[0]), True)
+        free = unlisted_noun(fragment.before(identity_marks[0]), True)
         inner = tuple(mark.mention for mark in others[:-1]) or ((Mention(free),) if free else ())
         return Act("expand", (others[-1].mention,), inner)
-    if said and others:
-        right = [mark for mark in others if mark in fragment.after(said[0])][:1]
-        apart = [mark for mark in others if mark not in right]
-        wrong = said_not or apart[:1]
-        is_left_out = not wrong or not wrong[0].mention.is_label
-        if right and is_left_out and right[0].mention.is_label and "belong" in said[0].text:
+    if identity_marks and others:
+        right = [mark for mark in others if mark in fragment.after(identity_marks[0])][:1]
+        remaining = [mark for mark in others if mark not in right]
+        wrong = negated_names or remaining[:1]
+        lacks_owner = not wrong or not wrong[0].mention.is_label
+        if right and lacks_owner and right[0].mention.is_label and "belong" in identity_marks[0].text:
             nears = tuple(mark.mention for mark in wrong)
             return Act("expand", (right[0].mention,), nears, names_owner_only=True)
         return _exclude_neighbour(action, right, wrong)
-    says_more = cues(fragment, "expand", "shrink", "leak", "fill", "smooth")
-    free = unlisted_noun(fragment.marks, True) if said_not and not others else ""
-    if free and not says_more and any(mark.is_in("copulas") for mark in fragment.marks):
+    has_other_act = cues(fragment, "expand", "shrink", "leak", "fill", "smooth")
+    free = unlisted_noun(fragment.marks, True) if negated_names and not others else ""
+    if free and not has_other_act and any(mark.is_in("copulas") for mark in fragment.marks):
         return Act(
-            "exclude", (said_not[0].mention,), (Mention(free),), neighbour_is_content=True
+            "exclude", (negated_names[0].mention,), (Mention(free),), neighbour_is_content=True
         )  # "pneumothorax is not lung"
-    if not said_not or says_more or fragment.has("include", "exclude", "protect", "wrong", "keep"):
+    if not negated_names or has_other_act or fragment.has("include", "exclude", "protect", "wrong", "keep"):
         return None
-    return _not_part(fragment, said_not, others)
+    return _not_part(fragment, negated_names, others)
 
 
 def _wrong_and_right(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list[Mark]]:
@@ -86,7 +86,7 @@ def _wrong_and_right(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list
     return wrong, right or ([Mark("name", free, mention=Mention(free))] if free else [])
 
 
-def _mistaken_for_marks(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
+def _mistaken_for_marks(fragment: Fragment, identity_marks: Sequence[Mark]) -> list[Mark]:
     """Return the marks between the true identity of a part and the structure that it was mistaken for."""
     taken = [
         mark
@@ -96,19 +96,23 @@ def _mistaken_for_marks(fragment: Fragment, said: Sequence[Mark]) -> list[Mark]:
     ]
     is_in = [mark for mark in fragment.all("include") if is_passive(fragment, mark) and not is_negated(fragment, mark)]
     # "is part of the liver mask", where it should not be
-    is_in += [mark for mark in said if "part" in mark.text and fragment.has("masks") and mark.text != "be part of"]
+    is_in += [
+        mark for mark in identity_marks if "part" in mark.text and fragment.has("masks") and mark.text != "be part of"
+    ]
     # "labelled the pancreas as duodenum"
     renamed = [] if fragment.has("keep", "protect") else fragment.all("as")
-    is_told = fragment.marks[0].text == "what"  # "what you have as bladder is bowel"
-    renamed = [mark for mark in renamed if is_told or name_marks(fragment.before(mark))]
+    states_identity = fragment.marks[0].text == "what"  # "what you have as bladder is bowel"
+    renamed = [mark for mark in renamed if states_identity or name_marks(fragment.before(mark))]
     # "what is labelled aorta", "has been marked liver"
     called = [mark for mark in fragment.marks if mark.is_in("called") and is_before_name(fragment, mark)]
     return taken + [mark for mark in (*is_in, *renamed, *called) if name_marks(fragment.after(mark))]
 
 
-def _mistaken(fragment: Fragment, action: Action, at: Mark, said: Sequence[Mark]) -> Act | None:
+def _mistaken(fragment: Fragment, action: Action, at: Mark, identity_marks: Sequence[Mark]) -> Act | None:
     wrong = name_marks(fragment.after(at))[:1]
-    right = [mark for mark in name_marks(fragment.after(said[0])) if mark not in wrong] if said else []
+    right = (
+        [mark for mark in name_marks(fragment.after(identity_marks[0])) if mark not in wrong] if identity_marks else []
+    )
     others = [mark for mark in name_marks(fragment.before(at)) if not wrong or mark.mention != wrong[0].mention]
     free = "" if right or others else unlisted_noun(fragment.before(at), True)
     right = right or others[-1:] or ([Mark("name", free, mention=Mention(free))] if free else [])

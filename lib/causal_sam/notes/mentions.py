@@ -199,11 +199,11 @@ class NameFinder:
         labels = self._kinds.get(kind, [])
         if len(labels) < 2 or not kind or words[-1] in ("left", "right", "both"):
             return None
-        said = {word for word in words if word in _SIDES}
-        fitting = tuple(label for label in labels if not said or self.side_in_name(label) in said)
+        sides = {word for word in words if word in _SIDES}
+        fitting = tuple(label for label in labels if not sides or self.side_in_name(label) in sides)
         if not fitting:
             return None
-        is_several = "both" in words or len(said) == len(_SIDES) or (not said and _is_plural(words[-1]))
+        is_several = "both" in words or len(sides) == len(_SIDES) or (not sides and _is_plural(words[-1]))
         text = " ".join(words)
         return Mention(text, fitting) if is_several or len(fitting) == 1 else Mention(text, candidates=fitting)
 

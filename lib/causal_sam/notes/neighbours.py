@@ -79,8 +79,8 @@ def exclusion_act(fragment: Fragment) -> Act | None:
     omitted = [mark for mark in fragment.all("exclude") if mark not in found and mark.text in ("excluded", "separated")]
     if omitted and not fragment.has("modal", "requests") and name_marks(fragment.before(omitted[0])):
         # "the gallbladder has not been excluded from the liver"
-        whose = [name.mention for name in name_marks(fragment.after(omitted[0])) if name.mention.is_label]
-        return Act("exclude", tuple(whose[:1]), (name_marks(fragment.before(omitted[0]))[-1].mention,))
+        owners = [name.mention for name in name_marks(fragment.after(omitted[0])) if name.mention.is_label]
+        return Act("exclude", tuple(owners[:1]), (name_marks(fragment.before(omitted[0]))[-1].mention,))
     # "avoid the rectum"
     found += [mark for mark in fragment.all("not") if mark.text == "avoid" and is_before_name(fragment, mark)]
     if not found:
@@ -91,8 +91,8 @@ def exclusion_act(fragment: Fragment) -> Act | None:
         return Act("expand")
     if mark.is_in("taken_out") and is_due and name_marks(fragment.before(mark)):
         near = name_marks(fragment.before(mark))[-1].mention
-        whose = [name.mention for name in name_marks(fragment.after(mark)) if name.mention.is_label]
-        return Act("exclude", tuple(whose[:1]), (near,))
+        owners = [name.mention for name in name_marks(fragment.after(mark)) if name.mention.is_label]
+        return Act("exclude", tuple(owners[:1]), (near,))
     if approval_marks(fragment):
         return None  # "is correctly excluded"
     if mark.text == "excluded" and is_passive(fragment, mark) and not name_marks(fragment.after(mark)):

@@ -78,10 +78,10 @@ class Reader:
         done = [draft for draft in self._drafts if draft.act.action != "keep"]
         is_done = any(draft.act.action != "restyle" or not draft.act.is_weak for draft in done)
         found = [draft for draft in self._drafts if not (draft.is_general_approval and is_done)]
-        said = {draft.sentence for draft in found if draft.act.action not in ("keep", "restyle")}
-        if said:
+        sentences = {draft.sentence for draft in found if draft.act.action not in ("keep", "restyle")}
+        if sentences:
             # "Noisy scan. Liver too small." gives a cause and then the correction.
-            found = [d for d in found if d.sentence in said or d.subjects or not d.act.is_weak]
+            found = [d for d in found if d.sentence in sentences or d.subjects or not d.act.is_weak]
         for draft in found:
             if draft.act.action == "restyle" and draft.act.is_weak and not draft.topic and len(self._topic) == 1:
                 draft.topic = self._topic  # "Low dose scan. The liver border is lost in the noise."
@@ -102,11 +102,11 @@ class Reader:
         if any(fragment.has("foreign") for fragment in sentence):
             raise ClarificationNeeded(f"That is no correction of a mask. {self._resolver.example_hint()}")
         # "What is marked as spleen is colon" is not a question.
-        is_told = _is_denial(sentence[0]) or any(
+        states_identity = _is_denial(sentence[0]) or any(
             mark.kind in ("taken_for", "as") or mark.is_in("called") for each in sentence for mark in each.marks
         )
-        begins_so = first is not None and first.kind == "asks" and not is_told
-        if begins_so or (any(fragment.asks for fragment in sentence) and not is_request):
+        is_question = first is not None and first.kind == "asks" and not states_identity
+        if is_question or (any(fragment.asks for fragment in sentence) and not is_request):
             raise ClarificationNeeded(f"Questions are not answered here. {self._resolver.example_hint()}")
         is_blamed = any(cues(fragment, "restyle") for fragment in sentence)  # "motion, so the dome is uncertain"
         if any(fragment.has("unsure") for fragment in sentence) and not is_blamed:
@@ -188,12 +188,12 @@ class Reader:
 
     def _add(self, fragment: Fragment, details: Details, acts: Sequence[Act]) -> list[Draft]:
         drafts = []
-        pending, beside_pending = self._pending_names()
+        pending, pending_nears = self._pending_names()
         is_listed = fragment.join in ("and", ",", "or", "/")
         for act in acts:
             draft = Draft(act, fragment.sentence, len(self._drafts) + len(drafts), fragment.has("also"))
             draft.is_listed = fragment.join == "and"
-            draft.subjects, draft.nears = list(act.subjects), [*act.nears, *beside_pending]
+            draft.subjects, draft.nears = list(act.subjects), [*act.nears, *pending_nears]
             if act.action == "exclude" and not act.nears and fragment.marks[0].is_in("relatives"):
                 # "the gallbladder, which is included in the liver"
                 draft.nears = [mention for mention in pending if not mention.is_label]
@@ -300,15 +300,15 @@ class Reader:
         """Add a fragment without an act to the previous act, or keep it for the next one."""
         group = [draft for draft in self._group if draft.act.action != "keep"]
         if fragment.has("not"):
-            said_not = [mark.mention for mark in details.names if preposition(fragment, mark) == "not"]
-            for draft in group if said_not else ():
+            negated_names = [mark.mention for mark in details.names if preposition(fragment, mark) == "not"]
+            for draft in group if negated_names else ():
                 if draft.act.action not in ("exclude", "remove") and not draft.act.names_owner_only:
-                    draft.excluded_labels += [label for mention in said_not for label in mention.labels]
+                    draft.excluded_labels += [label for mention in negated_names for label in mention.labels]
                     continue
                 if draft.act.names_owner_only:
                     draft.act, draft.nears = Act("exclude"), draft.subjects
-                draft.subjects = said_not
-            if not (said_not and group):
+                draft.subjects = negated_names
+            if not (negated_names and group):
                 self._set_topic(details)
             return
         is_topic = bool(details.names) and any(mark.mention.is_label for mark in details.names)
@@ -344,13 +344,13 @@ class Reader:
         nears = [mark.mention for mark in details.names if mark not in others]
         subjects = [mark.mention for mark in others]
         is_listed = fragment.join in ("and", "or", "/", "")
-        is_told = all(draft.has_details for draft in group)
+        all_have_details = all(draft.has_details for draft in group)
         is_own_amount = bool(details.places and details.mm) and all(draft.mm for draft in group)
         is_own_near = bool(details.names and details.places) and all(draft.nears and draft.places for draft in group)
         is_of_neighbours = group[0].act.action == "exclude"
         if is_of_neighbours:
             nears, subjects = [mark.mention for mark in details.names], []
-        if is_own_amount or is_own_near or (subjects and details.has_details and (is_told or not is_listed)):
+        if is_own_amount or is_own_near or (subjects and details.has_details and (all_have_details or not is_listed)):
             # "2 mm anteriorly and 4 mm posteriorly", "the liver at the dome and the spleen at the tip"
             group = [self._repeated(draft, subjects, nears) for draft in group]
             self._group = group

@@ -77,7 +77,7 @@ class Resolver:
     def _of_side(self, side: str, topic: Sequence[str]) -> str | None:
         """Return the label on a side that has a counterpart; of several, the one of the topic's kind."""
         sides = {label: self._names.side_in_name(label) for label in self._names.labels}
-        own = [label for label, said in sides.items() if said == side]
+        own = [label for label, named_side in sides.items() if named_side == side]
         if len(own) > 1:
             topics = {self._names.kind(label) for label in topic}
             own = [label for label in own if self._names.kind(label) in topics]
@@ -109,7 +109,7 @@ class Resolver:
                 for direction in self._directions(draft, label) or [None]:
                     for slices in draft.slices or [None]:
                         takes_amount = action not in WITHOUT_AMOUNT
-                        what = Intervention(
+                        intervention = Intervention(
                             label=label,
                             action=action,
                             direction=direction,
@@ -118,7 +118,7 @@ class Resolver:
                             extent_mm=draft.mm if takes_amount and action != "smooth" else None,
                             strength=(draft.strength if takes_amount else None) or "moderate",
                         )
-                        items.append(Item(what, draft))
+                        items.append(Item(intervention, draft))
         return items
 
     def _labels(self, draft: Draft) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,7 +14,6 @@ from causal_sam.text import canonical
 Action = Literal["expand", "shrink", "exclude", "remove", "fill", "smooth", "keep_largest", "restyle", "keep"]
 Direction = Literal["superior", "inferior", "left", "right", "anterior", "posterior"]
 Strength = Literal["slight", "moderate", "strong"]
-ACTIONS: tuple[Action, ...] = get_args(Action)
 
 MAX_NAME_LENGTH = 100  # characters of a label or neighbour
 MAX_QUESTION_LENGTH = 600  # characters
@@ -142,11 +141,11 @@ def parse_plan(content: Mapping[str, Any]) -> Plan:
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the plan"
-        raise InputError(f"The plan cannot be used: {where}: {first['msg'].removeprefix('Value error, ')}.") from error
+        raise InputError(f"The plan cannot be used: {first_error(error)}.") from error
 
 
-def plan_schema() -> dict[str, Any]:
-    """Return the JSON schema of a plan, for structured output of a chat model."""
-    return Plan.model_json_schema()
+def first_error(error: ValidationError) -> str:
+    """Describe the first error of a validation in a few words."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the plan"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"

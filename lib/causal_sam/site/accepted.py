@@ -1,7 +1,6 @@
-"""Labels that people accepted, as MONAI Label keeps them in a folder, and what can be learnt from them.
+"""Accepted labels in a data store of MONAI Label, with their structures by name.
 
-The folder is that of a local data store, or the one in which a DICOMweb store keeps what it has fetched. Nothing is
-written to it.
+The data store is a local folder, or the cache folder of a DICOMweb store. It is only read.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ DATA_STORE, LOCK = "datastore_v2.json", ".lock"
 FINAL, BACKGROUND = "final", "background"
 Name = TypeVar("Name", bound=Hashable)
 Read = TypeVar("Read")
-# Two programs rarely write the same affine to the last digit.
+# Affines of different programs differ in the last digits.
 GRID_TOLERANCE_MM = 0.01
 LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class AcceptedLabel:
-    """A label that a person accepted.
+    """A label that a person has accepted.
 
     Attributes:
-        image_id: of the data store.
-        study: that the image belongs to; what is learnt from one image of a study is not tested on another.
-        image: its file.
-        label: the file of the label map.
-        info: what the client said about it when saving.
+        image_id: identifier in the data store.
+        study: patient or study of the image; training and held-out images never share one.
+        image: file of the image.
+        label: file of the label map.
+        info: info that the client sent with the label.
     """
 
     image_id: str
@@ -55,10 +54,10 @@ class AcceptedLabel:
     info: Mapping[str, Any]
 
     def digest(self) -> str:
-        """SHA-256 of the file that was saved with the info, hexadecimal.
+        """Return the SHA-256 of the file that was saved with the info, in hexadecimal digits.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the file cannot be read.
         """
         try:
             known = self.info.get(CHECKSUM)
@@ -68,13 +67,13 @@ class AcceptedLabel:
 
 
 def accepted_labels(folder: Path) -> list[AcceptedLabel]:
-    """List the accepted labels of a data store, by the id of their image.
+    """List the accepted labels of a data store, sorted by the identifiers of their images.
 
     Args:
-        folder: of the data store; it has a ``datastore_v2.json``.
+        folder: folder of the data store, with a ``datastore_v2.json``.
 
     Raises:
-        InputError: there is no such data store, it is damaged, or somebody keeps it locked.
+        InputError: the data store does not exist, is damaged, or is locked.
     """
     path = folder / DATA_STORE
     if not path.is_file():
@@ -111,10 +110,10 @@ def accepted_labels(folder: Path) -> list[AcceptedLabel]:
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    """Read the index under its lock, since plain MONAI Label writes into it.
+    """Read the index under its lock, since plain MONAI Label writes it in place.
 
     Raises:
-        OSError, ValueError, RecursionError, Timeout: it cannot be read.
+        OSError, ValueError, RecursionError, Timeout: the index cannot be read.
     """
     path = folder / DATA_STORE
     try:
@@ -122,52 +121,52 @@ def _read_index(folder: Path) -> dict[str, Any]:
             return json.loads(path.read_bytes())
     except Timeout:
         raise
-    except OSError:  # a folder that cannot be written has no lock
+    except OSError:  # a read-only folder has no lock
         return json.loads(path.read_bytes())
 
 
 def read_accepted(
     label: AcceptedLabel, values: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
-    """Read an image and the structures that were drawn in it.
+    """Read an image and its labelled structures.
 
-    A name without voxels is left out: clients name all that could have been drawn.
+    Names without voxels are omitted, since clients send all possible names.
 
     Args:
-        label: to be read.
-        values: label name -> value, if whoever starts the training says so for label maps without names.
+        label: accepted label.
+        values: label name -> value, for label maps without names.
 
     Returns:
-        The image, and the masks by name in its voxel order.
+        The image, and name -> mask in its voxel order.
 
     Raises:
-        InputError: a file is missing or damaged, the label is not on the grid of its image, it is not the file that the
-            names are for, or one of its values has no name.
+        InputError: a file is missing or damaged, the label is not on the grid of its image, its checksum differs, or
+            one of its values has no name.
     """
     for kind, path in (("image", label.image), ("label", label.label)):
         if not os.path.exists(path):
             raise InputError(f"The {kind} of {label.image_id} was deleted.")
     volume = _read("image", label.image_id, lambda: read_volume(label.image, frame_in_info(label.info) or 0))
-    with _own_copy(label) as path:
+    with _verified_copy(label) as path:
         try:
-            drawn = _read("label", label.image_id, lambda: read_label_map(path, volume))
+            label_map = _read("label", label.image_id, lambda: read_label_map(path, volume))
         except InputError as error:
             raise InputError(f"The label of {label.image_id} is not learnt: {error}") from error
-    if not drawn.any():
+    if not label_map.any():
         raise InputError(f"The label of {label.image_id} is empty.")
     info = label.info if named_values(label.info) else {"label_names": dict(values)}
-    structures, unnamed = named_masks(drawn, info)
+    structures, unnamed = named_masks(label_map, info)
     if unnamed:
         raise InputError(
             f"The label of {label.image_id} is not learnt: nothing says for certain which structures its values "
-            f"{_listed(unnamed)} are. Save it again with their names."
+            f"{_join(unnamed)} are. Save it again with their names."
         )
     return volume, {name: mask for name, mask in structures.items() if mask.any()}
 
 
 @contextmanager
-def _own_copy(label: AcceptedLabel) -> Iterator[Path]:
-    """The bytes that a label was saved with."""
+def _verified_copy(label: AcceptedLabel) -> Iterator[Path]:
+    """Yield a copy of the file that was saved with the names of a label."""
     with ExitStack() as stack:
         try:
             path = stack.enter_context(label_copy(label.label, label.info))
@@ -184,17 +183,17 @@ def _own_copy(label: AcceptedLabel) -> Iterator[Path]:
 def named_masks(
     label_map: NDArray[np.integer], info: Mapping[str, Any]
 ) -> tuple[dict[str, NDArray[np.bool_]], list[int]]:
-    """Split a label map into the structures that its info names; nothing is guessed.
+    """Split a label map into the structures that its info names unambiguously.
 
     Args:
-        label_map: (I, J, K), 0 is the background.
-        info: of the label.
+        label_map: (I, J, K) label map; 0 is the background.
+        info: info of the label.
 
     Returns:
-        The (I, J, K) masks by name, empty where a name has no voxels, and the values that have no certain name.
+        Name -> (I, J, K) mask, which may be empty, and the values without an unambiguous name.
     """
     present = [int(value) for value in np.unique(label_map) if value != 0]
-    # Several segments may have one name.
+    # Several segments may share a name.
     named = {(name, value): value for name, value in named_values(info)}
     values = values_by_name(named, present)
     by_value: dict[int, set[str]] = {}
@@ -210,7 +209,7 @@ def named_masks(
 
 
 def is_on_grid(label: Volume, image: Volume) -> bool:
-    """Whether a label map has the voxels of an image; that of an image with several frames has but one."""
+    """Return whether a label map has the grid of an image; a label map always has a single frame."""
     return (
         label.frames == 1
         and label.shape == image.shape
@@ -219,31 +218,31 @@ def is_on_grid(label: Volume, image: Volume) -> bool:
 
 
 def names_in_info(info: Mapping[str, Any]) -> dict[str, int]:
-    """Label names with their values, as the client gave them in any of the forms that clients use.
+    """Return label name -> value from the info of a label, in any of the clients' forms.
 
-    ``label_info`` is a list of objects with a name and perhaps ``idx`` or ``id``; ``label_names`` (also inside
-    ``params``, where the server puts its own results) is an object of name -> value or a list in the order of values.
+    ``label_info`` is a list of objects with a name and optionally ``idx`` or ``id``; ``label_names`` (also inside
+    ``params``, where the server puts its own results) is an object name -> value or a list in the order of values.
     """
     return dict(named_values(info))
 
 
 def frame_in_info(info: Mapping[str, Any]) -> int | None:
-    """The frame that a label was made on, where the server put its own results; None if nothing says it."""
+    """Return the frame of a label from the server's own results in its info; None if it is unknown."""
     params = info.get("params")
     frame = params.get("frame") if isinstance(params, dict) else None
     return frame if isinstance(frame, int) else None
 
 
 def values_by_name(named: Mapping[Name, int], present: Iterable[int]) -> dict[Name, int]:
-    """Decide which value of a label map is which name.
+    """Assign the values of a label map to names.
 
-    Normally the values are those that the client said. Slicer counts all its segments there, but exports only some
-    of them under the values 1, 2, ...: when one of these is in the map that no name has, the names are taken by
-    position. Higher ones are of structures that nobody named, and values that two names share are no count of segments.
+    Normally the client's values are used. Slicer, however, sends the numbers of all its segments but exports only some
+    of them under the values 1, 2, ... If the map has one of these values without a name, names are assigned by
+    position. This does not apply to higher values, which are unnamed structures, or if names share a value.
 
     Args:
-        named: from `names_in_info`.
-        present: values in the label map, without 0.
+        named: name -> value from `names_in_info`.
+        present: values in the label map except 0.
     """
     present = set(present)
     values = set(named.values())
@@ -253,23 +252,23 @@ def values_by_name(named: Mapping[Name, int], present: Iterable[int]) -> dict[Na
 
 
 def named_values(info: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Pairs of name and value as in `names_in_info`; several values may have one name."""
+    """Return pairs of name and value as in `names_in_info`; a name may have several values."""
     return [(name.strip(), int(value)) for name, value in _pairs(info) if _is_value(value)]
 
 
 def value_problem(info: Mapping[str, Any]) -> str | None:
-    """Why the values of an info's names cannot be those of a label map, a sentence; None if they can."""
+    """Return a sentence about a name whose value is invalid in a label map; None if all are valid."""
     for name, value in _pairs(info):
         if value != 0 and not _is_value(value):
             return (
                 f"The value of label {name[:40]!a} must be a whole number from 1 to {MAX_VALUE}, as in the label map, "
-                f"not {_shown(value)}."
+                f"not {_abbreviated(value)}."
             )
     return None
 
 
 def _pairs(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Names of structures with what the client gave as their values."""
+    """Return the names of structures with the client's values, unchecked."""
     params = info.get("params")
     entries = info.get("label_info")
     if isinstance(entries, list) and entries:
@@ -288,23 +287,23 @@ def _pairs(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _first_position(names: Iterable[Any]) -> int:
-    """Value of the first name of a list: where the background is in it at all, it is the first and has the value 0."""
+    """Return the value of the first name of a list: 0 if it is the background, otherwise 1."""
     return int(next(iter(names), None) != BACKGROUND)
 
 
 def _is_value(value: Any) -> bool:
-    """Whether a label map can hold a value, which may be a text of any length."""
+    """Return whether a value, possibly as text, is valid in a label map."""
     if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(MAX_VALUE)):
         value = int(value)
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_VALUE
 
 
-def _shown(value: Any) -> str:
-    """The beginning of a value for a sentence."""
+def _abbreviated(value: Any) -> str:
+    """Return the beginning of a value for a message."""
     return ascii(value)[:40] if not isinstance(value, int) or abs(value) < 2**64 else "a number of many digits"
 
 
-def _listed(values: Sequence[int]) -> str:
+def _join(values: Sequence[int]) -> str:
     return ", ".join(map(str, values[:8])) + (" and others" if len(values) > 8 else "")
 
 
@@ -315,12 +314,12 @@ def _read(kind: str, image_id: str, read: Callable[[], Read]) -> Read:
         raise
     except OSError as error:
         raise InputError(f"The {kind} of {image_id} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # damaged files fail in their own ways, and one of them must not stop all learning
+    except Exception as error:  # readers raise many types for damaged files, and one file must not stop the training
         raise InputError(f"The {kind} of {image_id} cannot be read: it is damaged.") from error
 
 
 def _study(image_id: str, info: Mapping[str, Any]) -> str:
-    """Whose image it is: of the patient, or of the study, as far as the data store knows."""
+    """Return the patient or the study of an image, as far as the data store knows them."""
     for key in ("PatientID", "StudyInstanceUID"):
         if info.get(key) not in (None, "", "UNK"):
             return str(info[key])

@@ -1,8 +1,7 @@
-"""A label's file and the names of its values are one pair: a checksum beside the names says which bytes they belong to.
+"""Consistency of a label file with the names of its values: a checksum beside the names identifies the file.
 
-A data store that saves a label writes its bytes beside the old file, then the names with the checksum into the index,
-then puts the bytes in place. Whoever is killed in between leaves the bytes under `part_of`, and the next one who looks
-finds them by their checksum.
+A data store that saves a label first writes a pending file beside the old one, then the names with the checksum into
+the index, and then renames the pending file. If it is killed in between, readers find the pending file by its checksum.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from causal_sam.errors import InputError
 
 CHECKSUM = "checksum"
 """Key of the checksum in the info of a label."""
-# No extension of images or labels, so those who list the folder do not see it.
+# Not an extension of images or labels, so that listings of the folder skip the file.
 PART = ".part"
 
 
 class ChangedLabelError(InputError):
-    """The bytes of a label are not those that its names were saved with."""
+    """A label file is not the one that its names were saved with."""
 
 
-def part_of(path: Path) -> Path:
-    """Where the bytes of a label wait until the index names them."""
+def pending_path(path: Path) -> Path:
+    """Return the path of the pending file of a label."""
     return path.with_name(f".{path.name}{PART}")
 
 
 def checksum(path: Path) -> str:
-    """Return the checksum of a file, in the form of MONAI Label: "SHA256:" and hexadecimal digits.
+    """Return the checksum of a file in MONAI Label's form: "SHA256:" and hexadecimal digits.
 
     Raises:
         OSError: the file cannot be read.
@@ -44,20 +43,20 @@ def checksum(path: Path) -> str:
 
 @contextmanager
 def label_copy(path: Path, info: Mapping[str, Any]) -> Iterator[Path]:
-    """Give a copy of the bytes that were saved with an info; nobody writes to it.
+    """Yield a private copy of the file that was saved with an info.
 
     Args:
-        path: of the label.
-        info: of the label. One without a checksum, of a store that writes none, goes with any bytes.
+        path: path of the label.
+        info: info of the label; without a checksum, it fits any file.
 
     Raises:
-        ChangedLabelError: the file holds other bytes.
+        ChangedLabelError: neither file has the checksum.
         OSError: the file cannot be read.
     """
     expected = info.get(CHECKSUM)
     with tempfile.TemporaryDirectory(prefix="causal-sam-label-") as folder:
         copy = Path(folder) / path.name
-        for candidate in (path, part_of(path)):
+        for candidate in (path, pending_path(path)):
             if candidate == path or candidate.is_file():
                 shutil.copyfile(candidate, copy)
                 if expected is None or checksum(copy) == expected:

@@ -1,4 +1,4 @@
-"""Where accepted labels come from, where versions go, how labels are learnt, and how far an update is."""
+"""Paths of a site, configuration of its updates, and their progress."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from causal_sam.sam.loading import load_model
 from causal_sam.style.lad import NO_LAD, LadConfig
 from causal_sam.training.adapters import TrainingConfig
 
-# Where versions go if nobody says it: in the folder of the data store.
+# Default folders of adapter versions and of the journal, in the folder of the data store.
 STORE_FOLDER = "causal_sam_adapters"
 JOURNAL_FOLDER = "causal_sam_journal"
 TRAINING, PROGRESS, LOCK = "training", "progress.json", "lock"
 SECONDS_BETWEEN_REPORTS = 2.0
-# No update takes longer than a week, or passes more often through what it learns.
+# Upper limits of an update: one week, and passes over the training data.
 MAX_MINUTES, MAX_EPOCHS = 7 * 24 * 60, 10_000
 
 
 class UpdateError(CausalSamError):
-    """An update could not be carried out; the version in use is as it was."""
+    """An update failed; the current version is unchanged."""
 
 
 @dataclass(frozen=True)
 class UpdateConfig:
-    """How accepted labels are learnt.
+    """Configuration of an update.
 
     Attributes:
-        minutes: of training, at most `MAX_MINUTES`; reading and measuring come on top.
-        epochs: passes through all slices instead, if above 0; at most `MAX_EPOCHS`.
-        learning_rate: of the label prompt, the highest one.
-        adapter_rate: of the adapters.
-        labels: names to learn, beside those that the version in use knows; empty for all.
-        replay: share of what is shown that is of earlier cases.
-        validation: share of the studies that is held out, never to be trained on.
-        tolerance: by how much Dice of a label may drop.
-        min_dice: least mean Dice of a version that is published, on the site's own images.
-        min_label_dice: least Dice of each label there.
-        lad: whether images are also seen in other styles, with LAD.
-        batch: images of a step in each process.
-        pairs: how many anatomies of a step are seen in two styles.
-        plane: of the slices.
-        seed: of all that is drawn.
+        minutes: duration of the training, at most `MAX_MINUTES`, without reading and validation.
+        epochs: passes over all slices in place of ``minutes`` if above 0; at most `MAX_EPOCHS`.
+        learning_rate: maximum learning rate of the label prompt.
+        adapter_rate: maximum learning rate of the adapters.
+        labels: names to learn in addition to those of the current version; empty for all.
+        replay: share of earlier cases in the training data.
+        validation: share of the studies that is held out and never trained on.
+        tolerance: maximum drop of the Dice of a label.
+        min_dice: minimum mean Dice of a published version on the site's own images.
+        min_label_dice: minimum Dice of each label there.
+        lad: whether LAD is used, with images in two styles.
+        batch: images per step in each process.
+        pairs: anatomies per step in two styles.
+        plane: plane of the slices.
+        seed: seed of all random numbers.
 
     Raises:
         InputError: a number is out of range.
@@ -87,14 +87,14 @@ class UpdateConfig:
         self.steps(1)
 
     def steps(self, count: int, *, amp: bool = False) -> TrainingConfig:
-        """How steps are made, for at most ``count`` of them."""
+        """Return the configuration of the training for at most ``count`` steps."""
         return TrainingConfig(
             steps=count,
             batch=self.batch,
             pairs=self.pairs,
             learning_rate=self.learning_rate,
             adapter_rate=self.adapter_rate,
-            clicked=0.0,  # clicks are answered by the model as it came
+            clicked=0.0,  # clicks use the model without adapters
             varied=True,
             amp=amp,
             seed=self.seed,
@@ -104,17 +104,17 @@ class UpdateConfig:
 
 @dataclass(frozen=True)
 class SitePaths:
-    """Where labels come from, and where versions go.
+    """Paths and model of a site.
 
     Attributes:
         data: folder of the data store.
         store: folder of the adapter store.
         model: name of the model.
-        checkpoint: weights of it, instead of its own.
-        image_size: side of its input in pixels; None for its own. `ModelSpec` says whether it takes others.
-        device: torch device; None for a GPU if there is one.
-        values: label name -> value, for label maps whose client did not say it.
-        journal: folder of the journal of notes, to learn from them too; None for none.
+        checkpoint: weights in place of the model's own.
+        image_size: side of the model's input in pixels; None for the default. See `ModelSpec` for other sizes.
+        device: torch device; None for a GPU if available.
+        values: label name -> value, for label maps without names.
+        journal: folder of the journal of notes, which is also training data; None for none.
     """
 
     data: Path
@@ -127,32 +127,32 @@ class SitePaths:
     journal: Path | None = None
 
     def load(self) -> CausalSam:
-        """Load the model, without adapters."""
+        """Load the model without adapters."""
         return load_model(self.model, self.checkpoint, image_size=self.image_size, device=self.device)
 
 
 class Progress:
-    """Tells people and the server what an update does, in lines and in a file.
+    """Reports the progress of an update, as lines for people and in a file for the server.
 
     Args:
-        folder: of the file.
-        tell: called with each line.
-        before: what another process of the same update reported last; {} if it begins here.
+        folder: folder of the file.
+        log: function called with each line.
+        before: last report of another process of the same update; None at the start.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[str], object], before: Mapping[str, Any] | None = None) -> None:
-        self._path, self._tell = folder / PROGRESS, tell
+    def __init__(self, folder: Path, log: Callable[[str], object], before: Mapping[str, Any] | None = None) -> None:
+        self._path, self._log = folder / PROGRESS, log
         self._began, self._message = (before or {}).get("began", time.time()), (before or {}).get("message", "")
         self._last = 0.0
 
     def __call__(self, phase: str, share: float, text: str = "", **figures: float) -> None:
-        """Report.
+        """Report the current state.
 
         Args:
-            phase: "reading", "training", "measuring", or what has become of it.
-            share: of the whole update that is done.
-            text: a line for people; without one this may be left out, so as not to say too much.
-            figures: such as the loss.
+            phase: "reading", "training", "measuring", or the final status.
+            share: completed share of the update.
+            text: line for people; reports without a line are rate-limited.
+            figures: further numbers, such as the loss.
         """
         now = time.time()
         if not text and now - self._last < SECONDS_BETWEEN_REPORTS:
@@ -163,11 +163,11 @@ class Progress:
         with atomic_write(self._path) as part:
             part.write_text(json.dumps(state))
         if text:
-            self._tell(text)
+            self._log(text)
 
 
 def progress_of(store: Path) -> dict[str, Any]:
-    """What the update of an adapter store does, or what the last one did; {} if there was none."""
+    """Return the last report of the current or latest update of an adapter store; {} if there was none."""
     try:
         state = json.loads((store / TRAINING / PROGRESS).read_bytes())
     except (OSError, ValueError):
@@ -176,14 +176,14 @@ def progress_of(store: Path) -> dict[str, Any]:
 
 
 def processes_for(wanted: int, device: str | None) -> int:
-    """How many processes train.
+    """Return the number of training processes.
 
     Args:
-        wanted: 0 for one on each GPU, or one where there is none.
-        device: torch device; None for GPUs if there are some.
+        wanted: requested number; 0 for one per GPU, or one without a GPU.
+        device: torch device; None for GPUs if available.
 
     Raises:
-        InputError: there are not so many GPUs or processors.
+        InputError: there are fewer GPUs or processors.
     """
     gpus = torch.cuda.device_count() if device in (None, "cuda") else 0
     most = gpus or max(2, os.cpu_count() or 1)
@@ -194,7 +194,7 @@ def processes_for(wanted: int, device: str | None) -> int:
 
 
 def is_running(store: Path) -> bool:
-    """Whether an update of an adapter store runs, in any process."""
+    """Return whether an update of an adapter store is running in any process."""
     try:
         with (store / TRAINING / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Pictures of an update: how the loss fell, and what each label has gained."""
+"""Plots of an update: the losses, and the Dice of each label before and after."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-# Means over so many parts of the training are drawn over the losses themselves.
+# Number of parts of the training whose mean losses are drawn.
 PARTS = 50
 
 
@@ -17,10 +17,10 @@ def draw_update(folder: Path, losses: Path, metrics: Mapping[str, float], parent
     """Draw ``loss.png`` and ``dice.png``.
 
     Args:
-        folder: of the pictures; is made.
-        losses: JSON Lines of ``step`` and losses, as the update wrote them.
-        metrics: Dice of the new version by label.
-        parent: the same of the version in use before.
+        folder: folder of the plots, created if needed.
+        losses: JSON Lines of the update with ``step`` and losses.
+        metrics: label -> Dice of the new version.
+        parent: label -> Dice of the previous version.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _losses(losses).savefig(folder / "loss.png", dpi=110)

@@ -1,4 +1,4 @@
-"""The publish gate: what a new version is measured on, and whether it may replace the one in use."""
+"""Publish gate: measurement of a new adapter version, and its comparison with the current one."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.text import canonical
 
 Case = tuple[Volume, dict[str, NDArray[np.bool_]]]
-# Suffix of a label name for figures measured on generated images.
+# Suffix of label names for Dice on generated images.
 GENERATED = " (generated)"
 _GENERATED_STYLES, _GENERATED_ANATOMY = ("ct-portal-venous", "mr-t1"), 90_001
 
 
 def is_held_out(study: str, share: float) -> bool:
-    """Whether a study is one of those that are never trained on: by its name alone, so always the same.
+    """Return whether a study is held out, which depends on its name alone and hence never changes.
 
     Args:
-        study: its name.
-        share: of the studies that are held out.
+        study: name of the study.
+        share: share of the studies that are held out.
     """
     return int.from_bytes(study_digest(study)[:8], "big") < share * 2**64
 
 
 def study_digest(study: str) -> bytes:
-    """What decides about a study: SHA-256 of its name."""
+    """Return the SHA-256 of the name of a study."""
     return hashlib.sha256(study.encode()).digest()
 
 
 def generated_cases(names: Iterable[str]) -> list[Case]:
-    """Make the abdomens that all versions are measured on, with those structures that have one of the names.
+    """Generate the abdomens that all versions are measured on, with the structures of the given names.
 
-    They show whether a model that learns from few patients still knows what others look like.
+    They reveal a loss of generality after training on few patients.
     """
     wanted = {canonical(name): name for name in names}
     shown = {wanted[canonical(name)]: value for name, value in LABELS.items() if canonical(name) in wanted}
@@ -59,27 +59,27 @@ def measure(
     names: Sequence[str],
     plane: str,
     suffix: str = "",
-    done: Callable[[], object] = lambda: None,
+    on_case: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
-    """Measure how well labels are found by their names: mean Dice of each over the cases that have it.
+    """Return the mean Dice of each label over the cases that have it, for segmentation by name.
 
     Args:
-        labels: what a model was taught.
+        labels: label prompter of the version.
         cases: images with their structures.
-        names: of the labels; what was never taught counts as not found.
-        plane: of the slices.
-        suffix: put behind each name.
-        done: called after each case.
+        names: names of the labels; unknown ones have Dice 0.
+        plane: plane of the slices.
+        suffix: suffix of the names in the result.
+        on_case: function called after each case.
     """
     found: dict[str, list[float]] = {}
     predictor = Predictor(labels.model, ahead=0)
-    taught = [name for name in names if labels.find(name) is not None]
+    known = [name for name in names if labels.find(name) is not None]
     for volume, structures in cases:
-        label_map = predictor.for_volume(volume, plane).predict_named(taught, labels).label_map if taught else None
+        label_map = predictor.for_volume(volume, plane).predict_named(known, labels).label_map if known else None
         for name in structures.keys() & set(names):
-            score = dice(label_map == taught.index(name) + 1, structures[name]) if name in taught else 0.0
+            score = dice(label_map == known.index(name) + 1, structures[name]) if name in known else 0.0
             found.setdefault(name + suffix, []).append(score)
-        done()
+        on_case()
     return {name + suffix: mean(found[name + suffix]) for name in names if name + suffix in found}
 
 
@@ -90,14 +90,14 @@ def rejection_reason(
     min_dice: float = 0.0,
     min_label_dice: float = 0.0,
 ) -> str | None:
-    """Say why a version is not published, as a sentence; None if it is.
+    """Return a sentence on why a version is not published; None if it is.
 
     Args:
-        metrics: of the version, by label.
-        parent: of the one in use, measured on the same images; all 0 if there is none.
-        tolerance: by how much a label may drop.
-        min_dice: least mean over the labels on the site's own images.
-        min_label_dice: least of each of these.
+        metrics: label -> Dice of the version.
+        parent: label -> Dice of the current version on the same images; all 0 if there is none.
+        tolerance: maximum drop of the Dice of a label.
+        min_dice: minimum mean over the labels on the site's own images.
+        min_label_dice: minimum of each of these.
     """
     dropped = {name: parent[name] - value for name, value in metrics.items() if parent[name] - value > tolerance}
     if dropped:

@@ -1,4 +1,4 @@
-"""Which of the earlier cases are shown again, so that what was learnt from them is not forgotten."""
+"""Choice of earlier cases for replay, which prevents forgetting."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# However few are new, so many of the earlier ones are shown again.
+# Minimum number of replayed cases.
 MIN_REPLAYED = 4
 
 
 @dataclass(frozen=True)
 class ReplayCase:
-    """A case that can be replayed, as far as it is known without reading its files.
+    """An earlier case with the facts that are known without reading its files.
 
     Attributes:
-        image_id: of the data store.
-        names: of the labels that were drawn in it.
-        style: how it was made, in a few words.
-        others: names of labels that were drawn in it too and not learnt.
+        image_id: identifier in the data store.
+        names: labels of the case that are learnt.
+        style: short description of its style.
+        others: labels of the case that are not learnt.
     """
 
     image_id: str
@@ -31,20 +31,20 @@ class ReplayCase:
 
 
 def choose_replay(earlier: Sequence[ReplayCase], new: int, share: float, seed: int) -> list[ReplayCase]:
-    """Draw a sample of earlier cases in which rare labels and rare styles are as frequent as others.
+    """Draw earlier cases such that rare labels and styles are as frequent as others.
 
-    A weighted reservoir (Efraimidis and Spirakis 2006, doi:10.1016/j.ipl.2005.11.003): each case has a weight, the
-    inverse of how many have its rarest label, times the inverse of how many have its style, and those with the highest
-    u^(1 / weight) are drawn, u being uniform in (0, 1).
+    The sample is a weighted reservoir (Efraimidis and Spirakis 2006, doi:10.1016/j.ipl.2005.11.003): the weight of a
+    case is the inverse of the frequency of its rarest label times the inverse of the frequency of its style, and the
+    cases with the largest u^(1 / weight) are drawn, with u uniform in (0, 1).
 
     Args:
-        earlier: the cases to draw from.
+        earlier: cases to draw from.
         new: number of new cases.
-        share: that the replayed ones have of all cases, below 1; 0 for no replay.
-        seed: of the draw.
+        share: share of replayed cases among all cases, below 1; 0 for no replay.
+        seed: seed of the draw.
 
     Returns:
-        As many as the share says, but at least `MIN_REPLAYED`, if there are so many.
+        The cases: as many as the share requires, but at least `MIN_REPLAYED` if available.
     """
     if not share:
         return []
@@ -52,7 +52,7 @@ def choose_replay(earlier: Sequence[ReplayCase], new: int, share: float, seed: i
     styles = Counter(case.style for case in earlier)
     uniform = 1 - np.random.default_rng(seed).random(len(earlier))
     weights = [1 / (min(labels[name] for name in case.names) * styles[case.style]) for case in earlier]
-    # Of the logarithm of u^(1 / weight) in place of the power, which underflows.
+    # The logarithm of u^(1 / weight) avoids underflow.
     order = sorted(range(len(earlier)), key=lambda n: math.log(uniform[n]) / weights[n], reverse=True)
     count = max(MIN_REPLAYED, math.ceil(new * share / (1 - share)))
     return [earlier[n] for n in order[:count]]

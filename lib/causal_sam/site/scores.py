@@ -1,6 +1,6 @@
-"""Scores of the studies of a data store, for choosing the next one to label; the database can be deleted.
+"""Scores of the studies of a data store for active learning, in a database that can be deleted.
 
-It is kept apart from MONAI Label's index, which is written whole with each change.
+The database is separate from MONAI Label's index, which is rewritten as a whole with each change.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Stamp:
-    """What changes when an image is replaced.
+    """Time and size of an image's files, which change if the image is replaced.
 
     Attributes:
-        modified_ns: when it was written last; 0 if there is none.
-        size: in bytes.
+        modified_ns: time of the last modification in ns; 0 without files.
+        size: size in bytes.
     """
 
     modified_ns: int = 0
@@ -33,7 +33,7 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """Look at a file, or at all files of a folder."""
+        """Return the stamp of a file, or of all files in a folder."""
         try:
             files = [file.stat() for file in path.iterdir()] if path.is_dir() else [path.stat()]
         except OSError:
@@ -46,11 +46,11 @@ class Score:
     """The scores of one study.
 
     Attributes:
-        stamp: of the image that it was found on.
-        style: sentence about how the image was made and looks; None if it could not be described.
-        taught: `LabelPrompter.digest` of what the model was taught then; None if that was nothing.
-        uncertainty: of the model, 0 to 1; None without taught labels, or if it could not be computed.
-        failure: why the image cannot be segmented, a sentence; None if it can.
+        stamp: stamp of the image.
+        style: style description of the image; None if it could not be described.
+        taught: `LabelPrompter.digest` of the adapters behind the uncertainty; None without adapters.
+        uncertainty: uncertainty of the model, 0 to 1; None without adapters, or if it could not be computed.
+        failure: sentence on why the image cannot be segmented; None if it can.
     """
 
     stamp: Stamp
@@ -64,13 +64,13 @@ _SCORE = TypeAdapter(Score)
 
 
 class Scores:
-    """The scores of the studies of one data store, by image id, in memory and in a database.
+    """Scores of the studies of a data store by image identifier, in memory and in a database.
 
-    Safe to use from several threads and processes. A change writes the score that changed. A database that cannot be
-    read is begun anew, since all in it can be computed again.
+    The object is safe for several threads and processes. An unreadable database is recreated, since all scores can be
+    computed again.
 
     Args:
-        path: of the database.
+        path: path of the database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class Scores:
                 self._warn(error)
                 return
             logger.warning("%s is damaged or of another version; scores are computed again.", path)
-            self._begin_anew()
+            self._recreate()
         except OSError as error:
             self._warn(error)
 
@@ -101,7 +101,7 @@ class Scores:
             return dict(self._images)
 
     def put(self, image_id: str, score: Score) -> None:
-        """Keep the score of a study, in memory alone if the database cannot be written."""
+        """Store the score of a study, in memory only if the database cannot be written."""
         with self._lock:
             self._images[image_id] = score
             if self._database is None:
@@ -114,9 +114,9 @@ class Scores:
                 self._warn(error)
 
     def _open(self) -> dict[str, Score]:
-        """Open the database, and read it."""
+        """Open and read the database."""
         self._database = sqlite3.connect(self._path, check_same_thread=False)
-        # No file comes and goes beside it: servers watch this folder.
+        # No temporary files appear beside the database, since servers watch this folder.
         self._database.execute("PRAGMA journal_mode = TRUNCATE")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version not in (0, FORMAT):
@@ -127,7 +127,7 @@ class Scores:
         rows = self._database.execute("SELECT image, score FROM scores").fetchall()
         return {image_id: _SCORE.validate_json(score) for image_id, score in rows}
 
-    def _begin_anew(self) -> None:
+    def _recreate(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None

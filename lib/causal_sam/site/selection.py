@@ -1,14 +1,14 @@
-"""Which study a person should label next: where the model is unsure, and what looks like nothing that it has learnt.
+"""Active learning: priority of the studies to label next, from the model's uncertainty and the distance of their style.
 
-Uncertainty alone picks studies that resemble each other, and diversity alone picks those that the model masters. So a
-study's priority is a weighted mean of both:
+Uncertainty alone selects studies that resemble each other, and diversity alone selects those that the model already
+segments well. The priority is therefore a weighted mean of both:
 
-* **Uncertainty**: what the mask decoder says of itself, by label, on a few slices. Its four masks of one prompt are a
-  small committee, whose disagreement tells where labels are worth most (query by committee, Seung et al. 1992), and it
-  predicts the IoU of its answer.
-* **Style**: how far the description of the image lies from the nearest one of the studies that were labelled already.
-  To take the farthest first, again and again, is the greedy solution of the k-centre problem, by which Sener and
-  Savarese (2018, "Active learning for convolutional neural networks: a core-set approach") choose what to label.
+* **Uncertainty**: computed from the mask decoder for each label on a few slices. Its four masks of one prompt form a
+  small committee, whose disagreement shows where labels are most valuable (query by committee, Seung et al. 1992); in
+  addition, it predicts the IoU of its mask.
+* **Style**: distance of the style description from the nearest one of the labelled studies. Taking the farthest study
+  repeatedly is the greedy solution of the k-centre problem, as in Sener and Savarese (2018, "Active learning for
+  convolutional neural networks: a core-set approach").
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.named import MIN_LIKELY
 from causal_sam.prompting.slices import VolumeSlices
 
-# Looked at in each study: few, since a pass goes over all studies, and spread, since organs may be anywhere.
-SLICES = 8
-# How uncertain a label is that is found on none of them. It may be out of view, or the model may not recognise it.
-ABSENT = 0.5
-# Cosine distance of descriptions that have hardly anything in common, such as of a CT and of an MR image. Distances are
-# measured in it, so that they have the range of uncertainties.
-FAR_STYLE = 0.4
-# Share of the priority that is the style's; the rest is the uncertainty's.
+# Slices per study: few, since a pass covers all studies.
+MAX_SLICES = 8
+# Uncertainty of a label that is found on no slice: it may be out of view or not recognised.
+ABSENT_UNCERTAINTY = 0.5
+# Cosine distance of very different descriptions, such as of a CT and an MR image. Distances are normalised by it, so
+# that they have the range of uncertainties.
+MAX_STYLE_DISTANCE = 0.4
+# Weight of the style in the priority; the rest is that of the uncertainty.
 STYLE_WEIGHT = 0.5
 _DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A study that may be labelled next.
+    """An unlabelled study.
 
     Attributes:
-        image_id: of the data store.
-        style: unit vector of its description.
-        uncertainty: of the model, 0 to 1; None where it was not computed.
+        image_id: identifier in the data store.
+        style: unit vector of its style description.
+        uncertainty: uncertainty of the model, 0 to 1; None if it was not computed.
     """
 
     image_id: str
@@ -55,14 +55,14 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """How much is to be learnt from a study.
+class RankedStudy:
+    """Priority of a study.
 
     Attributes:
-        image_id: of the data store.
-        priority: 0 to 1.
-        style_distance: to the nearest labelled study, 0 to 1.
-        uncertainty: of the model, 0 to 1; None where it was not computed.
+        image_id: identifier in the data store.
+        priority: priority, 0 to 1.
+        style_distance: distance to the nearest labelled study, 0 to 1.
+        uncertainty: uncertainty of the model, 0 to 1; None if it was not computed.
     """
 
     image_id: str
@@ -79,37 +79,37 @@ def uncertainty(
     slot: Callable[[], AbstractContextManager[object]] = nullcontext,
     check: Callable[[int], object] = lambda done: None,
 ) -> float | None:
-    """Return how unsure the model is about the labels that it was taught, on a few slices of a study.
+    """Return the uncertainty of the model about its labels on a few slices of a study.
 
     Args:
-        encoder: of the slices, with the model of the labels.
-        slices: whole.
-        labels: what the model was taught.
-        slot: makes what is entered around the work on each slice, so that others get the model in between.
-        check: called before each slice with the number of slices done; what it raises ends the work.
+        encoder: slice encoder with the model of the labels.
+        slices: all slices of the volume.
+        labels: label prompter of the model.
+        slot: returns a context for the work on each slice, so that other requests get the model in between.
+        check: called before each slice with the number of processed slices; its exceptions cancel the work.
 
     Returns:
-        0 to 1: the mean over the labels of the mean over the slices on which each is found, and `ABSENT` for a label
-        that is found on none. None if no label was taught.
+        0 to 1: mean over the labels of the mean over the slices on which each is found, or `ABSENT_UNCERTAINTY` if it
+            is found on none. None without labels.
     """
     names = labels.taught.names
     if not names:
         return None
-    doubts: list[list[float]] = [[] for _ in names]
-    for done, index in enumerate(spread(slices.frame.count)):
+    uncertainties: list[list[float]] = [[] for _ in names]
+    for done, index in enumerate(sample_indices(slices.frame.count)):
         check(done)
         with slot():
-            for n, doubt in _doubts(encoder, slices, index, labels).items():
-                doubts[n].append(doubt)
-    return round(float(np.mean([np.mean(found) if found else ABSENT for found in doubts])), _DIGITS)
+            for n, value in _label_uncertainties(encoder, slices, index, labels).items():
+                uncertainties[n].append(value)
+    return round(float(np.mean([np.mean(found) if found else ABSENT_UNCERTAINTY for found in uncertainties])), _DIGITS)
 
 
-def spread(count: int, most: int = SLICES) -> list[int]:
-    """Choose at most ``most`` of ``count`` slices, in the middle of equal parts of the volume.
+def sample_indices(count: int, most: int = MAX_SLICES) -> list[int]:
+    """Choose at most ``most`` of ``count`` slices, at the centres of equal parts of the volume.
 
-    >>> spread(100, 4)
+    >>> sample_indices(100, 4)
     [12, 37, 62, 87]
-    >>> spread(3)
+    >>> sample_indices(3)
     [0, 1, 2]
     """
     parts = min(count, most)
@@ -117,58 +117,60 @@ def spread(count: int, most: int = SLICES) -> list[int]:
 
 
 @torch.inference_mode()
-def _doubts(encoder: SliceEncoder, slices: VolumeSlices, index: int, labels: LabelPrompter) -> dict[int, float]:
-    """Position of each label that is found on a slice -> how unsure the model is about it there."""
+def _label_uncertainties(
+    encoder: SliceEncoder, slices: VolumeSlices, index: int, labels: LabelPrompter
+) -> dict[int, float]:
+    """Return position -> uncertainty of the labels that are found on a slice."""
     model, size = encoder.model, encoder.model.mask_size
     embedding = encoder.embedding(slices, index).to(model.device)
-    tokens, drafts = labels.prompts(embedding, labels.taught.names)
-    likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > MIN_LIKELY).flatten()
+    tokens, coarse_logits = labels.prompts(embedding, labels.taught.names)
+    likely = torch.nonzero(coarse_logits.flatten(1).amax(1).sigmoid() > MIN_LIKELY).flatten()
     if not len(likely):
         return {}
-    decoded = model.decode_all(embedding, tokens=tokens[likely], mask_logits=drafts[likely])
+    decoded = model.decode_all(embedding, tokens=tokens[likely], mask_logits=coarse_logits[likely])
     rows, columns = (-(-side * size // model.image_size) for side in (slices.height, slices.width))
     masks = (decoded.logits[..., :rows, :columns] > 0).flatten(2)  # the rest is padding
-    doubts = {}
+    uncertainties = {}
     for n, answers, iou in zip(likely.tolist(), masks, decoded.iou[:, 0].clamp(0, 1).tolist(), strict=True):
         if answers[0].any():
-            doubts[n] = (disagreement(answers.cpu().numpy()) + 1 - iou) / 2
-    return doubts
+            uncertainties[n] = (disagreement(answers.cpu().numpy()) + 1 - iou) / 2
+    return uncertainties
 
 
 def disagreement(masks: NDArray[np.bool_]) -> float:
-    """Mean of 1 - IoU over all pairs of masks; two that are empty agree.
+    """Return the mean of 1 - IoU over all pairs of masks; two empty masks agree.
 
     Args:
-        masks: NxP, at least two.
+        masks: NxP masks, at least two.
 
     >>> disagreement(np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]], bool))
     0.3333333333333333
     """
-    apart = []
+    distances = []
     for one, other in combinations(masks, 2):
         either = np.count_nonzero(one | other)
-        apart.append(1 - np.count_nonzero(one & other) / either if either else 0.0)
-    return float(np.mean(apart))
+        distances.append(1 - np.count_nonzero(one & other) / either if either else 0.0)
+    return float(np.mean(distances))
 
 
 def style_distances(styles: NDArray[np.floating], labelled: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return how far styles lie from the nearest of those of labelled studies, 0 to 1; 1 if there are none.
+    """Return the distance of styles to the nearest style of labelled studies, 0 to 1; 1 if there are none.
 
     Args:
-        styles: NxD unit vectors of descriptions.
+        styles: NxD unit vectors of style descriptions.
         labelled: MxD unit vectors of the same text encoder.
 
     Returns:
-        N numbers.
+        N distances.
     """
     if not len(labelled):
         return np.ones(len(styles))
     nearest = (styles @ labelled.T).max(axis=1)
-    return np.clip((1 - nearest) / FAR_STYLE, 0.0, 1.0)
+    return np.clip((1 - nearest) / MAX_STYLE_DISTANCE, 0.0, 1.0)
 
 
 def priority(distance: float, unsure: float | None) -> float:
-    """Return the priority of a study: the weighted mean of both, or the style's distance where it is all there is.
+    """Return the priority of a study: the weighted mean of both, or the distance alone without an uncertainty.
 
     >>> priority(0.5, 0.25), priority(0.5, None)
     (0.375, 0.5)
@@ -178,25 +180,24 @@ def priority(distance: float, unsure: float | None) -> float:
     return STYLE_WEIGHT * distance + (1 - STYLE_WEIGHT) * unsure
 
 
-def rank(candidates: Sequence[Candidate], labelled: Sequence[NDArray[np.floating]]) -> list[Ranked]:
-    """Order studies by how much is to be learnt from them, the most first; equal ones by their id.
+def rank(candidates: Sequence[Candidate], labelled: Sequence[NDArray[np.floating]]) -> list[RankedStudy]:
+    """Sort studies by decreasing priority, ties by their identifiers.
 
-    A study whose uncertainty was not computed counts as unsure as the others are on the average; if it was computed for
-    none, styles alone decide.
+    A study without an uncertainty gets the average of the others; if there is none, styles alone decide.
 
     Args:
-        candidates: not labelled yet.
-        labelled: styles of those that are or are about to be.
+        candidates: unlabelled studies.
+        labelled: styles of studies that are labelled or about to be.
     """
     if not candidates:
         return []
     known = [each.uncertainty for each in candidates if each.uncertainty is not None]
-    usual = float(np.mean(known)) if known else None
+    average = float(np.mean(known)) if known else None
     distances = style_distances(np.stack([each.style for each in candidates]), np.array(labelled))
     ranked = []
     for each, distance in zip(candidates, distances.tolist(), strict=True):
-        unsure = usual if each.uncertainty is None else each.uncertainty
-        # Rounded, so that equal ones are equal on every machine.
+        unsure = average if each.uncertainty is None else each.uncertainty
+        # Rounding makes ties reproducible on every machine.
         value = round(priority(distance, unsure), _DIGITS)
-        ranked.append(Ranked(each.image_id, value, round(distance, _DIGITS), each.uncertainty))
+        ranked.append(RankedStudy(each.image_id, value, round(distance, _DIGITS), each.uncertainty))
     return sorted(ranked, key=lambda each: (-each.priority, each.image_id))

@@ -82,8 +82,8 @@ class Lexicon:
         for content in contents:
             for side, words in content.get("sides", {}).items():
                 self._sides.update(dict.fromkeys(map(_plain, words), _SIDES[side]))
-            for word, instead in content.get("words", {}).items():
-                self._words[_plain(word)] = self._words[singular(_plain(word))] = split_words(instead)
+            for word, replacement in content.get("words", {}).items():
+                self._words[_plain(word)] = self._words[singular(_plain(word))] = split_words(replacement)
             self._fillers.update(map(_plain, content.get("fillers", ())))
             self._marks.update(map(_plain, content.get("marks", ())))
             not_misspelt.update(map(_plain, content.get("not_misspelt", ())))
@@ -286,8 +286,8 @@ def _find_error(content: Any) -> str | None:
         if not isinstance(value, _SECTIONS[section]):
             return f"has a section {section} that is no {'list' if _SECTIONS[section] is list else 'mapping'}"
     texts = [*content.get("fillers", ()), *content.get("marks", ()), *content.get("not_misspelt", ())]
-    for word, instead in content.get("words", {}).items():
-        texts += [word, instead]
+    for word, replacement in content.get("words", {}).items():
+        texts += [word, replacement]
     for side, words in content.get("sides", {}).items():
         if side not in _SIDES or not isinstance(words, list):
             return f"has {side!r} under sides, where only left, right and both may have lists of words"

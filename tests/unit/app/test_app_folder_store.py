@@ -26,7 +26,7 @@ from shared_store import IMAGES, SHAPE, make_images, named, opened, save, saved_
 
 from causal_sam.errors import InputError
 from causal_sam.site.accepted import accepted_labels, read_accepted
-from causal_sam.site.label_files import part_of
+from causal_sam.site.label_files import pending_path
 from serving.data import folder_index
 from serving.data.folder_index import LockedError, ReadOnlyError
 from serving.data.folder_store import FolderStore
@@ -175,17 +175,17 @@ def test_a_save_that_was_killed_between_names_and_bytes_is_finished(folder: Path
     path = Path(store.get_label_uri("case1", "final"))
     before = path.read_bytes()
     store.save_label("case1", str(save(tmp_path / "a.nii.gz", 2)), "final", named(2))
-    path.replace(part_of(path))
+    path.replace(pending_path(path))
     path.write_bytes(before)  # the index has the names of 2, the file is that of 1
     ((label,), _) = accepted_labels(folder), None
     _, structures = read_accepted(label)  # a training process that starts now
     assert list(structures) == ["structure 2"]
     assert saved_pair(store, "case1") == (2, "structure 2")
     assert saved_pair(opened(folder), "case1") == (2, "structure 2")
-    assert not part_of(path).exists()
-    part_of(path).write_bytes(b"of a save that was killed before the index named it")
+    assert not pending_path(path).exists()
+    pending_path(path).write_bytes(b"of a save that was killed before the index named it")
     assert saved_pair(opened(folder), "case1") == (2, "structure 2")
-    assert not part_of(path).exists()
+    assert not pending_path(path).exists()
 
 
 def test_a_full_disk_leaves_everything_as_it_was(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

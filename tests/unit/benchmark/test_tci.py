@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from causal_sam.benchmark.tci import trials
 from causal_sam.benchmark.tci.cases import LabelledVolume, generated_cases
 from causal_sam.benchmark.tci.report import summarise_trials, trial_table, write_tci_report
-from causal_sam.benchmark.tci.trials import Bench, Trial, another_act, changed_outside, with_other_texts
+from causal_sam.benchmark.tci.trials import Trial, TrialRunner, another_act, changed_outside, with_other_texts
 from causal_sam.cli import app
 from causal_sam.correction.corrector import MODULATED, Correction
 from causal_sam.correction.guard import Effect
@@ -68,7 +68,7 @@ def model() -> CausalSam:
 
 def trials_of(model: CausalSam, film: Film, text: TextEncoder, kind: str, errors: int = 1) -> list[Trial]:
     predictor = Predictor(model, EmbeddingCache(2**28), ahead=0)
-    bench = Bench(predictor, film.eval(), text, load_interpreter().invoke)
+    bench = TrialRunner(predictor, film.eval(), text, load_interpreter().invoke)
     return list(bench.trials(CASE, errors, SPLEEN.sum() + 1, KIND_NUMBER[kind], 0))
 
 
@@ -146,7 +146,7 @@ def test_exact_acts_are_undone_to_the_voxel_and_have_no_controls(model, text, mo
     island, hole = (trials_of(model, film, text, kind)[0] for kind in ("island", "hole"))
     for trial, kind in ((island, "island"), (hole, "hole")):
         assert (trial.kind, trial.structure, trial.modulated) == (kind, "liver", False)
-        assert trial.read_rightly, (trial.note, trial.read)
+        assert trial.read == trial.wanted, (trial.note, trial.read)
         assert trial.before < trial.after == 1
         assert (trial.acts, trial.refused, trial.objection, trial.outside) == (1, 0, "", 0)
         assert trial.after_other_text is None
@@ -160,7 +160,7 @@ def test_the_decoder_sees_the_text_that_the_trial_says(model, text):
     untrained = Film(text.dimension, film_channels(model))
     (same,) = trials_of(model, untrained, text, "missing pole")
     assert same.after == same.after_other_text == same.after_no_text
-    assert same.gain > 0
+    assert same.after > same.before
     assert same.outside == 0
     torch.manual_seed(0)
     other = Film(text.dimension, film_channels(model))
@@ -179,15 +179,15 @@ def test_a_note_that_cannot_be_carried_out_changes_nothing(model, text, monkeypa
     monkeypatch.setattr(trials, "write_note", lambda act, rng: "liver undersegmented in slices 70 to 80")
     (trial,) = trials_of(model, Film(text.dimension, film_channels(model)), text, "under")
     assert "slices 1 to 10" in trial.objection
-    assert (trial.acts, trial.refused, trial.gain, trial.after_other_text) == (1, 1, 0, None)
-    assert not trial.read_rightly
+    assert (trial.acts, trial.refused, trial.after, trial.after_other_text) == (1, 1, trial.before, None)
+    assert trial.read != trial.wanted
 
 
 def test_islands_and_holes_need_structures_that_have_none_by_nature():
     two_parts, hollow = LIVER | SPLEEN, LIVER & ~ellipsoid((22, 28, 5), (4, 4, 1))
     two_parts[34:38] = False
-    assert [trials.suits(kind, two_parts) for kind in ("island", "hole", "under")] == [False, True, True]
-    assert [trials.suits(kind, hollow) for kind in ("island", "hole", "under")] == [True, False, True]
+    assert [trials.is_applicable(kind, two_parts) for kind in ("island", "hole", "under")] == [False, True, True]
+    assert [trials.is_applicable(kind, hollow) for kind in ("island", "hole", "under")] == [True, False, True]
 
 
 TRIAL = Trial(

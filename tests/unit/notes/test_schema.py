@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from causal_sam.errors import InputError
-from causal_sam.notes import ACTIONS, Intervention, Plan, parse_plan, plan_schema
+from causal_sam.notes import Action, Intervention, Plan, parse_plan
 
 LIVER = {"label": "liver", "action": "expand"}
 
@@ -58,7 +59,9 @@ def test_plans_cannot_be_changed():
 
 
 def test_different_interventions_have_different_sentences():
-    choices = itertools.product(ACTIONS, (None, "left"), (None, (1, 2), (1, 1)), (None, 3.0), ("slight", "strong"))
+    choices = itertools.product(
+        get_args(Action), (None, "left"), (None, (1, 2), (1, 1)), (None, 3.0), ("slight", "strong")
+    )
     all_of_them = [
         Intervention(
             label="liver",
@@ -84,8 +87,8 @@ def test_names_of_the_same_structure_give_the_same_sentence():
 
 
 def test_the_schema_names_all_acts_and_forbids_other_fields():
-    schema = plan_schema()
+    schema = Plan.model_json_schema()
     intervention = schema["$defs"]["Intervention"]
-    assert tuple(intervention["properties"]["action"]["enum"]) == ACTIONS
+    assert tuple(intervention["properties"]["action"]["enum"]) == get_args(Action)
     assert intervention["additionalProperties"] is False
     assert schema["properties"].keys() == {"interventions", "question"}

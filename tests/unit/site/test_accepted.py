@@ -25,7 +25,7 @@ from causal_sam.site.accepted import (
     read_accepted,
     values_by_name,
 )
-from causal_sam.site.label_files import CHECKSUM, checksum, part_of
+from causal_sam.site.label_files import CHECKSUM, checksum, pending_path
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_label_whose_file_is_another_than_its_names_are_for_is_not_learnt(tiny
     with pytest.raises(InputError, match="its file was changed or saved again since its names were written down"):
         read_accepted(only(tiny))
     assert only(tiny).digest() == saved[CHECKSUM].removeprefix("SHA256:")
-    part_of(path).write_bytes(bytes_of_save)  # of a server that was killed before it had put it in place
+    pending_path(path).write_bytes(bytes_of_save)  # of a server that was killed before it had put it in place
     assert voxels(tiny) == {"liver": size(LEFT), "spleen": size(RIGHT)}
 
 

@@ -16,14 +16,14 @@ from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt
 from causal_sam.site.selection import (
-    ABSENT,
-    FAR_STYLE,
-    SLICES,
+    ABSENT_UNCERTAINTY,
+    MAX_SLICES,
+    MAX_STYLE_DISTANCE,
     Candidate,
     disagreement,
     priority,
     rank,
-    spread,
+    sample_indices,
     style_distances,
     uncertainty,
 )
@@ -88,7 +88,7 @@ def test_masks_that_agree_and_are_sure_make_certain(monkeypatch, small_model, en
 
 
 def test_labels_that_are_nowhere_count_as_half_uncertain(small_model, encoder, slices) -> None:
-    assert uncertainty(encoder, slices, labels_of(small_model, "one", "two", bias=-12.0)) == ABSENT
+    assert uncertainty(encoder, slices, labels_of(small_model, "one", "two", bias=-12.0)) == ABSENT_UNCERTAINTY
 
 
 def test_without_labels_there_is_no_uncertainty(small_model, encoder, slices) -> None:
@@ -111,13 +111,13 @@ def test_the_model_is_given_away_between_slices_and_the_work_can_be_ended(small_
     assert slot.acquire(blocking=False)
 
 
-@pytest.mark.parametrize("count", [1, 2, SLICES, SLICES + 1, 300])
+@pytest.mark.parametrize("count", [1, 2, MAX_SLICES, MAX_SLICES + 1, 300])
 def test_slices_are_spread_over_the_volume(count: int) -> None:
-    chosen = spread(count)
-    assert len(set(chosen)) == len(chosen) == min(count, SLICES)
+    chosen = sample_indices(count)
+    assert len(set(chosen)) == len(chosen) == min(count, MAX_SLICES)
     assert chosen == sorted(chosen)
-    assert chosen[0] <= count // SLICES
-    assert count - 1 - chosen[-1] <= count // SLICES
+    assert chosen[0] <= count // MAX_SLICES
+    assert count - 1 - chosen[-1] <= count // MAX_SLICES
     assert 0 <= chosen[0] <= chosen[-1] < count
 
 
@@ -135,7 +135,7 @@ def test_style_distance_is_to_the_nearest_and_ends_at_one() -> None:
     assert style_distances(styles, np.array([])).tolist() == [1, 1]
     assert style_distances(styles, np.stack([north])).tolist() == [1, 0]
     to_between = style_distances(styles, np.stack([north, between]))
-    np.testing.assert_allclose(to_between, [(1 - between[0]) / FAR_STYLE, 0], atol=1e-12)
+    np.testing.assert_allclose(to_between, [(1 - between[0]) / MAX_STYLE_DISTANCE, 0], atol=1e-12)
 
 
 def test_both_parts_matter() -> None:

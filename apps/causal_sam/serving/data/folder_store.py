@@ -26,7 +26,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
 from causal_sam.imaging.limits import MAX_VOXELS
 from causal_sam.site.accepted import frame_in_info
-from causal_sam.site.label_files import CHECKSUM, PART, ChangedLabelError, checksum, label_copy, part_of
+from causal_sam.site.label_files import CHECKSUM, PART, ChangedLabelError, checksum, label_copy, pending_path
 from serving.data.files import Extensions, same_id
 from serving.data.folder_index import LOCK, FolderIndex, file_stamp
 from serving.data.incoming_labels import check_label, checked_info, checked_tag
@@ -291,7 +291,7 @@ class FolderStore(LocalDatastore):
             folder = Path(index.model.label_path(tag))
             folder.mkdir(parents=True, exist_ok=True)
             name = self._filename(image_id, ext)
-            part = part_of(folder / name)
+            part = pending_path(folder / name)
             try:
                 _copy(path, part, folder)
                 info |= {"ts": int(time.time()), "name": name, CHECKSUM: checksum(part)}

@@ -15,7 +15,7 @@ from causal_sam.style.lad import pool_inside
 from causal_sam.training.style_pairs import LabelledSlices, with_neighbours
 
 # Slices per forward pass.
-ENCODED = 16
+SLICES_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def pooled_features(
     image = labelled.image
     values = torch.arange(1, len(names) + 1)[:, None, None]
     slices, structures, found = [], [], []
-    for first in range(0, len(shown), ENCODED):
-        indices = shown[first : first + ENCODED]
+    for first in range(0, len(shown), SLICES_PER_BATCH):
+        indices = shown[first : first + SLICES_PER_BATCH]
         padded = torch.zeros(len(indices), 3, image_size, image_size)
         stacks = torch.from_numpy(np.stack([with_neighbours(image, n) for n in indices]))
         padded[:, :, : image.shape[1], : image.shape[2]] = stacks

@@ -117,7 +117,6 @@ class SamMethod:
     language: bool = True
 
     def train(self, setup: Setup, cases: list[LabelledSlices], names: Sequence[str], seed: int) -> TrainedSam:
-        """See `Method`."""
         torch.manual_seed(seed)
         model = setup.load()
         clicked = 1.0 if setup.prompt == "click" else setup.config.clicked
@@ -146,16 +145,13 @@ class TrainedSam:
         self._predictor = Predictor(model, ahead=0)
 
     def segment(self, volume: Volume, names: Sequence[str]) -> NDArray[np.uint8]:
-        """See `Trained`."""
         return self._predictor.for_volume(volume, "auto").predict_named(names, self._labels).label_map
 
     def segment_clicked(self, volume: Volume, frame: SliceFrame, index: int, voxel: tuple) -> NDArray[np.bool_]:
-        """See `Trained`."""
         return ModelMethod(self._model.name, self._predictor).on_slice(volume, frame, index)([voxel], [])
 
     @torch.inference_mode()
     def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
-        """See `Trained`."""
         return pooled_features(labelled, names, self._model.image_size, lambda x: self._model.encode(x).features)
 
 

@@ -141,8 +141,8 @@ def plot_examples(examples: Sequence[Example], order: Sequence[str]) -> Figure:
         examples: at least one example.
         order: order of the methods; other methods come after these.
     """
-    there = dict.fromkeys(method for example in examples for method in example.predictions)
-    methods = [method for method in order if method in there] + [method for method in there if method not in order]
+    present = dict.fromkeys(method for example in examples for method in example.predictions)
+    methods = [method for method in order if method in present] + [method for method in present if method not in order]
     heights = [example.image.shape[0] / example.image.shape[1] for example in examples]
     size = 2.3
     figure = Figure(figsize=(0.5 + size * (1 + len(methods)), 0.4 + size * sum(heights)), layout="constrained")
@@ -156,14 +156,14 @@ def plot_examples(examples: Sequence[Example], order: Sequence[str]) -> Figure:
         _outline(axes[0], example.truth)
         for axis, method in zip(axes[1:], methods, strict=True):
             if method in example.predictions:
-                axis.imshow(_tinted(example.image, example.predictions[method]))
+                axis.imshow(_overlay(example.image, example.predictions[method]))
                 _outline(axis, example.truth)
     for axis, title in zip(grid[0], ("truth", *methods), strict=True):
         axis.set_title(title, fontsize=10)
     return figure
 
 
-def _tinted(image: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+def _overlay(image: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the image with its structures in colour, HxWx3 in [0, 1]."""
     grey = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
     # Structure 1 has the first colour; the background stays grey.

@@ -23,7 +23,7 @@ from causal_sam.style.headers import read_acquisition
 # Kinds of difference between targets and sources.
 SHIFTS = ("scanner", "modality", "anatomy", "data set")
 # Share of the cases of a source domain that are held out.
-HELD_OUT = 1 / 3
+HELD_OUT_SHARE = 1 / 3
 # Slice spacing of the brains in mm, as in clinical routine.
 BRAIN_SLICE_MM = 8
 BRAIN_SOURCES = ("T1 3 T A", "T1 1.5 T B", "T1 3 T C")
@@ -76,69 +76,77 @@ class Split:
     probe_train: list[Scan]
 
 
-class BrainProtocol:
-    """Real brain anatomies scanned in generated styles: T1 of three scanners, then other scanners and contrasts.
+class _StyledProtocol:
+    """Anatomies that are rendered in any style. Every training patient has one scan, in the sources' styles by turns.
 
-    Every training patient is scanned once, by one of the sources.
+    Attributes:
+        labels: structures to segment.
+        sources: styles of the source domains.
+        targets: style of a target domain -> difference from the sources.
+        patients: names of all anatomies.
+    """
+
+    prompt = "name"
+    labels: tuple[str, ...]
+    sources: tuple[str, ...]
+    targets: dict[str, str]
+    patients: Sequence[str]
+
+    def scan(self, name: str, style: str) -> Scan:
+        """Render an anatomy in a style."""
+        raise NotImplementedError
+
+    def split(self, seed: int) -> Split:
+        """Draw the training and test patients."""
+        train, held_out = _divide(list(self.patients), seed)
+        styles = (*self.sources, *self.targets)
+        return Split(
+            self.labels,
+            [self.scan(name, self.sources[n % len(self.sources)]) for n, name in enumerate(train)],
+            [self.scan(name, style) for name in held_out for style in styles],
+            dict.fromkeys(self.sources, "none") | self.targets,
+            [self.scan(name, style) for name in train for style in styles],
+        )
+
+
+class BrainProtocol(_StyledProtocol):
+    """Real brain anatomies in generated styles: T1 of three scanners, then other scanners and contrasts.
 
     Args:
         directory: folder of label maps with FreeSurfer's numbers.
 
     Raises:
-        InputError: there are fewer than three, or they are not such maps.
+        InputError: there are fewer than three maps, or they are invalid.
     """
 
     name = "brain"
-    prompt = "name"
+    labels, sources, targets = brain.SEGMENTED, BRAIN_SOURCES, BRAIN_TARGETS
 
     def __init__(self, directory: Path) -> None:
         paths = sorted(directory.glob("*.nii.gz"))
         if len(paths) < 3:
             raise InputError(f"{directory} needs at least three label maps of brains (.nii.gz), not {len(paths)}.")
         self._maps = {path.name.removesuffix(".nii.gz"): _thick_slices(read_volume(path)) for path in paths}
-
-    def split(self, seed: int) -> Split:
-        """Draw the training and test patients."""
-        train, held_out = _divide(list(self._maps), seed)
-        styles = (*BRAIN_SOURCES, *BRAIN_TARGETS)
-        return Split(
-            brain.SEGMENTED,
-            [self.scan(name, BRAIN_SOURCES[n % len(BRAIN_SOURCES)]) for n, name in enumerate(train)],
-            [self.scan(name, style) for name in held_out for style in styles],
-            dict.fromkeys(BRAIN_SOURCES, "none") | BRAIN_TARGETS,
-            [self.scan(name, style) for name in train for style in styles],
-        )
-
-    @property
-    def patients(self) -> list[str]:
-        """Names of all anatomies."""
-        return list(self._maps)
+        self.patients = list(self._maps)
 
     def scan(self, name: str, style: str) -> Scan:
-        """Scan an anatomy in a style of `causal_sam.phantom.brain.STYLES`."""
+        """Render an anatomy in a style of `causal_sam.phantom.brain.STYLES`."""
         values, affine = self._maps[name]
-        seed = 1000 * list(self._maps).index(name) + list(brain.STYLES).index(style)
+        seed = 1000 * self.patients.index(name) + list(brain.STYLES).index(style)
         volume, structures = brain.render_brain(values, affine, brain.STYLES[style], seed)
         return Scan(style, name, volume, structures, read_acquisition(volume))
 
 
-class PhantomProtocol:
+class PhantomProtocol(_StyledProtocol):
     """Generated abdomens: CT of two kinds, then MR."""
 
     name = "phantom"
-    prompt = "name"
+    labels, sources, targets = PHANTOM_LABELS, PHANTOM_SOURCES, PHANTOM_TARGETS
+    patients = tuple(str(n) for n in range(PHANTOM_PATIENTS))
 
-    def split(self, seed: int) -> Split:
-        """Draw the training and test patients."""
-        train, held_out = _divide([str(n) for n in range(PHANTOM_PATIENTS)], seed)
-        styles = (*PHANTOM_SOURCES, *PHANTOM_TARGETS)
-        return Split(
-            PHANTOM_LABELS,
-            [phantom_scan(name, PHANTOM_SOURCES[n % len(PHANTOM_SOURCES)]) for n, name in enumerate(train)],
-            [phantom_scan(name, style) for name in held_out for style in styles],
-            dict.fromkeys(PHANTOM_SOURCES, "none") | PHANTOM_TARGETS,
-            [phantom_scan(name, style) for name in train for style in styles],
-        )
+    def scan(self, name: str, style: str) -> Scan:
+        """Render an abdomen; see `phantom_scan`."""
+        return phantom_scan(name, style)
 
 
 class DataProtocol:
@@ -178,13 +186,13 @@ class DataProtocol:
             "target": [read_scan(case, joins or {}) for case in matching_cases(cases, targets)],
         }
         self._sources, self._targets = read["source"], read["target"]
-        there = [dict.fromkeys(name for scan in scans for name in scan.structures) for scans in read.values()]
-        shared = [name for name in there[0] if prompt == "click" or name in there[1]]
+        available = [dict.fromkeys(name for scan in scans for name in scan.structures) for scans in read.values()]
+        shared = [name for name in available[0] if prompt == "click" or name in available[1]]
         self._labels = tuple(name for name in shared if not labels or name in labels)
         if not self._labels:
             raise InputError(
-                f"Sources and targets share no structure: sources have {', '.join(there[0])}, targets "
-                f"{', '.join(there[1])}. Structures with other names can be tested with a click as prompt."
+                f"Sources and targets share no structure: sources have {', '.join(available[0])}, targets "
+                f"{', '.join(available[1])}. Structures with other names can be tested with a click as prompt."
             )
 
     def split(self, seed: int) -> Split:
@@ -203,7 +211,7 @@ class DataProtocol:
 def _divide(names: list[str], seed: int) -> tuple[list[str], list[str]]:
     """Return the names to train on and the held-out names, at least one of each."""
     order = np.random.default_rng(seed).permutation(len(names)).tolist()
-    count = min(max(1, round(HELD_OUT * len(names))), len(names) - 1)
+    count = min(max(1, round(HELD_OUT_SHARE * len(names))), len(names) - 1)
     return [names[n] for n in order[count:]], [names[n] for n in order[:count]]
 
 
@@ -248,8 +256,8 @@ def matching_cases(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
     for pattern in patterns:
         found = [case for case in cases if fnmatch.fnmatch(f"{case.group}/{case.name}/{case.sequence}", pattern)]
         if not found:
-            there = ", ".join(dict.fromkeys(f"{case.group}/{case.name}/{case.sequence}" for case in cases[:6]))
-            raise InputError(f"No case is like {pattern}: patterns are SET/CASE/SEQUENCE, and there are {there}, ….")
+            some = ", ".join(dict.fromkeys(f"{case.group}/{case.name}/{case.sequence}" for case in cases[:6]))
+            raise InputError(f"No case is like {pattern}: patterns are SET/CASE/SEQUENCE, and there are {some}, ….")
         chosen += [case for case in found if case not in chosen]
     return chosen
 

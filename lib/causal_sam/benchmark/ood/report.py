@@ -134,8 +134,8 @@ def write_ood_report(
 
 
 def _in_order(names: Iterable[str], first: Sequence[str]) -> list[str]:
-    there = dict.fromkeys(names)
-    return [name for name in first if name in there] + [name for name in there if name not in first]
+    present = dict.fromkeys(names)
+    return [name for name in first if name in present] + [name for name in present if name not in first]
 
 
 def _probes(runs: Sequence[Run], methods: Sequence[str]) -> pd.DataFrame:

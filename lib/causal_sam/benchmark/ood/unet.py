@@ -1,4 +1,4 @@
-"""The baseline: MONAI's U-Net, trained on the same slices with the same number of images."""
+"""Baseline: MONAI's U-Net, trained on the same slices with the same number of images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ class UNetMethod:
     name: str
 
     def train(self, setup: Setup, cases: list[LabelledSlices], names: Sequence[str], seed: int) -> TrainedUNet:
-        """See `Method`."""
         torch.manual_seed(seed)
         clicked = setup.prompt == "click"
         size, device = setup.size_and_device
@@ -60,7 +59,7 @@ class UNetMethod:
             network.train()
             images, labels = batch["image"], batch["label"]
             if clicked:
-                images, labels = _clicked(images, labels, rng)
+                images, labels = _with_random_click(images, labels, rng)
             with torch.autocast(device.type, enabled=setup.config.amp):
                 logits = network(images.to(device))
             value = loss(logits.float(), labels.to(device))
@@ -105,7 +104,6 @@ class TrainedUNet:
 
     @torch.inference_mode()
     def segment(self, volume: Volume, names: Sequence[str]) -> NDArray[np.uint8]:
-        """See `Trained`."""
         slices = VolumeSlices(volume, "auto", self._size)
         label_map = np.zeros(volume.shape, np.uint8, order=FILE_ORDER)
         for index in range(slices.frame.count):
@@ -116,10 +114,9 @@ class TrainedUNet:
 
     @torch.inference_mode()
     def segment_clicked(self, volume: Volume, frame: SliceFrame, index: int, voxel: tuple) -> NDArray[np.bool_]:
-        """See `Trained`."""
         slices = VolumeSlices(volume, "auto", self._size)
         x, y = slices.points((voxel,))[0].tolist()
-        image = torch.cat([self._padded(slices, index), _drawn([(y, x)], self._size).to(self._device)], dim=1)
+        image = torch.cat([self._padded(slices, index), _draw_clicks([(y, x)], self._size).to(self._device)], dim=1)
         return slices.logits(self._network(image)[0, 0].cpu()) > 0
 
     @torch.inference_mode()
@@ -150,7 +147,7 @@ class TrainedUNet:
         return image.to(self._device)
 
 
-def _clicked(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _with_random_click(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Draw one structure of each slice and a click on it; slices without structures are dropped unless all are."""
     clicks, masks, kept = [], [], []
     for n, label_map in enumerate(labels[:, 0].numpy()):
@@ -162,10 +159,10 @@ def _clicked(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[
             kept.append(n)
     if not kept:
         return torch.cat([images, torch.zeros_like(images[:, :1])], dim=1), torch.zeros_like(labels)
-    return torch.cat([images[kept], _drawn(clicks, images.shape[-1])], dim=1), torch.stack(masks)[:, None]
+    return torch.cat([images[kept], _draw_clicks(clicks, images.shape[-1])], dim=1), torch.stack(masks)[:, None]
 
 
-def _drawn(clicks: Sequence[tuple[float, float]], size: int) -> Tensor:
+def _draw_clicks(clicks: Sequence[tuple[float, float]], size: int) -> Tensor:
     """Draw each click (row, column) as a Gaussian, Nx1xSxS."""
     grid = torch.arange(size, dtype=torch.float32)
     scale = 2 * (CLICK_SIZE * size) ** 2

@@ -1,1 +1,1 @@
-"""How well notes correct masks (TCI): simulated errors, notes about them, and what becomes of the masks."""
+"""Benchmark of corrections by notes (TCI): simulated errors, notes about them, and the corrected masks."""

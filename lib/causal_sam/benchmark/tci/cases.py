@@ -1,4 +1,4 @@
-"""Labelled volumes that no modulation was trained on: generated abdomens and real images."""
+"""Labelled volumes that are not used in training: generated abdomens and real images."""
 
 from __future__ import annotations
 

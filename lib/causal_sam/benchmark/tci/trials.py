@@ -77,18 +77,8 @@ class Trial:
     seconds: float
     click_seconds: float
 
-    @property
-    def read_rightly(self) -> bool:
-        """True if the note was read as exactly the wanted intervention."""
-        return self.read == self.wanted
 
-    @property
-    def gain(self) -> float:
-        """Gain in Dice."""
-        return self.after - self.before
-
-
-class Bench:
+class TrialRunner:
     """Runs trials with their controls.
 
     Args:
@@ -123,9 +113,9 @@ class Bench:
             first: number of the first error.
             seed: seed of all random numbers.
         """
-        here = self._predictor.for_volume(case.volume)
-        for index in range(here.slices.frame.count):
-            here.encoder.embedding(here.slices, index)
+        predictor = self._predictor.for_volume(case.volume)
+        for index in range(predictor.slices.frame.count):
+            predictor.encoder.embedding(predictor.slices, index)
         kinds = list(KINDS)
         number = first
         for structure in case.tested:
@@ -140,13 +130,13 @@ class Bench:
                 kind = kinds[number % len(kinds)]
                 number += 1
                 error = None
-                if suits(kind, truth):
+                if is_applicable(kind, truth):
                     error = simulate_error(structure, truth, case.volume, others, rng, kind)
-                yield error and self._trial(here, case, structure, others, kind, error, click, rng)
+                yield error and self._trial(predictor, case, structure, others, kind, error, click, rng)
 
     def _trial(
         self,
-        here: Predictor,
+        predictor: Predictor,
         case: LabelledVolume,
         structure: str,
         others: Masks,
@@ -159,7 +149,7 @@ class Bench:
         known = bool(rng.random() < NEIGHBOURS_KNOWN)
         # As in a label map, masks do not overlap.
         left = {name: mask & ~error.mask for name, mask in others.items()} if known else {}
-        session = InteractiveSession(here)
+        session = InteractiveSession(predictor)
         for name, mask in {**left, structure: error.mask}.items():
             session.set_mask(name, mask)
         masks, start = session.masks(), session.history
@@ -180,7 +170,7 @@ class Bench:
         acts = [correction.intervention for correction in corrections if correction.intervention.action in MODULATED]
         if acts:
             text = with_other_texts(self._text, {act.sentence: other.sentence for act in acts})
-            for n, corrector in enumerate((Corrector(here.encoder, self._film, text), self._without_text)):
+            for n, corrector in enumerate((Corrector(predictor.encoder, self._film, text), self._without_text)):
                 session.history = start
                 session.apply_note(note, plan, corrector)
                 controls[n] = dice(session.mask(structure), truth)
@@ -208,7 +198,7 @@ class Bench:
         )
 
 
-def suits(kind: str, truth: NDArray[np.bool_]) -> bool:
+def is_applicable(kind: str, truth: NDArray[np.bool_]) -> bool:
     """Return False if the truth looks like the error: an island beside a second part, or a hole beside a real one.
 
     Args:
@@ -220,18 +210,18 @@ def suits(kind: str, truth: NDArray[np.bool_]) -> bool:
     return kind != "hole" or not (ndimage.binary_fill_holes(truth) & ~truth).any()
 
 
-def with_other_texts(encoder: TextEncoder, instead: Mapping[str, str]) -> TextEncoder:
+def with_other_texts(encoder: TextEncoder, replacements: Mapping[str, str]) -> TextEncoder:
     """Return a text encoder that replaces some texts.
 
     Args:
         encoder: text encoder.
-        instead: text -> text to encode in its place.
+        replacements: text -> text to encode in its place.
     """
     return TextEncoder(
         f"{encoder.name} of other texts",
         encoder.fingerprint,
         encoder.dimension,
-        lambda texts: encoder.encode([instead.get(text, text) for text in texts]),
+        lambda texts: encoder.encode([replacements.get(text, text) for text in texts]),
     )
 
 
@@ -284,9 +274,9 @@ def click_seconds(predictor: Predictor, volume: Volume, truth: NDArray[np.bool_]
         truth: true mask (I, J, K), not empty.
     """
     voxel, _ = next_click_in_volume(truth, np.zeros_like(truth), volume.spacing)
-    here = predictor.for_volume(volume)
+    predictor = predictor.for_volume(volume)
     for _ in range(2):  # the first run also encodes crops, which are then cached
-        session = InteractiveSession(here)
+        session = InteractiveSession(predictor)
         begin = time.perf_counter()
         session.add_point("structure", voxel)
         seconds = time.perf_counter() - begin

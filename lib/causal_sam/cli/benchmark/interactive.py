@@ -71,8 +71,8 @@ def interactive(
 
     from causal_sam.benchmark.interactive import (
         click_through,
+        draw_example,
         join_structures,
-        picture,
         slice_targets,
         volume_targets,
     )
@@ -125,7 +125,7 @@ def interactive(
         pictures = [
             (
                 f"{kind}-{n} {t.target.case} {t.target.structure} {t.target.index}".replace(" ", "-"),
-                picture(methods[0], volumes[id(t.target)], t.target, clicks, t.repeat, aim),
+                draw_example(methods[0], volumes[id(t.target)], t.target, clicks, t.repeat, aim),
             )
             for kind, n, t in chosen
         ]

@@ -66,7 +66,7 @@ def tci(
     from causal_sam.benchmark.report import check_folder
     from causal_sam.benchmark.tci.cases import generated_cases, real_cases
     from causal_sam.benchmark.tci.report import write_tci_report
-    from causal_sam.benchmark.tci.trials import Bench, Trial
+    from causal_sam.benchmark.tci.trials import Trial, TrialRunner
     from causal_sam.notes import load_interpreter
     from causal_sam.prompting import EmbeddingCache, Predictor
     from causal_sam.sam import load_model
@@ -85,7 +85,7 @@ def tci(
     modulation = load_film(weights, loaded, text.fingerprint)
     # Work ahead would compete with what is timed.
     predictor = Predictor(loaded, EmbeddingCache(CACHE_BYTES), ahead=0)
-    bench = Bench(predictor, modulation, text, load_interpreter(llm, llm_consent).invoke)
+    bench = TrialRunner(predictor, modulation, text, load_interpreter(llm, llm_consent).invoke)
     trials: list[Trial] = []
     tried = 0
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -35,7 +35,6 @@ __all__ = [
     "SliceThickness",
     "Streaks",
     "StyleAugmentation",
-    "applicable",
     "augment_style",
 ]
 
@@ -58,14 +57,6 @@ STYLE_AUGMENTATIONS: dict[str, type[StyleAugmentation]] = {
         Streaks,
     )
 }
-
-
-def applicable(slices: StyledSlices) -> tuple[str, ...]:
-    """Return the names of the augmentations that fit the slices, in the order of the imaging chain.
-
-    Slices of unknown modality get other contrast and resolution only.
-    """
-    return tuple(name for name, kind in STYLE_AUGMENTATIONS.items() if kind.fits(slices))
 
 
 def augment_style(

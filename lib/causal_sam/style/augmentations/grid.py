@@ -81,9 +81,9 @@ class SliceThickness(StyleAugmentation, name="thickness", stage=2):
         # Widths of successive profiles add in quadrature.
         width = np.sqrt(self.thickness**2 - now**2)
         place = distance * np.arange(len(slices.array))
-        apart = np.abs(place[:, None] - place[None])
+        distances = np.abs(place[:, None] - place[None])
         # Overlap of the profile around one position with the slice around another.
-        shared = np.clip((width + distance) / 2 - apart, 0, min(distance, width))
+        shared = np.clip((width + distance) / 2 - distances, 0, min(distance, width))
         weights = (shared / shared.sum(axis=1, keepdims=True)).astype(np.float32)
         return slices.with_array(np.tensordot(weights, slices.array, axes=1), slice_thickness=self.thickness)
 
