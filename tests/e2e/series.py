@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -152,14 +153,17 @@ def read_segments(segmentation: highdicom.seg.Segmentation, series: Series) -> d
     }
 
 
-def written_by_another(series: Series, masks: dict[str, NDArray[np.bool_]]) -> highdicom.seg.Segmentation:
+def written_by_another(
+    series: Series, masks: dict[str, NDArray], kind: str = "BINARY", **options: Any
+) -> highdicom.seg.Segmentation:
     """Make a DICOM SEG of masks in the order of the stored slices, with highdicom, which leaves out empty slices."""
     codes = pydicom.sr.codedict.codes
     images = [pydicom.dcmread(file) for file in sorted(series.folder.iterdir())]
+    planes = np.stack(list(masks.values()), axis=-1).transpose(2, 1, 0, 3)
     return highdicom.seg.Segmentation(
         images,
-        np.stack(list(masks.values()), axis=-1).astype(np.uint8).transpose(2, 1, 0, 3),
-        highdicom.seg.SegmentationTypeValues.BINARY,
+        planes.astype(np.uint8) if planes.dtype == bool else planes,
+        kind,
         [
             highdicom.seg.SegmentDescription(
                 number,
@@ -178,4 +182,5 @@ def written_by_another(series: Series, masks: dict[str, NDArray[np.bool_]]) -> h
         manufacturer_model_name="Workstation",
         software_versions="1",
         device_serial_number="1",
+        **options,
     )

@@ -293,23 +293,10 @@ def on_own_grid(axial: Series, planes: NDArray, affine: NDArray, kind: str = "BI
     """Make a DICOM SEG of (I, J, K) planes on a grid of its own; ``affine`` is RAS+ millimetre."""
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    codes = pydicom.sr.codedict.codes
-    description = highdicom.seg.SegmentDescription(
-        1, "liver", codes.cid7150.Tissue, codes.cid7166.Tissue, highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
-    )
-    return highdicom.seg.Segmentation(
-        [pydicom.dcmread(file) for file in sorted(axial.folder.iterdir())],
-        planes.transpose(2, 1, 0),
+    return written_by_another(
+        axial,
+        {"liver": planes},
         kind,
-        [description],
-        series_instance_uid=generate_uid(),
-        series_number=9,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="Another",
-        manufacturer_model_name="Workstation",
-        software_versions="1",
-        device_serial_number="1",
         pixel_measures=highdicom.PixelMeasuresSequence(spacing[1::-1], spacing[2]),
         plane_orientation=highdicom.PlaneOrientationSequence(
             "PATIENT", [*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1])]

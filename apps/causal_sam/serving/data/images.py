@@ -8,13 +8,12 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from cachetools import LRUCache
+from cachetools import LRUCache, cached
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import Volume, read_volume
 from causal_sam.imaging.limits import MAX_VOXELS
-from serving.keyed_locks import KeyedLocks
 from serving.sessions.store import sessions_folder
 
 
@@ -118,10 +117,11 @@ class VolumeCache:
     """
 
     def __init__(self, max_bytes: int, max_voxels: int = MAX_VOXELS) -> None:
-        self._max_voxels = max_voxels
-        self._lock = threading.Lock()
         self._volumes: LRUCache[VolumeKey, Volume] = LRUCache(max_bytes, getsizeof=lambda volume: volume.array.nbytes)
-        self._reading = KeyedLocks()
+        self._changed = threading.Condition()
+        self._read = cached(self._volumes, key=lambda key: key, condition=self._changed)(
+            lambda key: read_volume(*key[:2], max_voxels)
+        )
 
     def get(self, key: VolumeKey) -> Volume:
         """Return the volume of `volume_key`, reading it if it is not kept.
@@ -129,19 +129,9 @@ class VolumeCache:
         Raises:
             InputError: the file cannot be read as an image, or has no such frame.
         """
-        path, frame, _ = key
-        with self._reading.hold(key):
-            with self._lock:
-                kept = self._volumes.get(key)
-            if kept is not None:
-                return kept
-            volume = read_volume(path, frame, self._max_voxels)
-            with self._lock:
-                if volume.array.nbytes <= self._volumes.maxsize:
-                    self._volumes[key] = volume
-            return volume
+        return self._read(key)
 
     def kept(self, key: VolumeKey) -> Volume | None:
         """Return the volume of `volume_key` if it is kept."""
-        with self._lock:
+        with self._changed:
             return self._volumes.get(key)
