@@ -10,12 +10,11 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Request
+from fastapi import Request
 from monailabel.config import settings
 from monailabel.endpoints.activelearning import sample
-from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
@@ -24,10 +23,7 @@ from monailabel.utils.async_tasks.utils import background_tasks
 from causal_sam.errors import InputError, NotFoundError
 from serving.requests.identifiers import checked_identifier, checked_result_tag
 from serving.requests.options import OptionValues, checked_client_id, chosen_options
-
-Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
-Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+from serving.requests.sign_in import Admin, Annotator, Reader
 
 TRAIN, BATCH, SCORE = "train", "batch_infer", "scoring"
 _NAMES = {TRAIN: "training", BATCH: "batch", SCORE: "scoring"}

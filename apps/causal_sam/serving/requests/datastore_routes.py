@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from zipfile import ZipFile
 
-from fastapi import BackgroundTasks, Depends, File, Form, UploadFile
+from fastapi import BackgroundTasks, File, Form, UploadFile
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
 from monailabel.endpoints.datastore import download_label
-from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
@@ -31,11 +30,10 @@ from serving.data.folder_store import FolderStore
 from serving.requests.identifiers import checked_identifier
 from serving.requests.inference import removed_on_failure
 from serving.requests.json_objects import checked_object
+from serving.requests.sign_in import Annotator, Reader
 from serving.sessions.uploads import received
 
-Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
 CHUNK_BYTES = 2**20
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 
 
 def save_label(

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-from fastapi import BackgroundTasks, Depends, File, Form, Request, UploadFile
+from fastapi import BackgroundTasks, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.config import settings
 from monailabel.endpoints.infer import ResultType, send_response
-from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
 from causal_sam.errors import InputError
@@ -32,6 +31,7 @@ from serving.private_log import loggable
 from serving.requests.clients import Connection, RequestContext, current_context, identify, in_context
 from serving.requests.json_objects import checked_object
 from serving.requests.options import checked_client_id
+from serving.requests.sign_in import Reader
 from serving.sessions.endpoints import open_session
 from serving.sessions.uploads import received
 
@@ -95,7 +95,7 @@ async def infer(
     request: Request,
     background_tasks: BackgroundTasks,
     model: str,
-    user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))],
+    user: Reader,
     image: str = "",
     session_id: str = "",
     params: Annotated[str, Form()] = "{}",

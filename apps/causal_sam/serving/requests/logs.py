@@ -7,15 +7,13 @@ import subprocess
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Query
 from fastapi.responses import PlainTextResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints.logs import get_logs
-from monailabel.endpoints.user.auth import RBAC, User
 
 from causal_sam.errors import NotFoundError
-
-Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
+from serving.requests.sign_in import Admin
 
 MAX_LINES = 100_000
 MAX_REFRESH_SECONDS = 86_400

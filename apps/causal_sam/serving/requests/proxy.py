@@ -10,19 +10,18 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
-from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import requests
-from fastapi import Depends, Request, UploadFile
+from fastapi import Request, UploadFile
 from fastapi.responses import StreamingResponse
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
 
 from causal_sam.errors import NotFoundError
 from serving.data.archive import CONNECT_SECONDS, QUERY_SECONDS, ArchiveError
 from serving.requests.errors import RefusedError
+from serving.requests.sign_in import Reader
 
 MAX_REQUESTS_AT_ONCE = 32
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
@@ -40,9 +39,7 @@ _OF_THE_REQUEST = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 4
 CHUNK_BYTES = 2**17
 
 
-async def proxy(
-    request: Request, path: str, user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
-) -> StreamingResponse:
+async def proxy(request: Request, path: str, user: Reader) -> StreamingResponse:
     """Pass a request of DICOMweb on to the archive, and its answer back while it arrives.
 
     Args:

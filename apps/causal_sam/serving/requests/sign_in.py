@@ -1,4 +1,4 @@
-"""Sign-in with OpenID Connect, in threads of its own.
+"""Roles of users, and sign-in with OpenID Connect in threads of its own.
 
 MONAI Label asks the sign-in server on the event loop, and accepts no token at all with PyJWT 2, which wants to be told
 the algorithms. Roles are checked by MONAI Label as ever.
@@ -15,10 +15,14 @@ import requests
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import User, get_current_user, get_public_key, oauth2_scheme, token_uri
+from monailabel.endpoints.user.auth import RBAC, User, get_current_user, get_public_key, oauth2_scheme, token_uri
 
 from serving.requests.errors import RefusedError
 
+# What an endpoint asks for as its parameter ``user``: a user who has the role.
+Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 # With one key for both, an attacker could sign by a symmetric algorithm with the public key.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 _threads = anyio.CapacityLimiter(16)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
 import monailabel.endpoints.ohif
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import FileResponse, RedirectResponse
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.utils.others.generic import get_mime_type
+
+from serving.requests.sign_in import Reader
 
 _FOLDER = Path(monailabel.endpoints.ohif.__file__).with_name("static") / "ohif"
 
 
-def viewer(path: str, user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]) -> FileResponse:
+def viewer(path: str, user: Reader) -> FileResponse:
     """Return a file of the viewer; for all other paths its page, which reads from its address what to show."""
     file = Path(os.path.realpath(_FOLDER / path))
     if not (file.is_relative_to(_FOLDER) and os.path.isfile(file)):  # a Path raises where a name is too long
