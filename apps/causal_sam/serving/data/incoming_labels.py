@@ -146,10 +146,12 @@ def read_sent(path: Path, image: Volume) -> NDArray[np.integer]:
     Raises:
         InputError: it cannot be read, is no label map, or its voxels are not those of the image.
     """
-    return _read_raw(path, image) if path.suffix.lower() == RAW else _read_file(path, image)
-
-
-def _read_raw(path: Path, image: Volume) -> NDArray[np.uint8]:
+    if path.suffix.lower() != RAW:
+        try:
+            return read_label_map(path, image)
+        except InputError as error:
+            # MONAI Label gave the file a name of its own, which tells the client nothing.
+            raise InputError(str(error).replace(path.name, "The label")) from error
     size = path.stat().st_size
     if size != image.array.size:
         raise InputError(
@@ -157,14 +159,6 @@ def _read_raw(path: Path, image: Volume) -> NDArray[np.uint8]:
             f"not {size} bytes."
         )
     return np.fromfile(path, np.uint8).reshape(image.shape, order="F")
-
-
-def _read_file(path: Path, image: Volume) -> NDArray[np.int32]:
-    try:
-        return read_label_map(path, image)
-    except InputError as error:
-        # MONAI Label gave the file a name of its own, which tells the client nothing.
-        raise InputError(str(error).replace(path.name, "The label")) from error
 
 
 def _present(label_map: NDArray[np.integer]) -> list[int]:
