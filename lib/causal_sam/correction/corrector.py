@@ -309,8 +309,8 @@ def apply_exact_operator(
 
 def _slice_batches(slices: VolumeSlices, mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> Iterator[list[int]]:
     """Yield batches of slices of the region: first slices with a mask, then their neighbours outwards."""
-    indices = np.array(nonempty_slices(weight, slices.axis))
-    distance = np.abs(indices[:, None] - nonempty_slices(mask, slices.axis)).min(1)
+    indices = np.array(sorted(nonempty_slices(weight, slices.axis)))
+    distance = np.abs(indices[:, None] - sorted(nonempty_slices(mask, slices.axis))).min(1)
     for steps in np.unique(distance):
         beside = indices[distance == steps].tolist()
         yield from (beside[n : n + SLICES_PER_BATCH] for n in range(0, len(beside), SLICES_PER_BATCH))

@@ -39,7 +39,7 @@ class PackedMask:
         if not mask.any():
             return cls(mask.shape)
         hits = [nonempty_slices(mask, axis) for axis in range(3)]
-        spans = [(hit[0], hit[-1] + 1) for hit in hits]
+        spans = [(min(hit), max(hit) + 1) for hit in hits]
         crop = mask[tuple(slice(first, end) for first, end in spans)]
         return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
-from causal_sam.imaging import PackedMask
+from causal_sam.imaging import PackedMask, nonempty_slices
 from causal_sam.prompting.prompts import Box, Prompts, Voxel
 
 UNNAMED = "\0unnamed"  # no client can name a label so
@@ -23,11 +23,6 @@ UNNAMED = "\0unnamed"  # no client can name a label so
 def is_unnamed(name: str | None) -> bool:
     """Whether a mask was prompted without a label name."""
     return name is not None and name.startswith(UNNAMED)
-
-
-def nonempty_slices(mask: NDArray[np.bool_], axis: int) -> frozenset[int]:
-    """Voxel indices along an axis of the slices with a mask."""
-    return frozenset(np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))).tolist())
 
 
 def _decoded(text: str) -> NDArray[np.float16]:

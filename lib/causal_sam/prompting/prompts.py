@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import SliceFrame
+from causal_sam.imaging import SliceFrame, nonempty_slices
 
 Voxel = tuple[int, int, int]
 Box = tuple[int, int, int, int, int, int]
@@ -171,8 +171,7 @@ class Strokes:
 
 def _points(strokes: NDArray[np.bool_], frame: SliceFrame) -> Iterator[Voxel]:
     """Spread points over the middle lines of the strokes of each slice."""
-    across = tuple(axis for axis in range(3) if axis != frame.axis)
-    for index in np.flatnonzero(strokes.any(axis=across)).tolist():
+    for index in sorted(nonempty_slices(strokes, frame.axis)):
         line = np.argwhere(skeletonize(np.ascontiguousarray(frame.extract(strokes, index))))
         nearest = np.full(len(line), np.inf)
         chosen = 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.imaging import PackedMask
-from causal_sam.prompting.label_state import LabelState, SliceRecord, nonempty_slices
+from causal_sam.imaging import PackedMask, nonempty_slices
+from causal_sam.prompting.label_state import LabelState, SliceRecord
 from causal_sam.prompting.local_edit import apply_edit_near_clicks, carried, merged
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.prompts import Prompts, Voxel

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
+from causal_sam.imaging import SliceFrame, Volume, intensity_window, other_axes, slice_axis
 
 # Enough to tell any two real spacings apart, few enough to hide the rounding of an oblique affine: the size of the
 # model's input must not depend on the order in which a file stores its voxels.
@@ -186,7 +186,7 @@ class VolumeSlices:
     def _orientation(self) -> tuple[int, ...]:
         """Where two corners of the first slice go, and which of its neighbours comes first."""
         far = [size - 1 for size in self.volume.shape]
-        in_plane = next(axis for axis in range(3) if axis != self.axis)
+        in_plane = other_axes(self.axis)[0]
         corner = [0, 0, 0]
         corner[in_plane] = far[in_plane]
         return (

@@ -19,7 +19,7 @@ from torch.utils.data import default_collate
 from causal_sam.correction.corrector import MODULATED, STRENGTH
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
-from causal_sam.imaging import PackedMask, Volume
+from causal_sam.imaging import PackedMask, Volume, other_axes
 from causal_sam.notes.schema import Intervention, parse_plan
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.causal_sam import CausalSam
@@ -139,7 +139,7 @@ def _lessons(
     except InputError:  # slices that the image does not have
         return []
     wrong = (before ^ truth) & (region > 0)
-    along = tuple(axis for axis in range(3) if axis != slices.axis)
+    along = other_axes(slices.axis)
     errors = wrong.sum(axis=along) * before.any(axis=along)
     chosen = [index for index in np.argsort(-errors, kind="stable")[:MAX_SLICES].tolist() if errors[index]]
     # Outside of the region the mask stays, whatever the accepted label says.

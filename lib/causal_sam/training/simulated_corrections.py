@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from causal_sam.correction.corrector import STRENGTH
 from causal_sam.correction.region import region_gate
-from causal_sam.imaging import Volume
+from causal_sam.imaging import Volume, other_axes
 from causal_sam.imaging.distances import signed_distance
 from causal_sam.phantom.samples import Sample, samples
 from causal_sam.phantom.scans import Style, render_scan
@@ -208,7 +208,7 @@ def _of_error(
     """Slices of the region of an error, as `Corrector` has them decoded."""
     act = error.intervention
     region = region_gate(act, slices.volume, error.mask, others).in_volume(truth.shape)
-    along = tuple(axis for axis in range(3) if axis != slices.axis)
+    along = other_axes(slices.axis)
     places = np.flatnonzero(region.any(axis=along))
     if not len(places):
         return []
