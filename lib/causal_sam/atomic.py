@@ -10,6 +10,19 @@ from pathlib import Path
 PART_PREFIX = ".part-"
 
 
+def sync(path: Path) -> None:
+    """Bring what was written to a file or a folder to the disk, where a power failure does not reach it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 @contextmanager
 def atomic_write(path: Path, *, is_synced: bool = True) -> Iterator[Path]:
     """Give a path to write at; what is written there takes the place of ``path`` at the end of the block.
@@ -30,8 +43,7 @@ def atomic_write(path: Path, *, is_synced: bool = True) -> Iterator[Path]:
     try:
         yield part
         if is_synced:
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from causal_sam import __version__
-from causal_sam.atomic import atomic_write
+from causal_sam.atomic import atomic_write, sync
 from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
@@ -165,8 +164,7 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
     job = reader.read(key, parent, trained, apart, tuple(used), tuple(skipped))
     if isinstance(job, TrainingSet):
         for path in folder.iterdir():  # what is described is there, also after a power failure
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(path)
         with atomic_write(folder / DESCRIPTION) as part:
             part.write_bytes(_JOB.dump_json(job))
     return job

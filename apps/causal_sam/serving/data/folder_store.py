@@ -22,6 +22,7 @@ from cachetools import LRUCache
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
+from causal_sam.atomic import sync
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
 from causal_sam.imaging.limits import MAX_VOXELS
@@ -393,5 +394,4 @@ def _copy(source: Path, part: Path, folder: Path) -> None:
     """Copy a file to the disk of the folder, readable for those who may read the folder."""
     shutil.copyfile(source, part)
     part.chmod(folder.stat().st_mode & 0o666)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(part)
