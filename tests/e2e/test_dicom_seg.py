@@ -42,7 +42,7 @@ from .studies import write_studies
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first test starts the servers
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]  # the first test starts the servers
 
 SECONDS = 120
 VALUES = {name: value for value, name in enumerate(ABDOMEN, start=1)}

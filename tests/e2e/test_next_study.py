@@ -17,7 +17,7 @@ from causal_sam.site.scores import FILE, Scores
 from . import servers
 from .series import GEOMETRIES, SHAPE, Series, write_geometry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first test starts the servers
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]  # the first test starts the servers
 
 SECONDS = 120
 NAMES = ("axial", "axial-backwards", "axial-mirrored")

@@ -25,7 +25,7 @@ from .conftest import CHROMIUM, CHROMIUM_OPTIONS
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECRET = "secretpatient"
 SECONDS = 60

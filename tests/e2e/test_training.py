@@ -18,7 +18,7 @@ from serving.data.label_set import ABDOMEN
 from . import servers
 from .series import GEOMETRIES, Series, write_geometry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECONDS = 120
 LABEL = "lesion"

@@ -121,7 +121,7 @@ def test_the_log_has_each_refusal_once_and_no_stack_trace(server: Server) -> Non
     ("key", "value", "sentence"),
     [
         ("plane", "oblique", "plane must be one of auto, axial, coronal, sagittal, not 'oblique'."),
-        ("checkpoint", "weights.safetensors", "weights.safetensors"),
+        pytest.param("checkpoint", "weights.safetensors", "weights.safetensors", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_used_stops_the_start_with_one_sentence(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from causal_sam.cli import app
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def test_clicks_are_timed_beside_deepgrow(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from causal_sam.cli.files import app_folder
 
 from .server import Server, running_server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ANSWER_SECONDS = 120
 SENDERS = 3
@@ -290,20 +290,17 @@ def test_malformed_requests_do_no_harm(sandbox: Sandbox) -> None:
     check_all(sandbox, lambda server: send_seeded(server, attempts))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_thousand_malformed_requests_do_no_harm(sandbox: Sandbox) -> None:
     attempts = list(malformed_requests(1, 1000, sandbox.mark, str(sandbox.outside)))
     check_all(sandbox, lambda server: send_seeded(server, attempts))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_requests_made_from_the_description_of_the_routes_do_no_harm(sandbox: Sandbox) -> None:
     check_all(sandbox, lambda server: send_generated(server, examples=12))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_requests_that_take_away_what_others_use_do_no_harm(sandbox: Sandbox) -> None:
     attempts = list(contradictory_requests(2, 400))

@@ -224,6 +224,7 @@ def test_what_is_fine_stays_although_its_neighbour_grows(noted: Server, phantom:
     np.testing.assert_array_equal(mask == 2, spleen)
 
 
+@pytest.mark.slow
 def test_the_journal_holds_what_was_done_and_survives_a_restart(
     noted: Server, images: Path, phantom: Phantom, save, tmp_path: Path
 ) -> None:

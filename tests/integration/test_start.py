@@ -39,6 +39,7 @@ def test_monailabel_starts_the_app_from_another_folder_with_a_configuration_file
     assert list((tmp_path / "conf" / "embeddings").iterdir())
 
 
+@pytest.mark.slow
 def test_studies_that_cannot_be_written_are_served_and_no_label_is_accepted(studies: Path, tmp_path: Path) -> None:
     own = tmp_path / "studies"
     own.mkdir()

@@ -23,7 +23,7 @@ from causal_sam.site.paths import LOCK, STORE_FOLDER, TRAINING, is_running
 
 from .server import REQUEST_SECONDS, Server, running_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 MODEL = "causal_sam_organs"
 CASES = 5

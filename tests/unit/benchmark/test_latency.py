@@ -13,6 +13,7 @@ from causal_sam.sam import load_model
 from causal_sam.sam.loading import has_bfloat16_units
 
 
+@pytest.mark.slow
 def test_command_reports_all_figures(tmp_path):
     path = tmp_path / "latency.json"
     command = ["benchmark", "latency", "--reference", "none", "--repeats", "1", "--threads", "1", "--json", str(path)]

@@ -148,6 +148,7 @@ def run(images: Path, folder: Path, *more: str):
     return CliRunner().invoke(app, ["benchmark", "learning", *pool, *how, "-o", str(folder), *more])
 
 
+@pytest.mark.slow
 def test_a_whole_repetition_is_run_and_told(images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     orders = ["--order", "random", "--order", "style_aware"]

@@ -32,6 +32,8 @@ from causal_sam.site.paths import TRAINING, UpdateError, is_running
 from causal_sam.site.training import CHECKPOINT, RESULT
 from causal_sam.site.update import JOB, update
 
+pytestmark = pytest.mark.slow
+
 KILL_SCRIPT = Path(__file__).parents[2] / "kill_update.py"
 # So little is learnt that the next version is as good as the first one.
 LATER = {"learning_rate": 1e-15, "adapter_rate": 1e-15, "epochs": 1}

@@ -151,6 +151,7 @@ def test_a_label_that_was_saved_anew_is_learnt_anew(site: TinySite) -> None:
     assert version_of(site, 2).manifest.training.config["cases"]["case01"]["names"] == [LEFT]
 
 
+@pytest.mark.slow
 def test_what_is_worse_is_not_published(site: TinySite) -> None:
     site.accept(3)
     outcome = update(site.site(), quick(**SPOILING))
@@ -289,6 +290,7 @@ def test_the_shortest_time_is_one_step(tiny: TinySite) -> None:
     assert outcome.version == 1
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_version(tiny: TinySite) -> None:
     for number in range(2):
         tiny.accept(number)
