@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from causal_sam.notes.mentions import Mention, NameFinder
+from causal_sam.notes.mentions import NO_NAME, Mention, NameFinder
 from causal_sam.notes.tokens import Ranges, Token, tokenise
 from causal_sam.notes.vocabulary import MAX_GAP_WORDS, Meaning, Vocabulary, load_vocabulary
 
@@ -28,7 +28,7 @@ class Mark:
     kind: str
     text: str
     values: tuple[str, ...] = ()
-    mention: Mention | None = None
+    mention: Mention = NO_NAME
     mm: float = 0.0
     slices: Ranges = ()
 
@@ -114,8 +114,8 @@ def _is_arrow_into(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
     """Return whether an arrow stands for "into": "leaks -> duodenum", "CTV -> rectum"."""
     if not before or not after:
         return False
-    is_label = before[-1].mention is not None and bool(before[-1].mention.labels)
-    is_neighbour = after[0].mention is not None and not after[0].mention.labels
+    is_label = bool(before[-1].mention.labels)
+    is_neighbour = bool(after[0].mention) and not after[0].mention.labels
     return before[-1].values == ("leak",) or (is_label and is_neighbour)
 
 

@@ -55,7 +55,7 @@ def is_negated(fragment: Fragment, mark: Mark) -> bool:
             return True  # "no part of the liver is missing"
         if before.kind == "not":
             return not (is_after_name and before.text == "not")  # "not the liver is too small"
-        is_after_name = before.mention is not None or (is_after_name and before.kind in SKIPPED_KINDS)
+        is_after_name = bool(before.mention) or (is_after_name and before.kind in SKIPPED_KINDS)
         if mark.values == ("restyle",) and before.kind == "effects":
             return False
         # "do not fill the holes"
@@ -189,7 +189,7 @@ def is_about_mask(fragment: Fragment, marks: Sequence[Mark]) -> bool:
 def is_before_name(fragment: Fragment, mark: Mark) -> bool:
     """Return whether a name follows a mark directly."""
     after = [each for each in fragment.after(mark) if not each.is_in("determiners")]
-    return bool(after) and after[0].mention is not None
+    return bool(after and after[0].mention)
 
 
 def is_about_all(fragment: Fragment) -> bool:

@@ -23,7 +23,7 @@ ADJECTIVE_ENDINGS = ("al", "ar", "ary", "ic", "ous", "oid", "ine", "ian")
 
 @dataclass(frozen=True)
 class Mention:
-    """A name of a structure in a note.
+    """A name of a structure in a note; false where there is no name.
 
     Attributes:
         text: the name in lower case, with corrected spelling.
@@ -35,6 +35,9 @@ class Mention:
     labels: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
     @property
     def is_label(self) -> bool:
         """Return whether the name refers to a label, or to one of several."""
@@ -44,6 +47,9 @@ class Mention:
     def neighbour(self) -> str:
         """The name as a neighbour: that of its label, or its own without abbreviations and misspellings."""
         return self.labels[0] if len(self.labels) == 1 else self.text
+
+
+NO_NAME = Mention("")
 
 
 class NameFinder:

@@ -85,7 +85,7 @@ def _grammatical_owner(fragment: Fragment, place: Mark) -> tuple[Mention | None,
     is_side = place.values in (("left",), ("right",))
     if is_side and len(before) > 1 and before[-1].is_in("sideways") and before[-2].mention:
         return before[-2].mention, False  # "the kidney on the left"
-    if not before or before[-1].mention is None or is_adverb:
+    if not before or not before[-1].mention or is_adverb:
         return None, False
     is_own = is_part(place) or bool(after and (after[0].kind in ("edges", "pieces") or is_part(after[0])))
     return (before[-1].mention, True) if is_own else (None, False)
@@ -112,5 +112,5 @@ def _is_size(fragment: Fragment, length: Mark) -> bool:
         return is_definite or not after[0].mention.is_label
     if [mark.text for mark in after[:2]] in (["in", "size"], ["in", "diameter"], ["in", "length"]):
         return True
-    is_of = len(before) > 1 and before[-1].kind == "of" and before[-2].mention is not None
+    is_of = len(before) > 1 and before[-1].kind == "of" and bool(before[-2].mention)
     return is_of and not before[-2].mention.is_label

@@ -116,8 +116,8 @@ def _is_finding(fragment: Fragment, mark: Mark) -> bool:
         return True  # "the extension at the tip is correct"
     if mark.text.startswith(("disappear", "vanish")) and any(each.text == "make" for each in before):
         return True  # "make it disappear"
-    is_state = any(each.is_in("copulas") for each in before[-2:]) or (bool(before) and before[-1].mention is not None)
-    is_state = is_state or any(each.mention is not None or is_part(each) for each in after)  # "thickened wall"
+    is_state = any(each.is_in("copulas") for each in before[-2:]) or bool(before and before[-1].mention)
+    is_state = is_state or any(each.mention or is_part(each) for each in after)  # "thickened wall"
     is_state = is_state and mark.is_in("findings")
     return is_state and not fragment.has("modal", "requests", "masks", "than")
 
