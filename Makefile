@@ -25,7 +25,7 @@ help:
 	@echo 'make serve STUDIES=<address>   … with the studies of a DICOMweb server'
 	@echo 'make test                      run the tests (PYTEST="tests/unit" for some of them)'
 	@echo 'make test-all                  run the slow ones too'
-	@echo 'make lint / make format        check / correct the style of the code'
+	@echo 'make lint / make format        check types and style / correct the style of the code'
 	@echo 'make docs                      build the documentation in artifacts/docs'
 	@echo 'make install                   only make the environment in $(VENV)'
 	@echo 'make clean                     remove the environment, caches and test artefacts'
@@ -56,6 +56,7 @@ test-all: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -74,5 +75,5 @@ docs: $(DOCS)/.installed
 
 # Not the demo studies: labels may have been saved there.
 clean:
-	rm -rf $(VENV) $(DOCS) artifacts build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DOCS) artifacts build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

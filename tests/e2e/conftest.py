@@ -100,7 +100,7 @@ def browser(_tools: None) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def open_study(browser: Browser, server: str) -> Iterator[Callable[[Study], Viewer]]:
-    """Open a study in OHIF, connect the MONAI Label panel, and choose the model of the point prompts."""
+    """Open a study in OHIF and connect the MONAI Label panel."""
     from .ohif import Viewer
 
     context = browser.new_context(viewport={"width": 1400, "height": 900})
@@ -111,8 +111,6 @@ def open_study(browser: Browser, server: str) -> Iterator[Callable[[Study], View
         viewer = Viewer(context.new_page())
         viewer.open(server, study.study_uid)
         viewer.connect(server)
-        viewer.points.open()
-        viewer.points.choose_model(MODEL)
         return viewer
 
     yield open_in_new_tab
@@ -143,6 +141,8 @@ def mr_viewer(_mr_viewer: Viewer, request: pytest.FixtureRequest) -> Iterator[Vi
 
 def _for_one_test(viewer: Viewer, name: str) -> Iterator[Viewer]:
     viewer.page.bring_to_front()
+    viewer.points.open()
+    viewer.points.choose_model(MODEL)
     viewer.points.clear()
     yield viewer
     viewer.screenshot(ARTIFACTS / f"{name}.png")

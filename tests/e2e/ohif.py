@@ -234,12 +234,20 @@ class Viewer:
         self.page.wait_for_function(_SEGMENTATION_EXISTS)
 
     def set_options(self, model: str, **values: str | bool) -> None:
-        """Set options of `model` in the dialog of the panel, as text or ticks, and confirm."""
+        """Set options of `model` in the dialog of the panel, as text or ticks, and confirm.
+
+        The dialog makes its fields anew while it changes to the model, so each is looked at again before the next.
+        """
         self.page.locator(".monaiLabelPanel").get_by_text("Options / Configurations").click()
         self.page.locator("select[name=selectName]").select_option(model)
         for name, value in values.items():
             field = self.page.locator(f"#infer{model}{name}")
-            field.set_checked(value) if isinstance(value, bool) else field.fill(value)
+            if isinstance(value, bool):
+                field.set_checked(value)
+                expect(field).to_be_checked(checked=value)
+            else:
+                field.fill(value)
+                expect(field).to_have_value(value)
         self.page.get_by_role("button", name="Confirm", exact=True).click()
         expect(self.page.locator(".optionsForm")).to_have_count(0)
 

@@ -30,6 +30,7 @@ def kidneys(ct_viewer: Viewer, ct: Study) -> Iterator[np.ndarray]:
     for name in ("left kidney", "right kidney"):
         ct_viewer.click(inmost(ct.organs[name], largest_slice(ct.organs[name])))
     clicked = ct_viewer.points.run()
+    assert clicked.status == 200, clicked.detail
     ct_viewer.automatic.open()
     ct_viewer.automatic.choose_model(MODEL)
     yield clicked.mask
@@ -52,8 +53,8 @@ def test_a_note_corrects_what_is_shown_and_undo_takes_it_back(
     viewer.set_options(MODEL, note=NOTE)
     corrected = viewer.automatic.run()
 
-    assert corrected.status == 200, corrected.detail
     assert corrected.params["note"] == NOTE
+    assert corrected.status == 200, corrected.detail
     np.testing.assert_array_equal(corrected.mask, largest)
     np.testing.assert_array_equal(viewer.segmentation().mask("left kidney"), largest)
     assert (largest & ct.organs["left kidney"]).any() != (largest & ct.organs["right kidney"]).any()

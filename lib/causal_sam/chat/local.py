@@ -47,23 +47,23 @@ class LocalChatModel(BaseChatModel):
         tokens = self.tokenizer(self._prompt(messages), return_tensors="pt", add_special_tokens=False)
         tokens = tokens.to(self.model.device)
         with self._lock, torch.inference_mode():
-            answer = self.model.generate(
+            answer = self.model.generate(  # type: ignore[operator]  # a causal language model, which can
                 **tokens, max_new_tokens=MAX_TOKENS, do_sample=False, max_time=self.seconds, stop_strings=stop
             )
         text = self.tokenizer.decode(answer[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(str(text)))])
 
     def _prompt(self, messages: Sequence[BaseMessage]) -> str:
         if self.tokenizer.chat_template is None:
             return (self.tokenizer.bos_token or "") + "".join(f"{message.text}\n\n" for message in messages)
         # Some templates have no system role, and most require alternating roles.
         instruction = "".join(f"{message.text}\n\n" for message in messages if isinstance(message, SystemMessage))
-        turns = []
+        turns: list[dict[str, str]] = []
         for message in messages:
             if not isinstance(message, SystemMessage):
                 role = "assistant" if isinstance(message, AIMessage) else "user"
                 turns.append({"role": role, "content": message.text if turns else instruction + message.text})
-        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
 def load_hugging_face(name: str) -> LocalChatModel:
@@ -102,4 +102,6 @@ def _load(name: str, place: str, **where: str) -> LocalChatModel:
         raise InputError(f"The language model {name} needs a package: {' '.join(str(error).split())}") from error
     except Exception as error:  # transformers raises many types for missing and damaged files
         raise InputError(f"The language model {name} cannot be loaded: {' '.join(str(error).split())}") from error
-    return LocalChatModel(model=model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer=tokenizer)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device).eval()  # type: ignore[arg-type]  # its decorator hides what it takes
+    return LocalChatModel(model=model, tokenizer=tokenizer)

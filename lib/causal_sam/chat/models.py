@@ -89,8 +89,8 @@ def is_local(name: str) -> bool:
         address = os.environ.get(OLLAMA_ADDRESS, "").strip()
         return (not address or _is_local_host(address)) and not model.endswith(OLLAMA_REMOTE)
     if provider == OPENAI:
-        address = openai_address()
-        return address is not None and _is_local_host(address)
+        url = openai_address()
+        return url is not None and _is_local_host(url)
     return provider in LOCAL_PROVIDERS
 
 

@@ -87,10 +87,9 @@ def normalised(name: str) -> str:
 
 
 def _python() -> Iterator[Check]:
-    state = "ok" if sys.version_info >= MIN_PYTHON else "missing"
-    yield Check(
-        "Python", state, f"{platform.python_version()} ({sys.executable})", "" if state == "ok" else "Python 3.11"
-    )
+    found = f"{platform.python_version()} ({sys.executable})"
+    is_new = sys.version_info >= MIN_PYTHON
+    yield Check("Python", "ok" if is_new else "missing", found, "" if is_new else "Python 3.11")
 
 
 def _packages() -> Iterator[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,13 +57,19 @@ def slice_progress(text: str, total: int | None = None) -> Iterator[Callable[[in
         yield lambda done: progress.update(bar, completed=done)
 
 
-def read_sides(texts: Sequence[str] | None) -> dict[str, str]:
+def read_sides(texts: Sequence[str] | None) -> dict[str, Literal["left", "right"]]:
     """Read the values of `Sides`: label -> side.
 
     Raises:
-        InputError: a text is of another form.
+        InputError: a text is of another form, or names no side.
     """
-    return dict(read_pair(text, "--side", "spleen=left") for text in texts or ())
+    sides: dict[str, Literal["left", "right"]] = {}
+    for text in texts or ():
+        label, side = read_pair(text, "--side", "spleen=left")
+        if side != "left" and side != "right":
+            raise InputError(f"--side is given as in spleen=left, left or right, not {text!r}.")
+        sides[label] = side
+    return sides
 
 
 def read_pair(text: str, option: str, example: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def organs(
     label_map, values = session.label_map()
     write_mask(label_map, volume, output)
     counts = np.bincount(label_map.ravel(order="K"), minlength=len(wanted) + 1)
-    report = {
+    report: dict[str, Any] = {
         "image": str(image),
         "output": str(output),
         "labels": {

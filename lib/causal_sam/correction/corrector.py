@@ -182,7 +182,8 @@ class Corrector:
         region: Region,
         on_slice: Callable[[int], object],
     ) -> NDArray[np.bool_]:
-        if self._film is None:
+        film = self._film
+        if film is None:
             raise InputError(
                 f"{self._encoder.model.name} was not trained to {intervention.action} masks by notes: train it with "
                 "training/train_tci.py, or click."
@@ -196,7 +197,7 @@ class Corrector:
             owns = [np.ascontiguousarray(slices.frame.extract(mask, index)) for index in indices]
             before = [self._decoder_prompt(slices, index, own, after) for index, own in zip(indices, owns, strict=True)]
             regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
-            logits = self._decode(slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
+            logits = self._decode(film, slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
             for index, own, region_here, low_res in zip(indices, owns, regions, logits, strict=True):
                 proposed = _threshold(intervention, own, slices.logits(low_res))
                 slices.frame.insert(restrict_to_region(intervention, region_here > 0, own, proposed), after, index)
@@ -217,6 +218,7 @@ class Corrector:
 
     def _decode(
         self,
+        film: Film,
         slices: VolumeSlices,
         indices: list[int],
         masks: list[NDArray[np.bool_]],
@@ -228,8 +230,8 @@ class Corrector:
         model = self._encoder.model
         size, device, count = model.mask_size, model.device, len(indices)
         prompts = torch.from_numpy(np.stack([slices.low_res_prompt(mask, size) for mask in masks]))[:, None].to(device)
-        on_grid = np.stack([slices.low_res(2 * region - 1, size) for region in regions])
-        on_grid = torch.from_numpy(on_grid).add(1).div(2).clamp(0, 1)[:, None].to(device)
+        low_res = np.stack([slices.low_res(2 * region - 1, size) for region in regions])
+        on_grid = torch.from_numpy(low_res).add(1).div(2).clamp(0, 1)[:, None].to(device)
         embeddings = [self._encoder.embedding(slices, index).to(device) for index in indices]
         logits = []
         # SAM's own decoder takes one slice at a time; only the compact decoder, which has skips, takes several.
@@ -240,7 +242,7 @@ class Corrector:
             together = Embedding(torch.cat(features), tuple(torch.cat(level) for level in zip(*skips, strict=True)))
             regions_here = on_grid[part]
             strength = regions_here.new_full((len(regions_here),), amount)
-            modulation = self._film(sentence.expand(len(strength), -1), strength, regions_here)
+            modulation = film(sentence.expand(len(strength), -1), strength, regions_here)
             quick = torch.autocast(device.type, torch.bfloat16, enabled=model.encodes_in_bfloat16)
             with quick, modulated(modulation):
                 logits.append(model.decode(together, mask_logits=prompts[part]).logits[:, 0].float())

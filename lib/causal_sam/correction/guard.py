@@ -88,7 +88,8 @@ def measure_effect(
         towards.append({d: float(n * voxel_ml) for d, n in zip(DIRECTIONS, counts, strict=True) if n})
     gained = after & ~before
     taken = {name: float((mask & gained).sum() * voxel_ml) for name, mask in others.items()} if gained.any() else {}
-    return Effect(label, *totals, *towards, {name: ml for name, ml in taken.items() if ml})
+    taken = {name: ml for name, ml in taken.items() if ml}
+    return Effect(label, totals[0], totals[1], towards[0], towards[1], taken)
 
 
 def keeps_shape(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:

@@ -79,8 +79,8 @@ def _contact(mask: NDArray[np.bool_], other: NDArray[np.bool_], volume: Volume) 
     for axis in range(3):
         one, two = (volume.affine[:3, side] for side in range(3) if side != axis)
         face = float(np.linalg.norm(np.cross(one, two)))
-        low, high = ([slice(None)] * 3 for _ in range(2))
-        low[axis], high[axis] = slice(None, -1), slice(1, None)
-        low, high = tuple(low), tuple(high)
+        low, high = (
+            tuple(cut if side == axis else slice(None) for side in range(3)) for cut in (np.s_[:-1], np.s_[1:])
+        )
         area += face * float((mask[low] & beside[high]).sum() + (mask[high] & beside[low]).sum())
     return area

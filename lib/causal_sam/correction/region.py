@@ -49,10 +49,10 @@ class Region(NamedTuple):
         weight: float32 in [0, 1], of the shape of the box.
     """
 
-    box: tuple[slice, slice, slice]
+    box: tuple[slice, ...]
     weight: NDArray[np.float32]
 
-    def in_volume(self, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    def in_volume(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the region as an array of the whole volume's shape."""
         whole = np.zeros(shape, np.float32)
         whole[self.box] = self.weight
@@ -114,7 +114,7 @@ def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) 
     return max(least, REACH_AROUND[intervention.strength] * radius)
 
 
-def _with_margin(tight: tuple[slice, ...], volume: Volume, reach: float) -> tuple[slice, slice, slice]:
+def _with_margin(tight: tuple[slice, ...], volume: Volume, reach: float) -> tuple[slice, ...]:
     """Extend the bounding box of a mask by the reach of an act."""
     sides = []
     for found, spacing, size in zip(tight, volume.spacing, volume.shape, strict=True):

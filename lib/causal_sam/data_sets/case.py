@@ -57,7 +57,7 @@ class Case:
     label: Path
     modality: str = ""
     sequence: str = ""
-    labels: Mapping[int | tuple[int, ...], str] | None = None
+    labels: Mapping[int, str] | Mapping[tuple[int, ...], str] | Mapping[int | tuple[int, ...], str] | None = None
     frame: int = 0
     frames: int | None = None
     is_complete: bool = False

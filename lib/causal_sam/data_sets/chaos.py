@@ -20,7 +20,7 @@ from causal_sam.imaging.dicom_geometry import numbers
 from causal_sam.imaging.directions import RAS_LPS
 
 # The PNGs of CT have one bit, which may be read as 1.
-CT_LABELS = {(1, 255): "liver"}
+CT_LABELS: dict[tuple[int, ...], str] = {(1, 255): "liver"}
 MR_LABELS = {63: "liver", 126: "right kidney", 189: "left kidney", 252: "spleen"}
 # Value of a label of MR -> first and last grey value.
 _MR_GREYS = {63: (55, 70), 126: (110, 135), 189: (175, 200), 252: (240, 255)}
@@ -94,7 +94,7 @@ def read_png_labels(folder: Path, volume: Volume) -> NDArray[np.int64]:
     Raises:
         InputError: the number of PNGs differs from that of the slices, or a PNG has another size.
     """
-    images, files = _files(folder, ".png"), _files(volume.source, ".dcm")
+    images, files = _files(folder, ".png"), [] if volume.source is None else _files(volume.source, ".dcm")
     count = volume.shape[2]
     if len(images) != count or len(files) != count:
         raise InputError(

@@ -80,15 +80,17 @@ def _is_grey(header: pydicom.Dataset) -> bool:
 def _read_slices(files: list[Path], headers: dict[Path, pydicom.Dataset], path: Path) -> sitk.Image:
     """Decode single-frame files as one image."""
     first = headers[files[0]]
-    reader = sitk.ImageSeriesReader() if len(files) > 1 else sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
+    reader: sitk.ImageReaderBase
     if len(files) > 1:
+        reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(file) for file in files])
         if len({tuple(str(headers[file].get(keyword)) for keyword in VALUE_TAGS) for file in files}) > 1:
             # ITK gives all slices the type that the first one needs, and would round or cut off the others.
             reader.SetOutputPixelType(sitk.sitkFloat64)
     else:
+        reader = sitk.ImageFileReader()
         reader.SetFileName(str(files[0]))
+    reader.SetImageIO("GDCMImageIO")
     try:
         image = reader.Execute()
     except RuntimeError as error:

@@ -128,7 +128,7 @@ def _read_to_pixels(file: Path) -> tuple[pydicom.Dataset, bool]:
 
     wanted = (*_COUNTS, *VALUE_TAGS, *_GRID_TAGS, *ACQUISITION_TAGS, _IMAGES_IN_MOSAIC)
     with file.open("rb") as stream:
-        header = read_partial(stream, is_at_pixels, force=True, specific_tags=list(map(Tag, wanted)))
+        header = read_partial(stream, is_at_pixels, force=True, specific_tags=[Tag(each) for each in wanted])
     return header, has_pixels
 
 

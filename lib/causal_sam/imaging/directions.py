@@ -75,7 +75,7 @@ def axis_towards(affine: NDArray[np.float64], direction: str) -> tuple[int, int]
 
 
 def distances_along(
-    affine: NDArray[np.float64], direction: str, shape: tuple[int, int, int], start: tuple[int, int, int] = (0, 0, 0)
+    affine: NDArray[np.float64], direction: str, shape: tuple[int, ...], start: tuple[int, ...] = (0, 0, 0)
 ) -> NDArray[np.float32]:
     """Return how far each voxel lies in a patient direction, in millimetre from voxel (0, 0, 0).
 

@@ -32,7 +32,8 @@ def other_axes(axis: int) -> tuple[int, int]:
     >>> other_axes(1)
     (0, 2)
     """
-    return tuple(other for other in range(3) if other != axis)
+    first, second = (other for other in range(3) if other != axis)
+    return first, second
 
 
 def nonempty_slices(mask: NDArray, axis: int) -> frozenset[int]:
@@ -86,7 +87,7 @@ class SliceFrame:
         spacing: distance of neighbouring slices in mm.
     """
 
-    def __init__(self, affine: NDArray[np.float64], shape: tuple[int, int, int], axis: int) -> None:
+    def __init__(self, affine: NDArray[np.float64], shape: tuple[int, ...], axis: int) -> None:
         axes = patient_axes(affine)
         self.axis = axis
         self.volume_shape = tuple(shape)
@@ -139,7 +140,8 @@ class SliceFrame:
         voxel[self.axis] = int(index)
         voxel[self._row_axis] = int(rows - 1 - row if self._flip_rows else row)
         voxel[self._column_axis] = int(columns - 1 - column if self._flip_columns else column)
-        return tuple(voxel)
+        i, j, k = voxel
+        return i, j, k
 
     def neighbours(self, index: int) -> tuple[int, int]:
         """Return the indices of the previous and the next slice: inferior and superior of an axial one, and so on.

@@ -96,7 +96,7 @@ def reason(error: BaseException, path: Path) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].replace(str(path), path.name).rstrip(".")
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
     """Open a file, which is compressed or not whatever it is called; ITK does so where the name ends in .gz."""
     with path.open("rb") as file:
         is_compressed = file.read(2) == _GZIP_MAGIC
@@ -108,7 +108,7 @@ def _opened(path: Path) -> BinaryIO:
 def _header(content: bytes, path: Path) -> Nifti1Header:
     """The header as it is in the file: nibabel's checks would correct it, and otherwise than ITK."""
     if content[344:347] in (b"n+1", b"ni1"):
-        kinds = Nifti1Header, Nifti1PairHeader
+        kinds: tuple[type[Nifti1Header], type[Nifti1Header]] = Nifti1Header, Nifti1PairHeader
     elif content[4:7] in (b"n+2", b"ni2"):
         kinds = Nifti2Header, Nifti2PairHeader
     else:

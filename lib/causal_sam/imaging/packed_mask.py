@@ -28,9 +28,9 @@ class PackedMask:
         bits: the voxels in the bounding box, eight a byte.
     """
 
-    shape: tuple[int, int, int]
-    corner: tuple[int, int, int] = (0, 0, 0)
-    extent: tuple[int, int, int] = (0, 0, 0)
+    shape: tuple[int, ...]
+    corner: tuple[int, ...] = (0, 0, 0)
+    extent: tuple[int, ...] = (0, 0, 0)
     bits: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     @classmethod

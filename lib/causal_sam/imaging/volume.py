@@ -89,7 +89,8 @@ class Volume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (i, j, k)."""
-        return self.array.shape
+        i, j, k = self.array.shape
+        return i, j, k
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -98,7 +99,8 @@ class Volume:
         >>> Volume(np.zeros((2, 2, 2)), np.diag([2.0, 2.0, 5.0, 1.0])).spacing
         (2.0, 2.0, 5.0)
         """
-        return tuple(float(length) for length in voxel_sizes(self.affine))
+        i, j, k = map(float, voxel_sizes(self.affine))
+        return i, j, k
 
     @property
     def voxel_ml(self) -> float:
@@ -111,5 +113,5 @@ class Volume:
         digest = hashlib.sha256(f"{self.shape}:{self.array.dtype.newbyteorder('=')}".encode())
         native = self.array.dtype.newbyteorder("=")
         for k in range(self.shape[2]):
-            digest.update(np.ascontiguousarray(self.array[:, :, k].T, dtype=native))
+            digest.update(np.ascontiguousarray(self.array[:, :, k].T, dtype=native).data)
         return digest.hexdigest()

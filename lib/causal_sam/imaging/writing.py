@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import nibabel
 import nrrd
@@ -21,7 +22,7 @@ MASK_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 QUICK_GZIP = 1
 SCANNER_SPACE = 1
 # Image files store their first axis fastest. A large mask made in this memory order is written many times as fast.
-FILE_ORDER = "F"
+FILE_ORDER: Final = "F"
 # Cosines of the angles between the axes: rounded headers have less, and ITK makes the axes perpendicular.
 SHEAR_TOLERANCE = 1e-3
 
@@ -103,7 +104,7 @@ def _write_nifti(labels: NDArray, affine: NDArray[np.float64], path: str, compre
         nibabel.save(image, path)
         return
     with nibabel.openers.Opener(path, "wb", compresslevel=QUICK_GZIP) as stream:
-        image.to_stream(stream)
+        image.to_stream(stream)  # type: ignore[arg-type]  # nibabel writes to its own Opener
 
 
 def _write_nrrd(labels: NDArray, affine: NDArray[np.float64], path: str, compress: bool) -> None:

@@ -39,7 +39,7 @@ JSON_ONLY = (
     "\nNo tools can be called. Answer with one JSON object and nothing else: "
     '{"interventions": [...]} or {"question": "..."}.\n'
 )
-_EMPTY_VALUES = (None, [], "", "none", "None", "null")
+_EMPTY_VALUES: tuple[Any, ...] = (None, [], "", "none", "None", "null")
 
 
 class _Act(BaseModel):
@@ -152,9 +152,10 @@ class _Conversation:
         def clean(text: str) -> str:
             return scrub(text, request.labels) if is_remote else text
 
-        label = (Literal[request.labels], ...)
-        act = create_model("Intervention", __base__=_Act, __doc__=_Act.__doc__, label=label)
-        acts = (list[act], Field(default_factory=list))
+        # Models that are made at run time have no static type.
+        label: Any = (Literal[request.labels], ...)
+        act: Any = create_model("Intervention", __base__=_Act, __doc__=_Act.__doc__, label=label)
+        acts: Any = (list[act], Field(default_factory=list))
         self._answer = create_model("Plan", __base__=_Answer, __doc__=_Answer.__doc__, interventions=acts)
         self._tools = make_tools(request, act, clean, self._check_not_stopped)
         sides = {label: request.sides.get(label) or side_of(label) for label in request.labels}
@@ -206,12 +207,13 @@ class _Conversation:
                 raise InputError(f"its answer cannot be used: {errors[-1]}")
             return f"This cannot be used: {errors[-1]}. Answer again."
 
+        limit: Any = ModelCallLimitMiddleware(run_limit=MAX_MODEL_CALLS, exit_behavior="error")
         agent = create_agent(
             self._model,
             self._tools,
             system_prompt=_instructions(),
             middleware=[
-                ModelCallLimitMiddleware(run_limit=MAX_MODEL_CALLS, exit_behavior="error"),
+                limit,
                 _CancellationMiddleware(self._check_not_stopped),
             ],
             response_format=ToolStrategy(self._answer, handle_errors=retry_message),

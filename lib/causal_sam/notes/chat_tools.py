@@ -74,7 +74,8 @@ def make_tools(
             return first_error(error)
         return clean(context.preview(intervention))
 
-    label = create_model("Label", label=(act.model_fields["label"].annotation, ...))
+    kind: Any = (act.model_fields["label"].annotation, ...)
+    label = create_model("Label", label=kind)
     return [
         *tools,
         tool(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.grammar import Act
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.places import Place, extents_mm, places_of
-from causal_sam.notes.schema import MAX_EXTENT_MM
+from causal_sam.notes.schema import MAX_EXTENT_MM, Strength
 from causal_sam.notes.tokens import Ranges
 
 # Acts without strength and extent: beside them, a word such as "severe" describes the image or the hole.
@@ -26,7 +27,7 @@ class Details:
     places: list[Place]
     slices: Ranges
     mm: float | None
-    strength: str | None
+    strength: Strength | None
     names: tuple[Mark, ...]
 
     @classmethod
@@ -46,7 +47,7 @@ class Details:
             places_of(fragment),
             tuple(each for mark in fragment.all("slices") for each in mark.slices),
             lengths[-1] if lengths else None,
-            strengths[0] if strengths else None,
+            cast(Strength, strengths[0]) if strengths else None,
             tuple(mark for mark in fragment.marks if mark.mention),
         )
 
@@ -83,7 +84,7 @@ class Draft:
     places: list[list[Place]] = field(default_factory=list)
     slices: Ranges = ()
     mm: float | None = None
-    strength: str | None = None
+    strength: Strength | None = None
     has_one: bool = False
     has_both: bool = False
     has_all: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from causal_sam.errors import InputError
 from causal_sam.notes.schema import Direction
@@ -66,7 +67,7 @@ def resolve_direction(meaning: str, label: str, side: Direction | None, vocabula
     if meaning in vocabulary.parts:
         meaning = _direction_of_part(vocabulary.parts[meaning], label)
     if meaning not in ("lateral", "medial"):
-        return meaning or None
+        return cast(Direction, meaning) if meaning else None
     side = side or side_of(label)
     if side is None:
         raise InputError(f"The {label} has no {meaning} side unless it is known on which side of the body it is.")

@@ -148,7 +148,7 @@ class Scrubber:
 
     def _without_names(self, text: str, own: set[str]) -> list[_Piece]:
         pieces = [_Piece(match.group()) for match in _TOKEN.finditer(text)]
-        words = []
+        words: list[_Piece] = []
         before = "\n"
         for piece in pieces:
             if piece.text[0].isalnum():

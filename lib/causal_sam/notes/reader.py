@@ -187,7 +187,7 @@ class Reader:
         return False
 
     def _add(self, fragment: Fragment, details: Details, acts: Sequence[Act]) -> list[Draft]:
-        drafts = []
+        drafts: list[Draft] = []
         pending, pending_nears = self._pending_names()
         is_listed = fragment.join in ("and", ",", "or", "/")
         for act in acts:
@@ -229,7 +229,8 @@ class Reader:
 
     def _pending_names(self) -> tuple[list[Mention], list[Mention]]:
         """Return the subjects and neighbours of the next act that pending fragments name."""
-        subjects, nears = [], []
+        subjects: list[Mention] = []
+        nears: list[Mention] = []
         for loose, details in self._pending:
             for mark in details.names:
                 where = preposition(loose, mark)

@@ -105,9 +105,9 @@ class Resolver:
         labels = self._labels(draft)
         items = []
         for label in labels:
-            for near in self._nears(draft, label) or [None]:
-                for direction in self._directions(draft, label) or [None]:
-                    for slices in draft.slices or [None]:
+            for near in self._nears(draft, label) or (None,):
+                for direction in self._directions(draft, label) or (None,):
+                    for slices in draft.slices or (None,):
                         takes_amount = action not in WITHOUT_AMOUNT
                         intervention = Intervention(
                             label=label,

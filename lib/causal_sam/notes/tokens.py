@@ -158,8 +158,8 @@ def _plain(note: str) -> str:
     text = _IS.sub(r"\1 is", _NOT.sub(r"\1 not", text))
     text = re.sub(r"'s?\b|'", "", text).replace("~", " ")
     text = _REVERSED_RANGE.sub(r"in slices \2 to \1", _MISSPELT.sub(_unit_or_key, text))
-    for sign, word in _SIGNS:
-        text = sign.sub(word, text)
+    for pattern, word in _SIGNS:
+        text = pattern.sub(word, text)
     return _SEPARATED_PREFIX.sub(r"\1", _ABBREVIATION.sub(r"\1 ", text))
 
 

@@ -38,9 +38,7 @@ SEGMENTED = (
 )  # fmt: skip
 
 
-def draw_abdomen(
-    shape: tuple[int, int, int], affine: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def draw_abdomen(shape: tuple[int, ...], affine: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw the abdomen on a grid.
 
     Args:

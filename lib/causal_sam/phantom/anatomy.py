@@ -161,18 +161,9 @@ class AnatomySampler:
             )
             add(self._superellipse(y, x, spine_y + 0.17, spine_x, 0.05, 0.06, 0.0, 2.0), FLUID)
             for _ in range(rng.integers(1, 3)):
-                add(
-                    self._superellipse(
-                        y,
-                        x,
-                        spine_y - rng.uniform(0.15, 0.3),
-                        spine_x + rng.normal(0, 0.08),
-                        *[rng.uniform(0.03, 0.08)] * 2,
-                        0.0,
-                        2.0,
-                    ),
-                    BLOOD,
-                )
+                place = spine_y - rng.uniform(0.15, 0.3), spine_x + rng.normal(0, 0.08)
+                size = rng.uniform(0.03, 0.08)
+                add(self._superellipse(y, x, *place, size, size, 0.0, 2.0), BLOOD)
         if rng.random() < 0.6:
             angle = np.arctan2(y - centre_y, x - centre_x)
             phase, count = rng.uniform(0, 6), rng.integers(8, 20)

@@ -151,7 +151,7 @@ def _noise(
     return field * np.float32(sigma)
 
 
-def _smooth(shape: tuple[int, int], rng: np.random.Generator, cells: float) -> np.ndarray:
+def _smooth(shape: tuple[int, ...], rng: np.random.Generator, cells: float) -> np.ndarray:
     n = max(2, round(cells)) + 2
     field = cv2.resize(rng.standard_normal((n, n)).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
     return field / (np.abs(field).max() + 1e-6)

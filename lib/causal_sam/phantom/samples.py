@@ -147,8 +147,8 @@ def _draw_structures(
         whole = 0.9 if anatomy.materials[label] == LESION else 0.75
         members = anatomy.with_descendants(label) if rng.random() < whole else [label]
         mask, neighbour = (np.isin(slice_, members).astype(np.uint8) for slice_ in (labels, beside))
-        parts, components, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-        if parts > 2 and rng.random() < 0.75:  # a click usually refers to one component
+        found, components, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        if found > 2 and rng.random() < 0.75:  # a click usually refers to one component
             sizes = stats[1:, cv2.CC_STAT_AREA]
             mask = (components == 1 + int(rng.choice(len(sizes), p=sizes / sizes.sum()))).astype(np.uint8)
             neighbour = _continuation(mask, neighbour)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class Style:
 
     modality: str
     title: str
-    levels: dict[str, float]
+    levels: Mapping[str, float]
     spacing: tuple[float, float, float]
     noise: float
     texture: float
@@ -38,9 +39,7 @@ class Style:
     blur: float = 0.6
 
 
-def smooth_noise(
-    shape: tuple[int, int, int], cells: tuple[int, int, int], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def smooth_noise(shape: tuple[int, ...], cells: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
     """Return smooth noise in about [-1, 1] with ``cells`` bumps along each axis."""
     coarse = rng.uniform(-1, 1, tuple(n + 3 for n in cells)).astype(np.float32)
     grids = np.meshgrid(*(np.linspace(1, n + 1, size) for n, size in zip(cells, shape, strict=True)), indexing="ij")

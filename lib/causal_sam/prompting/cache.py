@@ -7,8 +7,8 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from cachetools import LRUCache
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_DISK_BYTES = 4 * 2**30
 
 
-class EmbeddingKey(NamedTuple):
+@dataclass(frozen=True)
+class EmbeddingKey:
     """Everything that an embedding depends on.
 
     Attributes:
@@ -48,7 +49,7 @@ class EmbeddingKey(NamedTuple):
 
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the key, its name on disk."""
-        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()
+        return hashlib.sha256(repr(astuple(self)).encode()).hexdigest()
 
 
 class EmbeddingCache:
@@ -99,12 +100,11 @@ class EmbeddingCache:
         with self._lock:
             if key in self._memory:
                 return self._memory[key]
-            future = self._running.get(key)
-            is_leader = future is None
-            if is_leader:
+            running = self._running.get(key)
+            if running is None:
                 future = self._running[key] = Future()
-        if not is_leader:
-            return future.result()
+        if running is not None:
+            return running.result()
         try:
             embedding = self._load(key)
             if embedding is None:

@@ -36,6 +36,5 @@ def with_implied_foreground(slices: VolumeSlices, index: int, prompts: Prompts, 
             return prompts
         clicked[row, column] = True
     safe = np.minimum(depth, distance_to(clicked))
-    row, column = np.unravel_index(int(safe.argmax()), safe.shape)
-    implied = slices.frame.to_voxel(index, int(row), int(column))
+    implied = slices.frame.to_voxel(index, *divmod(int(safe.argmax()), safe.shape[1]))
     return Prompts((implied,), prompts.background, None)

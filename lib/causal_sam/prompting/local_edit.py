@@ -64,7 +64,7 @@ def apply_edit_near_clicks(
     return result
 
 
-def _away(click: tuple[int, int], shape: tuple[int, int], spacing_rc: tuple[float, float]) -> NDArray[np.float64]:
+def _away(click: tuple[int, int], shape: tuple[int, ...], spacing_rc: tuple[float, float]) -> NDArray[np.float64]:
     """Distance of all voxels of a slice from a click in mm."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return np.hypot((rows - click[0]) * spacing_rc[0], (columns - click[1]) * spacing_rc[1])

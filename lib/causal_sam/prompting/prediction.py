@@ -46,7 +46,7 @@ class Prediction:
 
     slices: dict[int, SlicePrediction]
     axis: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     frame: SliceFrame
 
     @property

@@ -15,7 +15,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import SliceFrame, nonempty_slices
 
 Voxel = tuple[int, int, int]
-Box = tuple[int, int, int, int, int, int]
+Box = tuple[int, ...]  # first and last voxel along i, j and k
 # A stroke is shown to the model as points along it: on a slice at most so many, so many voxels from each other.
 MAX_STROKE_POINTS = 8
 MIN_POINT_DISTANCE = 4.0
@@ -137,7 +137,7 @@ class Lasso:
         """The area that it encloses on its slice, the curve included: bool (rows, columns), canonical."""
         outline = [frame.to_slice(corner)[:0:-1] for corner in self.corners]
         mask = np.zeros(frame.shape_rc, np.uint8)
-        cv2.fillPoly(mask, [np.array(outline, np.int32)], 1)
+        cv2.fillPoly(mask, [np.array(outline, np.int32)], [1])
         return mask.astype(bool)
 
 

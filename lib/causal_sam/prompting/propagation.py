@@ -137,12 +137,14 @@ class Propagator:
             reached = changed.intersection(range(begin if low is None else low, (end if high is None else high) + 1))
             if begin > end or not reached:
                 continue
-            if low is None or high is None:
-                side, start = ("before", high) if low is None else ("after", low)
-                slices = range(end, begin - 1, -1) if low is None else range(begin, end + 1)
-                ends[side] = self._follow_outwards(slices, anchors[start], mask, before, changed, followed)
-            else:
+            if low is not None and high is not None:
                 self._fill_between(low, high, anchors, mask, followed)
+            elif high is not None:
+                down = range(end, begin - 1, -1)
+                ends["before"] = self._follow_outwards(down, anchors[high], mask, before, changed, followed)
+            elif low is not None:
+                up = range(begin, end + 1)
+                ends["after"] = self._follow_outwards(up, anchors[low], mask, before, changed, followed)
         return Propagation(self._connected(mask, anchors), followed, ends)
 
     def _follow_outwards(
@@ -157,9 +159,9 @@ class Propagator:
         same = 0
         rest = list(indices)
         end = End.BORDER if rest and start.any() else End.EMPTY
-        for index, answer, here, reason in self._trail(indices, start):
-            if here is None:
-                end = reason
+        for index, answer, here in self._trail(indices, start):
+            if isinstance(here, End):
+                end = here
                 break
             former = self._frame.extract(before, index)
             same = same + 1 if _dice(here, former) >= SAME_DICE else 0
@@ -207,9 +209,9 @@ class Propagator:
         nothing = Followed((slice(0), slice(0)), np.zeros((0, 0), np.float32), 1.0)
         if not start.any():  # as sure as can be: the user said that it is not there, but not how far
             return answers
-        for index, answer, here, reason in self._trail(indices, start):
-            if here is None:
-                if reason is End.EMPTY:
+        for index, answer, here in self._trail(indices, start):
+            if isinstance(here, End):
+                if here is End.EMPTY:
                     answers.update(dict.fromkeys(indices[indices.index(index) :], nothing))
                 break
             answers[index] = answer._replace(logits=answer.logits.astype(np.float16))
@@ -217,8 +219,8 @@ class Propagator:
 
     def _trail(
         self, indices: range, last: NDArray[np.bool_]
-    ) -> Iterator[tuple[int, Followed, NDArray[np.bool_] | None, End | None]]:
-        """Yield index, answer, mask and, instead of a mask where following must stop, the reason."""
+    ) -> Iterator[tuple[int, Followed, NDArray[np.bool_] | End]]:
+        """Yield index, answer and mask; instead of a mask where following must stop, the reason."""
         if not last.any():
             return
         for index in indices:
@@ -229,9 +231,9 @@ class Propagator:
             here[answer.area] = answer.logits > 0
             reason = _reason_to_stop(here, last, answer.predicted_iou)
             if reason is not None:
-                yield index, answer, None, reason
+                yield index, answer, reason
                 return
-            yield index, answer, here, None
+            yield index, answer, here
             last = here
 
     def _connected(self, mask: NDArray[np.bool_], anchors: Mapping[int, NDArray[np.bool_]]) -> NDArray[np.bool_]:

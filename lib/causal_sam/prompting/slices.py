@@ -109,7 +109,7 @@ class VolumeSlices:
             dtype=torch.float32,
         ).reshape(-1, 2)
 
-    def box(self, box: tuple[int, int, int, int, int, int]) -> Tensor:
+    def box(self, box: tuple[int, ...]) -> Tensor:
         """Box in voxels (ends inclusive) -> 4 numbers (x0, y0, x1, y1), first and last pixel of the input inside it."""
         first_row, first_column, last_row, last_column = self.extent(box)
         left, top = self.crop.left, self.crop.top
@@ -117,7 +117,7 @@ class VolumeSlices:
         y0, y1 = _pixels_between(first_row - top, last_row - top, self._scale_y)
         return torch.tensor([x0, y0, x1, y1], dtype=torch.float32)
 
-    def extent(self, box: tuple[int, int, int, int, int, int]) -> tuple[int, int, int, int]:
+    def extent(self, box: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Box in voxels -> its first row, first column, last row and last column."""
         _, row_a, column_a = self.frame.to_slice(box[0::2])
         _, row_b, column_b = self.frame.to_slice(box[1::2])
@@ -191,7 +191,7 @@ class VolumeSlices:
         corner[in_plane] = far[in_plane]
         return (
             *self.frame.to_slice((0, 0, 0))[1:],
-            *self.frame.to_slice(tuple(corner))[1:],
+            *self.frame.to_slice((corner[0], corner[1], corner[2]))[1:],
             *self.frame.neighbours(0),
         )
 

@@ -66,7 +66,12 @@ def add_adapters(model: CausalSam, config: AdapterConfig) -> list[nn.Parameter]:
     from peft import LoraConfig, inject_adapter_in_model
 
     model.requires_grad_(False)
-    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=TARGETS)
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft only divides it by the rank
+        lora_dropout=config.dropout,
+        target_modules=TARGETS,
+    )
     inject_adapter_in_model(lora, model.sam, adapter_name=_NAME)
     return [parameter for name, parameter in model.named_parameters() if "lora_" in name]
 

@@ -49,7 +49,7 @@ class Modulation(NamedTuple):
 
     def apply(self, level: int, features: Tensor) -> Tensor:
         """Modulate the features BxCxhxw of a level."""
-        region = F.adaptive_avg_pool2d(self.region, features.shape[-2:]).to(features.dtype)
+        region = F.adaptive_avg_pool2d(self.region, (features.shape[-2], features.shape[-1])).to(features.dtype)
         gamma, beta = (each[level][..., None, None].to(features.dtype) for each in (self.gammas, self.betas))
         return features * (1 + region * gamma) + region * beta
 

@@ -56,7 +56,7 @@ def load_model(
     weights = load_state_dict(path)
     sam = spec.build()
     fit_state_dict(sam, weights, name, path)
-    if image_size is not None:
+    if image_size is not None and spec.set_image_size is not None:
         spec.set_image_size(sam, image_size)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from scipy import ndimage
 from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, distances_along
 from causal_sam.imaging.distances import distance_to
-from causal_sam.notes.schema import Direction, Intervention, Strength
+from causal_sam.notes.schema import Action, Direction, Intervention, Strength
 
 # Depth of a uniform error as a share of the radius of a ball of the structure's volume, by the strength of the
 # intervention.
@@ -63,7 +63,7 @@ class _Structure(NamedTuple):
             return math.sqrt(area / math.pi)
         return (3 * voxels * math.prod(spacing) / (4 * math.pi)) ** (1 / 3)
 
-    def act(self, action: str, **fields: object) -> Intervention:
+    def act(self, action: Action, **fields: Any) -> Intervention:
         return Intervention(label=self.label, action=action, **fields)
 
 
@@ -168,8 +168,8 @@ def _island(structure: _Structure) -> SimulatedError | None:
         return None
     is_separate = outside > max(size, max(structure.volume.spacing) * 2)
     island = (_distance_from_point(structure, places) <= size) & is_separate
-    action = str(structure.rng.choice(["remove", "keep_largest"]))
-    return SimulatedError(structure.truth | island, structure.act(action))
+    actions: tuple[Action, ...] = ("remove", "keep_largest")
+    return SimulatedError(structure.truth | island, structure.act(actions[structure.rng.integers(len(actions))]))
 
 
 def _hole(structure: _Structure) -> SimulatedError | None:

@@ -470,7 +470,7 @@ class AdapterStore:
     def _ancestors(self, number: int | None) -> Iterator[int]:
         """The versions that a published one goes back to, the newest first."""
         parents = {event.number: event.before for event in self.history() if event.act == "publish"}
-        while (number := parents.get(number)) is not None:
+        while number is not None and (number := parents.get(number)) is not None:
             yield number
 
     def _is_sound(self, number: int) -> bool:
@@ -525,7 +525,7 @@ class AdapterStore:
         """Hold the lock of the store, after putting right what a killed process left."""
         with self._writing(), _locked(self.folder / LOCK, fcntl.LOCK_EX):
             pointer, lost = self._pointer()
-            if lost:
+            if pointer is not None and lost:
                 self._replace(CURRENT, _line(pointer))
             elif pointer is not None and pointer not in self._recorded():
                 self._record(pointer)

@@ -239,6 +239,12 @@ class LadLoss(nn.Module):
         config: weights of the terms.
     """
 
+    frozen_spread: Tensor
+    measured: Tensor
+    bank: Tensor
+    remembered: Tensor
+    remembered_styles: Tensor
+
     def __init__(self, channels: int, text_dim: int, config: LadConfig) -> None:
         super().__init__()
         self.config = config
@@ -286,7 +292,7 @@ class LadLoss(nn.Module):
             dense = features.movedim(1, -1).flatten(1, 2).unflatten(0, (2, -1)).flatten(1, 2)
             invariance = (style_share(*pooled.chunk(2)) + style_share(*dense)) / 2
         if config.anatomy:
-            masks = F.adaptive_avg_pool2d(truth, features.shape[-2:]).repeat(2, 1, 1, 1)
+            masks = F.adaptive_avg_pool2d(truth, (features.shape[-2], features.shape[-1])).repeat(2, 1, 1, 1)
             inside, present = pool_inside(features, masks)
             which = present.nonzero()[:, 1]
             if len(which):

@@ -168,7 +168,7 @@ def _steepness(array: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     # Central differences.
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
     right = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
-    return cv2.magnitude(down, right)
+    return cv2.magnitude(down, right).astype(np.float32, copy=False)
 
 
 def _blur(array: NDArray[np.float32], slices: StyledSlices, noise: float) -> float | None:
@@ -259,7 +259,7 @@ def _small(slice_: NDArray[np.float32]) -> NDArray[np.float32]:
     if scale >= 1:
         return slice_
     size = max(1, round(slice_.shape[1] * scale)), max(1, round(slice_.shape[0] * scale))
-    return cv2.resize(slice_, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(slice_, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
 
 
 def _streaks(slices: StyledSlices) -> Artefact | None:

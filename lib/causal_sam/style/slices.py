@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class StyledSlices:
     acquisition: Acquisition
     background: float
 
-    def with_array(self, array: NDArray[np.float32], **acquired: object) -> StyledSlices:
+    def with_array(self, array: NDArray[np.float32], **acquired: Any) -> StyledSlices:
         """Return the slices with other voxels, and with changed facts about the acquisition."""
         return replace(self, array=array.astype(np.float32), acquisition=replace(self.acquisition, **acquired))
 

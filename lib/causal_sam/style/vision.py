@@ -97,10 +97,10 @@ class VisionDescriber:
         return replace(measured, model_sentence=model_sentence, source=self._name)
 
     def _ask(self, png: bytes) -> str:
-        from langchain_core.messages import AIMessage, HumanMessage
+        from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
         image = {"type": "image", "base64": base64.b64encode(png).decode(), "mime_type": "image/png"}
-        messages = [HumanMessage([{"type": "text", "text": INSTRUCTION}, image])]
+        messages: list[BaseMessage] = [HumanMessage([{"type": "text", "text": INSTRUCTION}, image])]
         problem = ""
         for _ in range(MAX_ATTEMPTS):
             answer = call_with_timeout(self._seconds, partial(self._model.invoke, messages))

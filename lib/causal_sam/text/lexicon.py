@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -17,8 +17,13 @@ from causal_sam.errors import InputError
 
 MAX_NAME_WORDS = 7  # words of a name in the lexicon
 MAX_READINGS = 16  # a text with more readings is not a name
-_SIDES = {"left": frozenset({"left"}), "right": frozenset({"right"}), "both": frozenset({"left", "right"})}
-_NO_SIDE: frozenset[str] = frozenset()
+Side = Literal["left", "right"]
+_SIDES: dict[str, frozenset[Side]] = {
+    "left": frozenset({"left"}),
+    "right": frozenset({"right"}),
+    "both": frozenset({"left", "right"}),
+}
+_NO_SIDE: frozenset[Side] = frozenset()
 _SECTIONS = {"sides": dict, "words": dict, "structures": dict, "fillers": list, "marks": list, "not_misspelt": list}
 _FORMS = {"also": list, "left": list, "right": list, "kind_of": str}
 
@@ -34,7 +39,7 @@ class Reading:
         unknown: parts that are not in the lexicon.
     """
 
-    sides: frozenset[str]
+    sides: frozenset[Side]
     parts: tuple[str, ...]
     unknown: frozenset[str]
 
@@ -51,7 +56,7 @@ class _Meaning(NamedTuple):
     """Meaning of a word or phrase: a structure, and the side that an abbreviation implies."""
 
     part: str
-    sides: frozenset[str] = _NO_SIDE
+    sides: frozenset[Side] = _NO_SIDE
 
 
 class Lexicon:
@@ -68,7 +73,7 @@ class Lexicon:
     """
 
     def __init__(self, contents: Sequence[Mapping[str, Any]]) -> None:
-        self._sides: dict[str, frozenset[str]] = {}
+        self._sides: dict[str, frozenset[Side]] = {}
         self._words: dict[str, list[str]] = {}
         self._fillers: set[str] = set()
         self._marks: set[str] = set()
@@ -89,7 +94,7 @@ class Lexicon:
             not_misspelt.update(map(_plain, content.get("not_misspelt", ())))
             for key, entry in content.get("structures", {}).items():
                 common = key.lower()
-                forms = {"also": entry} if isinstance(entry, list) else entry
+                forms: Mapping[str, Any] = {"also": entry} if isinstance(entry, list) else entry
                 if "kind_of" in forms:
                     self._broader[common] = forms["kind_of"].lower()
                 self.structures.add(common)
@@ -97,8 +102,8 @@ class Lexicon:
                 names += [(name, _SIDES[side]) for side in ("left", "right") for name in forms.get(side, ())]
                 for name, sides in names:
                     words = split_words(name)
-                    for index, form in ((self._names, self.compact_form(name)), (self._reordered, self._sorted(words))):
-                        meanings = index.setdefault(form, [])
+                    in_order = self._names.setdefault(self.compact_form(name), [])
+                    for meanings in (in_order, self._reordered.setdefault(self._sorted(words), [])):
                         if (common, sides) not in meanings:
                             meanings.append(_Meaning(common, sides))
                     vocabulary.update(words)
@@ -156,10 +161,10 @@ class Lexicon:
         """Return whether two lists of parts are equal up to order and number."""
         return sorted(map(singular, first)) == sorted(map(singular, second))
 
-    def _split_sides(self, words: list[str]) -> tuple[frozenset[str], list[str]]:
+    def _split_sides(self, words: list[str]) -> tuple[frozenset[Side], list[str]]:
         """Split words into their sides and the other words."""
         words = list(itertools.chain.from_iterable(map(self._split_attached_side, words)))
-        sides = _NO_SIDE.union(*(self._sides[word] for word in words if word in self._sides))
+        sides: frozenset[Side] = _NO_SIDE.union(*(self._sides[word] for word in words if word in self._sides))
         return sides, [word for word in words if word not in self._sides]
 
     def _meanings(self, words: list[str]) -> list[list[_Meaning]]:

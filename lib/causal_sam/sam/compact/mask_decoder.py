@@ -54,8 +54,8 @@ class CompactMaskDecoder(MaskDecoder):
         self.polish2 = ResidualBlock(widths[0])
         # What guides has no say at first: the decoder learns how far to trust it.
         for layer in (self.guide4, self.guide2):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
         nn.init.zeros_(self.polish2.norm2.weight)
 
     def forward(
