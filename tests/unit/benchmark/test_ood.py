@@ -76,7 +76,7 @@ def run(folder: Path, images: Path, *arguments: str):
     return CliRunner().invoke(app, ["benchmark", "ood", *domains, *size, "-o", str(folder), *arguments])
 
 
-@pytest.mark.parametrize("prompt", ["name", "click"])
+@pytest.mark.parametrize("prompt", ["name", pytest.param("click", marks=pytest.mark.slow)])
 def test_every_method_is_trained_scored_and_reported(images: Path, tmp_path: Path, prompt: str) -> None:
     result = run(tmp_path / "ood", images, "--prompt", prompt)
     assert result.exit_code == 0, result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from causal_sam.cli import app
@@ -13,6 +14,7 @@ def run(*arguments: str):
     return CliRunner().invoke(app, ["benchmark", "scaling", "--image-size", "64", "--steps", "5", *arguments])
 
 
+@pytest.mark.slow
 def test_one_process_and_two_are_timed() -> None:
     result = run("--batch", "8", "--pairs", "4", "--json")
     assert result.exit_code == 0, result.output

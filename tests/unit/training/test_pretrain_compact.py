@@ -122,6 +122,7 @@ def test_neighbour_is_shown_and_what_ended_there_is_to_become_empty(script, trut
     assert (ended.mask_logits[0, 0] > 0).sum() == 25
 
 
+@pytest.mark.slow
 def test_gradients_are_the_mean_of_two_processes(tmp_path):
     """Each process has a gradient of its own, for a parameter that the other may not have used."""
     code = f"""
@@ -149,6 +150,7 @@ distributed.destroy_process_group()
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
     first = tmp_path / "first"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
@@ -181,6 +183,7 @@ def test_perfect_masks_cost_least(script):
     assert script.true_iou(logits, target)[0].tolist() == [1.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_run_stops_and_resumes(tmp_path):
     def run(minutes: float) -> list[dict]:
         command = [sys.executable, SCRIPT, "--out", tmp_path, "--minutes", str(minutes), "--validation", "2"]

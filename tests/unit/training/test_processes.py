@@ -55,6 +55,7 @@ with idist.Parallel(backend="gloo" if len(sys.argv) > 2 else None) as parallel:
 """
 
 
+@pytest.mark.slow
 def test_one_process_and_two_give_the_same_losses_and_weights(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)

@@ -29,6 +29,7 @@ def launched(studies: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_version_and_say_when_nothing_is_new(tmp_path: Path) -> None:
     studies = accept(tmp_path / "studies", [0, 1])
     store = AdapterStore(studies / STORE_FOLDER)

@@ -70,6 +70,7 @@ def test_it_trains_goes_on_and_leaves_what_the_server_takes(
     assert [p.name for p in (tmp_path / "run").glob("checkpoint_*.pt")] == ["checkpoint_6.pt"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = [word for change in changes(data, tmp_path / "run") for word in ("--set", change)]

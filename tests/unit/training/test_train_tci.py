@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.utils.data import default_collate
 
@@ -89,6 +90,7 @@ def test_loss_falls_on_one_batch(script):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
     options = ["--image-size", "64", "--batch", "2", "--validation", "2", "--out", tmp_path]
 
@@ -106,6 +108,7 @@ def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
     load_film(tmp_path / "film.safetensors", model, load_text_encoder().fingerprint)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_generator(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
     options = ["--image-size", "64", "--batch", "2", "--validation", "2", "--minutes", "0.001", "--out", tmp_path]
