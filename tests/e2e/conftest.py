@@ -117,12 +117,12 @@ def open_study(browser: Browser, server: str) -> Iterator[Callable[[Study], View
     context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _ct_viewer(open_study: Callable[[Study], Viewer], ct: Study) -> Viewer:
     return open_study(ct)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _mr_viewer(open_study: Callable[[Study], Viewer], mr: Study) -> Viewer:
     return open_study(mr)
 

@@ -133,7 +133,7 @@ def correct(
     done, corrections = time.perf_counter(), outcome.corrections
     corrected, taken = put_back(values, names, outcome.masks)
     is_done = any(correction.objection is None for correction in corrections)
-    if is_done and not preview:
+    if is_done and not preview and output is not None:
         report["output"] = str(write_mask(corrected, volume, output))
     report["effects"] = [correction.to_dict() for correction in corrections]
     report["taken_ml"] = {

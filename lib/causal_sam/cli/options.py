@@ -66,9 +66,9 @@ def read_sides(texts: Sequence[str] | None) -> dict[str, Literal["left", "right"
     sides: dict[str, Literal["left", "right"]] = {}
     for text in texts or ():
         label, side = read_pair(text, "--side", "spleen=left")
-        if side != "left" and side != "right":
+        if side not in ("left", "right"):
             raise InputError(f"--side is given as in spleen=left, left or right, not {text!r}.")
-        sides[label] = side
+        sides[label] = "left" if side == "left" else "right"
     return sides
 
 

@@ -134,7 +134,7 @@ def frames_affine(header: pydicom.Dataset, stack: list[int], name: str) -> NDArr
     measures = item(frame, "PixelMeasuresSequence")
     spacing = pixel_spacing(measures) or pixel_spacing(header) or (1.0, 1.0)
     directions = numbers(orientation, "ImageOrientationPatient", 6, name)
-    return RAS_LPS @ stack_affine(directions, spacing, ends, len(stack), slice_thickness(measures))
+    return RAS_LPS @ stack_affine(directions, spacing, np.array(ends), len(stack), slice_thickness(measures))
 
 
 def _time(frame: list[pydicom.Dataset]) -> tuple[int, ...]:

@@ -5,6 +5,8 @@ Only axes are swapped and flipped, so no voxel is ever interpolated and the way 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
@@ -123,7 +125,7 @@ class SliceFrame:
         """
         self._display(self._plane(array, index))[...] = mask
 
-    def to_slice(self, voxel: tuple[int, int, int]) -> tuple[int, int, int]:
+    def to_slice(self, voxel: Sequence[int]) -> tuple[int, int, int]:
         """Return (index, row, column) of a voxel (i, j, k)."""
         row, column = voxel[self._row_axis], voxel[self._column_axis]
         rows, columns = self.shape_rc

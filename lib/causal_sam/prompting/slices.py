@@ -191,7 +191,7 @@ class VolumeSlices:
         corner[in_plane] = far[in_plane]
         return (
             *self.frame.to_slice((0, 0, 0))[1:],
-            *self.frame.to_slice((corner[0], corner[1], corner[2]))[1:],
+            *self.frame.to_slice(corner)[1:],
             *self.frame.neighbours(0),
         )
 

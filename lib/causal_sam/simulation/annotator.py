@@ -49,9 +49,10 @@ def annotate(
     """
     clicked: list[tuple[int, ...]] = []
     while dice(mask := session.mask(label), truth) < target:
-        if len(clicked) == max_clicks:
+        click = next_click_in_volume(truth, mask, spacing, clicked=clicked)
+        if click is None or len(clicked) == max_clicks:
             return None
-        voxel, is_inside = next_click_in_volume(truth, mask, spacing, clicked=clicked)
+        voxel, is_inside = click
         session.add_point(label, voxel, positive=is_inside)
         clicked.append(voxel)
     return len(clicked)
@@ -65,7 +66,9 @@ def deepest_point(region: np.ndarray, rng: np.random.Generator | None = None) ->
         rng: with one, a random point at least a random share as deep as the deepest is taken instead, as people who
             do not aim do.
     """
-    return _deepest(cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1], rng)
+    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    row, column = _deepest(depth, rng)
+    return row, column
 
 
 def next_click(

@@ -242,8 +242,8 @@ class LadLoss(nn.Module):
     frozen_spread: Tensor
     measured: Tensor
     bank: Tensor
-    remembered: Tensor
-    remembered_styles: Tensor
+    past_features: Tensor
+    past_styles: Tensor
 
     def __init__(self, channels: int, text_dim: int, config: LadConfig) -> None:
         super().__init__()
