@@ -155,6 +155,7 @@ def test_scoring_says_what_was_accepted_and_what_it_cost(labelling: Server, phan
     assert all(entry["image"] == "ct1" and "30" not in entry for line in lines if line for entry in [json.loads(line)])
 
 
+@pytest.mark.slow
 def test_scoring_in_a_process_of_its_own_looks_at_no_studies_and_changes_no_labels(labelling: Server) -> None:
     """MONAI Label starts one for each scoring."""
     result = labelling.studies / "causal_sam_journal" / "dice.json"

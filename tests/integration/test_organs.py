@@ -184,6 +184,7 @@ def test_a_name_alone_is_a_prompt(teaching_server: Server, phantom: Phantom) -> 
     assert "Nothing was clicked" in response.json()["detail"]
 
 
+@pytest.mark.slow
 def test_batch_inference_fills_all_images_that_nobody_accepted(
     teaching_server: Server, phantom: Phantom, cases: Path, tmp_path: Path
 ) -> None:

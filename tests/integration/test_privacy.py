@@ -18,7 +18,7 @@ import requests
 from .images import Phantom
 from .server import REQUEST_SECONDS, Server, running_server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 MARK = "Zweifelhofer"
 NOTE = f"liver: remove the stray part, {MARK} says"
