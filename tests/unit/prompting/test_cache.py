@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import fields, replace
 
 import diskcache
 import pytest
@@ -48,15 +49,15 @@ def test_computes_once_and_returns_the_same_values():
     assert second is first
 
 
-@pytest.mark.parametrize("field", EmbeddingKey._fields)
+@pytest.mark.parametrize("field", [field.name for field in fields(EmbeddingKey)])
 def test_every_field_of_the_key_counts(field):
     changed = {"axis": 1, "index": 9, "geometry": (256, 255), "window": (0.0, 1.0)}.get(field, "other")
     cache = EmbeddingCache(10_000)
     cache.get_or_compute(key(0), Compute(embedding()))
     other = Compute(embedding())
-    cache.get_or_compute(key(0)._replace(**{field: changed}), other)
+    cache.get_or_compute(replace(key(0), **{field: changed}), other)
     assert other.calls == 1
-    assert key(0).digest() != key(0)._replace(**{field: changed}).digest()
+    assert key(0).digest() != replace(key(0), **{field: changed}).digest()
 
 
 def test_memory_limit_counts_features_and_skips():
