@@ -64,6 +64,7 @@ def test_sides_and_the_current_label():
     [
         (("too big", "--labels", ","), "A note needs 1 to 500 labels"),
         (("too big", "--labels", "tumor", "--side", "tumor"), "--side is given as in spleen=left"),
+        (("too big", "--labels", "tumor", "--side", "tumor=up"), "--side is given as in spleen=left"),
         ((" ", "--labels", "tumor"), "The note is empty"),
     ],
 )
