@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Sequence
 from pathlib import Path
 
 from causal_sam.data_sets import amos, brats, btcv, chaos, folders
@@ -47,6 +49,22 @@ def read_cases(directory: Path, kind: str = Kind.AUTO) -> list[Case]:
         inside = join_limited(sorted(path.name for path in directory.iterdir())) or "nothing"
         instead = f"it looks like {found[0]}" if found else f"it holds {inside}"
         raise InputError(f"{directory} is not {kind} ({LAYOUTS[Kind(kind)]}): {error}; {instead}.") from error
+
+
+def matching_cases(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
+    """Choose cases by patterns SET/CASE/SEQUENCE.
+
+    Raises:
+        InputError: a pattern matches no case.
+    """
+    chosen = []
+    for pattern in patterns:
+        found = [case for case in cases if fnmatch.fnmatch(f"{case.group}/{case.name}/{case.sequence}", pattern)]
+        if not found:
+            some = ", ".join(dict.fromkeys(f"{case.group}/{case.name}/{case.sequence}" for case in cases[:6]))
+            raise InputError(f"No case is like {pattern}: patterns are SET/CASE/SEQUENCE, and there are {some}, ….")
+        chosen += [case for case in found if case not in chosen]
+    return chosen
 
 
 def _detect(directory: Path) -> tuple[Kind, list[Case]] | None:

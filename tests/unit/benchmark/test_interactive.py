@@ -240,7 +240,7 @@ def test_command_in_volume_mode_leaves_out_methods_for_slices(folder):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--case", "nothing/*"], "No case of"),
+        (["--case", "nothing/*"], "No case is like nothing/*"),
         (["--join", "both"], "must be NAME=A+B"),
         (["--baseline", "magic"], "no baseline 'magic'"),
         (["--repeats", "3"], "Without --jitter"),

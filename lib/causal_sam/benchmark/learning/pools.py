@@ -11,11 +11,10 @@ from causal_sam.benchmark.ood.protocols import (
     PHANTOM_LABELS,
     BrainProtocol,
     Scan,
-    matching_cases,
     phantom_scan,
     read_scan,
 )
-from causal_sam.data_sets.cases import read_cases
+from causal_sam.data_sets.cases import matching_cases, read_cases
 from causal_sam.errors import InputError
 from causal_sam.phantom import brain, studies
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from causal_sam.benchmark.interactive import join_structures
-from causal_sam.data_sets.cases import Case, read_cases
+from causal_sam.data_sets.cases import Case, matching_cases, read_cases
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
 from causal_sam.phantom import brain, studies
@@ -244,22 +243,6 @@ def phantom_scan(patient: str, style: str) -> Scan:
     volume, labels = studies.render_study(studies.STYLES[style], number, anatomy=100 + number)
     structures = {name: labels == studies.LABELS[name] for name in PHANTOM_LABELS}
     return Scan(style, patient, volume, structures, read_acquisition(volume))
-
-
-def matching_cases(cases: list[Case], patterns: Sequence[str]) -> list[Case]:
-    """Choose cases by patterns SET/CASE/SEQUENCE.
-
-    Raises:
-        InputError: a pattern matches no case.
-    """
-    chosen = []
-    for pattern in patterns:
-        found = [case for case in cases if fnmatch.fnmatch(f"{case.group}/{case.name}/{case.sequence}", pattern)]
-        if not found:
-            some = ", ".join(dict.fromkeys(f"{case.group}/{case.name}/{case.sequence}" for case in cases[:6]))
-            raise InputError(f"No case is like {pattern}: patterns are SET/CASE/SEQUENCE, and there are {some}, ….")
-        chosen += [case for case in found if case not in chosen]
-    return chosen
 
 
 def read_scan(case: Case, joins: dict[str, list[str]]) -> Scan:

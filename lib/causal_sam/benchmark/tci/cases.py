@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.benchmark.interactive import join_structures
-from causal_sam.data_sets.cases import Case, read_cases
+from causal_sam.data_sets.cases import Case, matching_cases, read_cases
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.phantom import studies
@@ -42,7 +41,7 @@ class LabelledVolume:
         case: name of the case in the group.
         volume: image.
         structures: name -> mask in the volume's voxel order.
-        tested: names of the structures that get errors; the others are neighbours.
+        tested: names of the structures to test; the others are neighbours.
     """
 
     group: str
@@ -84,19 +83,13 @@ def real_cases(
         directory: folder of the images.
         kind: data set in the folder, or "auto".
         patterns: SET/CASE/SEQUENCE with * and ?; a case must match one of them. Empty for all cases.
-        labels: structures that get errors; empty for all.
+        labels: structures to test; empty for all.
         joins: name of a union of structures -> these structures.
 
     Raises:
-        InputError: the folder cannot be used, or no case matches a pattern.
+        InputError: the folder cannot be used, or a pattern matches no case.
     """
-    cases = [
-        case
-        for case in read_cases(directory, kind)
-        if not patterns or any(fnmatch.fnmatch(f"{case.group}/{case.name}/{case.sequence}", like) for like in patterns)
-    ]
-    if not cases:
-        raise InputError(f"No case of {directory} is like {' or '.join(patterns)}: patterns are SET/CASE/SEQUENCE.")
+    cases = matching_cases(read_cases(directory, kind), patterns or ["*"])
     return [partial(_real, case, labels, joins) for case in cases]
 
 

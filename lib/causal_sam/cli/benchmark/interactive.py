@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,41 +68,25 @@ def interactive(
 
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from causal_sam.benchmark.interactive import (
-        click_through,
-        draw_example,
-        join_structures,
-        slice_targets,
-        volume_targets,
-    )
+    from causal_sam.benchmark.interactive import click_through, draw_example, slice_targets, volume_targets
     from causal_sam.benchmark.interactive_report import write_interactive_report
     from causal_sam.benchmark.report import check_folder
-    from causal_sam.data_sets.cases import read_cases
+    from causal_sam.benchmark.tci.cases import real_cases
 
     check_folder(output)
-    cases = [
-        entry
-        for entry in read_cases(data, kind)
-        if not case or any(fnmatch.fnmatch(f"{entry.group}/{entry.name}/{entry.sequence}", wish) for wish in case)
-    ]
-    if not cases:
-        raise InputError(f"No case of {data} is like {' or '.join(case)}: patterns are SET/CASE/SEQUENCE.")
+    cases = real_cases(data, kind, case or (), label or (), joins)
     methods = _methods(model or ["compact"], checkpoint, baseline or [])
 
     jobs = []
-    for entry in cases:
-        volume, structures = entry.read()
-        join_structures(structures, joins)
-        if label:
-            structures = {name: mask for name, mask in structures.items() if name in label}
-        group = " ".join(filter(None, (entry.group, volume.modality)))
-        name = " ".join(filter(None, (entry.name, entry.sequence)))
+    for read in cases:
+        labelled = read()
+        structures = {name: labelled.structures[name] for name in labelled.tested}
         targets = (
-            slice_targets(group, name, volume, structures, slices, min_voxels)
+            slice_targets(labelled.group, labelled.case, labelled.volume, structures, slices, min_voxels)
             if mode is Mode.SLICES
-            else volume_targets(group, name, structures, min_voxels)
+            else volume_targets(labelled.group, labelled.case, structures, min_voxels)
         )
-        jobs += [(volume, target) for target in targets]
+        jobs += [(labelled.volume, target) for target in targets]
     trials = []
     annotators = range(repeats)
     aim = seed if jitter else None
