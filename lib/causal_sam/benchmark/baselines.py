@@ -229,8 +229,9 @@ class GrabCut(Baseline, name="grabcut"):
         colour = np.repeat((image * 255).astype(np.uint8)[..., None], 3, axis=2)
         if np.isin(marks, (cv2.GC_BGD, cv2.GC_PR_BGD)).any() and np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).any():
             cv2.setRNGSeed(0)  # its colour models begin at random
-            models = np.zeros((1, 65)), np.zeros((1, 65))
-            cv2.grabCut(colour, marks, None, *models, self.rounds, cv2.GC_INIT_WITH_MASK)
+            of_background, of_foreground = np.zeros((1, 65)), np.zeros((1, 65))
+            nowhere = (0, 0, 0, 0)  # the marks say where
+            cv2.grabCut(colour, marks, nowhere, of_background, of_foreground, self.rounds, cv2.GC_INIT_WITH_MASK)
         return np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
@@ -311,7 +312,7 @@ def _erase_around(
     return mask
 
 
-_BASELINES: dict[str, type[Baseline]] = {
+_BASELINES: dict[str, Any] = {
     method.name: method for method in (RandomWalker, Geodesic, GraphCut, GrabCut, RegionGrowing, ThresholdBand)
 }
 BASELINE_NAMES = tuple(_BASELINES)
@@ -350,7 +351,7 @@ def random_settings(name: str, count: int, rng: np.random.Generator) -> Iterator
     """Yield the default and ``count - 1`` random settings of a baseline, each at most once."""
     method = _BASELINES[name]
     choices = {field.name: field.metadata["choices"] for field in fields(method)}
-    seen = []
+    seen: list[dict[str, Any]] = []
     setting = asdict(method())
     while len(seen) < min(count, int(np.prod([len(values) for values in choices.values()]))):
         if setting not in seen:

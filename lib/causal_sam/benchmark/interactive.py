@@ -77,10 +77,10 @@ class BaselineMethod:
         image = intensity_window(volume).apply(np.ascontiguousarray(frame.extract(volume.array, index)))
 
         def segment(foreground: Sequence[Voxel], background: Sequence[Voxel]) -> NDArray[np.bool_]:
-            seeds = [
+            inside, outside = (
                 _indices([frame.to_slice(voxel)[1:] for voxel in voxels], 2) for voxels in (foreground, background)
-            ]
-            return self._baseline.segment(image, *seeds, frame.spacing_rc)
+            )
+            return self._baseline.segment(image, inside, outside, frame.spacing_rc)
 
         return segment
 

@@ -115,11 +115,11 @@ def precision_error(model: CausalSam, clicks: int) -> PrecisionError:
     differences, overlaps = [], []
     for sample in islice(samples(model.image_size, 1, seed=1), clicks):
         row, column = deepest_point(sample.masks[0])
-        click = {"points": torch.tensor([[[column, row]]]), "point_labels": torch.ones(1, 1), "multimask": True}
+        points, labels = torch.tensor([[[column, row]]]), torch.ones(1, 1)
         image = torch.from_numpy(sample.image)[None]
         with torch.inference_mode():
-            optimised = model.decode(model.encode(image), **click)
-            reference = plain.decode(plain.encode(image), **click)
+            optimised = model.decode(model.encode(image), points=points, point_labels=labels, multimask=True)
+            reference = plain.decode(plain.encode(image), points=points, point_labels=labels, multimask=True)
         best = int(optimised.iou[0].argmax())
         differences.append(float((optimised.logits.cpu() - reference.logits).abs().max()))
         overlaps.append(dice(optimised.logits[0, best].cpu().numpy() > 0, reference.logits[0, best].numpy() > 0))

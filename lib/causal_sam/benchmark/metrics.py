@@ -61,7 +61,7 @@ def surface_dice(mask: NDArray, truth: NDArray, spacing: Sequence[float], tolera
     mask, truth = np.asarray(mask) > 0, np.asarray(truth) > 0
     if not mask.any() or not truth.any():
         return float(mask.any() == truth.any())
-    pair = (torch.from_numpy(each)[None, None] for each in (mask, truth))
+    found, true = (torch.from_numpy(each)[None, None] for each in (mask, truth))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of MONAI about a call that it makes itself
-        return float(compute_surface_dice(*pair, [tolerance_mm], include_background=True, spacing=list(spacing)))
+        return float(compute_surface_dice(found, true, [tolerance_mm], include_background=True, spacing=list(spacing)))

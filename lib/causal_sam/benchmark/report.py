@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -93,7 +93,7 @@ class Report:
                 for end in ("value", "low", "high"):
                     name_of_end = column if end == "value" else f"{column}_{end}"
                     columns[name_of_end] = values.map(lambda value, end=end: getattr(value, end, None))
-            elif column in (digits or {}):
+            elif digits is not None and column in digits:
                 columns[column] = values.map(f"{{:.{digits[column]}f}}".format, na_action="ignore")
             else:
                 columns[column] = values
@@ -197,7 +197,7 @@ def escape(text: str) -> str:
     return re.sub(r"([\\|*`<])", r"\\\1", text)
 
 
-def plot_curve(axis: Axes, places: Iterable[float], estimates: Iterable[Estimate], label: str, colour: str) -> None:
+def plot_curve(axis: Axes, places: Sequence[float], estimates: Iterable[Estimate], label: str, colour: str) -> None:
     """Draw estimates as a line with a band for their intervals, which is left out if one of them has few values."""
     values, low, high = np.array([(each.value, each.low, each.high) for each in estimates]).T
     axis.plot(places, values, marker="o", markersize=4, color=colour, label=label)

@@ -110,7 +110,7 @@ def write_learning_report(
 def _clicks_saved(structures: pd.DataFrame) -> dict[str, Estimate]:
     """Return by how many clicks of a repetition each order undercuts the random order, over seeds."""
     totals = structures.groupby(["order", "seed"], sort=False)["clicks"].sum()
-    saved = {}
+    saved: dict[str, Estimate] = {}
     for order in totals.index.unique("order"):
         if order != "random" and "random" in totals:
             pairs = (totals["random"] - totals[order]).dropna().rename("clicks").reset_index().assign(case="")

@@ -96,7 +96,8 @@ class LearningSite:
             choose: chooses the next case.
             click_held_out: annotate held-out cases too, before the first update and at the end.
         """
-        left, accepted = list(range(len(self._pool))), []
+        left = list(range(len(self._pool)))
+        accepted: list[int] = []
         if click_held_out:
             self._annotate_held_out(0)
         for count in range(self._schedule.accept):
@@ -137,9 +138,9 @@ class LearningSite:
     def _open(self, scan: Scan) -> InteractiveSession:
         """Open a session that begins with the automatic masks of the current adapter version, if there is one."""
         session = InteractiveSession(self._predictor.for_volume(scan.volume), self._schedule.labels)
-        names = [name for name in self._schedule.labels if self._labels is not None and self._labels.find(name)]
-        if names:
-            session.segment_by_name(names, self._labels)
+        labels = self._labels
+        if labels is not None and (names := [name for name in self._schedule.labels if labels.find(name)]):
+            session.segment_by_name(names, labels)
         return session
 
     def _learn(self, accepted: int) -> None:

@@ -35,4 +35,4 @@ class StepClock:
 
     def _end_of_step(self, engine: Engine) -> None:
         self._ends.append(time.perf_counter())
-        self._progress(engine.state.iteration / engine.state.epoch_length)
+        self._progress(engine.state.iteration / (engine.state.epoch_length or 1))

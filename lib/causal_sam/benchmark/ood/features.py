@@ -59,7 +59,7 @@ def pooled_features(
         masks = torch.zeros(len(indices), len(names), image_size, image_size)
         label_maps = torch.from_numpy(labelled.label_map[indices])[:, None]
         masks[:, :, : image.shape[1], : image.shape[2]] = (label_maps == values).float()
-        inside, present = pool_inside(features, F.adaptive_avg_pool2d(masks, features.shape[-2:]))
+        inside, present = pool_inside(features, F.adaptive_avg_pool2d(masks, (features.shape[-2], features.shape[-1])))
         slices.append(features.mean((-2, -1)).numpy())
         structures.append(inside[present].numpy())
         found += [names[n] for n in present.nonzero()[:, 1].tolist()]

@@ -88,13 +88,11 @@ class Trained(Protocol):
 
 
 class Method(Protocol):
-    """A method to compare.
+    """A method to compare."""
 
-    Attributes:
-        name: name in the report.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Name in the report."""
 
     def train(self, setup: Setup, cases: list[LabelledSlices], names: Sequence[str], seed: int) -> Trained:
         """Train on labelled slices."""

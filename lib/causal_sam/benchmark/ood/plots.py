@@ -77,7 +77,7 @@ def plot_bars(scores: pd.DataFrame, title: str) -> Figure:
         axis.errorbar(places, values, errors, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
     for shift in shifts:
         members = [centres[domain] for domain, other in domains.items() if other == shift]
-        axis.text(np.mean(members), 1.03, shift, ha="center", fontsize=10, fontweight="bold")
+        axis.text(float(np.mean(members)), 1.03, shift, ha="center", fontsize=10, fontweight="bold")
         if min(members) > 0:
             axis.axvline(min(members) - 0.75, color=GREY, linewidth=0.8, linestyle=":")
     axis.set_xticks(list(centres.values()), list(centres), rotation=25, ha="right", rotation_mode="anchor")

@@ -251,6 +251,9 @@ def read_scan(case: Case, joins: dict[str, list[str]]) -> Scan:
     join_structures(structures, joins)
     acquisition = read_acquisition(volume)
     if case.sequence and case.sequence != "unknown":
-        acquisition = replace(acquisition, **{"phase" if volume.modality == "CT" else "sequence": case.sequence})
+        if volume.modality == "CT":
+            acquisition = replace(acquisition, phase=case.sequence)
+        else:
+            acquisition = replace(acquisition, sequence=case.sequence)
     domain = " ".join(dict.fromkeys(filter(None, (case.group, volume.modality, case.sequence))))
     return Scan(domain, f"{case.group}/{case.name}", volume, structures, acquisition)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,9 @@ def compare(
             method = METHODS[key]
             announce(f"seed {seed}: {method.name}")
             trained = method.train(setup, cases, split.labels, seed)
+            examples: list[Any] = []
             if protocol.prompt == "click":
-                scores, examples = list(_test_clicked(trained, split)), []
+                scores = list(_test_clicked(trained, split))
             else:
                 scores, examples = _test_named(trained, split, method.name)
             features = [
@@ -93,7 +94,7 @@ def compare(
             ]
             if seed == seeds[0]:
                 _save_shown(folder / SHOWN / f"{key}.npz", features[1], examples)
-            probes = tuple(_probes(*features, split.shifts))
+            probes = tuple(_probes(features[0], features[1], split.shifts))
             figures = (tuple(scores), probes, trained.step_seconds, trained.trainable_share)
             append_run(folder / RUNS, Run(protocol.name, seed, method.name, *figures))
 
@@ -166,8 +167,9 @@ def _test_clicked(trained: Trained, split: Split) -> Iterator[Score]:
         frame = SliceFrame(scan.volume.affine, scan.volume.shape, slice_axis(scan.volume, "auto"))
         targets = slice_targets(scan.domain, scan.patient, scan.volume, scan.structures, CLICKED_SLICES, CLICKED_VOXELS)
         for target in targets:
-            row, column = deepest_point(target.truth)
-            mask = trained.segment_clicked(scan.volume, frame, target.index, frame.to_voxel(target.index, row, column))
+            assert target.index is not None
+            voxel = frame.to_voxel(target.index, *deepest_point(target.truth))
+            mask = trained.segment_clicked(scan.volume, frame, target.index, voxel)
             yield _score(mask, target.truth, scan, split, target.structure, frame.spacing_rc)
 
 

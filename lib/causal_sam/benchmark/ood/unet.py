@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class UNetMethod:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         rng = np.random.default_rng(seed)
 
-        def update(engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict[str, float]:
+        def update(engine: Any, batch: dict[str, Tensor]) -> dict[str, float]:
             network.train()
             images, labels = batch["image"], batch["label"]
             if clicked:
@@ -123,7 +123,8 @@ class TrainedUNet:
     def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
         """See `Trained`; features of the encoder's third level, which has a stride of 8 like compact's embedding."""
         kept: list[Tensor] = []
-        level = self._network.model[1].submodule[1].submodule[1].submodule[0]
+        blocks: Any = self._network.model
+        level = blocks[1].submodule[1].submodule[1].submodule[0]
         handle = level.register_forward_hook(lambda module, given, output: kept.append(output))
 
         def encode(images: Tensor) -> Tensor:

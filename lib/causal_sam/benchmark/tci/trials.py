@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from causal_sam.imaging import DIRECTIONS, Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.notes import Intervention, NoteRequest
 from causal_sam.notes.request import Interpretation
+from causal_sam.notes.schema import Action, Strength
 from causal_sam.prompting import InteractiveSession, Predictor
 from causal_sam.sam.film import Film
 from causal_sam.simulation.annotator import next_click_in_volume
@@ -234,13 +236,14 @@ def another_act(intervention: Intervention, neighbours: list[str], rng: np.rando
         rng: source of random numbers.
     """
     actions = sorted(MODULATED - {intervention.action} - (set() if neighbours else {"exclude"}))
-    action = str(rng.choice(actions))
+    action = cast(Action, str(rng.choice(actions)))
+    directions: list[Any] = [None, *DIRECTIONS]
     return Intervention(
         label=intervention.label,
         action=action,
-        direction=rng.choice([None, *DIRECTIONS]) if action in ("expand", "shrink") else None,
+        direction=rng.choice(directions) if action in ("expand", "shrink") else None,
         near=str(rng.choice(neighbours)) if action == "exclude" else None,
-        strength=str(rng.choice(STRENGTHS)) if action in ("expand", "shrink") else "moderate",
+        strength=cast(Strength, str(rng.choice(STRENGTHS))) if action in ("expand", "shrink") else "moderate",
     )
 
 
@@ -273,11 +276,13 @@ def click_seconds(predictor: Predictor, volume: Volume, truth: NDArray[np.bool_]
         volume: image.
         truth: true mask (I, J, K), not empty.
     """
-    voxel, _ = next_click_in_volume(truth, np.zeros_like(truth), volume.spacing)
+    click = next_click_in_volume(truth, np.zeros_like(truth), volume.spacing)
+    if click is None:
+        raise InputError("There is nothing to click: the true mask is empty.")
     predictor = predictor.for_volume(volume)
     for _ in range(2):  # the first run also encodes crops, which are then cached
         session = InteractiveSession(predictor)
         begin = time.perf_counter()
-        session.add_point("structure", voxel)
+        session.add_point("structure", click[0])
         seconds = time.perf_counter() - begin
     return seconds

@@ -105,7 +105,8 @@ def _shape(text: str) -> tuple[int, int, int]:
     sides = text.lower().split("x")
     if len(sides) != 3 or not all(side.isdigit() and int(side) >= 32 for side in sides):
         raise InputError(f"--size takes three numbers of voxels of at least 32, such as 512x512x100, not {text!r}.")
-    return tuple(int(side) for side in sides)
+    i, j, k = map(int, sides)
+    return i, j, k
 
 
 def _http(console: Console, model: str, shape: tuple[int, int, int], repeats: int, json_file: Path | None) -> None:

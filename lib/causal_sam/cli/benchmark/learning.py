@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -154,7 +154,7 @@ def learning(
                 min_label_dice=0.0,
             )
             schedule = AnnotationSchedule(accept, every, target, most_clicks, labels, later, config)
-            made = []
+            made: list[Any] = []
             runner = LearningSite(site, loaded, *divided, schedule, name, seed, made.append, console.print)
             choose = random_order(seed) if name == Order.RANDOM else style_aware_order(loaded)
             runner.run(choose, click_held_out=click_held_out)

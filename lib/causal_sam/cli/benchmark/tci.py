@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -123,7 +124,7 @@ def tci(
     typer.echo(f"{output / 'report.md'}: {len(trials)} notes on {len(readers)} cases.")
 
 
-def _as_typed(options: dict[str, object]) -> str:
+def _as_typed(options: Mapping[str, object]) -> str:
     """Options as on the command line; those that were not given are left out, and lists repeat theirs.
 
     >>> _as_typed({"--cases": 2, "--film": None, "--label": ["liver", "left kidney"]})

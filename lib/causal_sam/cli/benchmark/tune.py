@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def tune(
     with Progress() as progress:
         for name in names:
             bar = progress.add_task(name, total=settings)
-            found[name] = search(name, samples, settings, seed, lambda bar=bar: progress.advance(bar))
+            found[name] = search(name, samples, settings, seed, partial(progress.advance, bar))
             progress.update(bar, completed=settings)
             with atomic_write(output) as part:
                 part.write_text(json.dumps(found, indent=1) + "\n")
