@@ -204,7 +204,7 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
             progress("measuring", 0.8 + 0.2 * next(count) / total)
 
         return {
-            **measure(labels, own, job.names, config.plane, done=done),
+            **measure(labels, own, job.names, config.plane, on_case=done),
             **measure(labels, generated, job.names, "auto", GENERATED, done),
         }
 
