@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path, *, is_synced: bool = True) -> Iterator[Path]:
-    """Give a path to write at; what is written there takes the place of ``path`` at the end of the block.
+    """Yield a temporary path whose file replaces ``path`` at the end of the block.
 
-    Whoever reads ``path`` finds the old content or all of the new one, also after a crash or where the disk is full.
-    The path given lies in the same folder and ends as ``path`` does, for writers that go by the extension. Two that
-    write the same file at once must agree between them.
+    Readers of ``path`` find either the old or the complete new content, also after a crash or on a full disk. The
+    temporary path is in the same folder and has the same extension. Concurrent writers of a file must use a lock.
 
     Args:
-        path: of the file.
-        is_synced: whether the content is on the disk before it takes the place of ``path``, so that a power failure
+        path: path of the file.
+        is_synced: whether the content is flushed to the disk before it replaces ``path``, so that a power failure
             cannot leave an empty file.
 
     Raises:
-        OSError: it cannot be written; ``path`` is as it was.
+        OSError: the file cannot be written; ``path`` is unchanged.
     """
     part = path.with_name(f"{PART_PREFIX}{path.name}")
     try:

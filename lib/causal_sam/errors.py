@@ -1,12 +1,12 @@
-"""Errors that reach a person: each message is one sentence that says what is wrong and what would be right."""
+"""Errors for users: each message is a sentence that states the problem and its solution."""
 
 
 class CausalSamError(Exception):
-    """Base of all errors that Causal-SAM raises on purpose."""
+    """Base class of all errors that Causal-SAM raises deliberately."""
 
 
 class InputError(CausalSamError, ValueError):
-    """What the caller gave cannot be used; a server answers `status` instead of 500."""
+    """The caller's input is invalid; a server answers with `status` instead of 500."""
 
     status = 422
 
@@ -18,4 +18,4 @@ class NotFoundError(InputError):
 
 
 class CheckpointError(CausalSamError, RuntimeError):
-    """Model weights are missing, damaged, or not of the model they were loaded into."""
+    """Model weights are missing, damaged, or belong to another model."""

@@ -1,4 +1,4 @@
-"""Files of entries, one JSON object a line, that any number of threads and processes append to and none loses."""
+"""Append-only files with one JSON object per line, safe for concurrent threads and processes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# Files may hold what clinicians wrote.
+# The files may contain text of clinicians.
 MODE = 0o600
 
 
 class JsonLines:
-    """Entries in ``<stem>.jsonl`` of a folder, the older ones in ``<stem>.1.jsonl``, ``<stem>.2.jsonl`` and so on.
+    """Entries in ``<stem>.jsonl`` of a folder, with older ones in ``<stem>.1.jsonl``, ``<stem>.2.jsonl`` and so on.
 
-    A line cut off by a crash is skipped when the entries are read, and does not spoil the next one. All changes are
-    made under a lock that ends with the process that holds it.
+    A line that was truncated by a crash is skipped on reading and does not affect the next one. All changes are made
+    under a lock, which is released when its process ends.
 
     Args:
-        folder: is made with the first entry, and again if somebody removes it.
-        stem: of the names of the files.
-        largest: size of a file in bytes beyond which the next entry begins a new one.
-        is_synced: whether an entry is on the disk before `append` returns.
+        folder: folder of the files, created with the first entry, and again after a removal.
+        stem: stem of the file names.
+        largest: size in bytes beyond which the next entry starts a new file.
+        is_synced: whether an entry is flushed to the disk before `append` returns.
     """
 
     def __init__(self, folder: Path, stem: str, largest: int, *, is_synced: bool = True) -> None:
@@ -33,13 +33,13 @@ class JsonLines:
         self._stem, self._largest, self._is_synced = stem, largest, is_synced
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Write an entry.
+        """Append an entry.
 
         Args:
-            entry: what JSON can hold.
+            entry: JSON-serialisable entry.
 
         Raises:
-            OSError: it cannot be written; the file is as it was.
+            OSError: the entry cannot be written; the file is unchanged.
         """
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -48,18 +48,18 @@ class JsonLines:
             self._write(line)
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Read all entries that are there when the first one is asked for, the oldest first."""
+        """Iterate over the entries that exist when the iteration starts, the oldest first."""
         with ExitStack() as stack:
             try:
-                with self._locked(os.O_RDONLY, fcntl.LOCK_SH):  # none is renamed until all are open
+                with self._locked(os.O_RDONLY, fcntl.LOCK_SH):  # no file is renamed before all are open
                     files = self._opened(stack)
-            except FileNotFoundError:  # of an earlier version, or a copy, that nobody has written to yet
+            except FileNotFoundError:  # files of an earlier version, or a copy, have no lock file yet
                 files = self._opened(stack)
             for file in files:
                 for line in file:
                     try:
                         entry = json.loads(line)
-                    except ValueError:  # cut off by a crash
+                    except ValueError:  # truncated by a crash
                         continue
                     if isinstance(entry, dict):
                         yield entry
@@ -75,7 +75,7 @@ class JsonLines:
             file = os.open(path, flags, MODE)
             try:
                 fcntl.flock(file, how)
-                # Another file may be there by now, if somebody cleans up: its lock is the one that counts.
+                # After a clean-up, another file may have the path; then the lock of that file is needed.
                 if _is_there(file, path):
                     yield
                     return
@@ -96,7 +96,7 @@ class JsonLines:
         return int(middle) if middle.isdecimal() else 0
 
     def _write(self, line: bytes) -> None:
-        """Append a line; what could not be written whole is taken back."""
+        """Append a line; an incomplete line is removed."""
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, MODE)
         try:
             before = os.fstat(file).st_size
@@ -115,7 +115,7 @@ class JsonLines:
 
 
 def _is_there(file: int, path: Path) -> bool:
-    """Whether an open file is still the one at a path."""
+    """Return whether an open file is still the one at a path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file))
     except FileNotFoundError:

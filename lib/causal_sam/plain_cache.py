@@ -1,4 +1,4 @@
-"""A disk cache of plain bytes and texts that a full, broken or manipulated folder cannot turn into an error or code."""
+"""Disk cache of bytes and text, robust against full, damaged and manipulated folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _PlainDisk(diskcache.Disk):
 
 
 class PlainCache:
-    """Least-recently-used values in a folder, which outlives the process and may be shared by several.
+    """Persistent cache in a folder with least-recently-used eviction, which processes may share.
 
     Args:
         folder: created if it is missing.
@@ -60,12 +60,12 @@ class PlainCache:
             return None
 
     def set(self, key: str, value: bytes | str) -> None:
-        """Keep a value; a disk that fails keeps none."""
+        """Store a value, unless the disk fails."""
         try:
             self._cache.set(key, value)
         except (OSError, sqlite3.Error, diskcache.Timeout, ValueError) as error:
             logger.warning("The cache of %s could not be written: %s", self._what, error)
 
     def close(self) -> None:
-        """Close the files; what is stored stays."""
+        """Close the files of the cache, which are kept."""
         self._cache.close()
