@@ -73,7 +73,7 @@ def trials_of(model: CausalSam, film: Film, text: TextEncoder, kind: str, errors
 
 
 def acts_of(label: str) -> list[Intervention]:
-    """What simulated errors of a label may need."""
+    """Return the interventions that simulated errors of a label may need."""
     sized = [
         Intervention(label=label, action=action, strength=strength, direction=direction)
         for action in ("expand", "shrink")

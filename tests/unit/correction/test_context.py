@@ -1,4 +1,4 @@
-"""What an image and its masks say to those who read notes."""
+"""Measurements, styles, previews and sides of masks for interpreters of notes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def box(first: int, last: int) -> np.ndarray:
 
 
 def body(first: int, last: int, affine: np.ndarray) -> Volume:
-    """A body that lies between two columns of the image, the rest is air."""
+    """Return a body that lies between two columns of the image, the rest is air."""
     array = np.full(SHAPE, -1000.0, np.float32)
     array[first:last, 5:55] = 40
     return Volume(array, affine, "CT")

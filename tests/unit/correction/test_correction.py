@@ -1,4 +1,4 @@
-"""From an intervention to a mask, with the shipped model and a generator that modulates nothing yet."""
+"""Interventions change masks, with the shipped model and an untrained modulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a corrected mask may not be, and what has changed."""
+"""The guard rejects masks that contradict the intervention, and measures changes."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ ORIENTATIONS = [
 
 
 def masks() -> dict[str, np.ndarray]:
-    """A liver of 6 x 5 x 4 voxels with an island of one, a spleen beside it, and a kidney apart."""
+    """Return a liver of 6 x 5 x 4 voxels with an island of one, a spleen beside it, and a kidney apart."""
     found = {name: np.zeros(SHAPE, bool) for name in ("liver", "spleen", "kidney", "empty")}
     found["liver"][4:10, 4:9, 4:8] = True
     found["liver"][15, 4, 4] = True

@@ -1,4 +1,4 @@
-"""Where an intervention may change a mask, in every orientation of the file."""
+"""The region gate of interventions, in every orientation of the file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_stronger_acts_reach_further() -> None:
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_direction_is_the_patients(direction: str) -> None:
-    """The same anatomy stored in all 48 ways has the same region, and it lies in the direction."""
+    """Return the same anatomy stored in all 48 ways has the same region, and it lies in the direction."""
     expected = gate(act("expand", direction=direction)).sum()
     for orientation in ORIENTATIONS:
         image = reorient(Volume(np.where(MASK, 100.0, 20.0).astype(np.float32), VOLUME.affine, "MR"), orientation)

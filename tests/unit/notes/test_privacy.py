@@ -1,4 +1,4 @@
-"""What is taken out of a note before it leaves the machine, and what stays."""
+"""De-identification removes what identifies a person from a note, and keeps the rest."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def ellipsoid(shape: tuple[int, int, int], centre: tuple[float, ...], radii: tup
 
 
 def scene(flat: bool) -> tuple[Volume, NDArray[np.bool_], dict[str, NDArray[np.bool_]]]:
-    """A kidney-sized structure beside a neighbour, in a volume or in one slice of it."""
+    """Return a kidney-sized structure beside a neighbour, in a volume or in one slice of it."""
     shape = (64, 64, 24)
     truth = ellipsoid(shape, (28, 32, 12), (14, 11, 7))
     neighbour = ellipsoid(shape, (50, 32, 12), (10, 14, 8)) & ~truth

@@ -51,7 +51,7 @@ def first_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(first_version: Path, tmp_path: Path) -> TinySite:
-    """A site with a version in use, and a label that is new."""
+    """Return a site with a version in use, and a label that is new."""
     site = TinySite(tmp_path)
     site.accept(0)
     site.accept(1)
@@ -61,7 +61,7 @@ def tiny(first_version: Path, tmp_path: Path) -> TinySite:
 
 @pytest.fixture
 def small_disk(first_version: Path, tmp_path: Path) -> Iterator[TinySite]:
-    """The same, with the adapter store on a small disk of its own."""
+    """Return the same, with the adapter store on a small disk of its own."""
     if not IS_ROOT:
         pytest.skip("only root can mount a small disk")
     site = TinySite(tmp_path)

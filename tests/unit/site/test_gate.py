@@ -37,7 +37,7 @@ def test_about_the_share_is_held_out_and_more_of_them_with_a_higher_share() -> N
 
 @pytest.fixture(scope="module")
 def untrained() -> LabelPrompter:
-    """A model that was taught two of the blocks, but not well."""
+    """Return a model that was taught two of the blocks, but not well."""
     torch.manual_seed(0)
     model, encoder = CausalSam(build_compact(64), "compact").eval(), load_text_encoder()
     prompt = new_label_prompt(model, encoder.dimension)
@@ -77,7 +77,7 @@ def test_what_was_never_taught_counts_as_not_found(
 def test_what_is_found_is_compared_by_name(
     blocks: tuple[Volume, dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that finds all there is, in the place of the one that takes long to learn it."""
+    """Return a model that finds all there is, in the place of the one that takes long to learn it."""
     volume, structures = blocks
     right, left = structures[NAMES[1]], structures[NAMES[0]]
 

@@ -1,4 +1,4 @@
-"""What an update learns from: what is new, what is held out, what is shown again, and what is left out."""
+"""Training sets of updates: new, held-out, replayed and omitted cases."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def cases(count: int, *names: str, style: str = "MR", first: int = 0) -> list[Re
 
 
 def shares(earlier: list[ReplayCase], new: int) -> Counter[str]:
-    """How often each case is among those that are drawn, over many draws."""
+    """Return how often each case is drawn, over many draws."""
     counts: Counter[str] = Counter()
     for seed in range(DRAWS):
         counts.update(case.image_id for case in choose_replay(earlier, new, 0.5, seed))

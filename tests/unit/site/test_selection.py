@@ -1,4 +1,4 @@
-"""Which study comes next: by what the model is unsure about, and by styles that it has not met."""
+"""The next study is chosen by the model's uncertainty and by unfamiliar styles."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def tiny(tmp_path: Path) -> TinySite:
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinySite, Outcome, list[str]]:
-    """A site with a first version, and what was told; not to be changed."""
+    """Return a site with a first version, and what was told; not to be changed."""
     tiny, told = TinySite(tmp_path_factory.mktemp("learnt")), []
     for number in range(3):
         tiny.accept(number)
@@ -56,7 +56,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinySite, Outcome,
 
 @pytest.fixture
 def site(learnt: tuple[TinySite, Outcome, list[str]], tmp_path: Path) -> Iterator[TinySite]:
-    """A copy of it, to go on from."""
+    """Return a copy of it, to go on from."""
     tiny = TinySite(tmp_path / "copy")
     for number in range(3):
         tiny.accept(number)

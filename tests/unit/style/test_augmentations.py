@@ -92,7 +92,7 @@ def information(labels, image):
 
 
 def organ(studies, study, name):
-    """Where an organ is, without its border."""
+    """Return the mask of an organ without its border."""
     return binary_erosion(studies[study][1] == LABELS[name], np.ones((1, 3, 3)))
 
 

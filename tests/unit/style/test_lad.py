@@ -157,7 +157,7 @@ def style_free(seed: int = 0) -> Tensor:
 
 
 def calibrated(config: LadConfig) -> LadLoss:
-    """A loss that has seen what frozen features are like."""
+    """Return a loss that has seen what frozen features are like."""
     torch.manual_seed(0)
     loss = LadLoss(CHANNELS, TEXT, config)
     for _ in range(MEASURED_BATCHES):
@@ -166,7 +166,7 @@ def calibrated(config: LadConfig) -> LadLoss:
 
 
 def best(loss: LadLoss, features: Tensor, term: str) -> float:
-    """The term for these features once the heads have done their best, as the features would have it."""
+    """Return the term for these features once the heads have done their best, as the features would have it."""
     optimizer = torch.optim.Adam(loss.parameters(), 0.03)
     for _ in range(150):
         optimizer.zero_grad()

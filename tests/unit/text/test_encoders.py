@@ -1,4 +1,4 @@
-"""What all text encoders do around the model: remember, check, share."""
+"""All text encoders cache vectors, check texts and are thread-safe."""
 
 from __future__ import annotations
 

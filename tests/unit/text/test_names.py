@@ -1,4 +1,4 @@
-"""What people write lands on the label that they mean, and nothing else does.
+"""Written names are resolved to the label that they mean, and others to none.
 
 `variants.yaml` has the texts. `pytest tests/unit/text/test_names.py -k accuracy -s` prints how many are found.
 """
@@ -116,7 +116,7 @@ def test_candidates_to_ask_about(abdomen, text, labels):
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("other", [None, "exact", "typo", "german"])
 def test_sides_are_never_crossed(side, other, encoder):
-    """A site that has one side only does not get what is said of the other."""
+    """Return a site that has one side only does not get what is said of the other."""
     opposite = {"left": "right", "right": "left"}[side]
     names = LabelNames([f"{side} kidney", f"{side} breast implant", "spleen"], encoder)
     german = {"left": "linke", "right": "rechte"}[opposite]
