@@ -5,17 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from causal_sam.notes.fragments import Fragment
-from causal_sam.notes.grammar import (
-    Act,
-    approval_marks,
-    cues,
-    is_negated,
-    is_order,
-    marks_before_than,
-    name_marks,
-    preposition,
-)
+from causal_sam.notes.drafts import Act
+from causal_sam.notes.fragments import Fragment, name_marks
 from causal_sam.notes.identity import identity_act
 from causal_sam.notes.neighbours import exclusion_act, inclusion_act, leak_act, movement_act
 from causal_sam.notes.sizes import size_acts
@@ -41,9 +32,9 @@ def with_names(fragment: Fragment, act: Act) -> Act:
     """Complete an act by the subjects and neighbours that prepositions mark, unless its rule has already found them."""
     if act.subjects or act.unknown_subject:
         return act
-    free = [mark for mark in name_marks(marks_before_than(fragment)) if mark.mention not in act.nears]
+    free = [mark for mark in name_marks(fragment.marks_before_than()) if mark.mention not in act.nears]
     free = [mark for mark in free if mark.mention.is_label or not mark.is_in("body")]
-    before = {mark.text: preposition(fragment, mark) for mark in free}
+    before = {mark.text: fragment.preposition(mark) for mark in free}
     known = [mark for mark in free if mark.mention.is_label and before[mark.text] != "not"]
     subjects = [mark for mark in known if before[mark.text] in ("", "of")] or known[:1]
     others = [mark for mark in free if mark not in subjects]
@@ -67,39 +58,39 @@ def with_names(fragment: Fragment, act: Act) -> Act:
 
 def _restyle(fragment: Fragment) -> Act | None:
 
-    causes = cues(fragment, "restyle")
+    causes = fragment.cues("restyle")
 
-    if not causes or cues(fragment, "remove") or fragment.has("delete"):
+    if not causes or fragment.cues("remove") or fragment.has("delete"):
         return None
-    if any(is_order(fragment, mark) for mark in cues(fragment, "smooth", "fill")):
+    if any(fragment.is_order(mark) for mark in fragment.cues("smooth", "fill")):
         return None  # "smooth the edge that is jagged because of thick slices"
-    known = tuple(mark.mention for mark in name_marks(fragment.marks) if mark.mention.is_label)
+    known = tuple(mark.mention for mark in fragment.names if mark.mention.is_label)
     if all(mark.is_in("devices") for mark in causes) and not fragment.has("effects"):
         return None  # "the patient has a pacemaker"
-    is_weak = not fragment.has("effects", "wanted") and not cues(fragment, "expand", "shrink", "leak", "smooth", "fill")
+    is_weak = not fragment.has("effects", "wanted") and not fragment.cues("expand", "shrink", "leak", "smooth", "fill")
     return Act("restyle", known if fragment.has("both") else known[:1], is_weak=is_weak)
 
 
 def _keep_largest(fragment: Fragment) -> Act | None:
-    marks = cues(fragment, "keep_largest")
+    marks = fragment.cues("keep_largest")
     is_retained = fragment.has("only", "retain", "except")
     # "remove the largest island" keeps nothing.
     is_requested = is_retained or (fragment.has("modal", "pieces") and not fragment.has("delete", "exclude"))
     is_requested_by = {mark.text: is_retained if mark.text == "main" else is_requested for mark in marks}
     marks = [mark for mark in marks if is_requested_by[mark.text] or not mark.text.startswith(_NEED_KEEP_VERB)]
-    if not marks or cues(fragment, "expand", "leak") or (cues(fragment, "shrink") and not is_retained):
+    if not marks or fragment.cues("expand", "leak") or (fragment.cues("shrink") and not is_retained):
         return None
     is_rest = any(mark.text in ("the rest", "the others", "everything else", "all others") for mark in marks)
     if is_rest and len(marks) == 1 and not fragment.has("delete", "only"):
         return None
-    known = tuple(mark.mention for mark in name_marks(fragment.marks) if mark.mention.is_label)
+    known = tuple(mark.mention for mark in fragment.names if mark.mention.is_label)
     return Act("keep_largest", known)
 
 
 def _remove(fragment: Fragment) -> Act | None:
     is_retained = fragment.has("retain") and not fragment.has("delete")
-    is_retained = is_retained or any(is_negated(fragment, mark) for mark in fragment.all("delete"))
-    return Act("remove") if cues(fragment, "remove") and not is_retained and not approval_marks(fragment) else None
+    is_retained = is_retained or any(fragment.is_negated(mark) for mark in fragment.all("delete"))
+    return Act("remove") if fragment.cues("remove") and not is_retained and not fragment.approvals() else None
 
 
 def _leak(fragment: Fragment) -> Act | None:
@@ -114,37 +105,37 @@ def _leak(fragment: Fragment) -> Act | None:
 
 
 def _delete(fragment: Fragment) -> Act | None:
-    found = [mark for mark in fragment.all("delete") if not is_negated(fragment, mark)]
+    found = [mark for mark in fragment.all("delete") if not fragment.is_negated(mark)]
     if [mark.text for mark in fragment.marks[-2:]] in (["should", "go"], ["must", "go"]):
         found.append(fragment.marks[-1])
-    if not found or cues(fragment, "fill", "smooth", "expand"):
+    if not found or fragment.cues("fill", "smooth", "expand"):
         return None
     mark = found[0]
-    names, pieces = name_marks(fragment.marks), fragment.all("pieces")
+    names, pieces = fragment.names, fragment.all("pieces")
     is_all = fragment.has("all") and not fragment.has("place", "near", "beyond", "slices")
     if is_all and (fragment.has("masks") or any(piece.is_in("units") for piece in pieces)):
         return None  # "remove all labels"
     known = [name for name in names if name.mention.is_label]
-    origin = [name for name in known if preposition(fragment, name) in ("from", "of", "in")]
+    origin = [name for name in known if fragment.preposition(name) in ("from", "of", "in")]
     others = [name for name in names if name not in origin and not (pieces and name in known and len(known) == 1)]
     is_passive_ = any(each.is_in("copulas") for each in fragment.before(mark)[-2:])
     is_object = any(not name.mention.is_label or name in fragment.after(mark) for name in others) and not is_passive_
     follows_subject = any(each.mention or each.kind == "place" for each in fragment.before(mark))
-    if fragment.has("beyond") and any(each.is_in("whatever") for each in fragment.marks) and not fragment.has("masks"):
+    if fragment.has("beyond") and fragment.has_word("whatever") and not fragment.has("masks"):
         return Act("shrink")  # "everything outside the capsule should be cut"
     if mark.text.startswith("cut") and follows_subject and not (pieces or is_object or fragment.has("modal")):
         return Act("expand")
     if fragment.has("edges") and mark.text.startswith("clean"):
         return Act("smooth")
-    if cues(fragment, "shrink"):
+    if fragment.cues("shrink"):
         return Act("shrink")
     objects = [name for name in others if not name.mention.is_label or origin]
-    beside = [name for name in objects if preposition(fragment, name) in ("near", "place", "in")]
+    beside = [name for name in objects if fragment.preposition(name) in ("near", "place", "in")]
     is_large = bool(pieces) and pieces[0].is_in("large_pieces")
     subjects = tuple(name.mention for name in origin[:1])
-    has_amount = fragment.has("mm", "edges") or any(each.is_in("units") for each in fragment.marks)
+    has_amount = fragment.has("mm", "edges") or fragment.has_word("units")
     if objects and (not pieces or is_large) and (is_large or objects[0] not in beside):
-        in_it = [name for name in objects if preposition(fragment, name) not in ("near", "place")]
+        in_it = [name for name in objects if fragment.preposition(name) not in ("near", "place")]
         if in_it:
             return Act("exclude", subjects, (in_it[0].mention,))
     is_of_border = fragment.has("place", "edges") and has_amount
@@ -154,6 +145,6 @@ def _delete(fragment: Fragment) -> Act | None:
     if fragment.has("slices") and (known or not objects):
         return Act("remove", tuple(name.mention for name in known[:1]))  # "delete the bladder on 70-74"
     if pieces or (beside and fragment.has("it") and fragment.has("masks")):
-        is_at_place = fragment.has("place") and not any(each.is_in("about_place") for each in fragment.marks)
+        is_at_place = fragment.has("place") and not fragment.has_word("about_place")
         return Act("shrink" if is_large and is_at_place and not beside else "remove", subjects)
     return None

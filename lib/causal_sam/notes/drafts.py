@@ -6,14 +6,38 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import Act
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.places import Place, extents_mm, places_of
-from causal_sam.notes.schema import MAX_EXTENT_MM, Strength
+from causal_sam.notes.schema import MAX_EXTENT_MM, Action, Strength
 from causal_sam.notes.tokens import Ranges
 
 # Acts without strength and extent: beside them, a word such as "severe" describes the image or the hole.
 WITHOUT_AMOUNT = frozenset({"restyle", "keep", "fill", "remove", "keep_largest"})
+
+
+@dataclass(frozen=True)
+class Act:
+    """An act that a fragment requests.
+
+    Attributes:
+        action: kind of the act.
+        subjects: structures to correct; none if the fragment names none.
+        nears: neighbours.
+        unknown_subject: name in the position of the subject that is not a label.
+        places: directions or parts; None for all places of the fragment.
+        is_weak: whether any other act takes precedence.
+        names_owner_only: whether the owner of a part is known, but not the label to take it from.
+        neighbour_is_content: whether the neighbours are the true identity of a part of the mask.
+    """
+
+    action: Action
+    subjects: tuple[Mention, ...] = ()
+    nears: tuple[Mention, ...] = ()
+    unknown_subject: Mention | None = None
+    places: tuple[str, ...] | None = None
+    is_weak: bool = False
+    names_owner_only: bool = False
+    neighbour_is_content: bool = False
 
 
 class ClarificationNeeded(Exception):

@@ -1,15 +1,23 @@
-"""Division of a note into fragments, and of a fragment into marks: words and phrases with their meaning."""
+"""Fragments of a note and their grammar: negations, prepositions, orders, reports and approvals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from causal_sam.notes.mentions import NO_NAME, Mention, NameFinder
-from causal_sam.notes.tokens import Ranges, Token, tokenise
-from causal_sam.notes.vocabulary import MAX_GAP_WORDS, Meaning, Vocabulary, load_vocabulary
+from causal_sam.notes.mentions import NO_NAME, Mention
+from causal_sam.notes.tokens import Ranges
+from causal_sam.notes.vocabulary import load_vocabulary
 
-_JOINS = frozenset({"and", "but", "then", "while", "whereas", "however", "or", "yet", "although", "though"})
+PREPOSITIONS = ("into", "near", "beyond", "in", "from", "of", "as", "not", "by")
+# Kinds that may stand between a preposition and its name: "in the upper part of".
+SKIPPED_KINDS = frozenset(
+    {"plain", "word", "edges", "masks", "place", "pieces", "small", "large", "actual", "strength", "both", "all"}
+)
+# Kinds that end the scope of a negation.
+STATEMENT_KINDS = frozenset({"cue", "wanted", "include", "exclude", "delete", "keep", "wrong", "belongs", "taken_for"})
+MAX_NOUN_LENGTH = 30  # letters of a word in a name that is in no lexicon
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,10 @@ class Fragment:
         """Return whether there is a mark of one of these kinds."""
         return any(mark.kind in kinds for mark in self.marks)
 
+    def has_word(self, words: str) -> bool:
+        """Return whether a mark is in one of the vocabulary's `sets` of words."""
+        return any(mark.is_in(words) for mark in self.marks)
+
     def index(self, mark: Mark) -> int:
         """Return the index of a mark of this fragment."""
         return next(place for place, own in enumerate(self.marks) if own is mark)
@@ -73,112 +85,159 @@ class Fragment:
         """Return the marks after a mark."""
         return self.marks[self.index(mark) + 1 :]
 
+    @property
+    def names(self) -> list[Mark]:
+        """The marks that are names."""
+        return name_marks(self.marks)
 
-def split_into_fragments(note: str, names: NameFinder, vocabulary: Vocabulary) -> list[Fragment]:
-    """Divide a note into fragments."""
-    fragments: list[Fragment] = []
-    tokens: list[Token] = []
-    sentence = 0
-    for token in [*tokenise(note), Token("stop", "")]:
-        if token.kind != "stop":
-            tokens.append(token)
-            continue
-        asks = "?" in token.text
-        marks = list(_marks(tokens, names, vocabulary))
-        fragments += [replace(each, sentence=sentence, asks=asks) for each in _split(marks)]
-        tokens = []
-        sentence += 1
-    return fragments
+    def names_before(self, mark: Mark) -> list[Mark]:
+        """Return the names before a mark."""
+        return name_marks(self.before(mark))
 
+    def names_after(self, mark: Mark) -> list[Mark]:
+        """Return the names after a mark."""
+        return name_marks(self.after(mark))
 
-def _split(marks: Sequence[Mark]) -> Iterator[Fragment]:
-    part: list[Mark] = []
-    join = ""
-    for place, mark in enumerate([*marks, Mark("comma", "")]):
-        if mark.text.endswith(">") and _is_arrow_into(part, marks[place + 1 :]):
-            mark = Mark("into", mark.text)
-        if mark.kind not in ("comma", "join"):
-            if mark.mention and len(part) > 1 and part[-1].kind == "keep" and part[0].mention:
-                yield Fragment(tuple(part), 0, join)  # "liver ok spleen too small"
-                part, join = [], ","
-            part.append(mark)
-            continue
-        if part:
-            yield Fragment(tuple(part), 0, join)
-            part, join = [], ""
-        # A conjunction after a comma replaces the comma.
-        join = mark.text if mark.kind == "join" or not join else join
-
-
-def _is_arrow_into(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
-    """Return whether an arrow stands for "into": "leaks -> duodenum", "CTV -> rectum"."""
-    if not before or not after:
+    def is_negated(self, mark: Mark) -> bool:
+        """Return whether a negation precedes a mark, with no other statement between them."""
+        is_after_name = False
+        if any(before.kind == "no_more" for before in self.before(mark)[-1:]):
+            return True
+        for before in reversed(self.before(mark)):
+            if before.kind == "denial" or (before.kind == "not_part" and before.text.startswith("no ")):
+                return True  # "no part of the liver is missing"
+            if before.kind == "not":
+                return not (is_after_name and before.text == "not")  # "not the liver is too small"
+            is_after_name = bool(before.mention) or (is_after_name and before.kind in SKIPPED_KINDS)
+            if mark.values == ("restyle",) and before.kind == "effects":
+                return False
+            # "do not fill the holes"
+            if before.kind in STATEMENT_KINDS and before.values != mark.values:
+                return False
         return False
-    is_label = bool(before[-1].mention.labels)
-    is_neighbour = bool(after[0].mention) and not after[0].mention.labels
-    return before[-1].values == ("leak",) or (is_label and is_neighbour)
+
+    def preposition(self, name: Mark) -> str:
+        """Return the kind of the preposition before a name: one of `PREPOSITIONS`, "place" for "above", or ""."""
+        before = self.before(name)
+        for place, mark in reversed(list(enumerate(before))):
+            if mark.kind in PREPOSITIONS:
+                if mark.is_in("neither"):
+                    return ""  # "neither the liver nor the spleen reaches the diaphragm"
+                if mark.text == "to" and place > 0 and before[place - 1].kind == "not":
+                    return "not"
+                is_relative = mark.text == "to" and place > 0 and before[place - 1].is_in("relative")
+                return "place" if is_relative else mark.kind
+            if mark.is_in("about_place"):
+                return "place"
+            if mark.kind not in SKIPPED_KINDS:
+                return ""
+        return ""
+
+    def cues(self, *actions: str) -> list[Mark]:
+        """Return the cues of these actions that are not negated, neither before nor after ("holes are not real")."""
+        return [
+            mark
+            for mark in self.all("cue")
+            if mark.values[0] in actions and not self.is_negated(mark)
+            if mark.values[0] != "fill" or not self.is_genuine(mark)
+        ]
+
+    def approvals(self) -> list[Mark]:
+        """Return the marks that approve of a mask or need no change, but not "would be nice" or "make it perfect"."""
+        found = [mark for mark in self.all("keep") if not self.is_negated(mark)]
+        if any(mark.kind == "modal" and "need" in mark.text for mark in self.marks):
+            found += [m for m in self.all("wrong", "keep") if m.is_in("changes") and self.is_negated(m)]
+        return found
+
+    def is_genuine(self, mark: Mark) -> bool:
+        """Return whether a finding is real: "the hole is real", but not "the hole is not real"."""
+        after = [each for each in self.after(mark) if each.kind != "strength"]
+        for verb, following in itertools.pairwise(after):
+            if verb.is_in("copulas"):
+                return following.is_in("genuine")
+        return any(each.is_in("genuine") for each in after[-1:])
+
+    def is_order(self, mark: Mark) -> bool:
+        """Return whether a verb is an order: "include", "should include", but not "includes"."""
+        before = self.before(mark)
+        is_requested = bool(before) and before[-1].text == "be" and any(each.kind == "requests" for each in before)
+        if is_requested or any(each.kind == "modal" for each in before):
+            return True  # "could the dome be included"
+        if before and before[-1].is_in("copulas"):
+            return False
+        is_first = all(each.kind in ("plain", "requests", "strength", "also", "not", "only") for each in before)
+        is_first = is_first and not any(each.is_in("persons") for each in before)
+        return is_first and not mark.text.split()[0].endswith(("s", "ed", "ing"))
+
+    def is_passive(self, mark: Mark) -> bool:
+        """Return whether a verb is passive: "is included", but not "has included"."""
+        before = self.before(mark)
+        is_participle = mark.text.split()[-1].endswith(("ed", "en")) or mark.text.startswith(("caught", "be "))
+        words = [*(each.text for each in before[-3:]), mark.text.split()[0]]
+        is_perfect = any(word in ("has", "have", "had") for word in words)
+        return is_participle and (not is_perfect or any(each.text == "been" for each in before[-3:]))
+
+    def is_statement(self, mark: Mark) -> bool:
+        """Return whether a verb is a statement: "does not include", but not "do not include"."""
+        return any(each.text in ("does", "did") for each in self.before(mark))
+
+    def marks_before_than(self) -> Sequence[Mark]:
+        """Return the marks before "than"."""
+        than = self.all("than")
+        return self.before(than[0]) if than else self.marks
+
+    def precedes(self, mark: Mark, kind: str) -> bool:
+        """Return whether a mark of a kind follows a mark, with only articles between them."""
+        after = [each for each in self.after(mark) if each.kind != "plain" and not each.is_in("determiners")]
+        return bool(after) and after[0].kind == kind
+
+    def is_about_mask(self, marks: Sequence[Mark]) -> bool:
+        """Return whether the subject of a fragment is a mask: "the contour", "the segmented liver"."""
+        return any(mark.kind == "masks" or (mark.is_in("called") and self.is_before_name(mark)) for mark in marks)
+
+    def is_before_name(self, mark: Mark) -> bool:
+        """Return whether a name follows a mark directly."""
+        after = [each for each in self.after(mark) if not each.is_in("determiners")]
+        return bool(after and after[0].mention)
+
+    def is_about_all(self) -> bool:
+        """Return whether a fragment is about all labels: "all labels", "everything"."""
+        for mark in self.all("all"):
+            after = self.after(mark)
+            is_counted = bool(after) and (after[0].kind == "masks" or after[0].is_in("numbers"))
+            if mark.text in ("everything", "all labels", "all of them") or is_counted or not after:
+                return True
+        return False
 
 
-def _marks(tokens: Sequence[Token], names: NameFinder, vocabulary: Vocabulary) -> Iterator[Mark]:
-    """Yield the marks of a sentence; longer phrases and names take precedence."""
-    spelt = [
-        replace(token, text=word)
-        for token in tokens
-        for word in (names.corrected(token.text) if token.kind == "word" else (token.text,))
-    ]
-    taken: dict[int, int] = {}  # start of the second part of a split phrase -> its length
-    start = 0
-    previous = ""  # kind
-    while start < len(spelt):
-        token = spelt[start]
-        if start in taken:
-            start += taken[start]
-        elif token.kind != "word":
-            yield Mark(token.kind, token.text, mm=token.mm, slices=token.slices)
-            start += 1
+def name_marks(marks: Iterable[Mark]) -> list[Mark]:
+    """Return the marks that are names."""
+    return [mark for mark in marks if mark.mention]
+
+
+def unlisted_noun(marks: Sequence[Mark], is_open: bool = False) -> str:
+    """Return a name that is in no lexicon, such as "the falciform ligament": up to three words after an article.
+
+    Args:
+        marks: marks that begin with the name, after articles and prepositions.
+        is_open: whether the name needs no article.
+    """
+    words: list[str] = []
+    for mark in marks:
+        if mark.text in ("the", "a", "some") or mark.kind in ("of", "pieces", "into", "near"):
+            if words:
+                break
+            is_open = True
+        elif is_open and mark.kind == "word" and mark.text.isalpha() and len(mark.text) <= MAX_NOUN_LENGTH:
+            words.append(mark.text)
         else:
-            length, mark = _phrase(spelt, start, taken, names, vocabulary)
-            if (
-                mark.mention
-                and previous in ("strength", "too")
-                and (adjective := vocabulary.longest_phrase((token.text,)))
-            ):
-                length, mark = 1, Mark(adjective[1].kind, token.text, adjective[1].values)  # "a bit fat"
-            yield mark
-            previous = mark.kind
-            start += length
-
-
-def _phrase(
-    tokens: Sequence[Token], start: int, taken: dict[int, int], names: NameFinder, vocabulary: Vocabulary
-) -> tuple[int, Mark]:
-    """Return the length of the phrase or name that begins at a word, and its mark."""
-    run = []
-    for token in tokens[start:]:
-        if token.kind != "word":
             break
-        run.append(token)
-    words = [token.text for token in run]
-    named = names.longest_name(words, [token.is_capital for token in run])
-    phrase = vocabulary.longest_phrase(words)
-    if phrase is not None and phrase[1].kind == "place" and not names.has_part(phrase[1].values[0]):
-        phrase = (phrase[0], Meaning("word"))
-    # "lower lobe" is a place on the lung unless a label has that name.
-    is_place = phrase is not None and phrase[1].kind == "place" and not (named and named[1].labels)
-    if named and named[0] >= (phrase[0] + is_place if phrase else 0):
-        return named[0], Mark("name", named[1].text, mention=named[1])
-    # "take 4 mm off"
-    following = tokens[start + len(run) : start + len(run) + MAX_GAP_WORDS]
-    gapped = vocabulary.split_phrase([*words, *(token.text for token in following)])
-    if gapped and gapped[0] >= (phrase[0] if phrase else 0):
-        length, second, meaning = gapped
-        taken[start + second.start] = len(second)
-        return length, Mark(meaning.kind, " ".join(words[:length]), meaning.values)
-    if phrase:
-        length, meaning = phrase
-        if words[:length] == ["as", "is"] and length < len(words) and not vocabulary.longest_phrase(words[length:]):
-            return length, Mark("plain", "as is")  # "as is the spleen"
-        return length, Mark(meaning.kind, " ".join(words[:length]), meaning.values)
-    if words[0] in _JOINS:
-        return 1, Mark("join", words[0])
-    return 1, Mark("plain" if vocabulary.is_plain(words[0]) else "word", words[0])
+    return " ".join(words[:3])
+
+
+def is_of_mask(marks: Sequence[Mark]) -> bool:
+    """Return whether words refer to the drawn mask, not to the anatomy: "the mask", "where you stop"."""
+    if any(mark.kind == "masks" for mark in marks):
+        return True
+    is_drawn = any(mark.is_in("called") or mark.is_in("drawers") for mark in marks)
+    return is_drawn and not any(mark.kind == "actual" for mark in marks)

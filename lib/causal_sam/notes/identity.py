@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import (
-    SKIPPED_KINDS,
-    STATEMENT_KINDS,
-    Act,
-    cues,
-    is_before_name,
-    is_negated,
-    is_order,
-    is_passive,
-    name_marks,
-    precedes,
-    preposition,
-    unlisted_noun,
-)
+from causal_sam.notes.drafts import Act
+from causal_sam.notes.fragments import SKIPPED_KINDS, STATEMENT_KINDS, Fragment, Mark, unlisted_noun
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.places import is_part
 from causal_sam.notes.schema import Action
@@ -26,13 +13,13 @@ from causal_sam.notes.schema import Action
 
 def identity_act(fragment: Fragment) -> Act | None:
     """Read a wrong identity: "belongs to the stomach", "bowel labelled as bladder", "colon, not kidney"."""
-    names = name_marks(fragment.marks)
+    names = fragment.names
     is_spot = any(mark.is_in("spots") for mark in fragment.all("pieces"))
-    action: Action = "remove" if is_spot or cues(fragment, "remove") else "exclude"
+    action: Action = "remove" if is_spot or fragment.cues("remove") else "exclude"
     identity_marks = [
         mark for mark in fragment.all("belongs") if _is_followed_by_name(fragment, mark)
     ] or _copulas_of_identity(fragment)
-    denied = [*fragment.all("not_part"), *(mark for mark in identity_marks if is_negated(fragment, mark))]
+    denied = [*fragment.all("not_part"), *(mark for mark in identity_marks if fragment.is_negated(mark))]
     taken = _mistaken_for_marks(fragment, identity_marks)
     inside = _content_of_mask(fragment, names)
     if inside is not None:
@@ -40,15 +27,15 @@ def identity_act(fragment: Fragment) -> Act | None:
     if taken:
         return _mistaken(fragment, action, taken[0], identity_marks)
     for mark in fragment.all("taken_for"):
-        right, whole = name_marks(fragment.before(mark))[-1:], name_marks(fragment.after(mark))[:1]
+        right, whole = fragment.names_before(mark)[-1:], fragment.names_after(mark)[:1]
         part = any(is_part(each) for each in fragment.before(mark))
-        if (right or part) and whole and is_negated(fragment, mark) and mark.text == "included in":
+        if (right or part) and whole and fragment.is_negated(mark) and mark.text == "included in":
             nears = tuple(each.mention for each in right)
             return Act("expand", (whole[0].mention,), nears)  # "has not been included in the liver"
     if denied:
         wrong, right = _wrong_and_right(fragment, denied[0])
         return _exclude_neighbour(action, right, wrong) or _not_part(fragment, wrong)
-    negated_names = [mark for mark in names if preposition(fragment, mark) == "not"]
+    negated_names = [mark for mark in names if fragment.preposition(mark) == "not"]
     others = [mark for mark in names if mark not in negated_names]
     is_owner = bool(identity_marks) and fragment.has("modal") and identity_marks[0].text == "be part of"
     if is_owner and others and others[-1].mention.is_label:
@@ -65,9 +52,9 @@ def identity_act(fragment: Fragment) -> Act | None:
             nears = tuple(mark.mention for mark in wrong)
             return Act("expand", (right[0].mention,), nears, names_owner_only=True)
         return _exclude_neighbour(action, right, wrong)
-    has_other_act = cues(fragment, "expand", "shrink", "leak", "fill", "smooth")
+    has_other_act = fragment.cues("expand", "shrink", "leak", "fill", "smooth")
     free = unlisted_noun(fragment.marks, True) if negated_names and not others else ""
-    if free and not has_other_act and any(mark.is_in("copulas") for mark in fragment.marks):
+    if free and not has_other_act and fragment.has_word("copulas"):
         return Act(
             "exclude", (negated_names[0].mention,), (Mention(free),), neighbour_is_content=True
         )  # "pneumothorax is not lung"
@@ -78,7 +65,7 @@ def identity_act(fragment: Fragment) -> Act | None:
 
 def _wrong_and_right(fragment: Fragment, denial: Mark) -> tuple[list[Mark], list[Mark]]:
     """Return the wrong and the right identity of a part: "the vein is not part of the liver"."""
-    wrong, right = name_marks(fragment.after(denial))[:1], name_marks(fragment.before(denial))[-1:]
+    wrong, right = fragment.names_after(denial)[:1], fragment.names_before(denial)[-1:]
     is_of_it = any(mark.kind == "it" for mark in fragment.after(denial)) and fragment.has("pieces", "cue")
     if right and not wrong and is_of_it and right[0].mention.is_label:
         return right, []  # "the liver has a speck that does not belong to it"
@@ -92,9 +79,9 @@ def _mistaken_for_marks(fragment: Fragment, identity_marks: Sequence[Mark]) -> l
         mark
         for mark in fragment.all("taken_for")
         # "the vein does not count as liver"
-        if not is_negated(fragment, mark) or fragment.has("modal") or mark.is_in("counting")
+        if not fragment.is_negated(mark) or fragment.has("modal") or mark.is_in("counting")
     ]
-    is_in = [mark for mark in fragment.all("include") if is_passive(fragment, mark) and not is_negated(fragment, mark)]
+    is_in = [mark for mark in fragment.all("include") if fragment.is_passive(mark) and not fragment.is_negated(mark)]
     # "is part of the liver mask", where it should not be
     is_in += [
         mark for mark in identity_marks if "part" in mark.text and fragment.has("masks") and mark.text != "be part of"
@@ -102,27 +89,25 @@ def _mistaken_for_marks(fragment: Fragment, identity_marks: Sequence[Mark]) -> l
     # "labelled the pancreas as duodenum"
     renamed = [] if fragment.has("keep", "protect") else fragment.all("as")
     states_identity = fragment.marks[0].text == "what"  # "what you have as bladder is bowel"
-    renamed = [mark for mark in renamed if states_identity or name_marks(fragment.before(mark))]
+    renamed = [mark for mark in renamed if states_identity or fragment.names_before(mark)]
     # "what is labelled aorta", "has been marked liver"
-    called = [mark for mark in fragment.marks if mark.is_in("called") and is_before_name(fragment, mark)]
-    return taken + [mark for mark in (*is_in, *renamed, *called) if name_marks(fragment.after(mark))]
+    called = [mark for mark in fragment.marks if mark.is_in("called") and fragment.is_before_name(mark)]
+    return taken + [mark for mark in (*is_in, *renamed, *called) if fragment.names_after(mark)]
 
 
 def _mistaken(fragment: Fragment, action: Action, at: Mark, identity_marks: Sequence[Mark]) -> Act | None:
-    wrong = name_marks(fragment.after(at))[:1]
-    right = (
-        [mark for mark in name_marks(fragment.after(identity_marks[0])) if mark not in wrong] if identity_marks else []
-    )
-    others = [mark for mark in name_marks(fragment.before(at)) if not wrong or mark.mention != wrong[0].mention]
+    wrong = fragment.names_after(at)[:1]
+    right = [mark for mark in fragment.names_after(identity_marks[0]) if mark not in wrong] if identity_marks else []
+    others = [mark for mark in fragment.names_before(at) if not wrong or mark.mention != wrong[0].mention]
     free = "" if right or others else unlisted_noun(fragment.before(at), True)
     right = right or others[-1:] or ([Mark("name", free, mention=Mention(free))] if free else [])
     if fragment.marks[0].text == "what" and not right:
-        right = [mark for mark in name_marks(fragment.after(at)) if mark not in wrong][:1]
+        right = [mark for mark in fragment.names_after(at) if mark not in wrong][:1]
     if wrong and not right and fragment.marks[0].is_in("relatives"):
         return Act("exclude", (wrong[0].mention,))  # "the cyst, which is included in the kidney"
-    if is_negated(fragment, at):
+    if fragment.is_negated(at):
         return _exclude_neighbour(action, right, wrong)  # "should not count as"
-    if wrong and right and is_order(fragment, at):
+    if wrong and right and fragment.is_order(at):
         return Act("expand", (wrong[0].mention,), (right[0].mention,))  # "should be included in"
     if wrong and right and not wrong[0].mention.is_label and right[0].mention.is_label:
         return Act("expand", (right[0].mention,), (wrong[0].mention,))
@@ -139,7 +124,7 @@ def _content_of_mask(fragment: Fragment, names: Sequence[Mark]) -> Act | None:
     if len(names) != 2:
         return None
     (first, second), is_due = names, fragment.has("requests", "modal")
-    is_in = preposition(fragment, second) == "in" and second.mention.is_label
+    is_in = fragment.preposition(second) == "in" and second.mention.is_label
     is_first = not first.mention.is_label or first.mention != second.mention
     is_denied = any(mark.kind == "not" for mark in fragment.before(second))
     if not (is_in and is_first):
@@ -151,24 +136,24 @@ def _content_of_mask(fragment: Fragment, names: Sequence[Mark]) -> Act | None:
 
 def _outside_of_mask(fragment: Fragment, name: Mark) -> Act | None:
     """Read an unlabelled structure inside a mask ("bowel in the mask"), or a mask inside such a structure."""
-    is_denied = any(is_negated(fragment, mark) for mark in fragment.all("masks", "name")) or fragment.has("not")
-    if is_denied != fragment.has("requests", "modal") or cues(fragment, "expand", "shrink", "restyle"):
+    is_denied = any(fragment.is_negated(mark) for mark in fragment.all("masks", "name")) or fragment.has("not")
+    if is_denied != fragment.has("requests", "modal") or fragment.cues("expand", "shrink", "restyle"):
         return None
     inside = [mark for mark in fragment.all("in") if not mark.is_in("companions")]
     if any(mark.text.startswith("in the ") for mark in fragment.all("wanted")):
-        return Act("exclude", nears=(name.mention,)) if preposition(fragment, name) == "" else None
+        return Act("exclude", nears=(name.mention,)) if fragment.preposition(name) == "" else None
     masks = fragment.all("masks")
-    is_in_mask = any(precedes(fragment, mark, "masks") for mark in inside) and name in fragment.before(masks[-1])
-    is_mask_in = preposition(fragment, name) == "in" and masks[0] in fragment.before(name) and bool(inside)
+    is_in_mask = any(fragment.precedes(mark, "masks") for mark in inside) and name in fragment.before(masks[-1])
+    is_mask_in = fragment.preposition(name) == "in" and masks[0] in fragment.before(name) and bool(inside)
     return Act("exclude", nears=(name.mention,)) if is_in_mask or is_mask_in else None
 
 
 def _copulas_of_identity(fragment: Fragment) -> list[Mark]:
     """Return the "is" of "that part is colon", unless the fragment states something else."""
-    if not fragment.has("it", "pieces", "one", "place") and not cues(fragment, "remove"):
+    if not fragment.has("it", "pieces", "one", "place") and not fragment.cues("remove"):
         return []
-    if fragment.has("include", "wanted", "keep", "wrong", "too", "enough") or cues(
-        fragment, "expand", "shrink", "leak", "fill", "smooth"
+    if fragment.has("include", "wanted", "keep", "wrong", "too", "enough") or fragment.cues(
+        "expand", "shrink", "leak", "fill", "smooth"
     ):
         return []
     return [
@@ -206,11 +191,11 @@ def _exclude_neighbour(action: Action, right: Sequence[Mark], wrong: Sequence[Ma
 def _not_part(fragment: Fragment, wrong: Sequence[Mark], others: Sequence[Mark] = ()) -> Act | None:
     """Read a piece that does not belong to the mask, of unknown identity."""
     pieces = fragment.all("pieces")
-    if not wrong or not (pieces or fragment.has("it", "one") or cues(fragment, "remove")):
+    if not wrong or not (pieces or fragment.has("it", "one") or fragment.cues("remove")):
         return None
     nears = tuple(mark.mention for mark in others)
-    is_large = bool(pieces) and pieces[0].is_in("large_pieces") and not cues(fragment, "remove")
+    is_large = bool(pieces) and pieces[0].is_in("large_pieces") and not fragment.cues("remove")
     action: Action = "remove" if not is_large else "exclude" if nears else "shrink"
-    if not pieces and not cues(fragment, "remove"):
+    if not pieces and not fragment.cues("remove"):
         action = "exclude"  # "this is not liver": what it is may follow
     return Act(action, (wrong[0].mention,), nears, neighbour_is_content=True)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from langchain_core.runnables import Runnable
 
 from causal_sam.chat import is_local
-from causal_sam.notes.fragments import split_into_fragments
+from causal_sam.notes.division import split_into_fragments
 from causal_sam.notes.mentions import NameFinder
 from causal_sam.notes.reader import ClarificationNeeded, Reader
 from causal_sam.notes.request import Interpretation, Interpreter, NoteRequest

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
-from causal_sam.notes.drafts import ClarificationNeeded, Details, Draft
+from causal_sam.notes.drafts import Act, ClarificationNeeded, Details, Draft
 from causal_sam.notes.fragments import Fragment
-from causal_sam.notes.grammar import Act, approval_marks, cues, is_about_all, is_negated, preposition
 from causal_sam.notes.items import contradictory_label, merge_items
 from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.places import Place
@@ -108,7 +107,7 @@ class Reader:
         is_question = first is not None and first.kind == "asks" and not states_identity
         if is_question or (any(fragment.asks for fragment in sentence) and not is_request):
             raise ClarificationNeeded(f"Questions are not answered here. {self._resolver.example_hint()}")
-        is_blamed = any(cues(fragment, "restyle") for fragment in sentence)  # "motion, so the dome is uncertain"
+        is_blamed = any(fragment.cues("restyle") for fragment in sentence)  # "motion, so the dome is uncertain"
         if any(fragment.has("unsure") for fragment in sentence) and not is_blamed:
             raise ClarificationNeeded(f"What is wrong with the mask? {self._resolver.example_hint()}")
 
@@ -136,7 +135,7 @@ class Reader:
             self._drafts += self._group
         elif self._is_redundant(fragment, details):
             return
-        elif approval_marks(fragment):
+        elif fragment.approvals():
             if fragment.marks[0].text == "which" and not details.names:
                 # "the gallbladder is not included, which is right"
                 self._drafts = [draft for draft in self._drafts if draft not in self._group]
@@ -161,10 +160,10 @@ class Reader:
         """Return whether a fragment only says what remains, or repeats the previous acts on other labels."""
         if fragment.marks[0].is_in("leaving") and not details.names and details.places:
             return True  # "reduce it in front, leave the back"
-        is_again = any(mark.is_in("same") for mark in fragment.marks) or _says_the_same(fragment)
+        is_again = fragment.has_word("same") or _says_the_same(fragment)
         if is_again and self._repeat_last_acts(details):
             return True
-        return fragment.has("nothing_else") and not (details.names and approval_marks(fragment))
+        return fragment.has("nothing_else") and not (details.names and fragment.approvals())
 
     def _repeat_last_acts(self, details: Details) -> bool:
         """Repeat the last acts on other labels: "the same for the spleen"; return whether there are any."""
@@ -182,7 +181,7 @@ class Reader:
         for mark in fragment.all("protect"):
             if any(cue.values[0] == "restyle" for cue in fragment.all("cue")):
                 return False
-            if mark.text not in ("touch", "touches", "touched", "touching") or is_negated(fragment, mark):
+            if mark.text not in ("touch", "touches", "touched", "touching") or fragment.is_negated(mark):
                 return True
         return False
 
@@ -199,7 +198,7 @@ class Reader:
                 draft.nears = [mention for mention in pending if not mention.is_label]
                 pending = [mention for mention in pending if mention not in draft.nears]
             if pending and act.unknown_subject is None:
-                beside = [mark.mention for mark in details.names if preposition(fragment, mark) == "near"]
+                beside = [mark.mention for mark in details.names if fragment.preposition(mark) == "near"]
                 if not set(act.subjects) - set(beside) or is_listed:
                     # "liver: delete the blob near the stomach"
                     draft.subjects = [*pending, *(each for each in act.subjects if each not in beside)]
@@ -211,7 +210,7 @@ class Reader:
                 draft.nears = [self._last_neighbour]
             draft.has_one = fragment.has("one") or any(loose.has("one") for loose, _ in self._pending)
             draft.has_both = fragment.has("both") or any(loose.has("both") for loose, _ in self._pending)
-            draft.has_all = is_about_all(fragment)
+            draft.has_all = fragment.is_about_all()
             draft.has_other = fragment.has("other") or any(loose.has("other") for loose, _ in self._pending)
             for _, more in self._pending:
                 draft.add(more)
@@ -233,7 +232,7 @@ class Reader:
         nears: list[Mention] = []
         for loose, details in self._pending:
             for mark in details.names:
-                where = preposition(loose, mark)
+                where = loose.preposition(mark)
                 if where == "of" and subjects and not mark.mention.is_label:
                     continue  # "consolidation of the lower lobe"
                 if mark.mention.is_label or where in ("", "of"):
@@ -249,7 +248,7 @@ class Reader:
             ClarificationNeeded: the exception is a place, which no act supports.
         """
         excepted = fragment.all("except")
-        if not excepted or approval_marks(fragment) or draft.act.action == "keep_largest":
+        if not excepted or fragment.approvals() or draft.act.action == "keep_largest":
             return
         before, after = fragment.before(excepted[0]), fragment.after(excepted[0])
         is_ordered = bool(acts_of(replace(fragment, marks=before)))
@@ -301,7 +300,7 @@ class Reader:
         """Add a fragment without an act to the previous act, or keep it for the next one."""
         group = [draft for draft in self._group if draft.act.action != "keep"]
         if fragment.has("not"):
-            negated_names = [mark.mention for mark in details.names if preposition(fragment, mark) == "not"]
+            negated_names = [mark.mention for mark in details.names if fragment.preposition(mark) == "not"]
             for draft in group if negated_names else ():
                 if draft.act.action not in ("exclude", "remove") and not draft.act.names_owner_only:
                     draft.excluded_labels += [label for mention in negated_names for label in mention.labels]
@@ -340,7 +339,7 @@ class Reader:
 
     def _attach(self, group: Sequence[Draft], fragment: Fragment, details: Details) -> None:
         """Add a fragment to the previous acts, or repeat these for its names: "the spleen by 3 mm"."""
-        beside = [mark for mark in details.names if preposition(fragment, mark) in ("near", "place", "into", "from")]
+        beside = [mark for mark in details.names if fragment.preposition(mark) in ("near", "place", "into", "from")]
         others = [mark for mark in details.names if mark not in beside and mark.mention.is_label]
         nears = [mark.mention for mark in details.names if mark not in others]
         subjects = [mark.mention for mark in others]
@@ -398,7 +397,7 @@ def _is_about_past(fragment: Fragment) -> bool:
     if fragment.has("modal", "requests", "than"):
         return False
     is_before = fragment.marks[-1].text == "before" and any(mark.text in ("was", "were") for mark in fragment.marks)
-    return is_before or any(mark.is_in("formerly") for mark in fragment.marks)
+    return is_before or fragment.has_word("formerly")
 
 
 def _is_denial(fragment: Fragment) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import approval_marks
 
 # Kinds of marks that a correction can replace one by one.
 _REPLACEABLE_KINDS = ("name", "place", "mm", "slices", "strength")
@@ -56,7 +55,7 @@ def _is_marker(fragment: Fragment) -> bool:
 
 def _is_clause(fragment: Fragment) -> bool:
     """Return whether a fragment alone requests an act or approves."""
-    return bool(acts_of(fragment) or approval_marks(fragment))
+    return bool(acts_of(fragment) or fragment.approvals())
 
 
 def _corrected(kept: Sequence[Fragment], correction: Fragment, marker: Fragment) -> list[Fragment] | None:

@@ -5,20 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.grammar import (
-    STATEMENT_KINDS,
-    Act,
-    approval_marks,
-    cues,
-    is_about_mask,
-    is_negated,
-    is_of_mask,
-    is_order,
-    is_statement,
-    marks_before_than,
-    name_marks,
-)
+from causal_sam.notes.drafts import Act
+from causal_sam.notes.fragments import STATEMENT_KINDS, Fragment, Mark, is_of_mask, name_marks
 from causal_sam.notes.laterality import OPPOSITES, direction_of_part
 from causal_sam.notes.places import is_part
 from causal_sam.notes.schema import Action
@@ -30,11 +18,11 @@ def size_acts(fragment: Fragment) -> list[Act]:
     compared = fragment.all("than")
     if compared and _is_other_comparison(fragment, fragment.after(compared[0])):
         return []
-    names = {mark.mention.labels for mark in name_marks(marks_before_than(fragment))}
-    if compared and any(mark.mention.labels not in names for mark in name_marks(fragment.after(compared[0])) if names):
+    names = {mark.mention.labels for mark in name_marks(fragment.marks_before_than())}
+    if compared and any(mark.mention.labels not in names for mark in fragment.names_after(compared[0]) if names):
         return []  # "the spleen is smaller than the liver"
     found: dict[Action, bool] = {}
-    for mark in cues(fragment, "expand", "shrink", "fill", "smooth"):
+    for mark in fragment.cues("expand", "shrink", "fill", "smooth"):
         if _is_finding(fragment, mark):
             continue
         action, is_weak = _cue_action(fragment, mark)
@@ -55,7 +43,7 @@ def _is_other_comparison(fragment: Fragment, than: Sequence[Mark]) -> bool:
     """Return whether the comparison is with an earlier time, or of an organ with the usual: "smaller than before"."""
     if any(mark.is_in("earlier_times") for mark in than):
         return True
-    return any(mark.is_in("usual") for mark in than) and not is_about_mask(fragment, marks_before_than(fragment))
+    return any(mark.is_in("usual") for mark in than) and not fragment.is_about_mask(fragment.marks_before_than())
 
 
 def _cue_action(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
@@ -72,11 +60,11 @@ def _cue_action(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
         action = "expand"  # "the edge has been shaved off"
     if mark.text.removeprefix("over") in load_vocabulary().sets["cut_back"] and mark.text.startswith("over"):
         action = "expand"  # "overtrimmed"
-    if mark.text in ("lose", "loses") and fragment.has("mm") and is_order(fragment, mark):
+    if mark.text in ("lose", "loses") and fragment.has("mm") and fragment.is_order(mark):
         action = "shrink"  # "must lose 2 mm"
     is_on_object = bool(after) and (after[0].is_in("determiners") or after[0].kind in ("mm", "more"))
     is_due = fragment.has("modal") and not fragment.has("not")  # "should be cut off"
-    if mark.is_in("cut_short") and (is_due or (is_on_object and is_order(fragment, mark))):
+    if mark.is_in("cut_short") and (is_due or (is_on_object and fragment.is_order(mark))):
         action = "shrink"
     return action, action == "fill" and mark.is_in("weak_holes")
 
@@ -84,7 +72,7 @@ def _cue_action(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
 def _is_compared_with_mask(fragment: Fragment, than: Mark) -> bool:
     """Return whether an organ is compared with its mask, not the mask with the organ."""
     after = fragment.after(than)
-    if is_about_mask(fragment, fragment.before(than)) and not any(mark.kind == "masks" for mark in after):
+    if fragment.is_about_mask(fragment.before(than)) and not any(mark.kind == "masks" for mark in after):
         return False
     is_drawn = any(mark.kind in ("wanted", "taken_for") for mark in after)
     return is_of_mask(after) or (is_drawn and not any(mark.kind == "actual" for mark in after))
@@ -112,7 +100,7 @@ def _is_finding(fragment: Fragment, mark: Mark) -> bool:
         return True  # "the spleen extends to the iliac crest"
     if mark.is_in("done") and _is_done_by(fragment, mark) and not fragment.has("modal", "requests", "not"):
         return True  # "someone enlarged the liver"
-    if mark.is_in("act_nouns") and approval_marks(fragment):
+    if mark.is_in("act_nouns") and fragment.approvals():
         return True  # "the extension at the tip is correct"
     if mark.text.startswith(("disappear", "vanish")) and any(each.text == "make" for each in before):
         return True  # "make it disappear"
@@ -127,7 +115,7 @@ def _unmet_requirement(fragment: Fragment) -> Act | None:
     # "not labelled", but not "no label"
     wanted = [mark for mark in fragment.all("wanted", "masks", "edges")]
     # "does not extend to the dome", but not "do not extend it".
-    wanted += [mark for mark in fragment.all("cue") if mark.text.startswith("extend") and is_statement(fragment, mark)]
+    wanted += [mark for mark in fragment.all("cue") if mark.text.startswith("extend") and fragment.is_statement(mark)]
     # "the tip is not in", "the tip is not in there"
     last = [mark.kind for mark in fragment.marks[-3:]]
     is_not_in = last[-2:] == ["not", "in"] or last == ["not", "in", "it"]
@@ -135,16 +123,16 @@ def _unmet_requirement(fragment: Fragment) -> Act | None:
         return Act("expand")
     # "only covers half of it"
     is_partial = fragment.has("only") and not fragment.has("modal") and any(mark.kind == "wanted" for mark in wanted)
-    if is_partial and not cues(fragment, "expand", "shrink", "fill", "smooth"):
+    if is_partial and not fragment.cues("expand", "shrink", "fill", "smooth"):
         return Act("expand")
     is_due = fragment.has("modal") and any(mark.kind == "wanted" for mark in wanted)
     # "cover the dome", but not "segment the liver"
-    orders = [mark for mark in wanted if mark.kind == "wanted" and is_order(fragment, mark)]
+    orders = [mark for mark in wanted if mark.kind == "wanted" and fragment.is_order(mark)]
     is_due = is_due or any(is_part(part) for mark in orders for part in fragment.after(mark))
     inside = [mark for mark in fragment.all("in") if mark.is_in("insides") and fragment.has("pieces")]
-    if inside and any(is_negated(fragment, mark) for mark in wanted) and name_marks(fragment.after(inside[0])):
+    if inside and any(fragment.is_negated(mark) for mark in wanted) and fragment.names_after(inside[0]):
         return Act("fill")  # "voxels inside the kidney are not labelled"
-    return Act("expand") if is_due or any(is_negated(fragment, mark) for mark in wanted) else None
+    return Act("expand") if is_due or any(fragment.is_negated(mark) for mark in wanted) else None
 
 
 def _excess(fragment: Fragment) -> Act | None:
@@ -152,7 +140,7 @@ def _excess(fragment: Fragment) -> Act | None:
     for too in fragment.marks:
         if too.kind != "too" and not (too.kind == "strength" and too.text.endswith(" too")):
             continue
-        if is_negated(fragment, too):
+        if fragment.is_negated(too):
             return None
         for mark in fragment.after(too):
             if mark.kind in ("large", "small"):
@@ -197,7 +185,7 @@ def _shortfall(fragment: Fragment) -> Act | None:
         if mark.kind != "mm" and not mark.is_in("units"):
             continue
         following = [each for each in fragment.after(mark) if each.kind not in ("plain", "strength")]
-        if following and following[0].is_in("short") and not is_negated(fragment, following[0]):
+        if following and following[0].is_in("short") and not fragment.is_negated(following[0]):
             return Act("expand")
     return None
 
@@ -205,7 +193,7 @@ def _shortfall(fragment: Fragment) -> Act | None:
 def _comparative(fragment: Fragment) -> Act | None:
     """Read a comparative: "more wide", "less big"."""
     for mark, size in itertools.pairwise(fragment.marks):
-        if size.kind not in ("large", "small") or is_negated(fragment, size):
+        if size.kind not in ("large", "small") or fragment.is_negated(size):
             continue
         is_more = mark.kind == "more" if mark.kind == "more" or mark.text == "less" else None
         if is_more is not None:
@@ -220,7 +208,7 @@ def _not_enough(fragment: Fragment) -> Act | None:
     if not fragment.has("enough"):
         return None
     for mark in fragment.all("large", "small"):
-        if is_negated(fragment, mark):
+        if fragment.is_negated(mark):
             return Act("expand" if mark.kind == "large" else "shrink")
     return None
 
@@ -236,7 +224,7 @@ def _more_needed(fragment: Fragment) -> Act | None:
         is_whole = mark.is_in("needed") and owner.text in ("its", "the") and is_part(part)
         if is_whole and part is fragment.marks[-1] and not fragment.has(*STATEMENT_KINDS):
             return Act("expand")
-    is_needed = fragment.has("modal", "requests") or any(mark.is_in("needed") for mark in fragment.marks)
+    is_needed = fragment.has("modal", "requests") or fragment.has_word("needed")
     is_all = not fragment.has("word", "effects", "than")  # "a bit more on the right"
     than = fragment.all("than")
     # "there is more edema than was contoured"
