@@ -194,10 +194,7 @@ def click_through(
     """
     rng = None if seed is None else np.random.default_rng([seed, repeat])
     frame = SliceFrame(volume.affine, volume.shape, slice_axis(volume))
-    if target.index is None:
-        interaction, spacing = method.on_volume(volume), volume.spacing
-    else:
-        interaction, spacing = method.on_slice(volume, frame, target.index), frame.spacing_rc
+    interaction = method.on_volume(volume) if target.index is None else method.on_slice(volume, frame, target.index)
     if interaction is None:
         return None
     mask = np.zeros_like(target.truth)
@@ -205,22 +202,23 @@ def click_through(
     clicked: list[tuple[int, ...]] = []
     scores, distances, seconds = [], {}, []
     for n in range(1, clicks + 1):
+        found: tuple[Voxel, bool] | None = None
         if target.index is None:
-            found = next_click_in_volume(target.truth, mask, spacing, rng, clicked)
-        else:
-            click = next_click(target.truth, mask, rng, clicked)
-            found = click and ((click.row, click.column), click.foreground)
+            found = next_click_in_volume(target.truth, mask, volume.spacing, rng, clicked)
+            clicked += [] if found is None else [found[0]]
+        elif (click := next_click(target.truth, mask, rng, clicked)) is not None:
+            clicked.append((click.row, click.column))
+            found = frame.to_voxel(target.index, click.row, click.column), click.foreground
         if found is not None:
-            place, foreground = found
-            clicked.append(place)
-            voxels[foreground].append(place if target.index is None else frame.to_voxel(target.index, *place))
+            voxel, foreground = found
+            voxels[foreground].append(voxel)
             begin = time.perf_counter()
             mask = interaction(voxels[True], voxels[False])
             seconds.append(time.perf_counter() - begin)
         on_click(n, mask)
         scores.append(dice(mask, target.truth))
         if n in HD95_CLICKS:
-            distances[n] = hd95(mask, target.truth, spacing)
+            distances[n] = hd95(mask, target.truth, volume.spacing if target.index is None else frame.spacing_rc)
     return Trial(method.name, target, repeat, tuple(scores), distances, tuple(seconds))
 
 
@@ -236,6 +234,7 @@ def draw_example(
 ) -> NDArray[np.uint8]:
     """Draw a slice with the truth (green) and a method's masks after one (red) and all clicks (yellow); HxWx3."""
     frame = SliceFrame(volume.affine, volume.shape, slice_axis(volume))
+    assert target.index is not None, "examples are slices"
     grey = intensity_window(volume).apply(np.ascontiguousarray(frame.extract(volume.array, target.index)))
     masks: dict[int, NDArray[np.bool_]] = {}
     click_through(method, volume, target, clicks, repeat, seed, masks.__setitem__)
@@ -248,7 +247,7 @@ def draw_example(
         large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, contours, -1, colour, 1)
-    return image
+    return image.astype(np.uint8, copy=False)
 
 
 def _indices(positions: Sequence[tuple[int, ...]], dimensions: int) -> NDArray[np.intp]:

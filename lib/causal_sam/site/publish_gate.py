@@ -77,7 +77,9 @@ def measure(
     for volume, structures in cases:
         label_map = predictor.for_volume(volume, plane).predict_named(known, labels).label_map if known else None
         for name in structures.keys() & set(names):
-            score = dice(label_map == known.index(name) + 1, structures[name]) if name in known else 0.0
+            score = 0.0
+            if label_map is not None and name in known:
+                score = dice(label_map == known.index(name) + 1, structures[name])
             found.setdefault(name + suffix, []).append(score)
         on_case()
     return {name + suffix: mean(found[name + suffix]) for name in names if name + suffix in found}

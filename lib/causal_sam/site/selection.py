@@ -101,7 +101,8 @@ def uncertainty(
         with slot():
             for n, value in _label_uncertainties(encoder, slices, index, labels).items():
                 uncertainties[n].append(value)
-    return round(float(np.mean([np.mean(found) if found else ABSENT_UNCERTAINTY for found in uncertainties])), _DIGITS)
+    means = [float(np.mean(found)) if found else ABSENT_UNCERTAINTY for found in uncertainties]
+    return round(float(np.mean(means)), _DIGITS)
 
 
 def sample_indices(count: int, most: int = MAX_SLICES) -> list[int]:

@@ -99,14 +99,14 @@ def learning(
     from causal_sam.sam import load_model
     from causal_sam.site.paths import UpdateConfig
 
-    if pool is not Pool.PHANTOM and data is None:
-        raise InputError("Say with --data where the images are, or generate some with --pool phantom.")
-    if pool is Pool.BRAIN:
-        style = style or ["T1 3 T A"]
-        scans, labels = brain_pool(data, style)
-    elif pool is Pool.PHANTOM:
+    if pool is Pool.PHANTOM:
         style = style or ["ct-portal-venous"]
         scans, labels = phantom_pool(cases, style)
+    elif data is None:
+        raise InputError("Say with --data where the images are, or generate some with --pool phantom.")
+    elif pool is Pool.BRAIN:
+        style = style or ["T1 3 T A"]
+        scans, labels = brain_pool(data, style)
     else:
         scans, labels = data_pool(data, kind, source or ["*"], label or [], parse_joins(join or []))
     labels = tuple(name for name in labels if not label or name in label)
@@ -118,8 +118,8 @@ def learning(
     orders = [each.value for each in order or [Order.RANDOM]]
     settings = {
         "pool": pool.value,
-        "data": f"{cases} generated" if pool is Pool.PHANTOM else data.resolve().name,
-        "styles": "of the images" if pool is Pool.DATA else ", ".join(style),
+        "data": f"{cases} generated" if data is None else data.resolve().name,
+        "styles": "of the images" if pool is Pool.DATA else ", ".join(style or ()),
         "images": " ".join(source or ()) or "all",
         "labels": ", ".join(labels),
         "labels in the second half": ", ".join(later),

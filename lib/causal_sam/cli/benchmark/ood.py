@@ -157,7 +157,7 @@ def _domains(
 
     if (data is None) != (protocol is Domains.PHANTOM):
         raise InputError("Give --data with the protocols data and brain, and leave it out with phantom.")
-    if protocol is not Domains.DATA:
+    if data is None or protocol is not Domains.DATA:
         if source or target or label or joins or prompt is not Prompt.NAME:
             raise InputError(f"The protocol {protocol.value} has its own sources, targets, structures and prompt.")
         return PhantomProtocol() if data is None else BrainProtocol(data)
