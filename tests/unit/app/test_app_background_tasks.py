@@ -181,7 +181,7 @@ def test_values_are_of_the_options_kind(client: TestClient, started: list[dict[s
             "plane": ("oblique", ["axial"], {}),
             "label_tag": ("../x", "/tmp/x", 1, "final"),
             "frame": ("a",),
-            "max_batch_size": (1.5,),
+            "max_batch_size": (1.5, -1, 10**7, True),
             "logging": ("LOUD", 3),
             "images": (["../x"], [1], ["x"] * 60_000),
             "organs": (7,),
@@ -274,3 +274,6 @@ def test_options_are_those_that_were_offered() -> None:
     }
     with pytest.raises(InputError, match="e must be one of x, y"):
         chosen_options({"e": "z"}, offered)
+    assert chosen_options({"f": "3"}, {"f": range(4)}) == {"f": 3}
+    with pytest.raises(InputError, match=r"f must be a whole number from 0 to 3, not 4\."):
+        chosen_options({"f": 4}, {"f": range(4)})

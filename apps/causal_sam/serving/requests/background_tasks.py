@@ -27,11 +27,13 @@ from serving.requests.sign_in import Admin, Annotator, Reader
 
 TRAIN, BATCH, SCORE = "train", "batch_infer", "scoring"
 _NAMES = {TRAIN: "training", BATCH: "batch", SCORE: "scoring"}
+# Images of one batch; 0 for all.
+MAX_BATCH = 1_000_000
 # Devices and workers are for the operator to choose, though clients send what MONAI Label shows them.
 BATCH_OPTIONS: dict[str, OptionValues] = {
     "logging": ["DEBUG", "INFO", "WARNING", "ERROR"],
     "label_tag": "",
-    "max_batch_size": 0,
+    "max_batch_size": range(MAX_BATCH + 1),
 }
 # Limit of a list of images: the process gets the list on its command line, whose length is limited.
 MAX_REQUEST_BYTES = 100_000

@@ -14,7 +14,7 @@ from serving.requests.numbers import MAX_NUMBER, shown
 MAX_TEXT = 1000
 MAX_ITEMS = 1000
 
-OptionValues = str | bool | int | float | list[Any]
+OptionValues = str | bool | int | float | list[Any] | range
 
 
 def _not(kind: type) -> BeforeValidator:
@@ -55,7 +55,7 @@ def chosen_options(params: Mapping[str, Any] | None, offered: Mapping[str, Optio
     Args:
         params: as the client sent them. None and empty texts mean the task's own value.
         offered: option -> its default, which says its kind: true or false, a number, text or a list of texts; a list
-            has the values that there are.
+            or a range has the values that there are.
 
     Raises:
         InputError: a value is not of the option's kind.
@@ -65,7 +65,10 @@ def chosen_options(params: Mapping[str, Any] | None, offered: Mapping[str, Optio
         value = None if params is None else params.get(key)
         if value is None or value == "":
             continue
-        if isinstance(default, list):
+        if isinstance(default, range):
+            kind = f"a whole number from {default[0]} to {default[-1]}"
+            adapter = TypeAdapter(Annotated[int, _not(bool), Field(ge=default[0], le=default[-1])])
+        elif isinstance(default, list):
             kind, adapter = f"one of {', '.join(map(str, default))}", TypeAdapter(Literal[tuple(default)])
         else:
             kind, adapter = _KINDS[type(default)]
