@@ -185,7 +185,7 @@ class History:
                 path.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, folder: Path, shape: tuple[int, int, int]) -> History:
+    def load(cls, folder: Path, shape: tuple[int, ...]) -> History:
         """Read a chain; a new one if there is none, or if it is damaged or of another volume, which the log says.
 
         Args:
@@ -222,7 +222,7 @@ def _write(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def _read(path: Path, shape: tuple[int, int, int]) -> LabelState:
+def _read(path: Path, shape: tuple[int, ...]) -> LabelState:
     state = _STATE.validate_json(path.read_bytes())
     if state.mask.shape != shape:
         raise ValueError(f"it is of a volume of {state.mask.shape} voxels, not {shape}")

@@ -167,11 +167,10 @@ class LabelState:
         """Number of foreground points, and of boxes, that slices were decided from and that are among the prompts."""
         count = 0
         for record in self.slices.values():
-            boxes = (record.box, prompts.box)
-            count += len(record.foreground.intersection(prompts.foreground)) + (
-                None not in boxes
-                and all(a == b for n, (a, b) in enumerate(zip(*boxes, strict=True)) if n // 2 != self.axis)
-            )
+            count += len(record.foreground.intersection(prompts.foreground))
+            if record.box is not None and prompts.box is not None:
+                ends = enumerate(zip(record.box, prompts.box, strict=True))
+                count += all(a == b for n, (a, b) in ends if n // 2 != self.axis)
         return count
 
     def prompts_on(self, indices: Collection[int], axis: int) -> Prompts:
@@ -211,7 +210,7 @@ class LabelState:
 States = dict[str, LabelState]
 
 
-def state_of(states: Mapping[str, LabelState], label: str, shape: tuple[int, int, int]) -> LabelState:
+def state_of(states: Mapping[str, LabelState], label: str, shape: tuple[int, ...]) -> LabelState:
     """State of a label; an empty one if there is none yet."""
     return states.get(label) or LabelState(PackedMask(shape))
 
@@ -234,7 +233,7 @@ def settle(
         The state that was put, and the names of the labels that did not give way: locked ones, and accepted ones
         without a point or the middle of a box inside of them.
     """
-    clicked = list(prompts.foreground)
+    clicked: list[tuple[int, ...]] = list(prompts.foreground)
     if prompts.box is not None:
         clicked.append(tuple((a + b) // 2 for a, b in zip(prompts.box[::2], prompts.box[1::2], strict=True)))
     mask, spared = state.mask.unpack(), set()
