@@ -35,6 +35,7 @@ from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.prompting.named import name_vectors
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam import load_model
+from causal_sam.sam.adapter_bundle import AdapterBundle
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site import training as job_training
@@ -146,7 +147,7 @@ def an_update_with_notes_and_all_that_uses_it(folder: Path) -> None:
     tiny.accept(3)
     update(site, quick(epochs=1, lad=True))  # goes on from a version
     base = model()
-    labels = LabelPrompter.load(version.adapter, base)
+    labels = LabelPrompter.from_bundle(AdapterBundle.read(version.adapter), base)
     predictor = Predictor(base, ahead=0).for_volume(study()[0])
     predictor.predict_named(labels.taught.names, labels)
     uncertainty(predictor.encoder, predictor.slices, labels)

@@ -4,7 +4,7 @@
 
 DIR is a folder of images with label maps, in any of the layouts that `causal-sam benchmark interactive --help`
 describes. A part of the cases is held out; the Dice of each label on these is printed at the end. The server takes the
-file as `--conf label_prompts labels.safetensors`. `--init` goes on from an earlier file, which may have been taught
+file as `--conf adapter_bundle labels.safetensors`. `--init` goes on from an earlier file, which may have been taught
 other labels: those stay.
 
 Only the `LabelPrompt` is trained, under 9 % of all parameters; encoder and decoder stay as they are.
@@ -30,14 +30,9 @@ from causal_sam.errors import InputError
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import Predictor
 from causal_sam.prompting.named import LabelPrompter, name_vectors
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
 from causal_sam.sam.adapters import MAX_SHARE
-from causal_sam.sam.label_prompt import (
-    BundleMetadata,
-    load_label_prompt,
-    new_label_prompt,
-    save_label_prompt,
-    trainable_share,
-)
+from causal_sam.sam.label_prompt import new_label_prompt, trainable_share
 from causal_sam.sam.loading import load_model
 from causal_sam.sam.registry import MODELS
 from causal_sam.text import load_text_encoder
@@ -64,7 +59,9 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
             prompt.skip_channels,
         )
     else:
-        prompt, taught, model = load_label_prompt(arguments.init, model)
+        labels = AdapterBundle.read(arguments.init).labels
+        taught = labels.metadata
+        prompt, model = labels.load(model)
         LabelPrompter(prompt, taught, encoder, model)  # refuses another text encoder
     share = trainable_share(model, [prompt])
     if share >= MAX_SHARE:
@@ -84,7 +81,7 @@ def train(arguments: argparse.Namespace) -> dict[str, float]:
     }
     taught = taught.with_more({name: count for name, count in counts.items() if count})
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    save_label_prompt(arguments.out, prompt, taught, model)
+    AdapterBundle(LabelPart.from_training(prompt, taught, model)).write(arguments.out)
     return _validate(
         held_out, names, LabelPrompter(prompt.eval(), taught, encoder, model), Predictor(model, ahead=0), arguments
     )

@@ -5,8 +5,8 @@
 
 The configuration file says what each key means. Stopped at any time, training goes on with the same command from its
 last checkpoint. In the output folder: checkpoints, TensorBoard events, `examples-*.png`, `metrics.json` with the Dice
-on the cases held out, and `adapters.safetensors`, which the server takes as `--conf label_prompts FILE` and
-`causal-sam organs` as `--taught FILE`.
+on the cases held out, and `adapters.safetensors`, which the server takes as `--conf adapter_bundle FILE` and
+`causal-sam organs` as `--adapter-bundle FILE`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.prompting.named import name_vectors
+from causal_sam.sam.adapter_bundle import AdapterBundle, LabelPart
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import new_label_prompt, save_label_prompt
+from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.sam.loading import load_model
 from causal_sam.style.lad import LadConfig
 from causal_sam.text import TextEncoder, load_text_encoder
@@ -260,7 +261,7 @@ def _finish(
         for value, name in enumerate(names, start=1)
     }
     taught = learner.taught(names, encoder, counts)
-    save_label_prompt(config.out / RESULT, prompt, taught, model)
+    AdapterBundle(LabelPart.from_training(prompt, taught, model)).write(config.out / RESULT)
     labels, predictor = LabelPrompter(prompt, taught, encoder, model), Predictor(model, ahead=0)
     scores: dict[str, list[float]] = {}
     for _, volume, structures in held_out:

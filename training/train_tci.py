@@ -33,7 +33,8 @@ from torch.utils.data import DataLoader
 
 from causal_sam.atomic import atomic_write
 from causal_sam.sam import load_model
-from causal_sam.sam.film import Film, film_channels, make_modulable, save_film
+from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
+from causal_sam.sam.film import Film, film_channels, make_modulable
 from causal_sam.sam.loading import has_bfloat16_units
 from causal_sam.text import load_lexicon, load_text_encoder
 from causal_sam.training.log import TrainingLog
@@ -102,7 +103,8 @@ def train(arguments: argparse.Namespace) -> None:
                 state = {"film": film.state_dict(), "optimizer": optimizer.state_dict()}
                 with atomic_write(checkpoint) as part:
                     torch.save(state | {"step": step, "seconds": seconds, "restarts": restarts}, part)
-                save_film(arguments.out / "film.safetensors", film, model, encoder.fingerprint)
+                bundle = AdapterBundle(film=FilmPart.from_training(film, model, encoder.fingerprint))
+                bundle.write(arguments.out / "film.safetensors")
                 journal.write({"step": step, "minutes": seconds / 60} | score_lessons(model, film, encoder, lessons))
             if processes > 1:
                 distributed.barrier()

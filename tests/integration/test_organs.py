@@ -18,7 +18,8 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, load_label_prompt, save_label_prompt
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
+from causal_sam.sam.label_prompt import LabelPrompt
 from causal_sam.text import load_text_encoder
 from causal_sam.training.label_prompts import LabelTeacher, lessons_of
 
@@ -50,7 +51,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
         TAUGHT, encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, {}
     )
     path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
-    save_label_prompt(path, prompt, said, model)
+    AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
     return path
 
 
@@ -67,7 +68,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
 
 @pytest.fixture(scope="module")
 def teaching_server(cases: Path, taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    conf = {"labels": ",".join(LABELS), "extent": "slice", "label_prompts": str(taught)}
+    conf = {"labels": ",".join(LABELS), "extent": "slice", "adapter_bundle": str(taught)}
     with running_server(cases, tmp_path_factory.mktemp("teaching"), conf) as started:
         yield started
 
@@ -207,13 +208,13 @@ def test_batch_inference_fills_all_images_that_nobody_accepted(
 
 
 def test_what_is_taught_later_counts_without_a_restart(teaching_server: Server, taught: Path) -> None:
-    prompt, said, model = load_label_prompt(taught, load_model("compact", device="cpu"))
-    save_label_prompt(taught, prompt, replace(said, names=("liver",)), model)
+    labels = AdapterBundle.read(taught).labels
+    AdapterBundle(replace(labels, metadata=replace(labels.metadata, names=("liver",)))).write(taught)
     try:
         _, answer = teaching_server.slicer({}, model=MODEL, image="one", client_id="s6")
         assert answer["untaught"] == ["spleen", "right kidney"]
     finally:
-        save_label_prompt(taught, prompt, said, model)
+        AdapterBundle(labels).write(taught)
 
 
 def test_where_nothing_was_taught_it_says_so(server: Server) -> None:

@@ -15,7 +15,8 @@ from causal_sam.cli import app
 from causal_sam.cli.correct import name_values, put_back
 from causal_sam.errors import InputError
 from causal_sam.sam import load_model
-from causal_sam.sam.film import Film, film_channels, save_film
+from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
+from causal_sam.sam.film import Film, film_channels
 from causal_sam.text import load_text_encoder
 
 SHAPE = (40, 36, 8)
@@ -40,11 +41,12 @@ NAMED = ("--label", f"{LIVER}=liver", "--label", f"{SPLEEN}=spleen")
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generator that modulates nothing yet."""
     model, text = load_model("compact", device="cpu"), load_text_encoder()
-    path = tmp_path_factory.mktemp("film") / "film.safetensors"
-    save_film(path, Film(text.dimension, film_channels(model)), model, text.fingerprint)
+    path = tmp_path_factory.mktemp("bundle") / "bundle.safetensors"
+    untrained = Film(text.dimension, film_channels(model))
+    AdapterBundle(film=FilmPart.from_training(untrained, model, text.fingerprint)).write(path)
     return path
 
 
@@ -69,11 +71,11 @@ def voxels(path: Path) -> NDArray:
 
 
 @pytest.fixture
-def run(image: Path, film: Path):
+def run(image: Path, bundle: Path):
     """Run the command on the image; keyword ``code`` is the expected exit code."""
 
     def correct(mask: Path, note: str, *options: object, code: int = 0) -> str:
-        arguments = ["correct", image, mask, "--note", note, "--film", film, *options]
+        arguments = ["correct", image, mask, "--note", note, "--adapter-bundle", bundle, *options]
         result = CliRunner().invoke(app, list(map(str, arguments)))
         assert result.exit_code == code, f"{result.output}{result.exception!r}"
         return result.output
@@ -177,7 +179,7 @@ def test_the_model_decides_what_has_no_exact_operator(run, tmp_path):
         (["-o", "{out}", "--label", "liver"], "The mask holds 3, 9, 300: say which is liver, as in --label 3=liver."),
         (["-o", "{out}", *NAMED, "--side", "spleen"], "--side is given as in spleen=left"),
         (["-o", "{out}", *NAMED, "--current", "colon"], "There is no label 'colon'"),
-        (["-o", "{out}", "--film", "nowhere", *NAMED], "There is no file nowhere"),
+        (["-o", "{out}", "--adapter-bundle", "nowhere", *NAMED], "There is no adapter bundle nowhere"),
         (["-o", "{folder}/out.png", *NAMED], "A mask is written as"),
         (["-o", "{out}", "--plane", "oblique", *NAMED], "oblique"),
     ],

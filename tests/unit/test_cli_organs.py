@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from causal_sam.cli import app
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, save_label_prompt
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
+from causal_sam.sam.label_prompt import LabelPrompt
 from causal_sam.text import load_text_encoder
 
 
@@ -26,7 +27,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
     names = ("liver", "left kidney")
     said = BundleMetadata(names, encoder.name, encoder.fingerprint, model.encoder_hash(), encoder.dimension, 128, {})
-    save_label_prompt(path, prompt, said, model)
+    AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
     return path
 
 
@@ -45,7 +46,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_the_label_map_is_on_the_images_grid(taught: Path, image: Path, tmp_path: Path) -> None:
     output = tmp_path / "organs.nii.gz"
-    code, said = run(image, "--taught", taught, "--names", "LK, Hepatic", "-o", output, "--json")
+    code, said = run(image, "--adapter-bundle", taught, "--names", "LK, Hepatic", "-o", output, "--json")
     assert code == 0, said
     report = json.loads(said.splitlines()[-1])
     assert {name: label["value"] for name, label in report["labels"].items()} == {"left kidney": 1, "liver": 2}
@@ -58,7 +59,7 @@ def test_the_label_map_is_on_the_images_grid(taught: Path, image: Path, tmp_path
 
 
 def test_without_names_all_that_were_taught(taught: Path, image: Path, tmp_path: Path) -> None:
-    code, said = run(image, "--taught", taught, "-o", tmp_path / "organs.nrrd")
+    code, said = run(image, "--adapter-bundle", taught, "-o", tmp_path / "organs.nrrd")
     assert code == 0, said
     assert "liver" in said
     assert "left kidney" in said
@@ -68,20 +69,30 @@ def test_without_names_all_that_were_taught(taught: Path, image: Path, tmp_path:
     ("options", "sentence"),
     [
         (["--names", "spleen"], "spleen was never taught; taught are liver, left kidney."),
-        (["--taught", "nowhere.safetensors"], "There is no file nowhere.safetensors of taught labels."),
+        (["--adapter-bundle", "nowhere.safetensors"], "There is no adapter bundle nowhere.safetensors."),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(
     taught: Path, image: Path, tmp_path: Path, options: list[str], sentence: str
 ) -> None:
     output = tmp_path / "organs.nii.gz"
-    code, said = run(image, "--taught", taught, "-o", output, *options)
+    code, said = run(image, "--adapter-bundle", taught, "-o", output, *options)
     assert code == 2
     assert sentence in " ".join(said.split())
     assert not output.exists()
 
 
+def test_the_old_name_of_the_option_still_counts(taught: Path, image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "organs.nii.gz"
+    for old in (["--taught", taught], [f"--taught={taught}"]):
+        code, said = run(image, *old, "-o", output)
+        assert code == 0, said
+        assert said.count("The option --taught is deprecated: use --adapter-bundle.") == 1
+        assert output.is_file()
+        output.unlink()
+
+
 def test_the_image_is_never_replaced(taught: Path, image: Path) -> None:
-    code, said = run(image, "--taught", taught, "-o", image)
+    code, said = run(image, "--adapter-bundle", taught, "-o", image)
     assert code == 2
     assert "would replace its image" in said

@@ -24,7 +24,7 @@ from causal_sam.notes import Interpretation, NoteRequest
 from causal_sam.prompting import Predictor
 from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, CancellationMonitor, Resources, written
 from serving.data.images import volume_key
-from serving.models import AdapterBundle, with_problem
+from serving.models import LoadedBundle, with_problem
 from serving.requests.clicks import NO_PROMPTS, NOTE_KEY, Clicks, Options, flag
 from serving.requests.errors import NoteRefusedError
 from serving.sessions.mask_transaction import MaskTransaction, draw_label_map
@@ -305,7 +305,7 @@ class NoteRun:
         predictor: Predictor,
         asked: NoteOptions,
         request: Mapping[str, Any],
-        taught: AdapterBundle | None,
+        taught: LoadedBundle | None,
     ) -> None:
         self.work, self.predictor, self.asked, self.request, self.taught = work, predictor, asked, request, taught
         self.watch = CancellationMonitor("the note", request.get(CONNECTION_KEY))

@@ -135,7 +135,7 @@ class OrgansInferTask(InferTask):
 
 def _never_taught(names: Sequence[str], taught: LabelPrompter) -> str:
     are = "was" if len(names) == 1 else "were"
-    return f"{', '.join(names)} {are} never taught; this server was taught {', '.join(taught.taught.names)}."
+    return f"{', '.join(names)} {are} never taught; this server was taught {', '.join(taught.metadata.names)}."
 
 
 def _described(

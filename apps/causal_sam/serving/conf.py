@@ -35,9 +35,11 @@ logger = logging.getLogger(__name__)
 
 CONFIG_KEY = "config"
 _MONAILABEL_KEYS = frozenset({"server_mode"})
-_PATHS = frozenset({"checkpoint", "cache_dir", "label_prompts", "adapters", "film"})
+_PATHS = frozenset({"adapter_bundle", "adapters", "cache_dir", "checkpoint", "film", "label_prompts"})
 # Old key -> the key that replaces it.
-_RENAMED = {"encode_ahead": "prefetch_slices"}
+_RENAMED = {"encode_ahead": "prefetch_slices", "label_prompts": "adapter_bundle", "film": "adapter_bundle"}
+# These are the files of one list now, and both may be given.
+_OLD_BUNDLES = ("label_prompts", "film")
 
 
 def _key(default: Any, kind: str, meaning: str, **limits: int) -> Any:
@@ -100,18 +102,15 @@ class AppConf(BaseModel):
     )
     model: Literal[tuple(MODELS)] = _choice("compact", tuple(MODELS), "name in the model registry")
     checkpoint: File | None = _key(None, "an existing file", "weights to use instead of the model's own")
-    label_prompts: Folder | None = _key(
-        None,
-        "a file",
-        "trained label names, used as long as the adapter store has no current version; read when it changes",
+    adapter_bundle: Annotated[tuple[Folder, ...], BeforeValidator(_items)] = _key(
+        (),
+        "files with commas between them",
+        "adapter bundles; a current version in the adapter store replaces their parts; read when they change",
     )
     adapters: Folder | None = _key(
         None,
         "a folder",
         "adapter store; by default beside the labels",
-    )
-    film: File | None = _key(
-        None, "an existing file", "weights with which notes modulate the mask decoder; by default the model's own"
     )
     plane: Literal[PLANES] = _choice(
         "auto", PLANES, "plane to segment if a client names none; `auto` is the acquired one"
@@ -182,6 +181,8 @@ class AppConf(BaseModel):
         given = {key: value for key, value in conf.items() if key not in _MONAILABEL_KEYS}
         path = given.pop(CONFIG_KEY, None)
         values = _with_new_names(_read_yaml(Path(path).expanduser()) if path else {}) | _with_new_names(given)
+        if old := [str(path) for path in [values.pop(key, None) for key in _OLD_BUNDLES] if path]:
+            values["adapter_bundle"] = [*_items(values.get("adapter_bundle") or []), *old]
         known = list(cls.model_fields)
         for key in values:
             if key not in known:
@@ -239,7 +240,7 @@ def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         if key in _RENAMED:
             logger.warning("The configuration key %s is deprecated: use %s.", key, _RENAMED[key])
-        renamed[_RENAMED.get(key, key)] = value
+        renamed[key if key in _OLD_BUNDLES else _RENAMED.get(key, key)] = value
     return renamed
 
 
@@ -256,7 +257,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"The configuration file {path} must hold lines of KEY: VALUE.")
     for key in _PATHS & values.keys():
         # A file is written to be moved with what it names, so its paths start at its own folder.
-        if values[key]:
+        if key == "adapter_bundle":
+            values[key] = [str(path.parent / Path(item).expanduser()) for item in _items(values[key] or [])]
+        elif values[key]:
             values[key] = str(path.parent / Path(str(values[key])).expanduser())
     if isinstance(values.get("labels"), str) and values["labels"].strip().endswith(".json"):
         values["labels"] = str(path.parent / values["labels"].strip())

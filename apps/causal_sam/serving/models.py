@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cachetools import LRUCache
@@ -15,7 +16,7 @@ from causal_sam.correction.corrector import Corrector, load_corrector
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor
-from causal_sam.sam.film import film_path
+from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
 from causal_sam.sam.loading import load_model
 from causal_sam.site.adapter_store import AdapterStore, StoreError, version_name
 from serving.conf import AppConf
@@ -30,13 +31,13 @@ _UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class AdapterBundle:
-    """What the model was taught. A request asks once, and so never sees two versions.
+class LoadedBundle:
+    """An adapter bundle, ready for use. A request asks for it once, and so never sees two versions.
 
     Attributes:
         labels: with the model and its adapters.
-        version: number in the adapter store; None for the file of the configuration.
-        corrector: what corrects masks by notes, if notes have taught it something.
+        version: number in the adapter store; None for the files of the configuration.
+        corrector: with the film of a version; None for that of the configuration or of the model.
     """
 
     labels: LabelPrompter
@@ -49,7 +50,7 @@ class PredictorPool:
 
     Args:
         conf: says which model, and how much memory its embeddings may take.
-        store: versions of what the model was taught.
+        store: versions of the adapters.
 
     Attributes:
         inference_slots: limits how many requests use the model at a time; hold one around work with the model.
@@ -66,14 +67,19 @@ class PredictorPool:
         )
         self.inference_slots = InferenceSlots(conf.parallel)
         # What was loaded last from the store, the number that the store called current then, and whether it is that.
-        self._version: AdapterBundle | None = None
+        self._version: LoadedBundle | None = None
         self._asked_for: int | None = None
         self._is_loaded = True
         self._problem: str | None = None
         self._retry_at, self._pause = 0.0, 0.0
-        self._file: tuple[tuple[int, int], AdapterBundle] | None = None
-        self._teaching = threading.Lock()
-        self._corrector: Corrector | None = None
+        # The files of the configuration: their state when they were read last, what they hold, and what was made of it.
+        self._state: list[tuple[Path, int, int]] = []
+        self._files, self._from_files = AdapterBundle(), None
+        self._loading = threading.Lock()
+        for path in conf.adapter_bundle:
+            if not path.is_file():
+                logger.warning("The adapter bundle %s is not there yet. Once it is, it is used.", path)
+        self._corrector: tuple[FilmPart | None, Corrector] | None = None
 
     def base(self) -> Predictor:
         """Load the model if this has not been done, and return a predictor without a volume.
@@ -91,44 +97,45 @@ class PredictorPool:
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
 
-    def corrector(self, taught: AdapterBundle | None) -> Corrector:
-        """What corrects masks by notes, with the same model.
+    def corrector(self, bundle: LoadedBundle | None) -> Corrector:
+        """Return the corrector of masks by notes: with the film of a version, of the configuration or of the model.
 
         Args:
-            taught: what the request goes by.
+            bundle: that the request uses.
 
         Raises:
-            CheckpointError: the weights of the modulation are missing, damaged or another model's.
+            CheckpointError: the film is damaged or belongs to another model.
         """
-        if taught is not None and taught.corrector is not None:
-            return taught.corrector
-        predictor = self.base()
-        with self._lock:
-            if self._corrector is None:
-                self._corrector = load_corrector(predictor.encoder, self._conf.film)
-            return self._corrector
+        if bundle is not None and bundle.corrector is not None:
+            return bundle.corrector
+        encoder = self.base().encoder
+        with self._loading:
+            film = self._read_files().film
+            if self._corrector is None or self._corrector[0] is not film:
+                self._corrector = film, load_corrector(encoder, film)
+            return self._corrector[1]
 
-    def taught(self) -> AdapterBundle | None:
-        """What the model was taught by now: the current version of the store, else the file of the configuration.
+    def taught(self) -> LoadedBundle | None:
+        """Return the labels in use: those of the current version of the store, else those of the configuration.
 
         Both are loaded again when they change, so that training needs no restart. While the current version cannot be
-        loaded, what was loaded before stays in use, and `problem` says so; loading is tried again with later requests.
+        loaded, the one that was loaded before stays in use, and `problem` says so; later requests try again.
 
         Returns:
-            None if nothing was taught yet, or nothing of it can be loaded.
+            None if there are no labels yet, or none can be loaded.
 
         Raises:
-            CheckpointError: the file cannot be used.
+            CheckpointError: a file of the configuration cannot be used.
         """
-        with self._teaching:
-            return self._current_version() or self._from_file()
+        with self._loading:
+            return self._current_version() or self._configured()
 
     @property
     def problem(self) -> str | None:
         """Why `taught` did not return the current version when it was asked last, as a sentence; None if it did."""
         return self._problem
 
-    def _current_version(self) -> AdapterBundle | None:
+    def _current_version(self) -> LoadedBundle | None:
         try:
             number = self._store.current()
         except StoreError as error:
@@ -148,11 +155,11 @@ class PredictorPool:
         try:
             with self._store.lease_current() as (version, wrong):
                 if self._version is None or self._version.version != version.number:
-                    labels = LabelPrompter.load(version.adapter, self.base().model)
-                    film = film_path(version.adapter)
-                    corrector = None if film is None else load_corrector(self.base().encoder, film)
-                    self._version = AdapterBundle(labels, version.number, corrector)
-                    logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.taught.names))
+                    bundle, base = AdapterBundle.read(version.adapter), self.base()
+                    labels = LabelPrompter.from_bundle(bundle, base.model)
+                    corrector = None if bundle.film is None else load_corrector(base.encoder, bundle.film)
+                    self._version = LoadedBundle(labels, version.number, corrector)
+                    logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.metadata.names))
         except (CausalSamError, OSError, RuntimeError, MemoryError) as error:
             wrong = f"{version_name(number)} cannot be loaded ({str(error).rstrip('.')}). {_in_use(self._version)}"
         self._is_loaded = wrong is None
@@ -165,16 +172,23 @@ class PredictorPool:
             logger.error("%s", problem)
         self._problem = problem
 
-    def _from_file(self) -> AdapterBundle | None:
-        path = self._conf.label_prompts
-        if path is None or not path.is_file():
-            return None
-        stat = path.stat()
-        state = (stat.st_mtime_ns, stat.st_size)
-        if self._file is None or self._file[0] != state:
-            self._file = (state, AdapterBundle(LabelPrompter.load(path, self.base().model), None))
-            logger.info("Taught labels: %s.", ", ".join(self._file[1].labels.taught.names))
-        return self._file[1]
+    def _configured(self) -> LoadedBundle | None:
+        files = self._read_files()
+        if files.labels is not None and self._from_files is None:
+            self._from_files = LoadedBundle(LabelPrompter.from_bundle(files, self.base().model), None)
+            logger.info("Labels of the configuration: %s.", ", ".join(files.labels.metadata.names))
+        return self._from_files
+
+    def _read_files(self) -> AdapterBundle:
+        """Read the files of the configuration if they changed."""
+        paths = [path for path in self._conf.adapter_bundle if path.is_file()]
+        state = [(path, stat.st_mtime_ns, stat.st_size) for path in paths for stat in [path.stat()]]
+        if state != self._state:
+            bundles = [AdapterBundle.read(path) for path in paths]
+            labels = next((bundle.labels for bundle in bundles if bundle.labels is not None), None)
+            film = next((bundle.film for bundle in bundles if bundle.film is not None), None)
+            self._files, self._from_files, self._state = AdapterBundle(labels, film), None, state
+        return self._files
 
     def for_volume(self, volume: Volume, plane: str) -> Predictor:
         """Return the predictor of a volume.
@@ -208,5 +222,5 @@ def with_problem(params: dict[str, Any], problem: str | None) -> dict[str, Any]:
     )
 
 
-def _in_use(version: AdapterBundle | None) -> str:
+def _in_use(version: LoadedBundle | None) -> str:
     return "No version is in use." if version is None else f"{version_name(version.version)} stays in use."

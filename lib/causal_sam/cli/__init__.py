@@ -27,8 +27,15 @@ from causal_sam.errors import CausalSamError
 BAD_INPUT = 2
 
 
+# Old option -> the option that replaces it, in all commands.
+_RENAMED = {"--film": "--adapter-bundle", "--taught": "--adapter-bundle"}
+
+
 class _Commands(TyperGroup):
-    """Shows our own errors as what they are, one sentence, instead of a stack trace."""
+    """Shows our own errors as one sentence instead of a stack trace, and takes options by their old names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_with_new_name(argument) for argument in args])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,6 +43,14 @@ class _Commands(TyperGroup):
         except CausalSamError as error:
             typer.secho(f"causal-sam: {error}", err=True, fg="red")
             raise typer.Exit(BAD_INPUT) from error
+
+
+def _with_new_name(argument: str) -> str:
+    option, equals, value = argument.partition("=")
+    if option not in _RENAMED:
+        return argument
+    typer.secho(f"causal-sam: The option {option} is deprecated: use {_RENAMED[option]}.", err=True, fg="yellow")
+    return f"{_RENAMED[option]}{equals}{value}"
 
 
 app = typer.Typer(

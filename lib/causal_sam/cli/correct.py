@@ -14,11 +14,11 @@ import typer
 
 from causal_sam.cli.options import (
     AsJson,
+    BundleFile,
     ChatConsent,
     ChatModel,
     Checkpoint,
     Current,
-    FilmFile,
     Frame,
     ImageFile,
     Model,
@@ -65,7 +65,7 @@ def correct(
     side: Sides = None,
     model: Model = "compact",
     checkpoint: Checkpoint = None,
-    film: FilmFile = None,
+    adapter_bundle: BundleFile = None,
     plane: Plane = "auto",
     frame: Frame = 0,
     llm: ChatModel = None,
@@ -100,7 +100,7 @@ def correct(
     request = NoteRequest(note, tuple(names), current, sides_in(volume, masks) | said)
     interpreter = load_interpreter(llm, llm_consent)
     # When it is needed: a question should cost no time.
-    prepare = cache(partial(_prepare, volume, plane, model, checkpoint, film))
+    prepare = cache(partial(_prepare, volume, plane, model, checkpoint, adapter_bundle))
     if llm is not None:  # it may ask what an act would change
         corrector, predictor = prepare()
         context = VolumeContext(corrector, predictor.slices, masks, lambda image: describe(image).sentence)
@@ -226,14 +226,16 @@ def put_back(
 
 
 def _prepare(
-    volume: Volume, plane: str, model: str, checkpoint: Path | None, film: Path | None
+    volume: Volume, plane: str, model: str, checkpoint: Path | None, bundle: Path | None
 ) -> tuple[Corrector, Predictor]:
     from causal_sam.correction.corrector import load_corrector
     from causal_sam.prompting import Predictor
     from causal_sam.sam import load_model
+    from causal_sam.sam.adapter_bundle import AdapterBundle
 
     predictor = Predictor(load_model(model, checkpoint), ahead=0)
     predictor.set_volume(volume, plane)
+    film = None if bundle is None else AdapterBundle.read(bundle).film
     return load_corrector(predictor.encoder, film), predictor
 
 

@@ -22,9 +22,13 @@ Plane = Annotated[
 ]
 Model = Annotated[str, typer.Option(help="compact, vit_b, vit_l, vit_h or medsam.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights to use instead of the model's own.", show_default=False)]
-FilmFile = Annotated[
+BundleFile = Annotated[
     Path | None,
-    typer.Option("--film", help="Weights of the modulation, of training/train_tci.py.", show_default="the model's own"),
+    typer.Option(
+        "--adapter-bundle",
+        help="Adapter bundle whose film lets notes modulate the mask decoder.",
+        show_default="the model's own",
+    ),
 ]
 ImageSize = Annotated[
     int | None,

@@ -16,17 +16,17 @@ from causal_sam.errors import InputError
 def organs(
     image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Label map to write: .nii.gz, .nii or .nrrd.")],
-    taught: Annotated[Path, typer.Option(help="File of the labels that the model was taught.")],
+    adapter_bundle: Annotated[Path, typer.Option(help="Adapter bundle with the labels.")],
     names: Annotated[
-        str | None, typer.Option(help="Labels to find, with commas between them.", show_default="all that were taught")
+        str | None, typer.Option(help="Labels to find, with commas between them.", show_default="all of the bundle")
     ] = None,
-    model: Annotated[str, typer.Option(help="The model that they were taught to.")] = "compact",
+    model: Annotated[str, typer.Option(help="The model that the bundle was trained with.")] = "compact",
     checkpoint: Checkpoint = None,
     plane: Plane = "auto",
     frame: Frame = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Segment structures by their names, those that the model was taught (training/train_labels.py).
+    """Segment the labels of an adapter bundle by their names.
 
     The values of the label map are the positions of the names, counted from 1.
     """
@@ -39,11 +39,12 @@ def organs(
     from causal_sam.imaging import read_volume, write_mask
     from causal_sam.prompting import InteractiveSession, LabelPrompter, Predictor
     from causal_sam.sam import load_model
+    from causal_sam.sam.adapter_bundle import AdapterBundle
 
     volume = read_volume(image, frame)
     loaded = load_model(model, checkpoint)
-    labels = LabelPrompter.load(taught, loaded)
-    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(labels.taught.names)
+    labels = LabelPrompter.from_bundle(AdapterBundle.read(adapter_bundle), loaded)
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(labels.metadata.names)
     wanted = list(dict.fromkeys(labels.find(name) or name for name in wanted))
     predictor = Predictor(loaded, ahead=0)
     predictor.set_volume(volume, plane)

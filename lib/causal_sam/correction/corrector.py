@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from causal_sam.imaging.distances import signed_distance
 from causal_sam.notes.schema import Intervention, Plan, Strength
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.adapter_bundle import FilmPart, shipped_film
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.film import Film, OtherDecoderError, load_film, make_modulable, modulated
+from causal_sam.sam.film import Film, make_modulable, modulated
 from causal_sam.text import TextEncoder, load_text_encoder
 
 # Acts of the modulated decoder; all others have exact operators.
@@ -249,27 +249,20 @@ class Corrector:
         return torch.cat(logits)
 
 
-def load_corrector(encoder: SliceEncoder, film: Path | None = None) -> Corrector:
+def load_corrector(encoder: SliceEncoder, film: FilmPart | None = None) -> Corrector:
     """Load a corrector for the model of an encoder.
 
     Args:
         encoder: slice encoder; the decoder of its model is changed in place so that it can be modulated.
-        film: weights of the modulation from `training/train_tci.py`; by default those shipped with the model, provided
-            that its decoder is unchanged.
+        film: of an adapter bundle; by default the one shipped with the model, provided that its decoder is unchanged.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or belongs to another decoder or text encoder.
+        CheckpointError: the film is damaged, or belongs to another decoder or text encoder.
     """
     model, text = encoder.model, load_text_encoder()
     make_modulable(model)
-    path = film or model.spec.film
-    try:
-        weights = None if path is None else load_film(path, model, text.fingerprint)
-    except OtherDecoderError:
-        if film is not None:
-            raise
-        weights = None
-    return Corrector(encoder, weights, text)
+    film = film or shipped_film(model)
+    return Corrector(encoder, None if film is None else film.load(model, text.fingerprint), text)
 
 
 def _threshold(intervention: Intervention, before: NDArray[np.bool_], logits: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,9 +18,10 @@ from causal_sam.imaging import FILE_ORDER
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.prediction import as_iou
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata
 from causal_sam.sam.causal_sam import CausalSam, weights_hash
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, load_label_prompt
+from causal_sam.sam.label_prompt import LabelPrompt
 from causal_sam.text import TextEncoder, canonical, load_text_encoder
 
 # Names whose draft is nowhere more likely than this are not on the slice: the decoder is not asked.
@@ -36,7 +36,7 @@ class LabelPrompter:
 
     Args:
         prompt: trained.
-        taught: what it was trained on.
+        metadata: what the adapter bundle says about it.
         encoder: the text encoder that it was trained with.
         model: that it was trained with, with its adapters.
 
@@ -44,32 +44,35 @@ class LabelPrompter:
         CheckpointError: the text encoder is another one.
     """
 
-    def __init__(self, prompt: LabelPrompt, taught: BundleMetadata, encoder: TextEncoder, model: CausalSam) -> None:
-        if encoder.fingerprint != taught.text_fingerprint:
+    def __init__(self, prompt: LabelPrompt, metadata: BundleMetadata, encoder: TextEncoder, model: CausalSam) -> None:
+        if encoder.fingerprint != metadata.text_fingerprint:
             raise CheckpointError(
-                f"The labels were taught with the text encoder {taught.text_encoder}, whose weights are not those of "
+                f"The labels were taught with the text encoder {metadata.text_encoder}, whose weights are not those of "
                 f"{encoder.name}: train them again with this one."
             )
-        self.taught = taught
+        self.metadata = metadata
         self.model = model
         self._prompt = prompt
         self._encoder = encoder
-        self._by_meaning = {canonical(name): name for name in taught.names}
+        self._by_meaning = {canonical(name): name for name in metadata.names}
 
     @classmethod
-    def load(cls, path: Path, model: CausalSam) -> LabelPrompter:
-        """Read what was taught to a model from a file.
+    def from_bundle(cls, bundle: AdapterBundle, model: CausalSam) -> LabelPrompter:
+        """Prepare the labels of an adapter bundle for a model without adapters.
 
         Raises:
-            CheckpointError: it cannot be used with this model, or its text encoder is not there.
+            CheckpointError: there are none, they cannot be used with this model, or their text encoder is not there.
         """
-        prompt, taught, model = load_label_prompt(path, model)
-        return cls(prompt, taught, load_text_encoder(taught.text_encoder), model)
+        if bundle.labels is None:
+            raise CheckpointError("This adapter bundle has no labels: give one that was trained on some.")
+        prompt, adapted = bundle.labels.load(model)
+        metadata = bundle.labels.metadata
+        return cls(prompt, metadata, load_text_encoder(metadata.text_encoder), adapted)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that teaching changed, hexadecimal: what was computed with another one is out of date."""
-        parts = (weights_hash(self._prompt.state_dict()), self.model.adapter_version, *self.taught.names)
+        parts = (weights_hash(self._prompt.state_dict()), self.model.adapter_version, *self.metadata.names)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -137,7 +140,7 @@ def segment_named(
     if unknown:
         raise InputError(
             f"{', '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} never taught; taught are "
-            f"{', '.join(labels.taught.names) or 'none'}."
+            f"{', '.join(labels.metadata.names) or 'none'}."
         )
     frame = slices.frame
     label_map = np.zeros(slices.volume.shape, np.uint8, order=FILE_ORDER)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import pickle
@@ -14,7 +13,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import requests
@@ -22,11 +20,10 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from causal_sam.atomic import atomic_write
 from causal_sam.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -35,8 +32,6 @@ CACHE_VARIABLE = "CAUSAL_SAM_CACHE"
 CHUNK_BYTES = 2**16  # a cut connection loses the chunk it was in
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 MAX_RESUMPTIONS = 20
-# Where a file of ours says what it is.
-_METADATA_KEY = "causal_sam"
 
 
 @dataclass(frozen=True)
@@ -290,23 +285,3 @@ def _short(reason: object) -> str:
     if isinstance(reason, requests.exceptions.ChunkedEncodingError | _Interrupted):
         return "the connection was cut"
     return "the server cannot be reached"
-
-
-def save_weights(path: Path, weights: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
-    """Write trained weights and what they say about themselves; the file appears whole or not at all."""
-    kept = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    with atomic_write(path) as part:
-        save_file(kept, part, metadata={_METADATA_KEY: json.dumps(told)})
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_weights` wrote: weights, and what they say about themselves.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        SafetensorError, OSError, KeyError, ValueError: it is damaged or something else; the caller knows what it was to
-            be.
-    """
-    with safe_open(path, "pt") as file:
-        told = json.loads((file.metadata() or {})[_METADATA_KEY])
-        return {key: file.get_tensor(key) for key in file.keys()}, told  # noqa: SIM118 (not a dictionary)

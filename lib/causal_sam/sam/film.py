@@ -11,27 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causal_sam.errors import CheckpointError
-from causal_sam.sam.causal_sam import CausalSam, weights_hash
-from causal_sam.sam.checkpoints import read_weights, save_weights
+from causal_sam.sam.causal_sam import CausalSam
 
 HIDDEN = 128
-# In the file of a version of adapters: what it says of its film, and the beginning of the names of its weights.
-PART, PART_PREFIX = "film", "film/"
 # Marks a decoder that has been made so.
 _MODULABLE = "causal_sam_is_modulable"
-
-
-class OtherDecoderError(CheckpointError):
-    """The weights belong to another mask decoder."""
 
 
 class Modulation(NamedTuple):
@@ -122,68 +112,3 @@ def modulated(modulation: Modulation) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def film_file(film: Film, model: CausalSam, text_fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the weights of a trained `Film`, and what a file of them says about itself.
-
-    Args:
-        film: trained.
-        model: whose decoder it was trained with.
-        text_fingerprint: of the text encoder whose vectors it takes.
-    """
-    told = {
-        "text_dim": film.text_dim,
-        "channels": film.channels,
-        "text_fingerprint": text_fingerprint,
-        "decoder_hash": weights_hash(model.sam.mask_decoder.state_dict()),
-    }
-    return film.state_dict(), told
-
-
-def save_film(path: Path, film: Film, model: CausalSam, text_fingerprint: str) -> None:
-    """Write a trained `Film`; the file appears whole or not at all. For the arguments see `film_file`."""
-    save_weights(path, *film_file(film, model, text_fingerprint))
-
-
-def film_path(version: Path) -> Path | None:
-    """The file of a version of adapters, if it has a film of its own; else None.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        with safe_open(version, "pt") as file:
-            return version if any(name.startswith(PART_PREFIX) for name in file.keys()) else None  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{version} cannot be read as a version of adapters.") from error
-
-
-def load_film(path: Path, model: CausalSam, text_fingerprint: str) -> Film:
-    """Read a trained `Film` for a model, in evaluation mode on its device.
-
-    Args:
-        path: from `save_film`, or a version of adapters that has one.
-        model: whose decoder it modulates.
-        text_fingerprint: of the text encoder whose vectors it takes.
-
-    Raises:
-        CheckpointError: there is no such file, it is damaged or something else, or it belongs to another text encoder.
-        OtherDecoderError: it belongs to another mask decoder.
-    """
-    try:
-        weights, told = read_weights(path)
-        if PART in told:  # of a version
-            told = told[PART]
-            weights = {k.removeprefix(PART_PREFIX): w for k, w in weights.items() if k.startswith(PART_PREFIX)}
-        film = Film(told["text_dim"], tuple(told["channels"]))
-        film.load_state_dict(weights)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path} for corrections by notes.") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path.name} is not for corrections by notes, or is damaged: train it again.") from error
-    if told["decoder_hash"] != weights_hash(model.sam.mask_decoder.state_dict()):
-        raise OtherDecoderError(f"{path.name} was trained with another mask decoder than that of {model.name}.")
-    if told["text_fingerprint"] != text_fingerprint:
-        raise CheckpointError(f"{path.name} was trained with another text encoder: load that one.")
-    return film.to(model.device).eval()

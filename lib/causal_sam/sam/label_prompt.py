@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causal_sam.errors import CheckpointError, InputError
-from causal_sam.sam.adapters import AdapterConfig, adapted_copy, adapter_weights
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.checkpoints import read_weights, save_weights
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.film import PART, PART_PREFIX
 
 # Kept small, beside what adapters may add: fewer than 9 % of a model's parameters are trained at a site.
 HIDDEN = 64
 # Mask prompts are no surer than this.
 MAX_COARSE_LOGIT = 12.0
-_ADAPTER_PREFIX = "adapters/"
 
 
 class LabelPrompt(nn.Module):
@@ -102,112 +94,9 @@ class LabelPrompt(nn.Module):
         return self.to_token(text)[:, None], draft.clamp(-MAX_COARSE_LOGIT, MAX_COARSE_LOGIT)
 
 
-@dataclass(frozen=True)
-class BundleMetadata:
-    """What a file of a trained `LabelPrompt` says about itself.
-
-    Attributes:
-        names: of the labels that it was trained on; it guesses at others.
-        text_encoder: name of the text encoder whose vectors it takes.
-        text_fingerprint: of that encoder's weights.
-        encoder_hash: `CausalSam.encoder_hash` of the model that it was trained with.
-        text_dim: length of the names' vectors.
-        embed_dim: channels of the embedding.
-        slices: how many slices each label was trained on.
-        skip_channels: of the embedding's skips that drafts are drawn with.
-        adapters: size of the adapters that were trained with it; None if the model was left as it is.
-    """
-
-    names: tuple[str, ...]
-    text_encoder: str
-    text_fingerprint: str
-    encoder_hash: str
-    text_dim: int
-    embed_dim: int
-    slices: dict[str, int]
-    skip_channels: tuple[int, ...] = ()
-    adapters: AdapterConfig | None = None
-
-    def with_more(self, slices: dict[str, int]) -> BundleMetadata:
-        """What it says after further training on ``slices`` slices of each label."""
-        names = dict.fromkeys((*self.names, *slices))
-        total = {name: self.slices.get(name, 0) + slices.get(name, 0) for name in names}
-        return replace(self, names=tuple(names), slices=total)
-
-
 def new_label_prompt(model: CausalSam, text_dim: int) -> LabelPrompt:
     """Make an untrained prompt for the embeddings of a model, on its device."""
     return LabelPrompt(text_dim, model.sam.prompt_encoder.embed_dim, model.spec.skip_channels).to(model.device)
-
-
-def save_label_prompt(path: Path, prompt: LabelPrompt, taught: BundleMetadata, model: CausalSam) -> None:
-    """Write a trained `LabelPrompt`, and the adapters of its model if it has any; the file appears whole or not at all.
-
-    Args:
-        path: of the file.
-        prompt: trained.
-        taught: what it says about itself.
-        model: that it was trained with.
-    """
-    weights = prompt.state_dict()
-    if taught.adapters is not None:
-        weights |= {_ADAPTER_PREFIX + key: value for key, value in adapter_weights(model).items()}
-    save_weights(path, weights, asdict(taught))
-
-
-def read_taught(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], BundleMetadata]:
-    """Read from a file of `save_label_prompt` the weights of the prompt, those of the adapters, and what it says.
-
-    Raises:
-        CheckpointError: there is no such file, or it is damaged or something else.
-    """
-    try:
-        weights, told = read_weights(path)
-        told.pop(PART, None)  # what notes taught is in the same file, for others to read
-        taught = BundleMetadata(**told)
-        adapters = None if taught.adapters is None else AdapterConfig(**taught.adapters)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path} of taught labels.") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, InputError) as error:
-        raise _damaged(path) from error
-    taught = replace(taught, names=tuple(taught.names), skip_channels=tuple(taught.skip_channels), adapters=adapters)
-    ours = {key: weights.pop(key) for key in list(weights) if key.startswith(_ADAPTER_PREFIX)}
-    weights = {key: weights[key] for key in weights if not key.startswith(PART_PREFIX)}
-    return weights, {key.removeprefix(_ADAPTER_PREFIX): ours[key] for key in ours}, taught
-
-
-def load_label_prompt(path: Path, model: CausalSam) -> tuple[LabelPrompt, BundleMetadata, CausalSam]:
-    """Read a trained `LabelPrompt` for a model.
-
-    Args:
-        path: from `save_label_prompt`.
-        model: without adapters; the prompt is put on its device.
-
-    Returns:
-        The prompt in evaluation mode, what it was taught, and the model that it belongs to: ``model`` itself, or one
-        with adapters that shares its frozen weights.
-
-    Raises:
-        CheckpointError: there is no such file, it is damaged or something else, or it belongs to another model.
-    """
-    weights, adapters, taught = read_taught(path)
-    prompt = LabelPrompt(taught.text_dim, taught.embed_dim, taught.skip_channels)
-    try:
-        prompt.load_state_dict(weights)
-    except RuntimeError as error:
-        raise _damaged(path) from error
-    if taught.encoder_hash != model.encoder_hash():
-        raise CheckpointError(
-            f"The labels of {path.name} were taught to other weights than those of {model.name}: train them again, or "
-            "start with the checkpoint that they were taught to."
-        )
-    if taught.adapters is not None:
-        model = adapted_copy(model, taught.adapters, adapters)
-    return prompt.to(model.device).eval(), taught, model
-
-
-def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path.name} does not hold taught labels, or is damaged: give a file that training wrote.")
 
 
 def trainable_share(model: CausalSam, trained: Iterable[nn.Module]) -> float:

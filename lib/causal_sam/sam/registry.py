@@ -14,7 +14,7 @@ from causal_sam.sam.compact import SKIP_CHANNELS, build_compact, set_image_size
 
 WEIGHTS = Path(__file__).parent / "weights"
 COMPACT_WEIGHTS = WEIGHTS / "compact.safetensors"
-COMPACT_FILM = WEIGHTS / "compact_film.safetensors"
+COMPACT_BUNDLE = WEIGHTS / "compact_bundle.safetensors"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ModelSpec:
         build: makes the network with random weights.
         checkpoint: its weights as a `CheckpointFile` to download, or as a file of this package.
         description: one sentence for people, with the licence of the weights.
-        film: weights of its modulation by text, as a file of this package; None if it has none.
+        bundle: the adapter bundle that comes with it, as a file of this package; None if it comes without one.
         film_levels: submodules of the mask decoder whose outputs are modulated, coarsest first; each with the
             convolution that says how many channels the output has.
         mask_alone: whether a mask without points and boxes is a prompt. SAM has learnt masks only beside them.
@@ -40,7 +40,7 @@ class ModelSpec:
     build: Callable[[], Sam]
     checkpoint: CheckpointFile | Path
     description: str
-    film: Path | None = None
+    bundle: Path | None = None
     film_levels: tuple[tuple[str, str], ...] = (
         ("output_upscaling.1", "output_upscaling.0"),
         ("output_upscaling.4", "output_upscaling.3"),
@@ -65,7 +65,7 @@ MODELS: dict[str, ModelSpec] = {
             build_compact,
             COMPACT_WEIGHTS,
             "Small SAM trained on generated CT-like and MR-like images; comes with this package (Apache-2.0).",
-            COMPACT_FILM,
+            COMPACT_BUNDLE,
             film_levels=(("refine8", "refine8.conv2"), ("refine4", "refine4.conv2"), ("polish2", "polish2.conv2")),
             mask_alone=True,
             skip_channels=SKIP_CHANNELS,

@@ -92,7 +92,7 @@ def uncertainty(
         0 to 1: mean over the labels of the mean over the slices on which each is found, or `ABSENT_UNCERTAINTY` if it
             is found on none. None without labels.
     """
-    names = labels.taught.names
+    names = labels.metadata.names
     if not names:
         return None
     uncertainties: list[list[float]] = [[] for _ in names]
@@ -124,7 +124,7 @@ def _label_uncertainties(
     """Return position -> uncertainty of the labels that are found on a slice."""
     model, size = encoder.model, encoder.model.mask_size
     embedding = encoder.embedding(slices, index).to(model.device)
-    tokens, coarse_logits = labels.prompts(embedding, labels.taught.names)
+    tokens, coarse_logits = labels.prompts(embedding, labels.metadata.names)
     likely = torch.nonzero(coarse_logits.flatten(1).amax(1).sigmoid() > MIN_LIKELY).flatten()
     if not len(likely):
         return {}

@@ -19,9 +19,10 @@ from ignite.engine import Engine, Events
 from causal_sam.atomic import atomic_write
 from causal_sam.errors import InputError
 from causal_sam.prompting.named import name_vectors
+from causal_sam.sam.adapter_bundle import AdapterBundle, LabelPart
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import new_label_prompt, read_taught, save_label_prompt
+from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore, version_name
 from causal_sam.site.paths import Progress, SitePaths, UpdateConfig, UpdateError, progress_of
 from causal_sam.site.training_set import TrainingSet, load_job, load_slices
@@ -104,7 +105,8 @@ def _learner(
         prompt = new_label_prompt(model, encoder.dimension)
         return Learner(model, prompt, name_vectors(job.names, encoder), config)
     with AdapterStore(site.store).lease(job.parent) as version:
-        weights, adapters, taught = read_taught(version.adapter)
+        parent = AdapterBundle.read(version.adapter).labels
+    taught = parent.metadata
     if taught.text_fingerprint != encoder.fingerprint:
         raise InputError(f"{version_name(job.parent)} was trained with the text encoder {taught.text_encoder}: use it.")
     prompt = new_label_prompt(model, encoder.dimension)
@@ -120,7 +122,7 @@ def _learner(
             adapter_rate=CONTINUED * config.adapter_rate,
         ),
     )
-    learner.start_from(weights, adapters)
+    learner.start_from(parent.prompt, parent.adapters)
     return learner
 
 
@@ -221,4 +223,5 @@ def _keep_losses(path: Path, done: int) -> None:
 
 def _save_result(folder: Path, job: TrainingSet, learner: Learner, encoder: TextEncoder) -> None:
     counts = {name: sum(case.slices.get(name, 0) for case in job.cases) for name in job.names}
-    save_label_prompt(folder / RESULT, learner.prompt, learner.taught(job.names, encoder, counts), learner.model)
+    metadata = learner.taught(job.names, encoder, counts)
+    AdapterBundle(LabelPart.from_training(learner.prompt, metadata, learner.model)).write(folder / RESULT)

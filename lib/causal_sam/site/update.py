@@ -17,21 +17,19 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import ignite.distributed as idist
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.prompting import LabelPrompter
+from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.checkpoints import read_weights, save_weights
-from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film, make_modulable
 from causal_sam.site.adapter_store import AdapterStore, ConflictError, StoreError, Training, version_name
 from causal_sam.site.paths import LOCK, TRAINING, Progress, SitePaths, UpdateConfig, UpdateError
 from causal_sam.site.plots import draw_update
@@ -193,7 +191,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSet, progress: Progress) -> Outcome:
     """Measure what was trained, add it to the store, and publish or reject it."""
     model, store = site.load(), AdapterStore(site.store)
-    result = folder / JOB / RESULT
+    bundle = AdapterBundle.read(folder / JOB / RESULT)
     own = [load_case(folder / JOB, files) for files in (*job.held_out, *job.learnt)]
     generated = generated_cases(job.names)
     total, count = 2 * (len(own) + len(generated)), itertools.count(1)
@@ -209,11 +207,11 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
         }
 
     progress("measuring", 0.8, f"Measuring on {measured_on}.")
-    metrics = measured(LabelPrompter.load(result, model))
+    metrics = measured(LabelPrompter.from_bundle(bundle, model))
     before = dict.fromkeys(metrics, 0.0)
     if job.continues:
         with store.lease(job.parent) as version:
-            before = measured(LabelPrompter.load(version.adapter, model))
+            before = measured(LabelPrompter.from_bundle(AdapterBundle.read(version.adapter), model))
     film, notes = _film(model, store, config, folder / JOB, job, progress)
     training = Training(
         parent=job.parent,
@@ -235,7 +233,7 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
             "notes": None if notes is None else notes._asdict(),
         },
     )
-    version = store.add(lambda path: _write_version(path, result, film), training)
+    version = store.add(replace(bundle, film=film).write, training)
     with suppress(OSError):  # it is no worse without its pictures
         draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
     why = rejection_reason(metrics, before, config.tolerance, config.min_dice, config.min_label_dice)
@@ -261,40 +259,25 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
     return Outcome(status, message, version.number, metrics, before, job.skipped)
 
 
-# Weights, and what they say of themselves.
-_FilmFile = tuple[dict[str, Tensor], dict[str, Any]]
-
-
 def _film(
     model: CausalSam, store: AdapterStore, config: UpdateConfig, folder: Path, job: TrainingSet, progress: Progress
-) -> tuple[_FilmFile | None, Notes | None]:
+) -> tuple[FilmPart | None, Notes | None]:
     """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
-    encoder = load_text_encoder()
-    with ExitStack() as stack:
-        start = None
-        if job.continues:
-            start = film_path(stack.enter_context(store.lease(job.parent)).adapter)
-        kept = None
-        if start is not None:
-            make_modulable(model)
-            kept = film_file(load_film(start, model, encoder.fingerprint), model, encoder.fingerprint)
-        if not job.corrections:
-            return kept, None
-        progress("learning from notes", 0.95, f"Learning from {job.corrections} slices that notes corrected.")
-        lessons, apart = load_lessons(folder / NOTES), load_lessons(folder / NOTES_APART)
-        learnt = learn_notes(model, encoder, start, lessons, apart.real, NOTE_STEPS, config.seed)
+    encoder, parent = load_text_encoder(), None
+    if job.continues:
+        with store.lease(job.parent) as version:
+            parent = AdapterBundle.read(version.adapter).film
+    if not job.corrections:
+        if parent is not None:
+            parent.load(model, encoder.fingerprint)  # a version whose film cannot be loaded is of no use
+        return parent, None
+    progress("learning from notes", 0.95, f"Learning from {job.corrections} slices that notes corrected.")
+    lessons, apart = load_lessons(folder / NOTES), load_lessons(folder / NOTES_APART)
+    learnt = learn_notes(model, encoder, parent, lessons, apart.real, NOTE_STEPS, config.seed)
     if learnt is None:
         return None, None
     film, notes = learnt
-    return (film_file(film, model, encoder.fingerprint) if notes.is_better else kept), notes
-
-
-def _write_version(path: Path, result: Path, film: _FilmFile | None) -> None:
-    weights, told = read_weights(result)
-    if film is not None:
-        weights |= {PART_PREFIX + name: weight for name, weight in film[0].items()}
-        told[PART] = film[1]
-    save_weights(path, weights, told)
+    return FilmPart.from_training(film, model, encoder.fingerprint) if notes.is_better else parent, notes
 
 
 def _counted(count: int, kind: str = "") -> str:

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from causal_sam.errors import CheckpointError, InputError
+from causal_sam.sam.adapter_bundle import BundleMetadata
 from causal_sam.sam.adapters import MAX_SHARE, AdapterConfig, add_adapters, load_adapters
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.label_prompt import MAX_COARSE_LOGIT, BundleMetadata, LabelPrompt
+from causal_sam.sam.label_prompt import MAX_COARSE_LOGIT, LabelPrompt
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.text import TextEncoder
 from causal_sam.training.losses import LabelMapLoss, MaskLoss

@@ -22,8 +22,9 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import PackedMask, Volume, other_axes
 from causal_sam.notes.schema import Intervention, parse_plan
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.adapter_bundle import FilmPart, shipped_film
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.film import Film, load_film, make_modulable
+from causal_sam.sam.film import Film, make_modulable
 from causal_sam.simulation.errors import simulate_error
 from causal_sam.text import TextEncoder, canonical
 from causal_sam.training.style_pairs import padded
@@ -196,7 +197,7 @@ def load_lessons(path: Path) -> Lessons:
 def learn_notes(
     model: CausalSam,
     encoder: TextEncoder,
-    start: Path | None,
+    start: FilmPart | None,
     lessons: Lessons,
     held_out: Sequence[Lesson],
     steps: int,
@@ -217,12 +218,12 @@ def learn_notes(
     Returns:
         The new modulation, and what it has come to; None if the model has no modulation to start with.
     """
-    path = start or model.spec.film
-    if path is None:
+    start = start or shipped_film(model)
+    if start is None:
         return None
     model.requires_grad_(False)
     make_modulable(model)
-    film = load_film(path, model, encoder.fingerprint)
+    film = start.load(model, encoder.fingerprint)
     measured = list(held_out) or lessons.real
     until_now = score_lessons(model, film, encoder, measured)
     rng = np.random.default_rng(seed)

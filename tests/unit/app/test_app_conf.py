@@ -74,6 +74,20 @@ def test_an_old_key_still_counts_with_one_line_in_the_log(caplog: pytest.LogCapt
     ]
 
 
+def test_the_files_of_old_keys_are_adapter_bundles(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("label_prompts: a,b/labels.safetensors\nfilm:\n")
+    conf = AppConf.from_conf({"config": str(path), "film": "/film.safetensors"})
+    assert conf.adapter_bundle == (tmp_path / "a,b" / "labels.safetensors", Path("/film.safetensors"))
+    said = {record.getMessage() for record in caplog.records}
+    assert said == {
+        f"The configuration key {key} is deprecated: use adapter_bundle." for key in ("film", "label_prompts")
+    }
+    path.write_text("adapter_bundle: one.safetensors, two.safetensors\n")
+    conf = AppConf.from_conf({"config": str(path)})
+    assert conf.adapter_bundle == (tmp_path / "one.safetensors", tmp_path / "two.safetensors")
+
+
 def test_the_table_of_keys_has_a_row_for_each_with_value_default_and_meaning() -> None:
     header, _, *rows = configuration_table().splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt, save_label_prompt
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
+from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.text import load_text_encoder
 from infers.organs import OrgansInferTask
@@ -60,7 +61,7 @@ def teach(path: Path) -> None:
     torch.nn.init.normal_(prompt.to_filter.bias)
     identity = (encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim)
     said = BundleMetadata(LABELS, *identity, {}, skip_channels=prompt.skip_channels)
-    save_label_prompt(path, prompt, said, model)
+    AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
 
 
 class App:
@@ -71,7 +72,7 @@ class App:
         self.folder, self.image = folder, folder / "image.nii.gz"
         self.labels = LabelSet(LABELS)
         teach(folder.parent / "labels.safetensors")
-        conf = AppConf.from_conf({"prefetch_slices": 0, "label_prompts": str(folder.parent / "labels.safetensors")})
+        conf = AppConf.from_conf({"prefetch_slices": 0, "adapter_bundle": str(folder.parent / "labels.safetensors")})
         self.datastore = FolderStore(str(folder), auto_reload=False)
         self.resources = Resources(
             labels=self.labels,
@@ -158,7 +159,7 @@ def test_a_label_found_by_its_name_says_when_the_current_version_could_not_be_us
     store = AdapterStore(tmp_path / "adapters")
     store.add(weights(1), training(None))  # of no model
     store.publish(1)
-    conf = AppConf.from_conf({"prefetch_slices": 0, "label_prompts": str(app.folder.parent / "labels.safetensors")})
+    conf = AppConf.from_conf({"prefetch_slices": 0, "adapter_bundle": str(app.folder.parent / "labels.safetensors")})
     monkeypatch.setattr(app, "resources", replace(app.resources, predictors=PredictorPool(conf, store)))
     app.restart()
     _, named = app.post("causal_sam", "somebody", {"label": "liver", "foreground": [], "background": []})

@@ -18,7 +18,8 @@ from monailabel.interfaces.datastore import Datastore
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.sam import load_model
-from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt, save_label_prompt
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
+from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.scores import Score, Scores, Stamp
 from causal_sam.style import describe
@@ -62,7 +63,7 @@ def teach(path: Path, seed: int) -> None:
         ("liver", "spleen"), encoder.name, encoder.fingerprint, model.encoder_hash(), encoder.dimension, 128, {}
     )
     said = BundleMetadata(**{**vars(said), "skip_channels": prompt.skip_channels, "embed_dim": prompt.embed_dim})
-    save_label_prompt(path, prompt, said, model)
+    AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def encoder() -> TextEncoder:
 
 @pytest.fixture
 def pool(tmp_path: Path) -> PredictorPool:
-    conf = AppConf.from_conf({"label_prompts": str(tmp_path / "taught.safetensors"), "device": "cpu"})
+    conf = AppConf.from_conf({"adapter_bundle": str(tmp_path / "taught.safetensors"), "device": "cpu"})
     return PredictorPool(conf, AdapterStore(tmp_path / "adapters"))
 
 

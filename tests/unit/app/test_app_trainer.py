@@ -174,23 +174,29 @@ def test_a_damaged_store_does_not_hide_the_rest(task: AdaptersTrainTask, store: 
 
 
 class Loader:
-    """Stands in for what loads taught labels, which would need weights of a real model."""
+    """Stands in for what loads adapter bundles, which would need weights of a real model."""
 
     def __init__(self) -> None:
         self.loaded: list[str] = []
         self.fails: set[str] = set()
 
-    def load(self, path: Path, model: object) -> SimpleNamespace:
-        self.loaded.append(path.parent.name)
-        if path.parent.name in self.fails:
+    def read(self, path: Path) -> SimpleNamespace:
+        labels = SimpleNamespace(path=path, metadata=SimpleNamespace(names=("liver",)))
+        return SimpleNamespace(labels=labels, film=None)
+
+    def from_bundle(self, bundle: SimpleNamespace, model: object) -> SimpleNamespace:
+        folder = bundle.labels.path.parent.name
+        self.loaded.append(folder)
+        if folder in self.fails:
             raise CheckpointError("These weights belong to another model.")
-        return SimpleNamespace(path=path, taught=SimpleNamespace(names=("liver",)))
+        return bundle.labels
 
 
 @pytest.fixture
 def loader(monkeypatch: pytest.MonkeyPatch) -> Loader:
     loader = Loader()
     monkeypatch.setattr(models, "LabelPrompter", loader)
+    monkeypatch.setattr(models.AdapterBundle, "read", loader.read)
     monkeypatch.setattr(PredictorPool, "base", lambda self: SimpleNamespace(model=None))
     return loader
 
@@ -233,7 +239,7 @@ def test_a_version_counts_before_the_file_of_the_configuration(
     store: AdapterStore, loader: Loader, publish: Callable[[], int], tmp_path: Path
 ) -> None:
     file = tmp_path / "by hand" / "labels.safetensors"
-    pool = PredictorPool(AppConf(label_prompts=file), store)
+    pool = PredictorPool(AppConf(adapter_bundle=(file,)), store)
     assert pool.taught() is None
     file.parent.mkdir()
     file.write_bytes(b"one")

@@ -26,7 +26,8 @@ from causal_sam.imaging import DIRECTIONS, Volume
 from causal_sam.notes import Intervention, NoteRequest, load_interpreter
 from causal_sam.prompting import EmbeddingCache, Predictor
 from causal_sam.sam import CausalSam, load_model
-from causal_sam.sam.film import Film, film_channels, make_modulable, save_film
+from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
+from causal_sam.sam.film import Film, film_channels, make_modulable
 from causal_sam.simulation.errors import KINDS
 from causal_sam.simulation.notes import notes_for, write_note
 from causal_sam.text import TextEncoder, load_text_encoder
@@ -256,15 +257,17 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 def test_the_command_writes_a_report(model, text, tmp_path: Path):
-    film, data, output = tmp_path / "film.safetensors", tmp_path / "set", tmp_path / "report"
-    save_film(film, Film(text.dimension, film_channels(model)), model, text.fingerprint)
+    bundle, data, output = tmp_path / "bundle.safetensors", tmp_path / "set", tmp_path / "report"
+    untrained = Film(text.dimension, film_channels(model))
+    AdapterBundle(film=FilmPart.from_training(untrained, model, text.fingerprint)).write(bundle)
     data.mkdir()
     nibabel.save(nibabel.Nifti1Image(VOXELS.astype(np.float32), AFFINE), data / "one.nii.gz")
     nibabel.save(nibabel.Nifti1Image((LIVER + 2 * SPLEEN).astype(np.uint8), AFFINE), data / "one_label.nii.gz")
     labels = {"1": "liver", "2": "spleen"}
     entry = {"set": "test", "case": "one", "image": "one.nii.gz", "label": "one_label.nii.gz", "labels": labels}
     (data / "cases.json").write_text(json.dumps([entry]))
-    options = ("--cases", 0, "--data", data, "--errors", 10, "--label", "liver", "--film", film, "--image-size", 128)
+    options = ["--cases", 0, "--data", data, "--errors", 10, "--label", "liver", "--image-size", 128]
+    options += ["--adapter-bundle", bundle]
     code, said = run(*options, "-o", output)
     assert code == 0, said
     assert "notes on 1 cases" in said
@@ -296,7 +299,7 @@ def test_the_command_writes_a_report(model, text, tmp_path: Path):
         (["--label", "liver"], "give their folder with --data"),
         (["--cases", 2000], "At most 1000 abdomens"),
         (["--cases", 1, "--model", "vit_x"], "vit_x"),
-        (["--cases", 1, "--film", "nowhere"], "There is no file nowhere"),
+        (["--cases", 1, "--adapter-bundle", "nowhere"], "There is no adapter bundle nowhere"),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(tmp_path, options, sentence):

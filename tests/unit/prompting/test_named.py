@@ -14,9 +14,10 @@ from causal_sam.errors import CheckpointError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting import LabelPrompter, Predictor
 from causal_sam.prompting.named import _drop_small_parts
+from causal_sam.sam.adapter_bundle import BundleMetadata
 from causal_sam.sam.causal_sam import CausalSam, Decoded
 from causal_sam.sam.compact import build_compact
-from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt
+from causal_sam.sam.label_prompt import LabelPrompt
 
 SIZE, TEXT = 64, 8
 SHAPE = (20, 24, 5)

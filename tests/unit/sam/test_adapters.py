@@ -10,10 +10,11 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import nn
 
 from causal_sam.errors import CheckpointError, InputError
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
 from causal_sam.sam.adapters import AdapterConfig, adapted_copy, adapter_weights, add_adapters
 from causal_sam.sam.causal_sam import BASE_VERSION, CausalSam
 from causal_sam.sam.compact import build_compact
-from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt, load_label_prompt, save_label_prompt
+from causal_sam.sam.label_prompt import LabelPrompt
 from causal_sam.sam.registry import MODELS
 
 SIZE = 64
@@ -160,9 +161,10 @@ def test_a_file_brings_labels_and_adapters_back(tmp_path: Path) -> None:
     prompt = LabelPrompt(12, 128)
     said = BundleMetadata(("liver",), "some", "1f", model.encoder_hash(), 12, 128, {"liver": 3}, adapters=config)
     path = tmp_path / "taught.safetensors"
-    save_label_prompt(path, prompt, said, reference)
-    again, read, adapted = load_label_prompt(path, model)
-    assert read == said
+    AdapterBundle(LabelPart.from_training(prompt, said, reference)).write(path)
+    labels = AdapterBundle.read(path).labels
+    again, adapted = labels.load(model)
+    assert labels.metadata == said
     assert isinstance(again, nn.Module)
     assert adapted.adapter_version == reference.adapter_version
     for one, other in zip(answers(reference), answers(adapted), strict=True):

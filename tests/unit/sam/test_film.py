@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 import torch
 from segment_anything import build_sam_vit_b
 from torch import Tensor
 
-from causal_sam.errors import CheckpointError
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
 from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.film import Film, film_channels, load_film, make_modulable, modulated, save_film
+from causal_sam.sam.film import Film, film_channels, make_modulable, modulated
 
 TEXT, SIZE = 16, 64
 
@@ -131,26 +129,3 @@ def test_only_the_generator_learns(model: CausalSam, embedding: Embedding) -> No
     with modulated(film(sentence(), torch.ones(1), everywhere)):
         decode(model, Embedding(*(embedding.features.clone(), embedding.skips))).mean().backward()
     assert film.to_levels.weight.grad.abs().max() > 0
-
-
-def test_what_was_trained_is_read_again_and_belongs_to_its_decoder(
-    model: CausalSam, film: Film, tmp_path: Path
-) -> None:
-    path = tmp_path / "film.safetensors"
-    save_film(path, film, model, "minilm")
-    again = load_film(path, model, "minilm")
-    assert not again.training
-    assert all(torch.equal(own, other) for own, other in zip(film.parameters(), again.parameters(), strict=True))
-    with pytest.raises(CheckpointError, match="another text encoder"):
-        load_film(path, model, "other")
-    with pytest.raises(CheckpointError, match="There is no file"):
-        load_film(tmp_path / "none", model, "minilm")
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="is damaged"):
-        load_film(path, model, "minilm")
-    torch.manual_seed(9)
-    other = CausalSam(build_compact(SIZE), "compact")
-    small = Film(TEXT, film_channels(other))
-    save_film(path, small, other, "minilm")
-    with pytest.raises(CheckpointError, match="another mask decoder"):
-        load_film(path, model, "minilm")

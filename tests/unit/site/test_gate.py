@@ -13,9 +13,10 @@ from two_blocks import NAMES
 from causal_sam.imaging import Volume
 from causal_sam.prompting import LabelPrompter
 from causal_sam.prompting.named import name_vectors
+from causal_sam.sam.adapter_bundle import BundleMetadata
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
-from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt
+from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site import publish_gate as gate
 from causal_sam.site.publish_gate import generated_cases, is_held_out, measure, rejection_reason
 from causal_sam.text import load_text_encoder

@@ -13,8 +13,9 @@ from causal_sam.imaging import Volume
 from causal_sam.prompting import EmbeddingCache, LabelPrompter
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.adapter_bundle import BundleMetadata
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.label_prompt import BundleMetadata, LabelPrompt
+from causal_sam.sam.label_prompt import LabelPrompt
 from causal_sam.site.selection import (
     ABSENT_UNCERTAINTY,
     MAX_SLICES,

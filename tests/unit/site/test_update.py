@@ -17,7 +17,7 @@ from kill_store import ended, forked
 from tiny_site import LEFT, RIGHT, TinySite, quick
 
 from causal_sam.errors import InputError
-from causal_sam.sam.label_prompt import read_taught
+from causal_sam.sam.adapter_bundle import AdapterBundle
 from causal_sam.site import training as job_training
 from causal_sam.site import update as updates
 from causal_sam.site.adapter_store import AdapterStore
@@ -129,11 +129,11 @@ def test_the_next_update_goes_on_from_the_version_in_use(site: TinySite) -> None
     assert training.parent == 1
     assert training.parent_metrics == outcome.parent_metrics
     assert {label.image for label in training.labels} == {f"case{n:02d}" for n in range(4)}
-    before, after = (read_taught(version_of(site, number).adapter) for number in (1, 2))
-    for one, other in zip(before[:2], after[:2], strict=True):
+    before, after = (AdapterBundle.read(version_of(site, number).adapter).labels for number in (1, 2))
+    for one, other in ((before.prompt, after.prompt), (before.adapters, after.adapters)):
         assert one.keys() == other.keys()
         assert all(torch.allclose(one[key], other[key], atol=1e-4) for key in one)
-    assert after[2].names == (LEFT, RIGHT)
+    assert after.metadata.names == (LEFT, RIGHT)
 
 
 def test_a_new_name_is_learnt_beside_those_that_are_known(site: TinySite) -> None:

@@ -11,9 +11,8 @@ import torch
 
 from causal_sam.imaging import PackedMask, Volume
 from causal_sam.notes.schema import Intervention, Plan
-from causal_sam.sam.checkpoints import read_weights, save_weights
-from causal_sam.sam.film import PART, PART_PREFIX, film_file, film_path, load_film
-from causal_sam.sam.label_prompt import BundleMetadata, new_label_prompt, read_taught, save_label_prompt
+from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, FilmPart, LabelPart
+from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.sam.loading import load_model
 from causal_sam.text import load_text_encoder
 from causal_sam.training.corrections import Lessons, learn_notes, lessons_of_case, load_lessons, save_lessons
@@ -113,16 +112,12 @@ def test_notes_teach_and_what_is_frozen_stays(
     assert notes.after > notes.until_now
     assert notes.is_better
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    # In the file of a version, beside the taught labels, which do not mind.
-    prompt = new_label_prompt(model, encoder.dimension)
-    taught = BundleMetadata((NAME,), encoder.name, encoder.fingerprint, model.encoder_hash(), 384, prompt.embed_dim, {})
-    save_label_prompt(tmp_path / "plain.safetensors", prompt, taught, model)
-    assert film_path(tmp_path / "plain.safetensors") is None
-    weights, told = read_weights(tmp_path / "plain.safetensors")
-    film_weights, about = film_file(film, model, encoder.fingerprint)
-    named = {PART_PREFIX + name: weight for name, weight in film_weights.items()}
-    save_weights(tmp_path / "version.safetensors", weights | named, {**told, PART: about})
-    assert read_taught(tmp_path / "version.safetensors")[2].names == (NAME,)
-    path = film_path(tmp_path / "version.safetensors")
-    again = load_film(path, model, encoder.fingerprint)
+    # In the file of a version, beside the labels, which do not mind.
+    prompt, path = new_label_prompt(model, encoder.dimension), tmp_path / "version.safetensors"
+    said = BundleMetadata((NAME,), encoder.name, encoder.fingerprint, model.encoder_hash(), 384, prompt.embed_dim, {})
+    labels = LabelPart.from_training(prompt, said, model)
+    AdapterBundle(labels, FilmPart.from_training(film, model, encoder.fingerprint)).write(path)
+    read = AdapterBundle.read(path)
+    assert read.labels.metadata == said
+    again = read.film.load(model, encoder.fingerprint)
     assert all(torch.equal(value, film.state_dict()[name]) for name, value in again.state_dict().items())

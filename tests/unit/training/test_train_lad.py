@@ -16,6 +16,7 @@ import yaml
 from causal_sam.errors import InputError
 from causal_sam.prompting import LabelPrompter
 from causal_sam.sam import load_model
+from causal_sam.sam.adapter_bundle import AdapterBundle
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "sample_configs" / "training" / "lad.yaml"
@@ -61,8 +62,8 @@ def test_it_trains_goes_on_and_leaves_what_the_server_takes(
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
     assert (tmp_path / "run" / "examples-000004.png").is_file()
     model = load_model("compact", device="cpu")
-    labels = LabelPrompter.load(tmp_path / "run" / "adapters.safetensors", model)
-    assert labels.taught.names == ("label 1",)
+    labels = LabelPrompter.from_bundle(AdapterBundle.read(tmp_path / "run" / "adapters.safetensors"), model)
+    assert labels.metadata.names == ("label 1",)
     assert labels.model is not model
     assert labels.model.encoder_hash() == model.encoder_hash()
     script.train(0, script.read_config(SAMPLE, [*given, "steps=6"]))

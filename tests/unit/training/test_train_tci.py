@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import default_collate
 
 from causal_sam.sam import load_model
-from causal_sam.sam.film import load_film
+from causal_sam.sam.adapter_bundle import AdapterBundle
 from causal_sam.text import load_lexicon, load_text_encoder
 from causal_sam.training.simulated_corrections import SliceLessons, VolumeLessons
 from causal_sam.training.tci import Lesson, correction_loss, propose
@@ -105,7 +105,7 @@ def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
     assert again[-1]["step"] > first[-1]["step"]
     assert 0 <= again[-1]["dice other text"] <= 1
     model = load_model("compact", device="cpu")
-    load_film(tmp_path / "film.safetensors", model, load_text_encoder().fingerprint)
+    AdapterBundle.read(tmp_path / "film.safetensors").film.load(model, load_text_encoder().fingerprint)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from causal_sam.prompting import EmbeddingCache, InteractiveSession, LabelPrompt
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.predictor import DEFAULT_CACHE_BYTES
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.adapter_bundle import AdapterBundle
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.simulation.annotator import annotate
 from causal_sam.site.adapter_store import AdapterStore
@@ -152,7 +153,7 @@ class LearningSite:
         number = store.current()
         if number is not None and number != self._version:
             with store.lease(number) as version:
-                self._labels = LabelPrompter.load(version.adapter, self._model)
+                self._labels = LabelPrompter.from_bundle(AdapterBundle.read(version.adapter), self._model)
             self._version = number
         for scan in self._held_out:
             session = self._open(scan)

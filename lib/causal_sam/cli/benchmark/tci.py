@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from causal_sam.cli.benchmark.interactive import parse_joins
-from causal_sam.cli.options import ChatConsent, ChatModel, Checkpoint, FilmFile, ImageSize
+from causal_sam.cli.options import BundleFile, ChatConsent, ChatModel, Checkpoint, ImageSize
 from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 
@@ -42,7 +42,7 @@ def tci(
     seed: Annotated[int, typer.Option(min=0, help="Of patients, errors and notes.")] = 0,
     model: Annotated[str, typer.Option(help="The model whose decoder decides.")] = "compact",
     checkpoint: Checkpoint = None,
-    film: FilmFile = None,
+    adapter_bundle: BundleFile = None,
     image_size: ImageSize = None,
     llm: ChatModel = None,
     llm_consent: ChatConsent = False,
@@ -71,7 +71,8 @@ def tci(
     from causal_sam.notes import load_interpreter
     from causal_sam.prompting import EmbeddingCache, Predictor
     from causal_sam.sam import load_model
-    from causal_sam.sam.film import load_film, make_modulable
+    from causal_sam.sam.adapter_bundle import AdapterBundle, shipped_film
+    from causal_sam.sam.film import make_modulable
     from causal_sam.text import load_text_encoder
 
     check_folder(output)
@@ -79,11 +80,12 @@ def tci(
     if data is not None:
         readers += real_cases(data, kind, case or (), label or (), joins)
     loaded, text = load_model(model, checkpoint, image_size=image_size), load_text_encoder()
-    weights = film or loaded.spec.film
-    if weights is None:
+    own = None if adapter_bundle is None else AdapterBundle.read(adapter_bundle).film
+    film = own or shipped_film(loaded)
+    if film is None:
         raise InputError(f"The model {model} comes without a modulation: train one with training/train_tci.py.")
     make_modulable(loaded)
-    modulation = load_film(weights, loaded, text.fingerprint)
+    modulation = film.load(loaded, text.fingerprint)
     # Work ahead would compete with what is timed.
     predictor = Predictor(loaded, EmbeddingCache(CACHE_BYTES), ahead=0)
     bench = TrialRunner(predictor, modulation, text, load_interpreter(llm, llm_consent).invoke)
@@ -110,7 +112,7 @@ def tci(
         "--seed": seed,
         "--model": model,
         "--checkpoint": checkpoint and checkpoint.name,
-        "--film": film and film.name,
+        "--adapter-bundle": adapter_bundle and adapter_bundle.name,
         "--image-size": image_size,
         "--llm": llm,
     }
@@ -127,7 +129,7 @@ def tci(
 def _as_typed(options: Mapping[str, object]) -> str:
     """Options as on the command line; those that were not given are left out, and lists repeat theirs.
 
-    >>> _as_typed({"--cases": 2, "--film": None, "--label": ["liver", "left kidney"]})
+    >>> _as_typed({"--cases": 2, "--adapter-bundle": None, "--label": ["liver", "left kidney"]})
     "--cases 2 --label liver --label 'left kidney'"
     """
     words = []
