@@ -149,7 +149,7 @@ def an_update_with_notes_and_all_that_uses_it(folder: Path) -> None:
     base = model()
     labels = LabelPrompter.from_bundle(AdapterBundle.read(version.adapter), base)
     predictor = Predictor(base, ahead=0).for_volume(study()[0])
-    predictor.predict_named(labels.taught.names, labels)
+    predictor.predict_named(labels.metadata.names, labels)
     uncertainty(predictor.encoder, predictor.slices, labels)
     corrector = load_corrector(predictor.encoder, None)
     for action in ("expand", "shrink", "restyle"):
