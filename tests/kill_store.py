@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from causal_sam.site.adapter_store import AdapterStore, Training, UsedLabel
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.versions import Training, UsedLabel
 
 ACTS = ("add", "publish", "reject", "roll back", "collect")
 KEPT = 2

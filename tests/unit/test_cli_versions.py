@@ -10,7 +10,8 @@ from kill_store import training, weights
 from typer.testing import CliRunner
 
 from causal_sam.cli import app
-from causal_sam.site.adapter_store import AdapterStore, UsedLabel
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.versions import UsedLabel
 
 FIRST, SECOND = (UsedLabel(f"Fall-Ä{number}", "final", str(number) * 64) for number in (1, 2))
 

@@ -18,7 +18,8 @@ from causal_sam.imaging import Volume
 from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
 from causal_sam.sam.loading import load_model
-from causal_sam.site.adapter_store import AdapterStore, StoreError, version_name
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.versions import StoreError, version_name
 from serving.conf import AppConf
 from serving.inference_slots import InferenceSlots
 from serving.requests.clients import Priority

@@ -16,9 +16,10 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.sam.loading import checked_device
-from causal_sam.site.adapter_store import AdapterStore, StoreError
+from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import JOURNAL_FOLDER, SitePaths, UpdateConfig, is_running, processes_for, progress_of
 from causal_sam.site.update import update
+from causal_sam.site.versions import StoreError
 from serving.conf import AppConf
 from serving.data.archive import describe_failure
 from serving.data.segment_store import SegmentStore

@@ -15,7 +15,8 @@ from causal_sam.cli.options import AsJson
 from causal_sam.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
-    from causal_sam.site.adapter_store import AdapterStore, DamagedVersionError, Version
+    from causal_sam.site.adapter_store import AdapterStore
+    from causal_sam.site.versions import DamagedVersionError, Version
 
 app = typer.Typer(
     name="versions", no_args_is_help=True, help="List and compare the versions of the adapters, and roll back."
@@ -67,7 +68,7 @@ def show(number: Number, store: Store, as_json: AsJson = False) -> None:
 @app.command()
 def compare(first: Number, second: Number, store: Store, as_json: AsJson = False) -> None:
     """Put two versions side by side: each label on the cases that were measured, and what was gained and lost."""
-    from causal_sam.site.adapter_store import version_name
+    from causal_sam.site.versions import version_name
 
     one, two = _number(first), _number(second)
     comparison = _store(store).compare(one, two)
@@ -92,7 +93,7 @@ def compare(first: Number, second: Number, store: Store, as_json: AsJson = False
 @app.command()
 def rollback(number: Number, store: Store, as_json: AsJson = False) -> None:
     """Use a version again that was published before. What came after it stays, and can be rolled back to as well."""
-    from causal_sam.site.adapter_store import version_name
+    from causal_sam.site.versions import version_name
 
     event = _store(store).roll_back(_number(number))
     if as_json:
@@ -110,7 +111,7 @@ def _store(folder: Path) -> AdapterStore:
 
 
 def _read(store: AdapterStore, number: int) -> tuple[int, Version | DamagedVersionError]:
-    from causal_sam.site.adapter_store import DamagedVersionError
+    from causal_sam.site.versions import DamagedVersionError
 
     try:
         with store.lease(number) as version:
@@ -133,7 +134,7 @@ def _described(number: int, version: Version | DamagedVersionError, current: int
 
 
 def _summary(number: int, version: Version | DamagedVersionError, current: int | None) -> str:
-    from causal_sam.site.adapter_store import version_name
+    from causal_sam.site.versions import version_name
 
     name = f"{version_name(number)}{' *' if number == current else '  '}"
     if isinstance(version, Exception):
@@ -146,7 +147,7 @@ def _summary(number: int, version: Version | DamagedVersionError, current: int |
 
 
 def _details(version: Version, current: int | None) -> Iterator[str]:
-    from causal_sam.site.adapter_store import version_name
+    from causal_sam.site.versions import version_name
 
     manifest, training = version.manifest, version.manifest.training
     yield f"{version_name(version.number)}: {'current' if version.number == current else version.status}"

@@ -23,9 +23,10 @@ from causal_sam.sam.adapter_bundle import AdapterBundle, LabelPart
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
-from causal_sam.site.adapter_store import AdapterStore, version_name
+from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import Progress, SitePaths, UpdateConfig, UpdateError, progress_of
 from causal_sam.site.training_set import TrainingSet, load_job, load_slices
+from causal_sam.site.versions import version_name
 from causal_sam.text import TextEncoder, load_text_encoder
 from causal_sam.training.adapters import Learner, TrainableState, TrainingConfig, batches, make_trainer
 

@@ -23,10 +23,11 @@ from causal_sam.imaging.intensity import IntensityWindow
 from causal_sam.prompting.named import MAX_LABELS
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.site.accepted import FINAL, AcceptedLabel, accepted_labels, read_accepted
-from causal_sam.site.adapter_store import AdapterStore, UsedLabel, Version, version_name
+from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import Progress, SitePaths, UpdateConfig, UpdateError
 from causal_sam.site.publish_gate import Case, is_held_out, study_digest
 from causal_sam.site.replay import ReplayCase, choose_replay
+from causal_sam.site.versions import UsedLabel, Version, version_name
 from causal_sam.style import Acquisition, StyledSlices
 from causal_sam.text import canonical
 from causal_sam.training.corrections import Lessons, lessons_of_case, save_lessons

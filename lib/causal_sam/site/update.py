@@ -30,12 +30,13 @@ from causal_sam.errors import CausalSamError, InputError
 from causal_sam.prompting import LabelPrompter
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.site.adapter_store import AdapterStore, ConflictError, StoreError, Training, version_name
+from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import LOCK, TRAINING, Progress, SitePaths, UpdateConfig, UpdateError
 from causal_sam.site.plots import draw_update
 from causal_sam.site.publish_gate import GENERATED, generated_cases, measure, rejection_reason
 from causal_sam.site.training import LOSSES, RESULT, train
 from causal_sam.site.training_set import NOTES, NOTES_APART, Skipped, TrainingSet, load_case, prepare
+from causal_sam.site.versions import ConflictError, StoreError, Training, version_name
 from causal_sam.text import load_text_encoder
 from causal_sam.training.corrections import Notes, learn_notes, load_lessons
 from causal_sam.training.processes import fitting_backend

@@ -27,10 +27,11 @@ from causal_sam.site import accepted
 from causal_sam.site import training as job_training
 from causal_sam.site import update as updates
 from causal_sam.site.accepted import DATA_STORE
-from causal_sam.site.adapter_store import AdapterStore, StoreError
+from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import TRAINING, UpdateError, is_running
 from causal_sam.site.training import CHECKPOINT, RESULT
 from causal_sam.site.update import JOB, update
+from causal_sam.site.versions import StoreError
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,11 @@ from tiny_site import LEFT, PLACES, RIGHT, SHAPE, TinySite, quick
 
 from causal_sam.sam.loading import load_model
 from causal_sam.site import training_set as jobs
-from causal_sam.site.adapter_store import AdapterStore, UsedLabel
+from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import UpdateError
 from causal_sam.site.publish_gate import is_held_out
 from causal_sam.site.training_set import Nothing, TrainingSet, load_case, load_job, load_slices, prepare
+from causal_sam.site.versions import UsedLabel
 
 SWAPPED = {RIGHT: RIGHT, LEFT: LEFT}
 

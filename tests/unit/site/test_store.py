@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -18,14 +19,8 @@ from kill_store import ended, forked, kill_often, training, weights
 from safetensors import SafetensorError
 
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.site.adapter_store import (
-    AdapterStore,
-    ConflictError,
-    DamagedVersionError,
-    StoreError,
-    Training,
-    UsedLabel,
-)
+from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.versions import ConflictError, DamagedVersionError, StoreError, Training, UsedLabel
 
 
 @pytest.fixture
@@ -74,6 +69,58 @@ def test_a_version_is_added_and_published(store: AdapterStore) -> None:
     for name in ("adapter.safetensors", "manifest.json"):
         assert not (store.folder / "v0001" / name).stat().st_mode & 0o222
     assert leftovers(store) == []
+
+
+def test_a_store_of_an_earlier_release_is_read(store: AdapterStore) -> None:
+    """Its files as they were written then, byte for byte but for the weights."""
+    folder, time_added = store.folder / "v0001", "2026-01-02T03:04:05.678901+00:00"
+    folder.mkdir(parents=True)
+    weights()(folder / "adapter.safetensors")
+    digest = hashlib.sha256((folder / "adapter.safetensors").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(
+        f"""{{
+ "number": 1,
+ "training": {{
+  "parent": null,
+  "encoder_hash": "1f",
+  "labels": [
+   {{
+    "image": "case00",
+    "tag": "final",
+    "sha256": "2e"
+   }}
+  ],
+  "names": [
+   "liver"
+  ],
+  "metrics": {{
+   "liver": 0.9
+  }},
+  "parent_metrics": {{}},
+  "config": {{
+   "epochs": 30
+  }}
+ }},
+ "adapter_sha256": "{digest}",
+ "time": "{time_added}",
+ "packages": {{
+  "torch": "2.5.1"
+ }}
+}}"""
+    )
+    (folder / "lease").touch()
+    act = f'{{"act": "publish", "number": 1, "time": "{time_added}", "before": null, "reason": null}}\n'
+    (store.folder / "current").write_text(act)
+    (store.folder / "history.jsonl").write_text(act)
+    with store.lease_current() as (version, notice):
+        assert (version.number, version.status, notice) == (1, "published", None)
+    said = version.manifest.training
+    assert said == Training(
+        None, "1f", (UsedLabel("case00", "final", "2e"),), ("liver",), {"liver": 0.9}, {}, {"epochs": 30}
+    )
+    assert (version.manifest.time, version.manifest.packages) == (time_added, {"torch": "2.5.1"})
+    assert published(store) == 2
+    assert (store.folder / "history.jsonl").read_text().startswith(act)
 
 
 def test_another_store_object_sees_every_change_at_once(store: AdapterStore) -> None:
