@@ -154,7 +154,7 @@ def _killed_worker(store: AdapterStore, rng: random.Random, seconds: dict[str, f
 
 
 def _check_what_is_left(store: AdapterStore, told: list[list[str]], digests: dict[int, str]) -> None:
-    history = store.history()
+    history = store.history.events()
     published = {event.number for event in history if event.act == "publish"}
     rejected = {event.number for event in history if event.act == "reject"}
     for state, act, number, _ in told:
@@ -168,7 +168,7 @@ def _check_what_is_left(store: AdapterStore, told: list[list[str]], digests: dic
             assert digests.setdefault(number, digest) == digest, f"{number} was used twice"
     _publish(store, digests)
     assert not list(store.folder.glob(".*")), "something was left behind"
-    recorded = store.history()
+    recorded = store.history.events()
     assert recorded[: len(history)] == history, "history was changed"
     assert len((store.folder / "history.jsonl").read_text().splitlines()) == len(recorded) == len(set(recorded))
 

@@ -13,10 +13,10 @@ import typer
 
 from causal_sam.cli.options import AsJson
 from causal_sam.errors import InputError, NotFoundError
+from causal_sam.site.versions import Comparison, DamagedVersionError, Version, version_name
 
 if TYPE_CHECKING:
     from causal_sam.site.adapter_store import AdapterStore
-    from causal_sam.site.versions import DamagedVersionError, Version
 
 app = typer.Typer(
     name="versions", no_args_is_help=True, help="List and compare the versions of the adapters, and roll back."
@@ -68,10 +68,9 @@ def show(number: Number, store: Store, as_json: AsJson = False) -> None:
 @app.command()
 def compare(first: Number, second: Number, store: Store, as_json: AsJson = False) -> None:
     """Put two versions side by side: each label on the cases that were measured, and what was gained and lost."""
-    from causal_sam.site.versions import version_name
-
     one, two = _number(first), _number(second)
-    comparison = _store(store).compare(one, two)
+    versions = _store(store)
+    comparison = Comparison.between(versions.version(one), versions.version(two))
     if as_json:
         typer.echo(json.dumps(asdict(comparison), ensure_ascii=False, indent=1))
         return
@@ -93,8 +92,6 @@ def compare(first: Number, second: Number, store: Store, as_json: AsJson = False
 @app.command()
 def rollback(number: Number, store: Store, as_json: AsJson = False) -> None:
     """Use a version again that was published before. What came after it stays, and can be rolled back to as well."""
-    from causal_sam.site.versions import version_name
-
     event = _store(store).roll_back(_number(number))
     if as_json:
         typer.echo(json.dumps(asdict(event)))
@@ -111,8 +108,6 @@ def _store(folder: Path) -> AdapterStore:
 
 
 def _read(store: AdapterStore, number: int) -> tuple[int, Version | DamagedVersionError]:
-    from causal_sam.site.versions import DamagedVersionError
-
     try:
         with store.lease(number) as version:
             return number, version
@@ -134,8 +129,6 @@ def _described(number: int, version: Version | DamagedVersionError, current: int
 
 
 def _summary(number: int, version: Version | DamagedVersionError, current: int | None) -> str:
-    from causal_sam.site.versions import version_name
-
     name = f"{version_name(number)}{' *' if number == current else '  '}"
     if isinstance(version, Exception):
         return f"{name}  damaged    {version}"
@@ -147,8 +140,6 @@ def _summary(number: int, version: Version | DamagedVersionError, current: int |
 
 
 def _details(version: Version, current: int | None) -> Iterator[str]:
-    from causal_sam.site.versions import version_name
-
     manifest, training = version.manifest, version.manifest.training
     yield f"{version_name(version.number)}: {'current' if version.number == current else version.status}"
     if version.reason is not None:

@@ -30,19 +30,27 @@ from safetensors import SafetensorError, safe_open
 
 from causal_sam.atomic import PART_PREFIX
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.site.store_history import CURRENT, HISTORY, Event, StoreHistory, locked, sync, utc_now
+from causal_sam.site.store_files import (
+    CURRENT,
+    HISTORY,
+    Event,
+    StoreHistory,
+    check_weights,
+    file_digest,
+    locked,
+    read_manifest,
+    sync,
+    utc_now,
+)
 from causal_sam.site.versions import (
     ADAPTER,
     MANIFEST,
-    Comparison,
     ConflictError,
     DamagedVersionError,
     Manifest,
     StoreError,
     Training,
     Version,
-    file_digest,
-    read_manifest,
     version_name,
 )
 
@@ -61,11 +69,14 @@ class AdapterStore:
 
     Args:
         folder: is made when the first version is added.
+
+    Attributes:
+        history: the acts that decided about versions.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._history = StoreHistory(self.folder)
+        self.history = StoreHistory(self.folder)
 
     def current(self) -> int | None:
         """Return the number of the version in use, None before the first one.
@@ -76,7 +87,7 @@ class AdapterStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        event, _ = self._history.current()
+        event, _ = self.history.current()
         return None if event is None else event.number
 
     def numbers(self) -> list[int]:
@@ -102,16 +113,12 @@ class AdapterStore:
             if not folder.is_dir():
                 raise self._not_found(number) from None
             raise
-        events = [event for event in self.history() if event.number == number]
+        events = [event for event in self.history.events() if event.number == number]
         if any(event.act == "publish" for event in events):
             return Version(manifest, folder, "published")
         if events:
             return Version(manifest, folder, "rejected", events[-1].reason)
         return Version(manifest, folder, "candidate")
-
-    def history(self) -> list[Event]:
-        """Return all that was published, rejected and rolled back, the oldest first."""
-        return self._history.events()
 
     @contextmanager
     def lease(self, number: int) -> Iterator[Version]:
@@ -131,7 +138,7 @@ class AdapterStore:
             except OSError as error:
                 raise StoreError(f"{path} cannot be opened ({error.strerror}): make it readable.") from error
             version = self.version(number)  # while this waited for the lock it may have been removed
-            version.check()
+            check_weights(version)
             yield version
 
     @contextmanager
@@ -147,15 +154,6 @@ class AdapterStore:
         """
         with ExitStack() as stack:
             yield self._lease_best(stack)
-
-    def compare(self, first: int, second: int) -> Comparison:
-        """Put two versions side by side.
-
-        Raises:
-            NotFoundError: there is no such version.
-            DamagedVersionError: a manifest cannot be read.
-        """
-        return Comparison.between(self.version(first), self.version(second))
 
     def add(self, write: Callable[[Path], object], training: Training) -> Version:
         """Add a version; it is a candidate until it is published or rejected.
@@ -183,7 +181,7 @@ class AdapterStore:
             digest = _seal_weights(part / ADAPTER)
             packages = {name: metadata.version(name) for name in PACKAGES}
             with self._changing():
-                number = 1 + max((0, *self.numbers(), *(event.number for event in self.history())))
+                number = 1 + max((0, *self.numbers(), *(event.number for event in self.history.events())))
                 manifest = Manifest(number, training, digest, utc_now(), packages)
                 (part / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1))
                 _seal(part / MANIFEST)
@@ -207,16 +205,16 @@ class AdapterStore:
         """
         with self._changing():
             version = self._candidate(number)
-            version.check()
+            check_weights(version)
             parent, current = version.manifest.training.parent, self.current()
             if parent != current:
                 reason = (
                     f"{version_name(number)} was trained from {version_name(parent)}, but {version_name(current)} is "
                     f"current now, so it was not published: train again from {version_name(current)}."
                 )
-                self._history.reject(number, reason)
+                self.history.reject(number, reason)
                 raise ConflictError(reason)
-            return self._history.make_current("publish", number)
+            return self.history.make_current("publish", number)
 
     def reject(self, number: int, reason: str) -> None:
         """Record why a candidate is not published.
@@ -229,7 +227,7 @@ class AdapterStore:
         """
         with self._changing():
             self._candidate(number)
-            self._history.reject(number, reason)
+            self.history.reject(number, reason)
 
     def roll_back(self, number: int) -> Event:
         """Make a version that was published before the one in use again.
@@ -249,8 +247,8 @@ class AdapterStore:
                 raise InputError(f"{version_name(number)} was never published: roll back to a version that was.")
             if number == self.current():
                 raise InputError(f"{version_name(number)} is current already.")
-            version.check()
-            return self._history.make_current("roll back", number)
+            check_weights(version)
+            return self.history.make_current("roll back", number)
 
     def collect(self, keep: int) -> list[int]:
         """Remove old versions.
@@ -271,26 +269,26 @@ class AdapterStore:
         if keep < 1:
             raise InputError(f"At least 1 version must be kept, not {keep}.")
         with self._changing():
-            published = {event.number for event in self.history() if event.act == "publish"}
+            published = {event.number for event in self.history.events() if event.act == "publish"}
             numbers = self.numbers()
             kept = {self.current()}
             for group in (published.intersection(numbers), set(numbers) - published):
                 kept.update(sorted(group)[-keep:])
-            ancestors = self._history.ancestors(self.current())
+            ancestors = self.history.ancestors(self.current())
             kept.add(next((number for number in ancestors if self._is_sound(number)), None))
             return [number for number in numbers if number not in kept and self._remove(number)]
 
     def _lease_best(self, stack: ExitStack) -> tuple[Version, str | None]:
-        event, is_lost = self._history.current()
+        event, is_lost = self.history.current()
         if event is None:
             raise NotFoundError(f"No version was published in {self.folder} yet: train one first.")
         lost = f"{self.folder / CURRENT} is lost or damaged, so the last entry of {HISTORY} counts."
         wrong = [lost] if is_lost else []
-        for number in (event.number, *self._history.ancestors(event.number)):
+        for number in (event.number, *self.history.ancestors(event.number)):
             try:
                 version = stack.enter_context(self.lease(number))
             except (DamagedVersionError, NotFoundError) as error:
-                if self._history.current()[0] != event:  # it moved meanwhile, so what it was may be gone
+                if self.history.current()[0] != event:  # it moved meanwhile, so what it was may be gone
                     return self._lease_best(stack)
                 if number == event.number:
                     wrong.append(str(error))
@@ -302,7 +300,7 @@ class AdapterStore:
 
     def _is_sound(self, number: int) -> bool:
         try:
-            self.version(number).check()
+            check_weights(self.version(number))
         except (DamagedVersionError, NotFoundError):
             return False
         return True
@@ -332,7 +330,7 @@ class AdapterStore:
     def _changing(self) -> Iterator[None]:
         """Hold the lock of the store, after putting right what a killed process left."""
         with self._writing(), locked(self.folder / LOCK, fcntl.LOCK_EX):
-            self._history.repair()
+            self.history.repair()
             for path in self.folder.glob(".*"):
                 with suppress(OSError):  # its owner lives, or it is another user's
                     if path.name.startswith(PART_PREFIX):

@@ -1,13 +1,10 @@
-"""Versions of the adapters: their manifests, how two of them compare, and the errors of the store that keeps them."""
+"""Versions of the adapters: manifests, a comparison of two, and the errors of the store."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
 
 from causal_sam.errors import CausalSamError
 
@@ -110,19 +107,6 @@ class Version:
         """Its file of weights, an adapter bundle."""
         return self.folder / ADAPTER
 
-    def check(self) -> None:
-        """Compare the weights with the manifest.
-
-        Raises:
-            DamagedVersionError: they are not those that were written.
-        """
-        try:
-            digest = file_digest(self.adapter)
-        except OSError as error:
-            raise _damaged(self.folder, f"its {ADAPTER} cannot be read ({error.strerror})") from error
-        if digest != self.manifest.adapter_sha256:
-            raise _damaged(self.folder, f"its {ADAPTER} is cut off or was changed (wrong SHA-256)")
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -163,38 +147,6 @@ class Comparison:
             labels_gained=tuple(label for label in two.labels if label not in one.labels),
             labels_lost=tuple(label for label in one.labels if label not in two.labels),
         )
-
-
-_MANIFEST = TypeAdapter(Manifest)
-
-
-def read_manifest(folder: Path, number: int) -> Manifest:
-    """Read the manifest of a version.
-
-    Raises:
-        DamagedVersionError: it cannot be read, or belongs to another version.
-    """
-    try:
-        manifest = _MANIFEST.validate_json((folder / MANIFEST).read_bytes(), strict=True)
-    except OSError as error:
-        raise _damaged(folder, f"its {MANIFEST} cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        raise _damaged(folder, f"its {MANIFEST} is cut off or was changed") from error
-    if manifest.number != number:
-        raise _damaged(folder, f"its {MANIFEST} is that of {version_name(manifest.number)}")
-    return manifest
-
-
-def _damaged(folder: Path, damage: str) -> DamagedVersionError:
-    return DamagedVersionError(
-        f"Version {folder} is damaged, {damage}: roll back to another version, or restore its files from a copy."
-    )
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def version_name(number: int | None) -> str:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.site.adapter_store import AdapterStore
-from causal_sam.site.versions import ConflictError, DamagedVersionError, StoreError, Training, UsedLabel
+from causal_sam.site.versions import Comparison, ConflictError, DamagedVersionError, StoreError, Training, UsedLabel
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def leftovers(store: AdapterStore) -> list[str]:
 
 
 def test_a_version_is_added_and_published(store: AdapterStore) -> None:
-    assert (store.current(), store.numbers(), store.history()) == (None, [], [])
+    assert (store.current(), store.numbers(), store.history.events()) == (None, [], [])
     said = Training(
         parent=None,
         encoder_hash="1" * 64,
@@ -65,7 +65,7 @@ def test_a_version_is_added_and_published(store: AdapterStore) -> None:
     with AdapterStore(store.folder).lease_current() as (leased, notice):
         assert (leased.number, leased.status, notice) == (1, "published", None)
         assert leased.adapter == store.folder / "v0001" / "adapter.safetensors"
-    assert [(event.act, event.number, event.before) for event in store.history()] == [("publish", 1, None)]
+    assert [(event.act, event.number, event.before) for event in store.history.events()] == [("publish", 1, None)]
     for name in ("adapter.safetensors", "manifest.json"):
         assert not (store.folder / "v0001" / name).stat().st_mode & 0o222
     assert leftovers(store) == []
@@ -157,7 +157,7 @@ def test_rolling_back_is_recorded_and_training_goes_on_from_there(store: Adapter
         store.roll_back(1)
     assert published(store) == 4
     store.roll_back(3)
-    acts = [(event.act, event.number, event.before) for event in store.history()]
+    acts = [(event.act, event.number, event.before) for event in store.history.events()]
     assert acts[3:] == [("roll back", 1, 3), ("publish", 4, 1), ("roll back", 3, 4)]
 
 
@@ -167,7 +167,7 @@ def test_versions_that_are_not_there_are_said(store: AdapterStore) -> None:
     with pytest.raises(NotFoundError, match="No version was published in"), store.lease_current():
         pass
     published(store)
-    for act in (store.version, store.publish, store.roll_back, lambda number: store.compare(1, number)):
+    for act in (store.version, store.publish, store.roll_back):
         with pytest.raises(NotFoundError, match=r"There is no version v0009 in .*: choose one of v0001"):
             act(9)
 
@@ -270,7 +270,7 @@ def test_a_lost_current_is_taken_from_history(store: AdapterStore, damage: Calla
     store.add(weights(), training(2))  # any change puts it right
     with store.lease_current() as (version, notice):
         assert (version.number, notice) == (2, None)
-    assert len(store.history()) == 3
+    assert len(store.history.events()) == 3
 
 
 def test_a_damaged_line_of_history_costs_that_line_alone(store: AdapterStore) -> None:
@@ -279,9 +279,9 @@ def test_a_damaged_line_of_history_costs_that_line_alone(store: AdapterStore) ->
     path = store.folder / "history.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[1][:40], lines[2][:40]]))
-    assert [event.number for event in store.history()] == [1, 3]
+    assert [event.number for event in store.history.events()] == [1, 3]
     assert published(store) == 4
-    assert [event.number for event in store.history()] == [1, 3, 4]
+    assert [event.number for event in store.history.events()] == [1, 3, 4]
     assert [store.version(number).status for number in store.numbers()] == [
         "published",
         "candidate",
@@ -310,15 +310,19 @@ def test_versions_are_compared(store: AdapterStore) -> None:
         parent_metrics={"liver": 0.75},
     )
     published(store, metrics={"liver": 0.95}, parent_metrics={"liver": 0.85})
-    comparison = store.compare(1, 2)
+
+    def compare(first: int, second: int) -> Comparison:
+        return Comparison.between(store.version(first), store.version(second))
+
+    comparison = compare(1, 2)
     # Those of the parent were measured again, on the same cases.
     assert comparison.metrics == {"liver": (0.75, 0.9), "spleen": (None, 0.7)}
     assert (comparison.names_gained, comparison.names_lost) == (("spleen",), ("kidney",))
     assert (comparison.labels_gained, comparison.labels_lost) == ((corrected, two), (one,))
     assert comparison.same_cases
-    assert store.compare(2, 1).metrics == {"liver": (0.9, 0.75), "spleen": (0.7, None)}
-    assert store.compare(2, 2).same_cases
-    far = store.compare(1, 3)
+    assert compare(2, 1).metrics == {"liver": (0.9, 0.75), "spleen": (0.7, None)}
+    assert compare(2, 2).same_cases
+    far = compare(1, 3)
     assert (far.same_cases, far.metrics["liver"]) == (False, (0.8, 0.95))
 
 
@@ -502,7 +506,7 @@ def test_a_kill_before_any_step_leaves_a_whole_store(
         store = AdapterStore(tmp_path / str(step))
         shutil.copytree(template.folder, store.folder)
         code = ended(forked(lambda step=step, store=store: (killed_at(step), act(store))))
-        before = store.history()
+        before = store.history.events()
         with store.lease_current() as (version, notice):
             assert notice is None
         assert version.number == [event for event in before if event.act != "reject"][-1].number
@@ -512,7 +516,7 @@ def test_a_kill_before_any_step_leaves_a_whole_store(
         assert {1, 2} <= {event.number for event in before if event.act == "publish"}
         last = published(store)
         assert last > 4
-        assert store.history()[: len(before)] == before
+        assert store.history.events()[: len(before)] == before
         assert leftovers(store) == []
         if code == 0:
             break
@@ -557,7 +561,7 @@ def test_what_was_published_on_a_disk_that_was_full_right_after_is_recorded_late
 
     assert ended(forked(publish)) == 0
     assert len((store.folder / "history.jsonl").read_text().splitlines()) == 1
-    assert [event.number for event in store.history()] == [1, 2]
+    assert [event.number for event in store.history.events()] == [1, 2]
     assert store.version(2).status == "published"
     published(store)
     recorded = [json.loads(line)["number"] for line in (store.folder / "history.jsonl").read_text().splitlines()]

@@ -1,12 +1,9 @@
-"""The history of an adapter store: which version is current, and all acts that decided about versions.
-
-`current` holds the last act that made a version current and is the truth about it. `history.jsonl` follows it: an act
-that could not be recorded there is recorded by the next change.
-"""
+"""Files of an adapter store: manifests, weights, locks, and the history of the acts that decided about versions."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,7 +16,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from causal_sam.atomic import atomic_write
-from causal_sam.site.versions import StoreError
+from causal_sam.site.versions import ADAPTER, MANIFEST, DamagedVersionError, Manifest, StoreError, Version, version_name
 
 CURRENT, HISTORY = "current", "history.jsonl"
 
@@ -43,11 +40,14 @@ class Event:
     reason: str | None = None
 
 
-_EVENT = TypeAdapter(Event)
+_EVENT, _MANIFEST = TypeAdapter(Event), TypeAdapter(Manifest)
 
 
 class StoreHistory:
-    """The two files of a store. Methods that write need the lock of the store.
+    """Which version is current, and all acts. Methods that write need the lock of the store.
+
+    `current` holds the last act that made a version current, and is the truth about it. `history.jsonl` follows it: an
+    act that could not be recorded there is recorded by the next change.
 
     Args:
         folder: of the store.
@@ -119,6 +119,49 @@ class StoreHistory:
         with atomic_write(self.folder / name) as part:
             part.write_bytes(content)
         sync(self.folder)
+
+
+def read_manifest(folder: Path, number: int) -> Manifest:
+    """Read the manifest of a version.
+
+    Raises:
+        DamagedVersionError: it cannot be read, or belongs to another version.
+    """
+    try:
+        manifest = _MANIFEST.validate_json((folder / MANIFEST).read_bytes(), strict=True)
+    except OSError as error:
+        raise _damaged(folder, f"its {MANIFEST} cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise _damaged(folder, f"its {MANIFEST} is cut off or was changed") from error
+    if manifest.number != number:
+        raise _damaged(folder, f"its {MANIFEST} is that of {version_name(manifest.number)}")
+    return manifest
+
+
+def _damaged(folder: Path, damage: str) -> DamagedVersionError:
+    return DamagedVersionError(
+        f"Version {folder} is damaged, {damage}: roll back to another version, or restore its files from a copy."
+    )
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights(version: Version) -> None:
+    """Compare the weights of a version with its manifest.
+
+    Raises:
+        DamagedVersionError: they are not those that were written.
+    """
+    try:
+        digest = file_digest(version.adapter)
+    except OSError as error:
+        raise _damaged(version.folder, f"its {ADAPTER} cannot be read ({error.strerror})") from error
+    if digest != version.manifest.adapter_sha256:
+        raise _damaged(version.folder, f"its {ADAPTER} is cut off or was changed (wrong SHA-256)")
 
 
 @contextmanager
