@@ -1,4 +1,4 @@
-"""Label names in, a label map out: automatic segmentation with what a site has taught the model."""
+"""Segmentation by label names with an adapter bundle."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import LabelPrompt
 from causal_sam.text import TextEncoder, canonical, load_text_encoder
 
-# Names whose draft is nowhere more likely than this are not on the slice: the decoder is not asked.
+# A name whose coarse probability is below this everywhere is not on the slice; the decoder is not run for it.
 MIN_LIKELY = 0.1
-# Components smaller than this share of the largest one of their label are false positives.
+# Components smaller than this share of the label's largest one are removed as false positives.
 MIN_SHARE = 0.05
 MAX_LABELS = 254
 
 
 class LabelPrompter:
-    """The labels that a model was taught, to be prompted by name.
+    """Prompts a model with the names of the labels of an adapter bundle.
 
     Args:
-        prompt: trained.
-        metadata: what the adapter bundle says about it.
-        encoder: the text encoder that it was trained with.
-        model: that it was trained with, with its adapters.
+        prompt: trained prompt.
+        metadata: of the bundle.
+        encoder: text encoder of the training.
+        model: model of the training, with the adapters of the bundle.
 
     Raises:
         CheckpointError: the text encoder is another one.
@@ -47,8 +47,8 @@ class LabelPrompter:
     def __init__(self, prompt: LabelPrompt, metadata: BundleMetadata, encoder: TextEncoder, model: CausalSam) -> None:
         if encoder.fingerprint != metadata.text_fingerprint:
             raise CheckpointError(
-                f"The labels were taught with the text encoder {metadata.text_encoder}, whose weights are not those of "
-                f"{encoder.name}: train them again with this one."
+                f"The labels were trained with the text encoder {metadata.text_encoder}, and its weights are not those "
+                f"of {encoder.name}: train them again with this one."
             )
         self.metadata = metadata
         self.model = model
@@ -71,34 +71,34 @@ class LabelPrompter:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that teaching changed, hexadecimal: what was computed with another one is out of date."""
+        """SHA-256 of all that was trained, hexadecimal; what was computed with another digest is out of date."""
         parts = (weights_hash(self._prompt.state_dict()), self.model.adapter_version, *self.metadata.names)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def outputs_masks(self) -> bool:
-        """Whether drafts are the answer; see `LabelPrompt`."""
+        """True if the coarse masks are the answer; see `LabelPrompt`."""
         return self._prompt.outputs_masks
 
     def find(self, name: str) -> str | None:
-        """The taught label that a name means, whatever its spelling; None if it was never taught."""
+        """Return the label that a name means, in any of its spellings; None if the bundle does not know it."""
         return self._by_meaning.get(canonical(name))
 
     def vectors(self, names: Sequence[str]) -> Tensor:
-        """NxD vectors of names, the same for all names of one structure."""
+        """Return NxD vectors of names; all names of one structure have the same vector."""
         return name_vectors(names, self._encoder)
 
     @torch.inference_mode()
     def prompts(self, embedding: Embedding, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens Nx1xC and drafts Nx1xLxL of names on one slice; see `LabelPrompt`."""
+        """Return tokens Nx1xC and logits Nx1xLxL of the coarse masks of names on one slice; see `LabelPrompt`."""
         model = self.model
         position = model.sam.prompt_encoder.get_dense_pe()
-        tokens, drafts = self._prompt(embedding, position, self.vectors(names).to(model.device), model.mask_size)
-        return tokens, drafts[0, :, None]
+        tokens, coarse = self._prompt(embedding, position, self.vectors(names).to(model.device), model.mask_size)
+        return tokens, coarse[0, :, None]
 
 
 def name_vectors(names: Sequence[str], encoder: TextEncoder) -> Tensor:
-    """Unit vectors NxD of label names: of what the names mean, so that synonyms have the same one."""
+    """Return unit vectors NxD of the meanings of label names, so that synonyms have the same vector."""
     return encoder.encode([canonical(name) for name in names])
 
 
@@ -107,8 +107,8 @@ class NamedPrediction:
     """Answer for a list of label names.
 
     Attributes:
-        label_map: uint8 in the file's voxel order: the position of the label's name in the list, counted from 1.
-        predicted_iou: name -> the model's own estimate, the mean over the slices with the label; only of those found.
+        label_map: uint8 in the file's voxel order; values are positions in the list of names, counted from 1.
+        predicted_iou: name -> the model's own estimate, mean over the slices with the label; found labels only.
     """
 
     label_map: NDArray[np.uint8]
@@ -122,13 +122,13 @@ def segment_named(
     labels: LabelPrompter,
     check: Callable[[int], object] = lambda done: None,
 ) -> NamedPrediction:
-    """Segment all slices of a volume by label names; where two labels claim a voxel, the more probable one has it.
+    """Segment all slices of a volume by label names. A voxel belongs to the label with the highest logit.
 
     Args:
         encoder: of the slices, with the model of the labels.
         slices: whole.
-        names: taught labels, each once.
-        labels: what was taught.
+        names: labels of the bundle, each once.
+        labels: prompter of the bundle.
         check: called before each slice with the number of slices done; what it raises ends the work.
 
     Raises:
@@ -164,15 +164,15 @@ def segment_named(
 def _segment_slice(
     encoder: SliceEncoder, slices: VolumeSlices, index: int, names: Sequence[str], labels: LabelPrompter
 ) -> tuple[NDArray[np.uint8], dict[int, float]] | None:
-    """Label map of one slice (rows, columns), canonical, and the estimated IoU of each label on it."""
+    """Return the canonical label map (rows, columns) of one slice and the estimated IoU of each label on it."""
     model = encoder.model
     embedding = encoder.embedding(slices, index).to(model.device)
-    tokens, drafts = labels.prompts(embedding, names)
-    likely = torch.nonzero(drafts.flatten(1).amax(1).sigmoid() > MIN_LIKELY).flatten()
+    tokens, coarse = labels.prompts(embedding, names)
+    likely = torch.nonzero(coarse.flatten(1).amax(1).sigmoid() > MIN_LIKELY).flatten()
     if not len(likely):
         return None
-    decoded = model.decode(embedding, tokens=tokens[likely], mask_logits=drafts[likely])
-    answers = drafts[likely] if labels.outputs_masks else decoded.logits
+    decoded = model.decode(embedding, tokens=tokens[likely], mask_logits=coarse[likely])
+    answers = coarse[likely] if labels.outputs_masks else decoded.logits
     logits = np.stack([slices.logits(one[0]) for one in answers.float().cpu()])
     best = logits.argmax(axis=0)
     inside = np.take_along_axis(logits, best[None], axis=0)[0] > 0

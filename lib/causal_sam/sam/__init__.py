@@ -1,4 +1,4 @@
-"""The model: `segment_anything`'s classes, a compact network of the same kind, and the weights of all of them."""
+"""Models: those of `segment_anything`, a compact one of the same kind, their weights, adapters and bundles."""
 
 from causal_sam.sam.causal_sam import CausalSam, Decoded
 from causal_sam.sam.checkpoints import CheckpointFile, checkpoint_dir, fetch_checkpoint, load_state_dict

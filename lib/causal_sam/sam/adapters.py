@@ -1,4 +1,4 @@
-"""Adapters: low-rank changes (LoRA) of a frozen model, and the file that keeps them with the taught labels."""
+"""Adapters: low-rank changes (LoRA, Hu et al. 2022) of a frozen model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGETS = (
     r"|image_encoder\.(neck\.(0|2)|lateral8|lateral16)"
     r"|mask_decoder\.transformer\..*\.(q_proj|k_proj|v_proj|out_proj)"
 )
-# No more of a model than this share may be trained at a site.
+# Limit of the trainable share of the parameters.
 MAX_SHARE = 0.09
 _NAME = "causal_sam"
 
@@ -48,21 +48,21 @@ class AdapterConfig:
 
 
 def add_adapters(model: CausalSam, config: AdapterConfig) -> list[nn.Parameter]:
-    """Give a model adapters that change nothing yet, in place, and freeze all else of it.
+    """Add adapters that change nothing yet to a model, in place, and freeze all else.
 
     Args:
         model: without adapters.
-        config: their size.
+        config: size of the adapters.
 
     Returns:
-        The parameters of the adapters, which train.
+        The parameters of the adapters.
 
     Raises:
         InputError: the model has adapters already.
     """
     if has_adapters(model):
         raise InputError(f"The model {model.name} has adapters already: load it anew to give it others.")
-    # Imported when it is needed: it takes seconds, which who only clicks should not wait for.
+    # The import takes seconds, for which a click should not wait.
     from peft import LoraConfig, inject_adapter_in_model
 
     model.requires_grad_(False)
@@ -77,7 +77,7 @@ def add_adapters(model: CausalSam, config: AdapterConfig) -> list[nn.Parameter]:
 
 
 def has_adapters(model: CausalSam) -> bool:
-    """Whether a model was given adapters."""
+    """Return True if a model has adapters."""
     return any("lora_" in name for name, _ in model.named_parameters())
 
 
@@ -89,7 +89,7 @@ def adapter_weights(model: CausalSam) -> dict[str, Tensor]:
 
 
 def load_adapters(model: CausalSam, weights: dict[str, Tensor]) -> None:
-    """Give the adapters of a model other weights, in place.
+    """Load weights into the adapters of a model, in place.
 
     Args:
         model: with adapters.
@@ -108,11 +108,11 @@ def load_adapters(model: CausalSam, weights: dict[str, Tensor]) -> None:
 
 
 def adapted_copy(model: CausalSam, config: AdapterConfig, weights: dict[str, Tensor]) -> CausalSam:
-    """Return a model with trained adapters; it shares the frozen weights of the one without.
+    """Return a copy of a model with trained adapters; both share the frozen weights.
 
     Args:
         model: without adapters; it stays as it is.
-        config: with which the adapters were trained.
+        config: size of the trained adapters.
         weights: from `adapter_weights`.
 
     Raises:

@@ -41,8 +41,8 @@ class CausalSam(nn.Module):
         name: its name in the registry.
 
     Attributes:
-        adapter_version: of the adapters that are loaded.
-        encodes_in_bfloat16: whether the encoder runs under autocast; the embedding is float32 in any case.
+        adapter_version: `weights_hash` of the loaded adapters, or "base".
+        encodes_in_bfloat16: True if the encoder runs under autocast; the embedding is float32 in any case.
     """
 
     def __init__(self, sam: Sam, name: str) -> None:
@@ -65,12 +65,12 @@ class CausalSam(nn.Module):
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model can do."""
+        """Capabilities of the model."""
         return MODELS[self.name]
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.sam.device
 
     def encode(self, images: Tensor) -> Embedding:
@@ -117,7 +117,7 @@ class CausalSam(nn.Module):
             boxes: Bx4 (x0, y0, x1, y1), corners inclusive, in the same pixels.
             mask_logits: Bx1xLxL logits of an earlier mask of the same slice.
             tokens: BxNxC further prompt tokens, such as those of label names.
-            multimask: three hypotheses instead of the single answer; for one click, which can mean several things.
+            multimask: True for the three hypotheses instead of the single answer, for one ambiguous click.
 
         Raises:
             InputError: there is no prompt at all.
@@ -173,7 +173,7 @@ class CausalSam(nn.Module):
     def encoder_hash(self) -> str:
         """SHA-256 of the frozen weights of the image encoder; adapters do not count."""
         weights = self.sam.image_encoder.state_dict()
-        # An adapted layer keeps its frozen part under a name of its own.
+        # peft keeps the frozen part of an adapted layer as its base_layer.
         frozen = {key.replace(".base_layer.", "."): weights[key] for key in weights if ".lora_" not in key}
         return weights_hash(frozen)
 
@@ -183,6 +183,6 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key, tensor in sorted(weights.items()):
         digest.update(f"{key}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-        # Flat first: the layout in memory, such as channels-last, is not part of what the weights are.
+        # Flatten first: the memory layout, such as channels-last, must not change the hash.
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -1,9 +1,8 @@
-"""Modulation of the mask decoder by text (FiLM), inside a region: the same frozen decoder decides again, told what for.
+"""Modulation of the frozen mask decoder by text (FiLM), inside a region.
 
 After Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer" (2018), and Causal-SAM-LLM (arXiv
 2507.03585). Features F of some levels of the decoder become F (1 + s r gamma) + s r beta: gamma and beta come from the
-sentence, s is the strength and r the region, so that nothing is modulated where r is 0, and nothing at all changes, to
-the bit, where s is 0.
+sentence, s is the strength and r the region. Strength 0 and region 0 are the identity to the bit.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from torch.nn import functional as F
 from causal_sam.sam.causal_sam import CausalSam
 
 HIDDEN = 128
-# Marks a decoder that has been made so.
+# Attribute of decoders with the hooks of `make_modulable`.
 _MODULABLE = "causal_sam_is_modulable"
 
 
 class Modulation(NamedTuple):
-    """What is done to the features of B prompts.
+    """Scale and shift of the features of B prompts.
 
     Attributes:
         gammas: of each level, BxC.
@@ -44,12 +43,12 @@ class Modulation(NamedTuple):
         return features * (1 + region * gamma) + region * beta
 
 
-# Of the decoding that goes on in this thread: a model is shared by many.
+# The modulation of this thread, since threads share a model.
 _current: ContextVar[Modulation | None] = ContextVar("modulation", default=None)
 
 
 class Film(nn.Module):
-    """Makes modulations of sentences.
+    """Maps sentences to modulations.
 
     Args:
         text_dim: length D of the sentences' vectors.
@@ -61,7 +60,7 @@ class Film(nn.Module):
         self.text_dim, self.channels = text_dim, tuple(channels)
         self.from_text = nn.Sequential(nn.Linear(text_dim, HIDDEN), nn.LayerNorm(HIDDEN), nn.GELU())
         self.to_levels = nn.Linear(HIDDEN, 2 * sum(channels))
-        # At first no sentence does anything.
+        # An untrained film changes nothing.
         nn.init.zeros_(self.to_levels.weight)
         nn.init.zeros_(self.to_levels.bias)
 
@@ -73,7 +72,7 @@ class Film(nn.Module):
             strength: B, at least 0; 0 changes nothing.
             region: Bx1xLxL in [0, 1] on the model's mask grid.
         """
-        # Components of a unit vector are tiny.
+        # The components of a unit vector are tiny.
         parts = self.to_levels(self.from_text(sentences * self.text_dim**0.5)).split([2 * c for c in self.channels], 1)
         gammas, betas = zip(*(part.chunk(2, 1) for part in parts), strict=True)
         return Modulation(gammas, betas, region * strength[:, None, None, None])
@@ -86,7 +85,7 @@ def film_channels(model: CausalSam) -> tuple[int, ...]:
 
 
 def make_modulable(model: CausalSam) -> None:
-    """Let the mask decoder of a model be modulated, in place; without a modulation it decodes as it did.
+    """Add the hooks of the modulation to a model's mask decoder, in place. Outside of `modulated` they do nothing.
 
     Args:
         model: any of the registry.
@@ -106,7 +105,7 @@ def make_modulable(model: CausalSam) -> None:
 
 @contextmanager
 def modulated(modulation: Modulation) -> Iterator[None]:
-    """Decode with a modulation, in this thread, as long as the block lasts."""
+    """Modulate all decoding of this thread until the block ends."""
     token = _current.set(modulation)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Label names as prompts: from the vector of a name and a slice to a prompt token and a draft of the mask."""
+"""Label names as prompts: a name and a slice give a prompt token and a coarse mask."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch.nn import functional as F
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.embedding import Embedding
 
-# Kept small, beside what adapters may add: fewer than 9 % of a model's parameters are trained at a site.
+# Small, since prompt and adapters together must stay below 9 % of the parameters.
 HIDDEN = 64
-# Mask prompts are no surer than this.
+# Limit of the logits of coarse masks.
 MAX_COARSE_LOGIT = 12.0
 
 
 class LabelPrompt(nn.Module):
     """Prompts a frozen SAM with the name of a structure.
 
-    The name alone does not say where the structure is, and a mask decoder that was trained on clicks looks for places.
-    So a name gives two prompts: a token beside the tokens of clicks, and a draft of the mask, found by comparing the
-    name with every position of the embedding, which the decoder takes as it takes the mask of an earlier answer.
+    A name does not say where the structure is, and the mask decoder was trained on clicks, which do. So a name gives
+    two prompts: a token beside the tokens of clicks, and a coarse mask, which compares the name with every position of
+    the embedding. The decoder takes the coarse mask as it takes the mask of an earlier answer.
 
-    Where the embedding has finer skip features the draft is drawn with them, since a small organ covers but a few
-    positions of the embedding.
+    If the embedding has skip features, the coarse mask uses them, since a small organ covers only a few positions of
+    the embedding.
 
     Args:
         text_dim: length D of the names' vectors.
@@ -42,7 +42,7 @@ class LabelPrompt(nn.Module):
         self.norm2 = nn.GroupNorm(8, HIDDEN)
         self.fine = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1)
         self.from_text = nn.Sequential(nn.Linear(text_dim, 2 * HIDDEN), nn.LayerNorm(2 * HIDDEN), nn.GELU())
-        # Coarsest first, as they are met on the way up.
+        # Coarsest first, in the order of upsampling.
         self.joins = nn.ModuleList()
         channels = HIDDEN
         for skip in reversed(self.skip_channels):
@@ -52,17 +52,16 @@ class LabelPrompt(nn.Module):
             channels = narrower
         self.to_filter = nn.Linear(2 * HIDDEN, channels + 1)
         self.to_token = nn.Linear(2 * HIDDEN, embed_dim)
-        # At first no name is anywhere, and its token says nothing.
+        # An untrained prompt finds no name, and its token is zero.
         nn.init.zeros_(self.to_token.weight)
         nn.init.zeros_(self.to_token.bias)
         nn.init.constant_(self.to_filter.bias[-1:], -2.0)
 
     @property
     def outputs_masks(self) -> bool:
-        """Whether its drafts are as fine as masks, and so are the answer; else they only prompt the mask decoder.
+        """True if the coarse masks are the answer; if not, they only prompt the mask decoder.
 
-        What of the decoder trains is little, and what upscales its features is frozen: where the draft has fine
-        features of its own, the decoder's version of it is worse.
+        Coarse masks from skip features are better than what the decoder makes of them, since its upscaling is frozen.
         """
         return bool(self.skip_channels)
 
@@ -76,7 +75,7 @@ class LabelPrompt(nn.Module):
             mask_size: side L of the model's mask grid.
 
         Returns:
-            Tokens Nx1xC, the same for all slices, and drafts BxNxLxL, logits.
+            Tokens Nx1xC, the same for all slices, and logits BxNxLxL of the coarse masks.
         """
         x = self.reduce(torch.cat([embedding.features, position.expand_as(embedding.features)], 1))
         x = F.relu(self.norm1(x))
@@ -86,16 +85,16 @@ class LabelPrompt(nn.Module):
         for join, skip in zip(self.joins, skips, strict=True):
             x = F.interpolate(F.relu(x), skip.shape[-2:], mode="bilinear", align_corners=False)
             x = join(torch.cat([x, skip], 1))
-        # Components of a unit vector are tiny, and differ by less still between similar names.
+        # The components of a unit vector are tiny, and those of similar names differ by even less.
         text = self.from_text(names * self.text_dim**0.5)
         filters = self.to_filter(text)
-        draft = torch.einsum("nc,bchw->bnhw", filters[:, :-1], x) / x.shape[1] ** 0.5 + filters[:, -1, None, None]
-        draft = F.interpolate(draft, (mask_size, mask_size), mode="bilinear", align_corners=False)
-        return self.to_token(text)[:, None], draft.clamp(-MAX_COARSE_LOGIT, MAX_COARSE_LOGIT)
+        coarse = torch.einsum("nc,bchw->bnhw", filters[:, :-1], x) / x.shape[1] ** 0.5 + filters[:, -1, None, None]
+        coarse = F.interpolate(coarse, (mask_size, mask_size), mode="bilinear", align_corners=False)
+        return self.to_token(text)[:, None], coarse.clamp(-MAX_COARSE_LOGIT, MAX_COARSE_LOGIT)
 
 
 def new_label_prompt(model: CausalSam, text_dim: int) -> LabelPrompt:
-    """Make an untrained prompt for the embeddings of a model, on its device."""
+    """Return an untrained prompt for the embeddings of a model, on its device."""
     return LabelPrompt(text_dim, model.sam.prompt_encoder.embed_dim, model.spec.skip_channels).to(model.device)
 
 

@@ -1,4 +1,4 @@
-"""Load a model of the registry onto a device."""
+"""Loading of models onto a device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_model(
     download: bool = True,
     progress: Progress | None = None,
 ) -> CausalSam:
-    """Make a model with its weights, ready for inference.
+    """Load a model with its weights, ready for inference.
 
     Args:
         name: one of `MODELS`.
@@ -31,15 +31,15 @@ def load_model(
         image_size: side of the input in pixels; by default that of the weights.
         device: default the first GPU if there is one, else the CPU.
         cache_dir: folder of downloaded checkpoints; default `causal_sam.sam.checkpoints.checkpoint_dir`.
-        download: whether weights that are not there may be downloaded.
-        progress: where to show the download; by default a bar on the standard error stream.
+        download: False to use files only that are there already.
+        progress: shows the download; by default a bar on the standard error stream.
 
     Returns:
         The model in evaluation mode, its encoder frozen.
 
     Raises:
         InputError: there is no model of this name, or it does not take images of this size.
-        CheckpointError: the weights cannot be had, are damaged, or are another model's.
+        CheckpointError: the weights are missing, damaged, or those of another model.
     """
     spec = MODELS.get(name)
     if spec is None:
@@ -62,17 +62,17 @@ def load_model(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = CausalSam(sam, name).to(device).eval()
     if model.device.type == "cpu":
-        # A tenth faster here, and the same to the last digits of float32.
+        # A tenth faster on CPUs; results differ in the last digits of float32 only.
         model.to(memory_format=torch.channels_last)
         model.encodes_in_bfloat16 = has_bfloat16_units()
     return model
 
 
 def checked_device(value: str) -> str | None:
-    """Return the device that a person asks for; None for ``auto``, which is a GPU if there is one.
+    """Check the name of a device; None stands for ``auto``, which is a GPU if there is one.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device.
     """
     if value == "auto":
         return None
@@ -88,8 +88,5 @@ def checked_device(value: str) -> str | None:
 
 
 def has_bfloat16_units() -> bool:
-    """Whether the processor multiplies bfloat16 numbers itself.
-
-    Others emulate it, PyTorch says nothing about that, and it takes several times as long as float32.
-    """
+    """Return True if the processor has instructions for bfloat16; emulation is several times as slow as float32."""
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

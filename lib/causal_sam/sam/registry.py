@@ -1,4 +1,4 @@
-"""The models by name: a new one is one entry here."""
+"""Models by name. A new model is one entry here."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ COMPACT_BUNDLE = WEIGHTS / "compact_bundle.safetensors"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """How a model is made, and what it can do. The defaults are those of the original SAM.
+    """How to build a model, and its capabilities. The defaults are those of the original SAM.
 
     Attributes:
         name: in the registry.
-        build: makes the network with random weights.
-        checkpoint: its weights as a `CheckpointFile` to download, or as a file of this package.
+        build: builds the network with random weights.
+        checkpoint: its weights, as a `CheckpointFile` to download or as a file of this package.
         description: one sentence for people, with the licence of the weights.
-        bundle: the adapter bundle that comes with it, as a file of this package; None if it comes without one.
-        film_levels: submodules of the mask decoder whose outputs are modulated, coarsest first; each with the
-            convolution that says how many channels the output has.
-        mask_alone: whether a mask without points and boxes is a prompt. SAM has learnt masks only beside them.
-        skip_channels: of the embedding's skips, finest first; () if it has none.
-        zoom: whether small structures are decoded again on a crop around them. A model with a large input sees them
-            on the whole slice, and takes long to encode a second time.
-        set_image_size: gives the network another input size, in place; None if it has but one.
+        bundle: file of the adapter bundle that is shipped with the model; None if there is none.
+        film_levels: submodules of the mask decoder whose outputs are modulated, coarsest first, each with the submodule
+            whose ``out_channels`` are the channels of that output.
+        mask_alone: True if a mask without points and boxes is a prompt; SAM was trained on masks beside them only.
+        skip_channels: channels of the embedding's skips, finest first; () if it has none.
+        zoom: True if small structures are decoded again on a crop around them. A model with a large input sees them on
+            the whole slice, and takes long to encode a crop.
+        set_image_size: changes the input size of the network in place; None if it has only one.
     """
 
     name: str
@@ -55,8 +55,8 @@ def _meta(filename: str, size: int, sha256: str) -> CheckpointFile:
     return CheckpointFile(f"https://dl.fbaipublicfiles.com/segment_anything/{filename}", filename, size, sha256)
 
 
-# The publishers give no SHA-256. These digests and sizes are recorded by several independent public projects, which
-# agree. MedSAM's weights are its authors' deposit at Zenodo, doi:10.5281/zenodo.10689643.
+# The publishers give no SHA-256; several independent public projects record these digests and sizes. MedSAM's weights
+# are its authors' deposit at Zenodo, doi:10.5281/zenodo.10689643.
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (

@@ -87,7 +87,7 @@ def test_all_names_of_a_structure_are_one(labels) -> None:
 
 
 def test_what_was_taught_with_another_text_encoder_is_refused(labels) -> None:
-    with pytest.raises(CheckpointError, match="taught with the text encoder words"):
+    with pytest.raises(CheckpointError, match="trained with the text encoder words"):
         labels("liver", fingerprint="other")
 
 
