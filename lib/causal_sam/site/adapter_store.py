@@ -28,7 +28,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
-from causal_sam.atomic import PART_PREFIX
+from causal_sam.atomic import PART_PREFIX, sync
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.site.store_files import (
     CURRENT,
@@ -39,7 +39,6 @@ from causal_sam.site.store_files import (
     file_digest,
     locked,
     read_manifest,
-    sync,
     utc_now,
 )
 from causal_sam.site.versions import (

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from causal_sam.atomic import atomic_write
+from causal_sam.atomic import atomic_write, sync
 from causal_sam.site.versions import ADAPTER, MANIFEST, DamagedVersionError, Manifest, StoreError, Version, version_name
 
 CURRENT, HISTORY = "current", "history.jsonl"
@@ -77,7 +77,7 @@ class StoreHistory:
     def ancestors(self, number: int | None) -> Iterator[int]:
         """Yield the versions that a published one goes back to, the newest first."""
         parents = {event.number: event.before for event in self.events() if event.act == "publish"}
-        while (number := parents.get(number)) is not None:
+        while number is not None and (number := parents.get(number)) is not None:
             yield number
 
     def make_current(self, act: Literal["publish", "roll back"], number: int) -> Event:
@@ -95,7 +95,7 @@ class StoreHistory:
     def repair(self) -> None:
         """Complete the files after a process was killed between their changes."""
         current, is_lost = self.current()
-        if is_lost:
+        if current is not None and is_lost:
             self._replace(CURRENT, _line(current))
         elif current is not None and current not in self._recorded():
             self._record(current)
@@ -172,15 +172,6 @@ def locked(path: Path, how: int) -> Iterator[None]:
     try:
         fcntl.flock(file, how)
         yield
-    finally:
-        os.close(file)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
     finally:
         os.close(file)
 
