@@ -100,7 +100,7 @@ class RunConfig:
         config = made(cls, rest | {"training": training}, "the configuration")
         if not isinstance(config.data, list) or not all(isinstance(d, dict) and d.get("path") for d in config.data):
             raise InputError("data of the configuration must be a list of folders, each with path, kind and cases.")
-        if not config.styled and training.lad.is_on:
+        if not config.styled and training.lad.is_enabled:
             raise InputError("LAD needs a second style of each anatomy: set styled to true, or all terms of lad to 0.")
         return config
 
