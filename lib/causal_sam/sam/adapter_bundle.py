@@ -64,14 +64,14 @@ class BundleMetadata:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BundleMetadata:
-        """Read what JSON has made of the metadata."""
-        metadata = cls(**values)
-        return replace(
-            metadata,
-            names=tuple(metadata.names),
-            skip_channels=tuple(metadata.skip_channels),
-            adapters=None if metadata.adapters is None else AdapterConfig(**metadata.adapters),
-        )
+        """Restore the metadata from a JSON object."""
+        adapters, skips = values.get("adapters"), values.get("skip_channels", ())
+        restored = {
+            "names": tuple(values["names"]),
+            "skip_channels": tuple(skips),
+            "adapters": None if adapters is None else AdapterConfig(**adapters),
+        }
+        return cls(**{**values, **restored})
 
     def with_more(self, slices: dict[str, int]) -> BundleMetadata:
         """Return the metadata after further training on ``slices`` slices of each label."""
