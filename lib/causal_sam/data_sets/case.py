@@ -107,17 +107,17 @@ class Case:
 def warn_left_out(group: str, names: Sequence[str]) -> None:
     """Log the cases of a data set without label map or image."""
     if names:
-        logger.warning("Left out of %s, for want of an image or a label map: %s.", group, join_limited(names))
+        logger.warning("Left out of %s, since the image or the label map is missing: %s.", group, join_limited(names))
 
 
-def join_limited(items: Sequence[object], most: int = MAX_LISTED) -> str:
+def join_limited(items: Sequence[object], max_items: int = MAX_LISTED) -> str:
     """Join items for a message, up to a maximum number.
 
-    >>> join_limited(["a", "b"]), join_limited([1, 2, 3, 4], most=2)
+    >>> join_limited(["a", "b"]), join_limited([1, 2, 3, 4], max_items=2)
     ('a, b', '1, 2 and 2 more')
     """
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(map(str, items[:most])) + more
+    more = f" and {len(items) - max_items} more" if len(items) > max_items else ""
+    return ", ".join(map(str, items[:max_items])) + more
 
 
 def image_files(directory: Path) -> dict[str, Path]:

@@ -82,7 +82,7 @@ def test_btcv(tmp_path, caplog, root, folders, affine):
         volume = check(case, image, labels, btcv.ORGANS)
         assert volume.modality == "CT"
         assert np.allclose(volume.affine, affine, atol=1e-5)
-    assert "Left out of BTCV, for want of an image or a label map: img0008." in caplog.text
+    assert "Left out of BTCV, since the image or the label map is missing: img0008." in caplog.text
 
 
 def test_amos(tmp_path, caplog):
@@ -135,7 +135,7 @@ def test_brats_without_a_label_or_a_sequence(tmp_path, caplog):
     write(tmp_path / "BraTS20_Training_355" / "W39_1998.09.19_Segm.nii", draw_labels([1]))
     (case,) = read_cases(tmp_path)
     assert (case.name, case.sequence) == ("BraTS20_Training_001", "T1")
-    assert "Left out of BraTS, for want of an image or a label map: BraTS20_Training_355." in caplog.text
+    assert "Left out of BraTS, since the image or the label map is missing: BraTS20_Training_355." in caplog.text
 
 
 def write_pictures(folder, greys, names, bits=8):
@@ -193,7 +193,8 @@ def test_chaos_mr(tmp_path, caplog):
         ("MR 10", "T2 SPIR"),
     ]
     assert (
-        "Left out of CHAOS, for want of an image or a label map: MR 2 T1 in phase, MR 2 T1 out of phase." in caplog.text
+        "Left out of CHAOS, since the image or the label map is missing: MR 2 T1 in phase, MR 2 T1 out of phase."
+        in caplog.text
     )
     bands = {tuple(values): name for name, values in GREYS.items()}
     images = [spir, in_phase, out_of_phase, spir]
