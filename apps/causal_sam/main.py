@@ -35,9 +35,10 @@ from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER
 from causal_sam.site.scores import FILE as SCORES_FILE
 from causal_sam.site.scores import Scores
 from causal_sam.style import describe
+from infers.base import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Resources
 from infers.note import NoteInferTask
 from infers.organs import OrgansInferTask
-from infers.promptable import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
+from infers.prompts import PromptableInferTask
 from infers.scribbles import ScribblesInferTask
 from scorings.dice import DiceScoring
 from scorings.effort import EffortScoring
@@ -61,8 +62,9 @@ from serving.requests.inference import removed_on_failure
 from serving.requests.routes import install_routes
 from serving.requests.viewer import install_first_page
 from serving.sessions.click_log import ClickLog
+from serving.sessions.histories import FOLDER as SESSIONS_FOLDER
+from serving.sessions.histories import HistoryStore
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
-from serving.sessions.working_masks import WorkingMasks
 from serving.task_process import end_tasks_with_server, say_last, stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
 from strategies.background import StudyScorer
@@ -156,20 +158,16 @@ class CausalSamApp(MONAILabelApp):
             volumes=self._volumes,
             predictors=self._predictors,
             saved=SavedLabels(self._datastore),
-            working=WorkingMasks(self._conf.working_mask_mb * MIB),
+            histories=HistoryStore(journal / SESSIONS_FOLDER, self._conf.working_mask_mb * MIB),
             click_log=self._click_log,
+            journal=self._journal,
         )
         return {
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, resources),
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),
             "causal_sam_scribbles": ScribblesInferTask(resources),
             "causal_sam_organs": OrgansInferTask(resources),
-            "causal_sam_note": NoteInferTask(
-                resources,
-                self._interpreter,
-                self._journal,
-                lambda volume: describe(volume).sentence,
-            ),
+            "causal_sam_note": NoteInferTask(resources, self._interpreter, lambda volume: describe(volume).sentence),
         }
 
     def _beside_labels(self, name: str) -> Path:

@@ -174,7 +174,11 @@ def test_preview_tells_what_undo_takes_back_step_by_step(noted: Server, phantom:
     assert answer["message"] == f"Undone: {fill!r}."
     back, _ = write(noted, "steps", fill, undo=True)
     np.testing.assert_array_equal(back, saved)
-    assert "no note to undo" in refused(noted, "steps", fill, undo=True)["detail"]
+    redone, answer = write(noted, "steps", fill, redo=True)
+    np.testing.assert_array_equal(redone, first)
+    assert answer["message"] == f"Redone: {remove!r}."
+    write(noted, "steps", "", undo=True)
+    assert "nothing to undo" in refused(noted, "steps", fill, undo=True)["detail"]
     redone, _ = write(noted, "steps", remove)  # it was taken back, so it is no old one
     np.testing.assert_array_equal(redone, first)
 

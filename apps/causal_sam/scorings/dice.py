@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
 from causal_sam.imaging.label_maps import as_label_map
+from causal_sam.imaging.label_names import named_masks
 from causal_sam.imaging.overlap import dice
-from causal_sam.site.accepted import frame_in_info, is_on_grid, named_masks
+from causal_sam.site.accepted import frame_in_info, is_on_grid
 from scorings.labels import keep_result, labelled_images
 from serving.data.folder_store import FolderStore
 from serving.data.label_set import LabelSet

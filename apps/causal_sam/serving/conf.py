@@ -127,7 +127,7 @@ class AppConf(BaseModel):
     cache_dir: Folder | None = _key(None, "a folder", "keeps encoded slices over restarts; servers may share it")
     volume_mb: Count = _count(2048, "memory for decoded images, in MiB")
     working_mask_mb: Count = _count(
-        256, "memory for what clients are segmenting, in MiB; the masks unused for longest are dropped first"
+        256, "memory for what clients are segmenting, in MiB; what was unused for longest is read from the disk again"
     )
     prefetch_slices: Count = _count(
         1, "slices on each side of a clicked one that are encoded in the background", minimum=0

@@ -20,7 +20,7 @@ REACH = 2.0
 SURE_MM = 3.0
 # Millimetre within which what has changed on a slice fades away, on it and across slices (a standard deviation).
 FADE_MM = 8.0
-# Nothing is carried farther than so many of these.
+# An edit reaches no farther than so many of these.
 FARTHEST = 2.5
 
 
@@ -31,10 +31,10 @@ def apply_edit_near_clicks(
     background: Collection[tuple[int, int]],
     spacing_rc: tuple[float, float],
 ) -> NDArray[np.bool_]:
-    """Decide a slice with a mask that was not made by clicks: `merged`, near those clicks that ask for a change.
+    """Change a slice with a mask that was not made by clicks, by `progressive_merge`, near the clicks that disagree.
 
-    How near is what a click says of the size of the error: the farther from the border of the mask, the larger. Where
-    the model does not do what a click says, it is done around the click at least.
+    The farther a click is from the border of the mask, the larger the error that it points at, and the larger the part
+    that may change. Where the model does not follow a click, the surroundings of the click change nevertheless.
 
     Args:
         before: (rows, columns), not empty.
@@ -54,7 +54,7 @@ def apply_edit_near_clicks(
     for click, _ in in_context:
         near |= _away(click, before.shape, spacing_rc) <= REACH * depth[click]
     answered = [click for click, inside in in_context if answer[click] == inside]
-    result = np.where(near, merged(before, answer, answered), before)
+    result = np.where(near, progressive_merge(before, answer, answered), before)
     for click, inside, others in clicks:
         if before[click] == result[click] == inside:
             continue
@@ -70,15 +70,15 @@ def _away(click: tuple[int, int], shape: tuple[int, ...], spacing_rc: tuple[floa
     return np.hypot((rows - click[0]) * spacing_rc[0], (columns - click[1]) * spacing_rc[1])
 
 
-def merged(
+def progressive_merge(
     before: NDArray[np.bool_], after: NDArray[np.bool_], clicks: Iterable[tuple[int, ...]], axis: int | None = None
 ) -> NDArray[np.bool_]:
-    """Take of a new mask what clicks on the old one asked for.
+    """Apply only those changes of a new mask that clicks on the old one asked for.
 
-    The model decides whole slices again, and draws borders a little otherwise everywhere. Where the old mask was drawn
-    by hand or found by its name that spoils it. So only those connected changes count that lie at a click; lines of a
-    pixel along a border connect none. As "progressive merge" in Chen et al., "FocalClick: Towards Practical Interactive
-    Image Segmentation" (2022), here also in 3D.
+    The model decides whole slices again and moves borders a little everywhere, which spoils a mask that was drawn by
+    hand or segmented by its name. So only connected changes at a click count; lines of one pixel along a border do not
+    connect. This is the "progressive merge" of Chen et al., "FocalClick: Towards Practical Interactive Image
+    Segmentation" (2022), here also in 3D.
 
     Args:
         before: of a slice, or a volume.
@@ -107,7 +107,7 @@ def merged(
     return np.where(region, after, before)
 
 
-def carried(
+def propagate_edit(
     mask: NDArray[np.bool_],
     before: NDArray[np.bool_],
     index: int,
@@ -115,15 +115,13 @@ def carried(
     frame: SliceFrame,
     held: Collection[int] = (),
 ) -> NDArray[np.bool_]:
-    """Carry what has changed on a slice of a mask to the slices beside it.
+    """Move the borders on neighbouring slices as an edit has moved them on one slice.
 
-    What is wrong on a slice mostly is on the next ones too, but a structure has another outline on each. So borders
-    move there as they have moved on the slice: by the change of the signed distance to them, which fades with the
-    distance from the slice and from where it has changed.
+    An error on one slice mostly continues on the next ones, where the structure has another outline. So borders move
+    by the change of the signed distance to them, which fades with the distance from the slice and from the edit.
 
     Args:
-        mask: (I, J, K), with the slice as it was decided; if that is empty, or has not changed at the clicks, nothing
-            is carried.
+        mask: (I, J, K), with the edited slice; if that is empty, or has not changed at the clicks, nothing moves.
         before: (rows, columns), the slice as it was, canonical.
         index: of the slice.
         clicks: (row, column) of those that it was decided from.

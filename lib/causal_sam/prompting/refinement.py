@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causal_sam.imaging import PackedMask, nonempty_slices
 from causal_sam.prompting.label_state import LabelState, SliceRecord
-from causal_sam.prompting.local_edit import apply_edit_near_clicks, carried, merged
+from causal_sam.prompting.local_edit import apply_edit_near_clicks, progressive_merge, propagate_edit
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.prompts import Prompts, Voxel
 
@@ -235,7 +235,7 @@ class Refiner:
         for index in edit.decided:
             here = prompts.on_slice(self._axis, index)
             points += [*here.foreground, *here.background]
-        mask = merged(state.mask.unpack(), followed, points, self._axis)
+        mask = progressive_merge(state.mask.unpack(), followed, points, self._axis)
         for index in edit.decided:
             self._frame.insert(self._frame.extract(edit.mask, index), mask, index)
         return mask
@@ -249,7 +249,7 @@ class Refiner:
         """Move the borders beside locally corrected slices too, but not on slices that somebody clicked or drew."""
         kept = frozenset(range(self._frame.count)) - followed
         for index, (before, points) in moved.items():
-            mask = carried(mask, before, index, points, self._frame, kept)
+            mask = propagate_edit(mask, before, index, points, self._frame, kept)
         return mask
 
     def _limits(self, prompts: Prompts) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ import pytest
 
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import read_volume
-from causal_sam.site.accepted import names_in_info, values_by_name
+from causal_sam.imaging.label_names import names_in_info, values_by_name
 from serving.data.folder_store import FolderStore
 from serving.data.images import ForbiddenPathError, ImageFinder, VolumeCache, volume_key
 from serving.data.saved_labels import SavedLabels

@@ -15,7 +15,7 @@ from unit.imaging.grids import ORIENTATIONS, SHAPE, make_affine, reorient, to_it
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.site.accepted import named_values
+from causal_sam.imaging.label_names import named_values
 from serving.data.incoming_labels import IncomingLabel, check_label
 
 TILT = np.linalg.qr(np.array([[9.0, 1, 2], [-1, 9, 1], [-2, 0, 9]]))[0]

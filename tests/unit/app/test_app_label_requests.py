@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,27 @@ from kill_store import training, weights
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
+from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
+from causal_sam.prompting import InteractiveSession
+from causal_sam.prompting.label_state import LabelState, Source, is_unnamed
 from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.text import load_text_encoder
+from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Resources
 from infers.organs import OrgansInferTask
-from infers.promptable import CLIENT_KEY, IMAGE_ID_KEY, PromptableInferTask, Resources
+from infers.prompts import PromptableInferTask
 from serving.conf import AppConf
 from serving.data.folder_store import FolderStore
 from serving.data.images import VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
 from serving.models import PredictorPool
-from serving.requests.clicks import Clicks, Options
 from serving.sessions.click_log import ClickLog
-from serving.sessions.mask_transaction import MaskTransaction, draw_label_map
-from serving.sessions.working_masks import LabelState, Source, WorkingMasks, is_unnamed
+from serving.sessions.histories import HistoryStore
 
 SHAPE = (48, 40, 5)
 LABELS = ("liver", "spleen", "kidney")
@@ -81,22 +84,26 @@ class App:
             volumes=VolumeCache(2**24),
             predictors=PredictorPool(conf, AdapterStore(folder / "adapters")),
             saved=SavedLabels(self.datastore),
-            working=WorkingMasks(2**26),
+            histories=HistoryStore(folder.parent / "sessions", 2**26),
             click_log=ClickLog(folder / "journal"),
+            journal=Journal(folder / "journal"),
         )
         self.volume = self.resources.volumes.get(volume_key(self.image))
         self.restart()
 
     def restart(self) -> None:
-        """Forget all working masks, as a restart of the server does."""
-        self.resources = replace(self.resources, working=WorkingMasks(2**26))
+        """Forget all that is in memory, as a restart of the server does."""
+        self.resources = replace(self.resources, histories=HistoryStore(self.folder.parent / "sessions", 2**26))
         self.tasks = {
             "causal_sam_organs": OrgansInferTask(self.resources),
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, self.resources),
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, self.resources),
         }
 
-    def forget_saved(self) -> None:
+    def start_afresh(self) -> None:
+        """Forget all sessions and saved labels."""
+        shutil.rmtree(self.folder.parent / "sessions", ignore_errors=True)
+        self.restart()
         for tag in list(self.datastore.get_labels_by_image_id("image")):
             self.datastore.remove_label("image", tag)
 
@@ -108,22 +115,25 @@ class App:
         Path(path).unlink()
         return mask, answer
 
+    def session(self, client: str) -> InteractiveSession:
+        """The client's session as its next request finds them: what was saved since its last one is taken over."""
+        task = self.tasks["causal_sam"]
+        request = {"image": str(self.image), IMAGE_ID_KEY: "image", CLIENT_KEY: client}
+        with self.resources.histories.open((volume_key(self.image), client), SHAPE) as opened:
+            predictor = self.resources.predictors.for_volume(self.volume, "axial")
+            session = InteractiveSession(predictor, LABELS, history=opened.history)
+            task._take_over_saved(session, request, self.volume)
+        return session
+
     def states(self, client: str) -> dict[str, LabelState]:
-        """The client's masks as its next request finds them: what was saved since its last one is taken over."""
-        key = volume_key(self.image)
-        options = Options.from_request({}, "axial", "slice")
-        with self.resources.working.open((key, client)) as working:
-            saved = self.resources.saved.newest("image")
-            seen = MaskTransaction(working, Clicks(None, {}, True), options, self.volume, saved)
-            seen.take_over_saved(self.resources.saved)
-        return {name: state for name, state in seen.states.items() if not state.is_empty}
+        return {name: state for name, state in self.session(client).states.items() if not state.is_empty}
 
     def masks(self, client: str) -> dict[str, NDArray[np.bool_]]:
         return {name: state.mask.unpack() for name, state in self.states(client).items()}
 
     def save(self, client: str) -> None:
         """Save what the client has segmented as Slicer's plug-in does, segments without voxels included."""
-        mask, names = draw_label_map(self.states(client), self.labels.indices, SHAPE)
+        mask, names = self.session(client).label_map()
         path = self.folder.parent / "saved.nii.gz"
         nibabel.save(nibabel.Nifti1Image(mask, AFFINE), path)
         info = [{"name": name, "idx": value} for name, value in names.items()]
@@ -139,8 +149,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
 
 @pytest.fixture(autouse=True)
 def _fresh(app: App) -> None:
-    app.restart()
-    app.forget_saved()
+    app.start_afresh()
+
+
+def assert_same(one: dict[str, NDArray[np.bool_]], other: dict[str, NDArray[np.bool_]]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 def on(label: str, k: int, di: int = 0, dj: int = 0) -> list[int]:
@@ -195,8 +210,7 @@ class Requests(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.app.restart()
-        self.app.forget_saved()
+        self.app.start_afresh()
         self.people = [Person("slicer", False), Person("ohif", True)]
 
     people_ = st.integers(0, 1)
@@ -297,12 +311,24 @@ class Requests(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        accepted = {name: mask for name, mask in self.saved().items() if mask.any()}
+        before = [self.app.masks(person.name) for person in self.people]
         self.app.restart()
-        for person in self.people:
-            assert {name: mask.sum() for name, mask in self.app.masks(person.name).items()} == {
-                name: mask.sum() for name, mask in accepted.items()
-            }
+        for person, was in zip(self.people, before, strict=True):
+            assert_same(self.app.masks(person.name), was)
+
+    @rule(who=people_, label=labels_, many=st.booleans(), count=st.integers(1, 3))
+    def undo_and_redo(self, who: int, label: str, many: bool, count: int) -> None:
+        """Undo some steps, whatever the client's clicks are, and redo them, which gives the same masks again."""
+        person = self.people[who]
+        model = "causal_sam_multilabel" if many else "causal_sam"
+        history = self.app.session(person.name).history
+        shown = [self.app.masks(person.name)]
+        for _ in range(min(count, history.position)):
+            self.app.post(model, person.name, {**person.many(label), "label": label, "undo": True})
+            shown.append(self.app.masks(person.name))
+        for was in shown[-2::-1]:
+            self.app.post(model, person.name, {**person.many(label), "label": label, "redo": True})
+            assert_same(self.app.masks(person.name), was)
 
     @rule(who=people_)
     def save(self, who: int) -> None:
@@ -376,6 +402,66 @@ def test_a_click_inside_of_an_accepted_label_takes_a_part_of_it_and_one_beside_d
     mask, answer = app.post("causal_sam_multilabel", "me", slicer("spleen", spleen=[on("spleen", 2), place]))
     assert mask[tuple(place)] == answer["label_names"]["spleen"]
     np.testing.assert_array_equal(mask == 1, liver & (mask != 2))
+
+
+def test_undo_and_redo_are_options_of_every_task(app: App) -> None:
+    first, _ = app.post("causal_sam", "me", {"label": "liver", "foreground": [on("liver", 2)]})
+    second, _ = app.post("causal_sam", "me", {"label": "liver", "foreground": [on("liver", 2), on("liver", 3)]})
+    found, _ = app.post("causal_sam_organs", "me", {"organs": "spleen"})
+    undone, answer = app.post("causal_sam_organs", "me", {"organs": "", "undo": True})
+    assert answer["message"] == "Undone: automatic segmentation of spleen."
+    np.testing.assert_array_equal(undone == 1, second > 0)
+    app.restart()
+    click = {"label": "liver", "foreground": [on("liver", 2), on("liver", 3)]}
+    undone, answer = app.post("causal_sam", "me", {**click, "undo": True})
+    np.testing.assert_array_equal(undone, first)
+    assert (answer["undone"], answer["message"]) == ("liver", "Undone: prompts for liver.")
+    assert answer["label_names"] == {"liver": 1}
+    lists, answer = app.post("causal_sam_multilabel", "me", {**slicer("liver"), "undo": True})
+    assert not lists.any()
+    with pytest.raises(InputError, match="nothing to undo"):
+        app.post("causal_sam", "me", {**click, "undo": True})
+    for model, task in app.tasks.items():
+        assert (task.config()["undo"], task.config()["redo"]) == (False, False), model
+    for before in (first, second):
+        redone, answer = app.post("causal_sam", "me", {"label": "liver", "redo": True})
+        np.testing.assert_array_equal(redone, before)
+        assert answer["message"] == "Redone: prompts for liver."
+    redone, _ = app.post("causal_sam_organs", "me", {"redo": True})
+    np.testing.assert_array_equal(redone, found)
+    with pytest.raises(InputError, match="nothing to redo"):
+        app.post("causal_sam", "me", {"label": "liver", "redo": True})
+
+
+def test_undo_without_a_label_name_shows_the_mask_as_it_was(app: App) -> None:
+    first, _ = app.post("causal_sam", "ohif", {"foreground": [on("liver", 2)]})
+    clicks = {"foreground": [on("liver", 2), on("liver", 3)]}
+    app.post("causal_sam", "ohif", clicks)
+    undone, answer = app.post("causal_sam", "ohif", {**clicks, "undo": True})
+    np.testing.assert_array_equal(undone, first)
+    assert answer["message"] == "Undone: prompts for the structure."
+    nothing, _ = app.post("causal_sam", "ohif", {**clicks, "undo": True})
+    assert not nothing.any()
+
+
+def test_locked_labels_stay_as_they_are_until_the_client_says_otherwise(app: App) -> None:
+    app.post("causal_sam", "me", {"label": "liver", "foreground": [on("liver", 2)]})
+    liver = app.masks("me")["liver"]
+    inside = {"label": "spleen", "foreground": [on("liver", 2)]}
+    _, answer = app.post("causal_sam", "me", {**inside, "locked": ["Liver"]})
+    assert "nothing of liver was taken, which is locked" in answer["message"]
+    app.restart()
+    app.post("causal_sam", "me", inside)  # it is remembered
+    np.testing.assert_array_equal(app.masks("me")["liver"], liver)
+    with pytest.raises(InputError, match="liver is locked"):
+        app.post("causal_sam", "me", {"label": "liver", "foreground": [on("liver", 3)]})
+    _, answer = app.post("causal_sam_organs", "me", {"replace": True})
+    assert answer["kept"] == ["liver"]
+    app.post("causal_sam", "me", {**inside, "reset": True, "locked": []})
+    assert app.masks("me")["spleen"][tuple(on("liver", 2))]
+    app.post("causal_sam", "me", {"label": "spleen", "undo": True})  # also the unlocking
+    np.testing.assert_array_equal(app.masks("me")["liver"], liver)
+    assert app.session("me").locked == {"liver"}
 
 
 @pytest.mark.timeout(1200)

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume
-from serving.requests.clicks import LABEL_FILE_KEY, MAX_CORNERS, MAX_POINTS, Clicks, Lasso, Options, requested_frame
+from serving.requests.clicks import (
+    LABEL_FILE_KEY,
+    MAX_CORNERS,
+    MAX_POINTS,
+    Options,
+    read_lasso,
+    read_prompts,
+    requested_frame,
+)
 from serving.requests.numbers import checked_numbers, checked_points, checked_whole
 from serving.requests.scribbles import Scribbles
 
@@ -65,8 +73,8 @@ def test_any_json_gives_prompts_or_one_short_sentence(request: dict[str, Any]) -
     for shape in (SHAPE, (20, 20, 1)):
         for call in (
             lambda: Options.from_request(request, "auto", "volume"),
-            lambda shape=shape: Clicks.from_request(request, NAMES, shape),
-            lambda shape=shape: Lasso.from_request(request, shape),
+            lambda shape=shape: read_prompts(request, NAMES, shape),
+            lambda shape=shape: read_lasso(request, shape),
             lambda: requested_frame(request),
         ):
             sentence = refusal(call)
@@ -105,11 +113,11 @@ def test_numbers_are_finite_and_of_the_size_of_indices() -> None:
 
 def test_there_are_only_so_many_points() -> None:
     point = [1, 2, 3]
-    assert len(Clicks.from_request({"foreground": [point] * MAX_POINTS}, NAMES, SHAPE).prompts[None].foreground) > 0
+    assert len(read_prompts({"foreground": [point] * MAX_POINTS}, NAMES, SHAPE).prompts[None].foreground) > 0
     with pytest.raises(InputError, match=f"at most {MAX_POINTS}"):
-        Clicks.from_request({"foreground": [point] * (MAX_POINTS + 1)}, NAMES, SHAPE)
+        read_prompts({"foreground": [point] * (MAX_POINTS + 1)}, NAMES, SHAPE)
     with pytest.raises(InputError, match="points together"):
-        Clicks.from_request({name: [point] * (MAX_POINTS // 2 + 1) for name in NAMES}, NAMES, SHAPE)
+        read_prompts({name: [point] * (MAX_POINTS // 2 + 1) for name in NAMES}, NAMES, SHAPE)
     with pytest.raises(InputError, match=f"at most {MAX_CORNERS}"):
         checked_points([point] * (MAX_CORNERS + 1), "lasso", MAX_CORNERS)
 
@@ -117,9 +125,9 @@ def test_there_are_only_so_many_points() -> None:
 def test_names_of_any_length_and_kind_are_names_or_refused() -> None:
     for bad in ("x" * 5000, "\ud800", "a\nb", "a\0b", 5, ["liver"], {"a": 1}, True):
         with pytest.raises(InputError) as refused:
-            Clicks.from_request({"label": bad, "foreground": [[1, 2, 3]]}, NAMES, SHAPE)
+            read_prompts({"label": bad, "foreground": [[1, 2, 3]]}, NAMES, SHAPE)
         assert len(str(refused.value)) < 300
-    assert Clicks.from_request({"label": " liver ", "foreground": [[1, 2, 3]]}, NAMES, SHAPE).current == "liver"
+    assert read_prompts({"label": " liver ", "foreground": [[1, 2, 3]]}, NAMES, SHAPE).current == "liver"
 
 
 def test_scribbles_of_another_size_are_refused_before_they_are_read(tmp_path: Path) -> None:

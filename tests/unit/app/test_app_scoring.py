@@ -13,12 +13,12 @@ import pytest
 
 from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
+from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.prompts import Prompts
 from scorings.dice import DiceScoring
 from scorings.effort import PAUSE_SECONDS, Act, EffortScoring, effort_of
 from serving.data.folder_store import FolderStore
 from serving.data.label_set import LabelSet
-from serving.requests.clicks import Clicks
 from serving.sessions.click_log import ClickLog
 
 SHAPE = (10, 8, 4)
@@ -145,12 +145,12 @@ def counts(log: ClickLog) -> list[dict]:
 
 def test_only_new_clicks_are_counted(tmp_path: Path) -> None:
     log, a, b, c = ClickLog(tmp_path / "new"), (1, 1, 1), (2, 2, 1), (3, 3, 1)
-    log.clicked("one", "me", 0, Clicks("liver", {"liver": points(a)}, False))
-    log.clicked("one", "me", 0, Clicks("liver", {"liver": points(a, b, background=(c,))}, False))
-    log.clicked("one", "me", 0, Clicks("liver", {"liver": points(a, b, background=(c,))}, False))
+    log.clicked("one", "me", 0, PromptSet("liver", {"liver": points(a)}))
+    log.clicked("one", "me", 0, PromptSet("liver", {"liver": points(a, b, background=(c,))}))
+    log.clicked("one", "me", 0, PromptSet("liver", {"liver": points(a, b, background=(c,))}))
     assert counts(log) == [{"foreground": 1}, {"foreground": 1, "background": 1}]
-    log.clicked("one", "you", 0, Clicks("liver", {"liver": points(a)}, False))
-    log.clicked("two", "me", 0, Clicks("liver", {"liver": points(a)}, False))
+    log.clicked("one", "you", 0, PromptSet("liver", {"liver": points(a)}))
+    log.clicked("two", "me", 0, PromptSet("liver", {"liver": points(a)}))
     assert counts(log)[2:] == [{"foreground": 1}, {"foreground": 1}]
     first = next(log.entries())
     assert (first["image"], first["user"], first["label"], first["frame"]) == ("one", "me", "liver", 0)
@@ -160,18 +160,18 @@ def test_only_new_clicks_are_counted(tmp_path: Path) -> None:
 def test_a_click_in_one_label_is_no_second_click_of_the_others(tmp_path: Path) -> None:
     log, a, b, c = ClickLog(tmp_path), (1, 1, 1), (2, 2, 1), (3, 3, 1)
     prompts = {"liver": points(a, background=(c, b)), "spleen": points(b, background=(c, a))}
-    log.clicked("one", "me", 0, Clicks("spleen", prompts, True))
+    log.clicked("one", "me", 0, PromptSet("spleen", prompts, shares_background=True))
     assert counts(log) == [{"foreground": 2, "background": 1}]
 
 
 def test_boxes_and_scribbles_count_and_files_that_are_no_images_of_the_store_do_not(tmp_path: Path) -> None:
     log, box = ClickLog(tmp_path), (1, 4, 1, 4, 1, 1)
     for _ in range(2):
-        log.clicked("one", "me", 0, Clicks("liver", {"liver": points(box=box)}, False))
+        log.clicked("one", "me", 0, PromptSet("liver", {"liver": points(box=box)}))
     log.painted("one", "me", 0, "liver")
     log.painted("one", "me", 0, "liver")
     log.painted(None, "me", 0, "liver")
-    log.clicked(None, "me", 0, Clicks("liver", {"liver": points((1, 1, 1))}, False))
+    log.clicked(None, "me", 0, PromptSet("liver", {"liver": points((1, 1, 1))}))
     assert counts(log) == [{"boxes": 1}, {"strokes": 1}, {"strokes": 1}]
 
 
@@ -206,8 +206,8 @@ def test_effort_of_a_data_store(store: FolderStore, tmp_path: Path) -> None:
     assert scoring({}, store) == {
         "cases": 0, "untouched": 0, "clicks": None, "notes": None, "seconds": None, "images": {},
     }  # fmt: skip
-    log.clicked("one", "me", 0, Clicks("liver", {"liver": points((1, 1, 1), (2, 2, 1))}, False))
-    log.clicked("three", "me", 0, Clicks("liver", {"liver": points((1, 1, 1))}, False))
+    log.clicked("one", "me", 0, PromptSet("liver", {"liver": points((1, 1, 1), (2, 2, 1))}))
+    log.clicked("three", "me", 0, PromptSet("liver", {"liver": points((1, 1, 1))}))
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     for act in ("note", "refused", "undo"):
         journal.append({"time": now, "image": "one", "act": act})

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shared_store import make_images, named, opened, save, saved_pair
 
-from causal_sam.site.accepted import accepted_labels, names_in_info
+from causal_sam.imaging.label_names import names_in_info
+from causal_sam.site.accepted import accepted_labels
 from serving.data.files import Extensions
 from serving.data.folder_store import FolderStore
 

@@ -6,7 +6,15 @@ import numpy as np
 from scipy import ndimage
 
 from causal_sam.imaging import SliceFrame
-from causal_sam.prompting.local_edit import FADE_MM, FARTHEST, REACH, SURE_MM, apply_edit_near_clicks, carried, merged
+from causal_sam.prompting.local_edit import (
+    FADE_MM,
+    FARTHEST,
+    REACH,
+    SURE_MM,
+    apply_edit_near_clicks,
+    progressive_merge,
+    propagate_edit,
+)
 
 SHAPE = (60, 60)
 rows, columns = np.mgrid[:60, :60]
@@ -18,7 +26,7 @@ def test_only_what_is_at_the_click_changes():
     before = DISC | LEAK
     before[5:9, 5:9] = True  # another error, which nobody has clicked on yet
     after = ndimage.binary_erosion(DISC)  # right, but for borders that are a pixel too narrow
-    result = merged(before, after, [(30, 49)])
+    result = progressive_merge(before, after, [(30, 49)])
     assert not result[LEAK & ~ndimage.binary_dilation(DISC, iterations=3)].any()
     assert result[5:9, 5:9].all()
     far = columns < 35
@@ -28,12 +36,12 @@ def test_only_what_is_at_the_click_changes():
 def test_a_change_of_a_few_pixels_is_taken_near_the_click():
     before = DISC.copy()
     before[30, 44:46] = False
-    result = merged(before, DISC, [(30, 45)])
+    result = progressive_merge(before, DISC, [(30, 45)])
     np.testing.assert_array_equal(result, DISC)
 
 
 def test_an_answer_that_changes_nothing_at_the_clicks_changes_nothing():
-    np.testing.assert_array_equal(merged(DISC, ndimage.binary_dilation(DISC), [(30, 30)]), DISC)
+    np.testing.assert_array_equal(progressive_merge(DISC, ndimage.binary_dilation(DISC), [(30, 30)]), DISC)
 
 
 def test_in_a_volume_what_hangs_together_with_the_click_changes_across_slices():
@@ -43,7 +51,7 @@ def test_in_a_volume_what_hangs_together_with_the_click_changes_across_slices():
     before[5:9, 5:9, 3] = True
     after = truth.copy()
     after[..., 6:] = False  # followed too short a way: not connected with the click
-    result = merged(before, after, [(30, 49, 4)], axis=2)
+    result = progressive_merge(before, after, [(30, 49, 4)], axis=2)
     expected = truth.copy()
     expected[5:9, 5:9, 3] = True
     np.testing.assert_array_equal(result, expected)
@@ -124,7 +132,7 @@ def decided(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def corrected(mask: np.ndarray, truth: np.ndarray, **options) -> np.ndarray:
-    return carried(decided(mask, truth), FRAME.extract(mask, MIDDLE), MIDDLE, [CLICK], FRAME, **options)
+    return propagate_edit(decided(mask, truth), FRAME.extract(mask, MIDDLE), MIDDLE, [CLICK], FRAME, **options)
 
 
 def test_a_leak_goes_on_the_slices_beside_it_and_each_keeps_its_outline():
@@ -176,5 +184,5 @@ def test_the_mask_before_stays():
     mask = cone() | LEAK[..., None]
     given = decided(mask, cone())
     kept = given.copy()
-    carried(given, FRAME.extract(mask, MIDDLE), MIDDLE, [CLICK], FRAME)
+    propagate_edit(given, FRAME.extract(mask, MIDDLE), MIDDLE, [CLICK], FRAME)
     np.testing.assert_array_equal(given, kept)

@@ -13,7 +13,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import PackedMask, Volume
 from causal_sam.prompting import EmbeddingCache, Prediction, Predictor
 from causal_sam.prompting.label_state import LabelState
-from causal_sam.prompting.local_edit import SURE_MM, carried
+from causal_sam.prompting.local_edit import SURE_MM, propagate_edit
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.prompting.refinement import Refinement, Refiner
 from causal_sam.sam import CausalSam, load_model
@@ -144,7 +144,9 @@ def test_what_is_corrected_on_a_found_mask_is_carried_to_the_slices_beside_it(pr
     frame = predictor.slices.frame
     alone = refine(state, prompts(background=[B]), predictor)
     before = frame.extract(found, 2)
-    np.testing.assert_array_equal(result.mask, carried(alone.mask, before, 2, [frame.to_slice(B)[1:]], frame, held={4}))
+    np.testing.assert_array_equal(
+        result.mask, propagate_edit(alone.mask, before, 2, [frame.to_slice(B)[1:]], frame, held={4})
+    )
     np.testing.assert_array_equal(result.mask[..., 4:], found[..., 4:])
     assert result.followed == (0, 1, 3)
     assert result.state.is_automatic

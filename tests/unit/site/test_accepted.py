@@ -14,17 +14,9 @@ from filelock import FileLock
 from tiny_site import AFFINE, LEFT, PLACES, RIGHT, SHAPE, TinySite
 
 from causal_sam.errors import InputError
+from causal_sam.imaging.label_names import names_in_info, values_by_name
 from causal_sam.site import accepted
-from causal_sam.site.accepted import (
-    DATA_STORE,
-    LOCK,
-    AcceptedLabel,
-    accepted_labels,
-    frame_in_info,
-    names_in_info,
-    read_accepted,
-    values_by_name,
-)
+from causal_sam.site.accepted import DATA_STORE, LOCK, AcceptedLabel, accepted_labels, frame_in_info, read_accepted
 from causal_sam.site.label_files import CHECKSUM, checksum, pending_path
 
 

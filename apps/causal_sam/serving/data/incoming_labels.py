@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, write_mask
 from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
-from causal_sam.site.accepted import named_values, value_problem, values_by_name
+from causal_sam.imaging.label_names import named_values, value_problem, values_by_name
 from causal_sam.site.label_files import CHECKSUM
 from serving.data.index import storable
 from serving.data.label_set import checked_label

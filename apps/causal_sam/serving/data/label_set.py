@@ -11,7 +11,7 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError
-from causal_sam.site.accepted import names_in_info
+from causal_sam.imaging.label_names import names_in_info
 from causal_sam.text import LabelNames
 from serving.requests.identifiers import checked_label_name
 
@@ -24,10 +24,10 @@ ABDOMEN = (
 RESERVED = frozenset(
     (
         *("background", "client_id", "description", "device", "extent", "foreground", "frame", "image", "image_path"),
-        *("label", "label_info", "label_names", "label_tag", "labels", "lasso", "latencies", "local", "logging"),
-        *("model", "note", "organs", "output", "params", "plane", "preview", "repeat", "replace", "reset"),
-        *("reset_state", "restore_label_idx", "roi", "save_label", "selected_label_name", "session", "session_id"),
-        *("slice", "undo"),
+        *("label", "label_info", "label_names", "label_tag", "labels", "lasso", "latencies", "local", "locked"),
+        *("logging", "model", "note", "organs", "output", "params", "plane", "preview", "redo", "repeat", "replace"),
+        *("reset", "reset_state", "restore_label_idx", "roi", "save_label", "selected_label_name", "session"),
+        *("session_id", "slice", "undo"),
     )
 )
 RESERVED_PREFIXES = ("result_", "causal_sam_")

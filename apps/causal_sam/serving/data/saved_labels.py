@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_label_map
-from causal_sam.site.accepted import frame_in_info, named_masks, named_values
+from causal_sam.imaging.label_names import named_masks, named_values
+from causal_sam.site.accepted import frame_in_info
 from causal_sam.site.label_files import CHECKSUM
 from serving.data.folder_store import FolderStore
 

@@ -12,16 +12,13 @@ lists of all labels in any case. The option ``reset`` empties a label.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from causal_sam.errors import InputError
-from causal_sam.imaging import MASK_EXTENSIONS, PLANES, SliceFrame
-from causal_sam.prompting.prompts import Box, Prompts, Voxel
+from causal_sam.imaging import MASK_EXTENSIONS, PLANES
+from causal_sam.prompting.prompt_set import PromptSet
+from causal_sam.prompting.prompts import Lasso, Prompts
 from serving.data.label_set import BACKGROUND, checked_label
 from serving.requests.numbers import checked_numbers, checked_points, checked_whole, shown
 
@@ -36,7 +33,6 @@ EXTENTS = (VOLUME, "slice")
 # A person makes far fewer; the model's work grows with their square.
 MAX_POINTS = 1000
 MAX_CORNERS = 10_000
-NO_PROMPTS = Prompts((), (), None)
 BACKGROUND_ALONE = (
     "Background points alone do not say which structure to correct: give one of its foreground points too, or its name "
     "in label."
@@ -49,6 +45,8 @@ class Options:
     """How to segment and how to answer.
 
     Attributes:
+        undo, redo: take the last step back, or do it again; prompts are not read then.
+        locked: names of the labels that this and all later requests leave as they are; None for those of before.
         reset: forget what the current label looks like, saved labels included; without a current label, all that have
             clicks. Not to be mistaken for ``reset_state``, which Slicer sends by itself when the user turns to another
             label, for servers that can only remember one.
@@ -63,6 +61,9 @@ class Options:
         dtype: numpy name of its voxels; None for the smallest that fits.
     """
 
+    undo: bool
+    redo: bool
+    locked: tuple[str, ...] | None
     reset: bool
     plane: str
     follow: bool
@@ -90,7 +91,13 @@ class Options:
         only_slice = checked_whole(request.get("slice"), "slice")
         if only_slice is not None and only_slice < 0:
             only_slice = None
+        undo, redo = flag(request, "undo"), flag(request, "redo")
+        if undo and redo:
+            raise InputError("undo and redo are ticked both: untick one of them.")
         return cls(
+            undo=undo,
+            redo=redo,
+            locked=_locked(request),
             reset=flag(request, "reset"),
             plane=plane,
             follow=extent == VOLUME and only_slice is None,
@@ -103,157 +110,83 @@ class Options:
         )
 
 
-@dataclass(frozen=True)
-class Clicks:
-    """The clicks of one request.
+def read_prompts(request: Mapping[str, Any], names: Iterable[str], shape: Shape) -> PromptSet:
+    """Read the clicks of either form.
 
-    Attributes:
-        current: name of the current label; None if the client does not say.
-        prompts: checked prompts of each label, its own alone. In the deepgrow form just one entry, under None without a
-            name.
-        is_label_map: the client takes an answer with all labels (deepedit form) instead of the one label's mask.
+    Args:
+        request: of the client.
+        names: the label set.
+        shape: of the volume.
+
+    Returns:
+        In the deepgrow form the prompts of one label, under None without a name; in the deepedit form, whose background
+        clicks are shared, those of all labels.
+
+    Raises:
+        InputError: a click or the roi cannot be used, contradicts another, or does not say for which label it is.
     """
-
-    current: str | None
-    prompts: dict[str | None, Prompts]
-    is_label_map: bool
-
-    def others(self, name: str | None) -> list[Voxel]:
-        """Clicks inside of other labels: they are outside of this one, but say nothing about it by themselves."""
-        own = set(self.prompts[name].foreground)
-        return [v for other, theirs in self.prompts.items() if other != name for v in theirs.foreground if v not in own]
-
-    @property
-    def asked(self) -> list[str | None]:
-        """The labels that the request is about: the current one, else all with clicks inside of them or a box."""
-        if self.current is not None:
-            return [self.current]
-        return [name for name, prompts in self.prompts.items() if prompts.foreground or prompts.box]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was clicked or drawn."""
-        return not any(p.foreground or p.background or p.box for p in self.prompts.values())
-
-    def with_box(self, box: Box) -> Clicks:
-        """Add the box around a closed curve to the current label.
-
-        Raises:
-            InputError: there is no current label, or it has a box already.
-        """
-        if self.current is None and self.is_label_map:
-            raise InputError("The lasso is of no label: give the label's name in label.")
-        prompts = self.prompts.get(self.current, NO_PROMPTS)
-        if prompts.box is not None:
-            raise InputError("Give either a roi or a lasso: the two may contradict each other.")
-        changed = Prompts(prompts.foreground, prompts.background, box)
-        return Clicks(self.current, {**self.prompts, self.current: changed}, self.is_label_map)
-
-    def on_slice(self, axis: int, index: int) -> Clicks:
-        """Keep what lies on one slice."""
-        prompts = {name: on_one_slice(prompts, axis, index) for name, prompts in self.prompts.items()}
-        return Clicks(self.current, prompts, self.is_label_map)
-
-    @classmethod
-    def from_request(cls, request: Mapping[str, Any], names: Iterable[str], shape: Shape) -> Clicks:
-        """Read the clicks of either form.
-
-        Args:
-            request: of the client.
-            names: the label set.
-            shape: of the volume.
-
-        Raises:
-            InputError: a click or the roi cannot be used, contradicts another, or does not say for which label it is.
-        """
-        current, offered = _label_name(request.get("label")), list(names)
-        known = offered if current in (None, *offered) else [*offered, current]
-        lists = {name: request[name] for name in known if isinstance(request.get(name), list)}
-        roi = roi_of(request, shape)
-        background = _points(request, BACKGROUND, shape)
-        if "foreground" in request or not lists:
-            prompts = _checked(shape, _points(request, "foreground", shape), background, roi)
-            says_where = prompts.foreground or prompts.box or request.get("lasso")
-            if current is None and prompts.background and not says_where:
-                raise InputError(BACKGROUND_ALONE)
-            return cls(current, {current: prompts}, False)
-        if current not in (None, *offered, *lists):
-            raise InputError(
-                f"There is no label {current!r}; this server has {', '.join(offered)}. Send its points under its name "
-                "too, or one label at a time in foreground, as causal_sam takes them for any name."
-            )
-        clicked = {name: _points(request, name, shape) for name in lists}
-        if sum(map(len, clicked.values())) > MAX_POINTS:
-            raise InputError(f"The labels have more than {MAX_POINTS} points together: send fewer in one request.")
-        with_points = [name for name, points in clicked.items() if points]
-        boxed = current
-        if roi is not None and boxed is None:
-            if len(with_points) != 1:
-                raise InputError("The roi is of no label: give the label's name in label, one of those with points.")
-            boxed = with_points[0]
-        if background and current is None and not with_points:
+    current, offered = _label_name(request.get("label")), list(names)
+    known = offered if current in (None, *offered) else [*offered, current]
+    lists = {name: request[name] for name in known if isinstance(request.get(name), list)}
+    roi = roi_of(request, shape)
+    background = _points(request, BACKGROUND, shape)
+    if "foreground" in request or not lists:
+        prompts = _checked(shape, _points(request, "foreground", shape), background, roi)
+        says_where = prompts.foreground or prompts.box or request.get("lasso")
+        if current is None and prompts.background and not says_where:
             raise InputError(BACKGROUND_ALONE)
-        prompts = {}
-        for name in dict.fromkeys((*lists, *([] if boxed is None else [boxed]))):
-            points = clicked.get(name, [])
-            outside = background if points or name == current else []
-            prompts[name] = _checked(shape, points, outside, roi if name == boxed else None)
-        return cls(current, prompts, True)
+        return PromptSet(current, {current: prompts})
+    if current not in (None, *offered, *lists):
+        raise InputError(
+            f"There is no label {current!r}; this server has {', '.join(offered)}. Send its points under its name "
+            "too, or one label at a time in foreground, as causal_sam takes them for any name."
+        )
+    clicked = {name: _points(request, name, shape) for name in lists}
+    if sum(map(len, clicked.values())) > MAX_POINTS:
+        raise InputError(f"The labels have more than {MAX_POINTS} points together: send fewer in one request.")
+    with_points = [name for name, points in clicked.items() if points]
+    boxed = current
+    if roi is not None and boxed is None:
+        if len(with_points) != 1:
+            raise InputError("The roi is of no label: give the label's name in label, one of those with points.")
+        boxed = with_points[0]
+    if background and current is None and not with_points:
+        raise InputError(BACKGROUND_ALONE)
+    prompts = {}
+    for name in dict.fromkeys((*lists, *([] if boxed is None else [boxed]))):
+        points = clicked.get(name, [])
+        outside = background if points or name == current else []
+        prompts[name] = _checked(shape, points, outside, roi if name == boxed else None)
+    return PromptSet(current, prompts, shares_background=True)
 
 
-@dataclass(frozen=True)
-class Lasso:
-    """A closed curve on one slice.
+def read_lasso(request: Mapping[str, Any], shape: Shape) -> Lasso | None:
+    """Read the option ``lasso``, a list of at least three points [i, j, k]; None without it.
 
-    Attributes:
-        corners: its corners (i, j, k); the last one is joined to the first.
+    Raises:
+        InputError: it is no such list, or leaves the volume.
     """
+    points = checked_points(request.get("lasso"), "lasso", MAX_CORNERS, is_flat=shape[2] == 1)
+    if not points:
+        return None
+    if len(points) < 3:
+        raise InputError(f"lasso must have at least three points, not {len(points)}: it is a closed curve.")
+    return Lasso(Prompts.checked(shape, list(map(tuple, points))).foreground)
 
-    corners: tuple[Voxel, ...]
 
-    @classmethod
-    def from_request(cls, request: Mapping[str, Any], shape: Shape) -> Lasso | None:
-        """Read the option ``lasso``, a list of at least three points [i, j, k]; None without it.
+def with_lasso(prompts: PromptSet, lasso: Lasso, axis: int) -> PromptSet:
+    """Add the box around a closed curve to the current label.
 
-        Raises:
-            InputError: it is no such list, or leaves the volume.
-        """
-        points = checked_points(request.get("lasso"), "lasso", MAX_CORNERS, is_flat=shape[2] == 1)
-        if not points:
-            return None
-        if len(points) < 3:
-            raise InputError(f"lasso must have at least three points, not {len(points)}: it is a closed curve.")
-        return cls(Prompts.checked(shape, list(map(tuple, points))).foreground)
-
-    def index(self, axis: int) -> int:
-        """Voxel index of its slice.
-
-        Raises:
-            InputError: it is not on one slice.
-        """
-        indices = {corner[axis] for corner in self.corners}
-        if len(indices) > 1:
-            raise InputError(
-                f"The lasso must lie on one slice, but its points have {'ijk'[axis]} from {min(indices)} to "
-                f"{max(indices)}: draw it in the plane that is segmented."
-            )
-        return indices.pop()
-
-    def box(self, axis: int) -> Box:
-        """Its bounding box.
-
-        Raises:
-            InputError: it is not on one slice.
-        """
-        self.index(axis)
-        return tuple(end(corner[a] for corner in self.corners) for a in range(3) for end in (min, max))
-
-    def filled(self, frame: SliceFrame) -> NDArray[np.bool_]:
-        """What it encloses on its slice, itself included: bool (rows, columns), canonical."""
-        outline = [frame.to_slice(corner)[:0:-1] for corner in self.corners]
-        mask = np.zeros(frame.shape_rc, np.uint8)
-        cv2.fillPoly(mask, [np.array(outline, np.int32)], 1)
-        return mask.astype(bool)
+    Raises:
+        InputError: there is no current label, it has a box already, or the curve is not on one slice.
+    """
+    if prompts.current is None and prompts.shares_background:
+        raise InputError("The lasso is of no label: give the label's name in label.")
+    current = prompts.prompts.get(prompts.current, Prompts())
+    if current.box is not None:
+        raise InputError("Give either a roi or a lasso: the two may contradict each other.")
+    boxed = replace(current, box=lasso.box(axis))
+    return replace(prompts, prompts={**prompts.prompts, prompts.current: boxed})
 
 
 def _checked(
@@ -263,7 +196,7 @@ def _checked(
     roi: Sequence[int] | None,
 ) -> Prompts:
     if not foreground and not background and roi is None:
-        return NO_PROMPTS
+        return Prompts()
     prompts = Prompts.checked(shape, list(map(tuple, foreground)), list(map(tuple, background)), roi)
     both = sorted(set(prompts.foreground).intersection(prompts.background))
     if both:
@@ -306,6 +239,17 @@ def _label_name(value: Any) -> str | None:
     return checked_label(name)
 
 
+def _locked(request: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Label names in a list, or in a text with commas between them."""
+    value = request.get("locked")
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+    if not isinstance(names, list):
+        raise InputError(f"locked must be a list of label names, not {shown(value)}.")
+    return tuple(checked_label(name, "locked") for name in names)
+
+
 def _choice(request: Mapping[str, Any], key: str, allowed: Sequence[str], default: str | None) -> str | None:
     """One of several; a client that does not show the option sends the whole list, whose first entry is the default."""
     chosen = request.get(key)
@@ -340,21 +284,3 @@ def flag(request: Mapping[str, Any], key: str, default: bool = False) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no", "on", "off", "1", "0"):
         return value.lower() in ("true", "yes", "on", "1")
     raise InputError(f"{key} must be true or false, not {shown(value)}.")
-
-
-def on_one_slice(prompts: Prompts, axis: int, index: int) -> Prompts:
-    """Keep what lies on one slice, the box cut down to it, so that a record of it does not depend on other slices."""
-    here = prompts.on_slice(axis, index)
-    if here.box is None:
-        return here
-    box = list(here.box)
-    box[2 * axis : 2 * axis + 2] = [index, index]
-    return Prompts(here.foreground, here.background, tuple(box))
-
-
-def slices_of(prompts: Prompts, axis: int) -> list[int]:
-    """Voxel indices along ``axis`` of all slices that any prompt is on, ascending."""
-    indices = {voxel[axis] for voxel in (*prompts.foreground, *prompts.background)}
-    if prompts.box is not None:
-        indices.update(range(prompts.box[2 * axis], prompts.box[2 * axis + 1] + 1))
-    return sorted(indices)

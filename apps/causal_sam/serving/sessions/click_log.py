@@ -13,7 +13,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from causal_sam.json_lines import JsonLines
-from serving.requests.clicks import Clicks
+from causal_sam.prompting.prompt_set import PromptSet
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class ClickLog:
         self._lock = threading.Lock()
         self._seen: LRUCache[tuple[str, str, int], set[tuple[Any, ...]]] = LRUCache(REMEMBERED)
 
-    def clicked(self, image_id: str | None, client: str | None, frame: int, clicks: Clicks) -> None:
+    def clicked(self, image_id: str | None, client: str | None, frame: int, clicks: PromptSet) -> None:
         """Record those clicks and boxes of a request that the client did not send before.
 
         Args:

@@ -152,7 +152,7 @@ class SessionStore:
             }
             (part / _META).write_text(json.dumps(content), encoding="utf-8")
             with self._creating:
-                self._check_room(_size(part))
+                self._check_room(folder_size(part))
                 part.rename(self.folder / session_id)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -211,7 +211,7 @@ class SessionStore:
             raise TooManySessionsError(
                 f"There are {len(folders)} sessions, which is the most allowed: delete one, or wait until one expires."
             )
-        if size + sum(map(_size, folders)) > self._limits.total_bytes:
+        if size + sum(map(folder_size, folders)) > self._limits.total_bytes:
             raise TooManySessionsError(
                 f"All sessions together may take {self._limits.total_bytes} bytes, and there is no room left for this "
                 "one: delete another, or wait until one expires."
@@ -227,7 +227,7 @@ class SessionStore:
                 yield Path(entry.path)
 
 
-def _size(folder: Path) -> int:
+def folder_size(folder: Path) -> int:
     """Bytes of the files in a folder and those below; what vanishes meanwhile counts nothing."""
     total = 0
     for parent, _, names in os.walk(folder):

@@ -1,0 +1,378 @@
+"""The one template of a request: parse, open the client's session, run, commit, answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from numpy.typing import NDArray
+
+from causal_sam import __version__
+from causal_sam.correction.journal import Journal
+from causal_sam.imaging import PLANES, Volume, write_mask
+from causal_sam.prompting import InteractiveSession, Predictor
+from causal_sam.prompting.history import Step, StepKind
+from causal_sam.prompting.label_state import is_unnamed
+from causal_sam.prompting.refinement import Refinement
+from causal_sam.prompting.slices import VolumeSlices
+from serving.data.images import VolumeCache, volume_key
+from serving.data.label_set import LabelSet
+from serving.data.saved_labels import SavedLabels
+from serving.models import LoadedBundle, PredictorPool
+from serving.requests.clicks import Options
+from serving.requests.clients import SERVER, Connection
+from serving.requests.errors import ClientGoneError
+from serving.results import ResultsFolder
+from serving.sessions.click_log import ClickLog
+from serving.sessions.histories import HistoryStore
+from serving.sessions.uploads import UPLOAD_PREFIX
+
+logger = logging.getLogger(__name__)
+
+# Under these keys the app tells its tasks what MONAI Label does not: they are set by the server for every request.
+CLIENT_KEY = "causal_sam_client"
+IMAGE_ID_KEY = "causal_sam_image_id"
+CONNECTION_KEY = "causal_sam_connection"
+# The task that segments labels by their names; what it saves was made by nobody.
+AUTOMATIC_MODEL = "causal_sam_organs"
+# Following a structure says so in the log this often.
+PROGRESS_SECONDS = 2.0
+
+_results = ResultsFolder()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The parts that the tasks of an app share, so that a client may change between tasks on the way.
+
+    Attributes:
+        labels: the label set.
+        plane: which plane is segmented if the request does not say.
+        extent: whether structures are followed through the volume if the request does not say; one of `EXTENTS`.
+        volumes: decoded images.
+        predictors: the model.
+        saved: labels in the data store.
+        histories: sessions of all clients.
+        click_log: counts what people did.
+        journal: of notes.
+    """
+
+    labels: LabelSet
+    plane: str
+    extent: str
+    volumes: VolumeCache
+    predictors: PredictorPool
+    saved: SavedLabels
+    histories: HistoryStore
+    click_log: ClickLog
+    journal: Journal
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The masks and the words of an answer.
+
+    Attributes:
+        mask: (I, J, K) a label's mask, or a label map.
+        names: label name -> value in the mask.
+        params: of the response, with a ``message``.
+    """
+
+    mask: NDArray[Any]
+    names: Mapping[str, int]
+    params: dict[str, Any]
+
+
+@dataclass
+class Call:
+    """A request that is being answered.
+
+    Attributes:
+        request: the client's parameters, with what the app added.
+        options: read from them.
+        volume: the image.
+        predictor: of the image.
+        session: of the client on the image; what it holds in the end is kept, unless the request fails.
+        resources: of the app.
+    """
+
+    request: Mapping[str, Any]
+    options: Options
+    volume: Volume
+    predictor: Predictor
+    session: InteractiveSession
+    resources: Resources
+
+    @cached_property
+    def bundle(self) -> LoadedBundle | None:
+        """The labels, adapters and corrector in use, the same for the whole request."""
+        return self.resources.predictors.taught()
+
+    @property
+    def verb(self) -> str:
+        """What `step_back` did, for people."""
+        return "Undone" if self.options.undo else "Redone"
+
+    def step_back(self) -> Step:
+        """Undo or redo a step as the options say, and return it.
+
+        Raises:
+            InputError: there is none.
+        """
+        return self.session.undo() if self.options.undo else self.session.redo()
+
+    def record(self, entry: Mapping[str, Any]) -> None:
+        """Append to the journal of notes.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        self.resources.journal.append(
+            {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "user": self.request.get(CLIENT_KEY),
+                "image": self.request.get(IMAGE_ID_KEY) or Path(self.request["image"]).name,
+                "frame": self.volume.frame,
+                "versions": {
+                    "causal_sam": __version__,
+                    "model": self.predictor.model.name,
+                    "adapters": None if self.bundle is None else self.bundle.version,
+                },
+                **entry,
+            }
+        )
+
+
+class SessionTask(InferTask):
+    """A task that works on the session of a client on an image.
+
+    Args:
+        type: under which clients offer it.
+        description: for people.
+        resources: shared with the other tasks.
+        config: its own options with their defaults, as clients show them.
+        labels: name -> value that clients offer, if not the label set.
+
+    Attributes:
+        is_one_step: whether undo takes back all that a request did.
+    """
+
+    is_one_step = True
+
+    def __init__(
+        self,
+        type: InferType,
+        description: str,
+        resources: Resources,
+        config: Mapping[str, Any],
+        labels: Mapping[str, int] | None = None,
+    ) -> None:
+        planes = [resources.plane, *(plane for plane in PLANES if plane != resources.plane)]
+        super().__init__(
+            type=type,
+            labels=dict(labels or resources.labels.indices),
+            dimension=3,
+            description=description,
+            config={"undo": False, "redo": False, **config, "plane": planes, "frame": 0},
+        )
+        self._resources = resources
+
+    def is_valid(self) -> bool:
+        """Whether clients may see the task: always, the model is loaded before the server answers."""
+        return True
+
+    @abstractmethod
+    def parse(self, request: Mapping[str, Any], options: Options, slices: VolumeSlices) -> Any:
+        """Read and check what is the task's own in a request."""
+
+    @abstractmethod
+    def run(self, call: Call, asked: Any) -> Answer:
+        """Do what was parsed in the session, all or nothing."""
+
+    def show(self, call: Call, asked: Any) -> Answer:
+        """Answer with the session as it is after undo or redo, whose message is added."""
+        return Answer(*call.session.label_map(), {})
+
+    def step_back(self, call: Call, asked: Any) -> dict[str, Any]:
+        """Undo or redo a step, and say which; the journal learns of notes.
+
+        Raises:
+            InputError: there is none.
+            JournalError: it cannot be recorded.
+        """
+        step = call.step_back()
+        if step.kind is StepKind.NOTE:
+            call.record({"act": "undo" if call.options.undo else "redo", "note": step.about})
+        return {call.verb.lower(): step.about, "message": f"{call.verb}: {step}."}
+
+    def count(self, request: Mapping[str, Any], frame: int, asked: Any) -> None:
+        """Count what a person did."""
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Answer one request.
+
+        Args:
+            request: the client's parameters, with the image's path and what the app added.
+
+        Returns:
+            The path of a temporary file with the mask, on the grid of the image, and the parameters of the response.
+
+        Raises:
+            CausalSamError: the request cannot be answered, or its client went away. The session is as it was.
+        """
+        begin = time.monotonic()
+        resources = self._resources
+        options = Options.from_request(request, resources.plane, resources.extent)
+        key = volume_key(Path(request["image"]), options.frame)
+        volume = resources.volumes.get(key)
+        predictor = resources.predictors.for_volume(volume, options.plane)
+        asked = self.parse(request, options, predictor.slices)
+        read = time.monotonic()
+        with resources.histories.open(_session_key(key, request), volume.shape) as opened:
+            session = InteractiveSession(
+                predictor,
+                resources.labels.names,
+                history=opened.history,
+                slot=resources.predictors.inference_slots.hold,
+                on_slice=CancellationMonitor(request.get(CONNECTION_KEY)),
+            )
+            self._take_over_saved(session, request, volume)
+            call = Call(request, options, volume, predictor, session, resources)
+            if options.undo or options.redo:
+                params = self.step_back(call, asked)
+                answer = self.show(call, asked)
+                answer.params.update(params)
+            else:
+                with session.one_step() if self.is_one_step else nullcontext():
+                    if options.locked is not None:
+                        session.lock(*map(resources.labels.known_as, options.locked), only=True)
+                    answer = self.run(call, asked)
+            opened.history = session.history
+        if not (options.undo or options.redo):
+            self.count(request, options.frame, asked)
+        return _written(answer, volume, options, (begin, read, time.monotonic()))
+
+    def _take_over_saved(self, session: InteractiveSession, request: Mapping[str, Any], volume: Volume) -> None:
+        """Take over a label that was saved since the session last looked: brush edits reach the server only so."""
+        saved = self._resources.saved.newest(request.get(IMAGE_ID_KEY), volume.frame)
+        if saved is None or (version := repr(saved.version)) == session.history.saved_version:
+            return
+        session.history = session.history.with_saved(
+            self._resources.saved.masks(saved, volume),
+            version,
+            accepted=saved.is_final,
+            automatic=saved.info.get("model") == AUTOMATIC_MODEL,
+        )
+
+
+def _session_key(key: tuple[Any, ...], request: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Image and client; None where nobody can come back to the session: of a batch, or of an upload for one request."""
+    is_upload = Path(request["image"]).parent.name.startswith(UPLOAD_PREFIX)
+    client = request.get(CLIENT_KEY)
+    return None if is_upload or client == SERVER.name else (key, client)
+
+
+class CancellationMonitor:
+    """Ends long work when its client is gone, and logs how far it is."""
+
+    def __init__(self, connection: Connection | None) -> None:
+        self._connection = connection
+        self._logged = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if self._connection is not None and self._connection.is_closed:
+            raise ClientGoneError("The client went away while its request was answered; nothing was changed.")
+        if time.monotonic() - self._logged >= PROGRESS_SECONDS:
+            self._logged = time.monotonic()
+            logger.info("Long work: %d slices done.", done)
+
+
+def describe_refinements(
+    call: Call, refinements: Mapping[str, Refinement], current: str | None, *, counts_unused: bool
+) -> dict[str, Any]:
+    """Put what became of labels into numbers, and into one sentence for clients that can show it.
+
+    Args:
+        call: that was answered.
+        refinements: of the labels that were prompted; ``current`` is the one that the client works on.
+        current: None if the client does not say.
+        counts_unused: say how many background points change nothing.
+    """
+    axis, volume = call.predictor.slices.axis, call.volume
+    labels = {}
+    for name, refinement in refinements.items():
+        slices = np.flatnonzero(refinement.mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        ious = [record.predicted_iou for record in refinement.state.slices.values()]
+        labels[name] = {
+            "volume_ml": round(float(np.count_nonzero(refinement.mask)) * volume.voxel_ml, 3),
+            "slices": [int(index) for index in slices],
+            "updated_slices": list(refinement.decided),
+            "followed_slices": list(refinement.followed),
+            "predicted_iou": round(float(np.mean(ious)), 4) if ious else None,
+        }
+    shown = labels.get(current) or next(iter(labels.values()))
+    said = [
+        f"{'the structure' if is_unnamed(name) else name}: {label['volume_ml']:.1f} ml on "
+        f"{len(label['slices'])} slices, {len(label['updated_slices'])} decided now"
+        + (f" and {len(label['followed_slices'])} followed from them" if label["followed_slices"] else "")
+        for name, label in labels.items()
+        if label["slices"] or label["updated_slices"] or name == current
+    ]
+    message = "; ".join(said) or "nothing is segmented"
+    if counts_unused and (unused := sum(refinement.unused for refinement in refinements.values())):
+        message += f" ({unused} background clicks lie where there is nothing to correct)"
+    spared, locked = call.session.spared, call.session.locked
+    if accepted := ", ".join(sorted(spared - locked)):
+        message += f"; nothing of {accepted} was taken, which is accepted: click inside of it to take a part"
+    if kept := ", ".join(sorted(spared & locked)):
+        message += f"; nothing of {kept} was taken, which is locked"
+    return {
+        "label": None if is_unnamed(current) else current,
+        "predicted_iou": shown["predicted_iou"],
+        "volume_ml": shown["volume_ml"],
+        "slices": shown["slices"],
+        "axis": axis,
+        "labels": {name: label for name, label in labels.items() if not is_unnamed(name)},
+        "message": f"{message}.",
+    }
+
+
+def _written(
+    answer: Answer, volume: Volume, options: Options, times: tuple[float, float, float]
+) -> tuple[str, dict[str, Any]]:
+    """Write a mask to a temporary file, and add to the parameters of the response what all answers have.
+
+    Args:
+        answer: of the task.
+        volume: the image.
+        options: of the request.
+        times: when the request came, when its image was read, and when the mask was there.
+    """
+    begin, read, inferred = times
+    path = _results.new_path(options.extension)
+    write_mask(answer.mask, volume, path, compress=options.compress, dtype=options.dtype)
+    end = time.monotonic()
+    params = answer.params
+    if volume.frames > 1:
+        params["message"] = f"{params['message'].rstrip('.')}; in frame {volume.frame} of 0 to {volume.frames - 1}."
+    params |= {"label_names": dict(answer.names), "frame": volume.frame, "frames": volume.frames}
+    params["latencies"] = {
+        "pre": round(read - begin, 2),
+        "infer": round(inferred - read, 2),
+        "invert": 0,
+        "post": 0,
+        "write": round(end - inferred, 2),
+        "total": round(end - begin, 2),
+        "transform": None,
+    }
+    return str(path), params

@@ -1,0 +1,123 @@
+"""The steps of each client on each image: the last used in memory, and all on disk, so that a restart loses nothing.
+
+A session's folder is named by a hash of the image and the client, and can be read by this account alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from causal_sam.prompting.history import CHAIN_FILE, FOLDER_MODE, History
+from serving.keyed_locks import KeyedLocks
+from serving.sessions.store import folder_size
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "sessions"
+MAX_COUNT = 1000
+# On disk, the sessions used the longest time ago are removed first.
+MAX_DISK_BYTES = 4 * 2**30
+EXPIRY_SECONDS = 30 * 24 * 3600
+
+
+@dataclass
+class OpenHistory:
+    """A history that one request works on; the value that it has at the end is kept."""
+
+    history: History
+
+
+class HistoryStore:
+    """The histories of all clients.
+
+    Args:
+        folder: is made with the first step; None keeps nothing on disk.
+        max_bytes: limit of all together in memory; the one used last is kept even if it is larger.
+        max_count: limit of their number, in memory and on disk.
+    """
+
+    def __init__(self, folder: Path | None, max_bytes: int, max_count: int = MAX_COUNT) -> None:
+        self._folder, self._max_bytes, self._max_count = folder, max_bytes, max_count
+        self._guard = threading.Lock()
+        self._kept: OrderedDict[Hashable, tuple[History, int]] = OrderedDict()  # with their bytes
+        self._in_use = KeyedLocks()
+        if folder is not None:
+            self._remove_old()
+
+    def __len__(self) -> int:
+        """Number of histories in memory."""
+        with self._guard:
+            return len(self._kept)
+
+    @contextmanager
+    def open(self, key: Hashable, shape: tuple[int, int, int]) -> Iterator[OpenHistory]:
+        """Work on one history; other requests for the same one wait, those for others do not.
+
+        If the block raises, the history stays as it was.
+
+        Args:
+            key: of the image and the client; None for an image that is never asked for again.
+            shape: of the image.
+        """
+        if key is None:
+            yield OpenHistory(History())
+            return
+        with self._in_use.hold(key):
+            with self._guard:
+                before, _ = self._kept.get(key, (None, 0))
+            if before is None:
+                before = History() if self._folder is None else History.load(self._path(key), shape)
+            opened = OpenHistory(before)
+            yield opened
+            self._keep(key, opened.history)
+            if opened.history is not before and self._folder is not None:
+                self._save(self._path(key), opened.history)
+
+    def _path(self, key: Hashable) -> Path:
+        return self._folder / hashlib.sha256(repr(key).encode()).hexdigest()[:32]
+
+    def _keep(self, key: Hashable, history: History) -> None:
+        with self._guard:
+            self._kept[key] = history, history.nbytes
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._max_count or (
+                len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._max_bytes
+            ):
+                self._kept.popitem(last=False)
+
+    def _save(self, path: Path, history: History) -> None:
+        try:
+            self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            is_new = not path.exists()
+            history.save(path)
+            if is_new:
+                self._remove_old()
+        except OSError as error:
+            logger.warning("A session will not survive a restart: %s cannot be written (%s).", path, error.strerror)
+
+    def _remove_old(self) -> None:
+        """Remove the sessions that expired, and those beyond the limits but for the last one."""
+        try:
+            used = {folder: _last_used(folder) for folder in self._folder.iterdir()}
+        except OSError:  # there is none yet, or another server has just removed one
+            return
+        bytes_left = MAX_DISK_BYTES
+        for number, folder in enumerate(sorted(used, key=used.__getitem__, reverse=True)):
+            bytes_left -= folder_size(folder)
+            is_expired = used[folder] + EXPIRY_SECONDS < time.time()
+            if is_expired or number >= self._max_count or (number and bytes_left < 0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_used(folder: Path) -> float:
+    chain = folder / CHAIN_FILE
+    return (chain if chain.exists() else folder).stat().st_mtime
