@@ -25,6 +25,9 @@ PAGES = [README, *sorted(path for path in DOCS.rglob("*.md") if path.name != "re
 COMMANDS = typer.main.get_command(app)
 # Folders from which pages name files.
 BASES = [ROOT / base for base in ("", "lib/causal_sam", "apps/causal_sam", "apps/causal_sam/serving", "training")]
+FILE_NAMES = {path.name for folder in ("apps", "lib", "training") for path in (ROOT / folder).rglob("*.*")}
+# Words that have given way to the field's own, such as trained, coarse mask, prefetch, training set.
+OLD_WORDS = re.compile(r"\b(taught|teach\w*|learnt|drafts?|ahead|lessons?|jobs?|told)\b", re.IGNORECASE)
 # Options of programs that are not ours.
 OTHER_OPTIONS = {"--nproc-per-node", "--ssl_keyfile", "--ssl_certfile", "--app", "--logdir"}
 FILE = re.compile(
@@ -64,6 +67,11 @@ def options_of(command: click.Command) -> set[str]:
 def all_options(command: click.Command) -> set[str]:
     inside = getattr(command, "commands", {}).values()
     return options_of(command).union(*(all_options(each) for each in inside))
+
+
+def test_pages_and_sample_configurations_use_the_fields_words():
+    for path in [*PAGES, *sorted((ROOT / "sample_configs").rglob("*.yaml"))]:
+        assert OLD_WORDS.findall(path.read_text()) == [], path.name
 
 
 def test_the_readme_is_short():
@@ -114,7 +122,8 @@ def test_files_that_are_named_exist():
     found = 0
     for page in PAGES:
         for name in filter(FILE.fullmatch, spans(page)):
-            assert any(any(base.glob(name.rstrip("/"))) for base in BASES), f"{page.name}: {name}"
+            is_there = any(any(base.glob(name.rstrip("/"))) for base in BASES) or name in FILE_NAMES
+            assert is_there, f"{page.name}: {name}"
             found += 1
         scripts = {word for words in command_lines(page) for word in words if re.match(r"(training|tests)/", word)}
         assert [script for script in scripts if not (ROOT / script).exists()] == [], page.name
