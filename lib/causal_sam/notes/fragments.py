@@ -209,6 +209,36 @@ class Fragment:
                 return True
         return False
 
+    def protects(self) -> bool:
+        """Return whether the fragment forbids changes: "do not touch", "hands off"."""
+        for mark in self.all("protect"):
+            if any(cue.values[0] == "restyle" for cue in self.all("cue")):
+                return False
+            if mark.text not in ("touch", "touches", "touched", "touching") or self.is_negated(mark):
+                return True
+        return False
+
+    def has_only_names(self) -> bool:
+        """Return whether the fragment only continues a list of names."""
+        return self.has("name") and all(mark.kind in ("name", "plain", "protect", "place") for mark in self.marks)
+
+    def repeats_statement(self) -> bool:
+        """Return whether the fragment repeats a statement for another name: "right lung too", "L lung also"."""
+        marks = [mark for mark in self.marks if mark.kind != "plain"]
+        return len(marks) == 2 and marks[0].kind == "name" and (marks[1].kind == "also" or marks[1].text == "too")
+
+    def is_about_past(self) -> bool:
+        """Return whether the fragment describes an earlier time: "was too small before"."""
+        if self.has("modal", "requests", "than"):
+            return False
+        is_before = self.marks[-1].text == "before" and any(mark.text in ("was", "were") for mark in self.marks)
+        return is_before or self.has_word("formerly")
+
+    def is_denial(self) -> bool:
+        """Return whether a sentence begins as in "does not include", which is no question without a subject."""
+        kinds = [mark.kind for mark in self.marks if mark.kind != "plain"]
+        return kinds[:2] == ["asks", "not"]
+
 
 def name_marks(marks: Iterable[Mark]) -> list[Mark]:
     """Return the marks that are names."""

@@ -101,7 +101,7 @@ class Reader:
         if any(fragment.has("foreign") for fragment in sentence):
             raise ClarificationNeeded(f"That is no correction of a mask. {self._resolver.example_hint()}")
         # "What is marked as spleen is colon" is not a question.
-        states_identity = _is_denial(sentence[0]) or any(
+        states_identity = sentence[0].is_denial() or any(
             mark.kind in ("taken_for", "as") or mark.is_in("called") for each in sentence for mark in each.marks
         )
         is_question = first is not None and first.kind == "asks" and not states_identity
@@ -119,14 +119,14 @@ class Reader:
         self._last_neighbour = others[-1] if others else self._last_neighbour
 
     def _interpret(self, fragment: Fragment, details: Details) -> None:
-        if self._protects(fragment):
+        if fragment.protects():
             self._protect(details, fragment.has("it"))
             return
-        if self._in_protection and fragment.join in ("and", ",", "or", "/", "nor") and _only_names(fragment):
+        if self._in_protection and fragment.join in ("and", ",", "or", "/", "nor") and fragment.has_only_names():
             self._protect(details)  # "don't touch the liver and the spleen"
             return
         self._in_protection = False
-        if _is_about_past(fragment):
+        if fragment.is_about_past():
             self._set_topic(details)
             return
         acts = acts_of(fragment)
@@ -160,7 +160,7 @@ class Reader:
         """Return whether a fragment only says what remains, or repeats the previous acts on other labels."""
         if fragment.marks[0].is_in("leaving") and not details.names and details.places:
             return True  # "reduce it in front, leave the back"
-        is_again = fragment.has_word("same") or _says_the_same(fragment)
+        is_again = fragment.has_word("same") or fragment.repeats_statement()
         if is_again and self._repeat_last_acts(details):
             return True
         return fragment.has("nothing_else") and not (details.names and fragment.approvals())
@@ -176,14 +176,6 @@ class Reader:
             self._drafts.append(copy)
         self._pending = []
         return bool(subjects and self._last)
-
-    def _protects(self, fragment: Fragment) -> bool:
-        for mark in fragment.all("protect"):
-            if any(cue.values[0] == "restyle" for cue in fragment.all("cue")):
-                return False
-            if mark.text not in ("touch", "touches", "touched", "touching") or fragment.is_negated(mark):
-                return True
-        return False
 
     def _add(self, fragment: Fragment, details: Details, acts: Sequence[Act]) -> list[Draft]:
         drafts: list[Draft] = []
@@ -379,28 +371,3 @@ class Reader:
         self._drafts.append(copy)
         self._update_topic(copy)
         return copy
-
-
-def _only_names(fragment: Fragment) -> bool:
-    """Return whether a fragment only continues a list of names."""
-    return fragment.has("name") and all(mark.kind in ("name", "plain", "protect", "place") for mark in fragment.marks)
-
-
-def _says_the_same(fragment: Fragment) -> bool:
-    """Return whether a fragment repeats the previous statement for another name: "right lung too", "L lung also"."""
-    marks = [mark for mark in fragment.marks if mark.kind != "plain"]
-    return len(marks) == 2 and marks[0].kind == "name" and (marks[1].kind == "also" or marks[1].text == "too")
-
-
-def _is_about_past(fragment: Fragment) -> bool:
-    """Return whether a fragment describes an earlier time: "was too small before"."""
-    if fragment.has("modal", "requests", "than"):
-        return False
-    is_before = fragment.marks[-1].text == "before" and any(mark.text in ("was", "were") for mark in fragment.marks)
-    return is_before or fragment.has_word("formerly")
-
-
-def _is_denial(fragment: Fragment) -> bool:
-    """Return whether a sentence begins as in "does not include", which is no question without a subject."""
-    kinds = [mark.kind for mark in fragment.marks if mark.kind != "plain"]
-    return kinds[:2] == ["asks", "not"]
