@@ -51,6 +51,7 @@ _TO_SCREEN = f"""(voxels) => {{
 }}"""
 _NUMBER_OF_POINTS = """() => window.cornerstoneTools.annotation.state.getAllAnnotations()
   .filter(({ metadata }) => metadata.toolName === 'ProbeMONAILabel').length"""
+_DRAWN_TWICE = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 _SEGMENTATION_EXISTS = "() => Boolean(window.services.segmentationService.getLabelmapVolume('1'))"
 _LOADED_IS_SHOWN = """() => {
   const loaded = window.services.segmentationService.getSegmentations().at(-1);
@@ -234,22 +235,27 @@ class Viewer:
         self.page.wait_for_function(_SEGMENTATION_EXISTS)
 
     def set_options(self, model: str, **values: str | bool) -> None:
-        """Set options of `model` in the dialog of the panel, as text or ticks, and confirm.
-
-        The dialog makes its fields anew while it changes to the model, so each is looked at again before the next.
-        """
+        """Set options of `model` in the dialog of the panel, as text or ticks, and confirm."""
         self.page.locator(".monaiLabelPanel").get_by_text("Options / Configurations").click()
         self.page.locator("select[name=selectName]").select_option(model)
         for name, value in values.items():
-            field = self.page.locator(f"#infer{model}{name}")
-            if isinstance(value, bool):
-                field.set_checked(value)
-                expect(field).to_be_checked(checked=value)
-            else:
-                field.fill(value)
-                expect(field).to_have_value(value)
+            self._set_option(self.page.locator(f"#infer{model}{name}"), value)
         self.page.get_by_role("button", name="Confirm", exact=True).click()
         expect(self.page.locator(".optionsForm")).to_have_count(0)
+
+    def _set_option(self, field: Locator, value: str | bool) -> None:
+        """Fill or tick a field, again if the dialog has replaced it meanwhile: what was typed into the old one is lost.
+
+        While it changes to a model, it replaces its fields once more, on a busy machine a while after they appeared.
+        """
+
+        def is_set() -> bool:
+            field.set_checked(value) if isinstance(value, bool) else field.fill(value)
+            self.page.evaluate(_DRAWN_TWICE)
+            return (field.is_checked() if isinstance(value, bool) else field.input_value()) == value
+
+        self.page.evaluate(_DRAWN_TWICE)
+        self.wait_until(is_set)
 
     def slice_number(self) -> tuple[int, int]:
         """Number of the slice on display as the viewport shows it to people, and how many there are."""
