@@ -86,6 +86,8 @@ def train(
         journal=studies / JOURNAL_FOLDER,
     )
     outcome = update(site, config, processes_for(processes, site.device), lambda line: typer.echo(line, err=as_json))
+    if outcome is None:  # another process of torchrun leads
+        return
     if as_json:
         typer.echo(json.dumps(asdict(outcome), ensure_ascii=False, indent=1))
     if outcome.status == "rejected":

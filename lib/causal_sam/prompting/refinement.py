@@ -133,12 +133,14 @@ class Refiner:
         keeps_rest = state.is_automatic and local and not edit.given_up
         moved = edit.local if follow and keeps_rest else {}
         changed = None if follow and followed_before is None else {*edit.decided, *edit.given_up} - moved.keys()
-        mask, followed = edit.mask, ()
+        mask = edit.mask
+        followed: tuple[int, ...] = ()
         if follow and (changed is None or changed):
             now, mask, followed = self._follow(now, edit.mask, limits or self._limits(prompts), changed)
             if keeps_rest:
                 mask = self._merge(state, mask, edit, prompts)
-                now = replace(now, followed=(now.followed | (followed_before or set())).difference(edit.records))
+                so_far = (now.followed or frozenset()) | (followed_before or frozenset())
+                now = replace(now, followed=so_far.difference(edit.records))
         elif now.followed:
             now = replace(now, followed=now.followed - set(edit.decided))
         if moved:
@@ -156,8 +158,7 @@ class Refiner:
         for index in prompts.indices(axis):
             here, record = prompts.on_slice(axis, index), edit.records.get(index)
             is_anew = record is not None and ((takes_back and record.exceeds(here)) or record.has_other_box(here))
-            is_same = record is not None and not is_anew and not record.lacks(here)
-            if is_same and (local or not record.is_local):
+            if record is not None and not is_anew and not record.lacks(here) and (local or not record.is_local):
                 continue
             if not (here.foreground or here.box):
                 if is_anew:  # its foreground was taken back, so nothing says that the label is here
@@ -192,13 +193,15 @@ class Refiner:
             answer = self._predictor.predict(
                 here.foreground, background, here.box, None if previous is None else {index: previous}
             ).slices[index]
-        decision, low_res = answer.mask, answer.low_res_logits.astype(np.float16)
+        decision = answer.mask
+        low_res: NDArray[np.float16] | None = answer.low_res_logits.astype(np.float16)
         is_external_mask = previous is not None and logits is None
         is_local = local and is_external_mask and here.box is None
         if is_local:  # a mask that was drawn, or segmented by its name, stays as it is away from the points
-            points = [[frame.to_slice(voxel)[1:] for voxel in part] for part in (here.foreground, background)]
-            decision, low_res = apply_edit_near_clicks(before, answer.mask, *points, frame.spacing_rc), None
-            edit.local[index] = before.copy(), points[0] + points[1]
+            inside, outside = ([frame.to_slice(v)[1:] for v in part] for part in (here.foreground, background))
+            decision = apply_edit_near_clicks(before, answer.mask, inside, outside, frame.spacing_rc)
+            low_res = None
+            edit.local[index] = before.copy(), inside + outside
         frame.insert(decision, edit.mask, index)
         edit.records[index] = SliceRecord(
             frozenset(here.foreground),

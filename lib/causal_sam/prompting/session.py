@@ -203,7 +203,7 @@ class InteractiveSession:
             InputError: the prompts cannot be used, or the current label is locked.
         """
         current = prompt_set.current
-        states = self._begin([current] if prompt_set.prompts.get(current) else [])
+        states = self._begin([current] if current is not None and prompt_set.prompts.get(current) else [])
         asked = prompt_set.new_in(states, self.locked, self._axis, only_new=only_new)
         refinements = {}
         for name in sorted(prompt_set.prompts, key=lambda each: each == current):
@@ -238,7 +238,7 @@ class InteractiveSession:
         states, prompts, axis = self._begin([label]), strokes.prompts(self._slices.frame), self._axis
         state = self.state(label) if shown is None else self.state(label).edited(shown)
         state = state.without_outgrown(prompts, axis)
-        limits = None if strokes.region is None else strokes.region[2 * axis : 2 * axis + 2]
+        limits = None if strokes.region is None else (strokes.region[2 * axis], strokes.region[2 * axis + 1])
         refinement = self._refiner.refine(state, prompts, follow=follow, limits=limits)
         mask = strokes.enforced(refinement.mask)
         enforced = replace(refinement.state, mask=PackedMask.pack(mask))

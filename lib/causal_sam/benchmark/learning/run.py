@@ -147,6 +147,7 @@ class LearningSite:
     def _learn(self, accepted: int) -> None:
         begin = time.monotonic()
         outcome = update(self._site, self._schedule.config, tell=self._announce)
+        assert outcome is not None, "one process leads"
         seconds = time.monotonic() - begin
         self._record(AdapterUpdate(self._order, self._seed, accepted, outcome.version, outcome.status, seconds))
         store = AdapterStore(self._site.store)
