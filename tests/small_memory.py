@@ -15,13 +15,13 @@ ROOM = 64 * 2**20
 
 def update_without_memory(site: SitePaths, config: UpdateConfig) -> None:
     """Run an update; for a process of its own, which stays without memory."""
-    make_trainer = job_training.make_trainer
+    adapter_engine = job_training.adapter_engine
 
     def limited(*args: Any, **options: Any) -> Any:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + ROOM
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        return make_trainer(*args, **options)
+        return adapter_engine(*args, **options)
 
-    job_training.make_trainer = limited
+    job_training.adapter_engine = limited
     update(site, config)

@@ -38,16 +38,18 @@ from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
-from causal_sam.site import training as job_training
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.selection import uncertainty
 from causal_sam.site.update import update
+from causal_sam.style.lad import NO_LAD
 from causal_sam.text import load_lexicon, load_text_encoder
-from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
-from causal_sam.training.label_prompts import LabelTeacher, lessons_of
-from causal_sam.training.simulated_corrections import SliceLessons
+from causal_sam.training.adapters import AdapterObjective, TrainingConfig, adapter_engine, batches
+from causal_sam.training.config_file import from_values, read_values
+from causal_sam.training.engine import LoopConfig, TrainingEngine
+from causal_sam.training.pretraining import PretrainingObjective, Stage, samples, validate
+from causal_sam.training.simulated_corrections import SliceCorrections
 from causal_sam.training.style_pairs import labelled_slices
-from causal_sam.training.tci import correction_loss, propose, score_lessons
+from causal_sam.training.tci import CorrectionObjective
 
 ROOT = Path(__file__).parents[1]
 
@@ -162,15 +164,15 @@ def an_update_goes_on_after_a_stop(folder: Path) -> None:
     tiny = TinySite(folder)
     tiny.accept(0)
     site = tiny.site(device=NAME)
-    stopped = mock.patch.object(job_training._Recorder, "step", _save_and_stop)
+    stopped = mock.patch.object(TrainingEngine, "_finish_step", _save_and_stop)
     with stopped, suppress(KeyboardInterrupt):
         update(site, quick(epochs=2))
     outcome = update(site, quick(epochs=2))
     assert outcome.version == 1
 
 
-def _save_and_stop(self, engine) -> None:
-    self.save(engine.state.iteration)
+def _save_and_stop(engine: TrainingEngine) -> None:
+    engine.save()
     raise KeyboardInterrupt
 
 
@@ -204,10 +206,10 @@ def a_vision_transformer_with_adapters(folder: Path) -> None:
     first = predictor.predict([(28, 18, 2)], box=(20, 35, 8, 28, 2, 2))
     predictor.propagate({2: first.slices[2].mask | predictor.slices.frame.extract(masks[LEFT], 2)})
     text, names, config = load_text_encoder(device=NAME), tuple(masks), TrainingConfig(steps=2, batch=4, pairs=2)
-    learner = Learner(base, new_label_prompt(base, text.dimension), name_vectors(names, text), config)
+    objective = AdapterObjective(base, new_label_prompt(base, text.dimension), name_vectors(names, text), config)
     case = labelled_slices(volume, masks, names, 64)
-    make_trainer(learner, batches([case], 64, text.encode, config, styled=True, seed=0))[0].run()
-    labels = LabelPrompter(learner.prompt.eval(), learner.taught(names, text, {}), text, base.eval())
+    adapter_engine(objective).run(batches([case], 64, text.encode, config, styled=True, seed=0))
+    labels = LabelPrompter(objective.prompt.eval(), objective.metadata(names, text, {}), text, base.eval())
     predictor.predict_named(names, labels)
 
 
@@ -216,13 +218,15 @@ def labels_taught_by_hand(folder: Path) -> None:
     volume, masks = study()
     base, encoder = model(), load_text_encoder()
     prompt = new_label_prompt(base, encoder.dimension)
-    teacher = LabelTeacher(base, prompt, name_vectors(masks, encoder))
-    teacher.step(lessons_of(volume, masks, tuple(masks), 64, "auto"))
+    config = TrainingConfig(steps=2, batch=4, pairs=2, adapters=None, lad=NO_LAD)
+    objective = AdapterObjective(base, prompt, name_vectors(masks, encoder), config)
+    case = labelled_slices(volume, masks, tuple(masks), 64)
+    adapter_engine(objective).run(batches([case], 64, encoder.encode, config, styled=False, seed=0))
 
 
 @path
 def the_training_scripts(folder: Path) -> None:
-    lad, tci, pretraining = (script(name) for name in ("train_lad", "train_tci", "pretrain_compact"))
+    lad = script("train_lad")
     for kind in ("images", "labels"):
         (folder / kind).mkdir()
     volume, masks = study()
@@ -231,22 +235,22 @@ def the_training_scripts(folder: Path) -> None:
             nibabel.save(nibabel.Nifti1Image(array, AFFINE), folder / kind / f"{n}.nii.gz")
     values = {"data.0.path": folder, "out": folder / "run", "image_size": 64, "steps": 2, "batch": 4, "pairs": 2}
     changes = [f"{key}={value}" for key, value in {**values, "save_every": 1, "validation": 0.5}.items()]
-    with mock.patch.object(lad.idist, "device", return_value=DEVICE):
-        lad.train(0, lad.read_config(ROOT / "sample_configs" / "training" / "lad.yaml", changes))
-        lad.train(0, lad.read_config(ROOT / "sample_configs" / "training" / "lad.yaml", [*changes, "steps=3"]))
-    base, encoder = model().requires_grad_(False), load_text_encoder()
-    tci.make_modulable(base)
-    film = tci.Film(encoder.dimension, tci.film_channels(base)).to(DEVICE)
-    lessons = list(islice(SliceLessons(64, 1, sorted(load_lexicon().structures), twofold=0.5), 4))
-    batch = default_collate(lessons)
-    correction_loss(propose(base, film, batch, encoder.encode(batch.sentence)), batch).backward()
-    score_lessons(base, film, encoder, lessons)
-    base = model()
-    base.requires_grad_(True)
-    sample = default_collate(list(islice(pretraining.samples(64, 2, 0), 2)))
-    for rounds in (0, 3):
-        pretraining.training_loss(base, sample, rounds, np.random.default_rng(0)).backward()
-    pretraining.validate(base.eval(), 64, 1, None)
+    for more in ([], ["steps=3"]):
+        values = read_values(ROOT / "sample_configs" / "training" / "lad.yaml", [*changes, *more])
+        with mock.patch.object(
+            lad, "load_model", lambda *given, **options: load_model(*given, **options | {"device": NAME})
+        ):
+            lad.train(0, from_values(lad.RunConfig, values))
+    encoder = load_text_encoder()
+    tci = CorrectionObjective(model(), encoder, 1e-3)
+    corrections = list(islice(SliceCorrections(64, 1, sorted(load_lexicon().structures), twofold=0.5), 4))
+    TrainingEngine(tci, LoopConfig(steps=1)).run([default_collate(corrections)])
+    tci.score(corrections)
+    pretraining = PretrainingObjective(1e-3).to(DEVICE)
+    pretraining.enter(Stage(64, 1.0, 2))
+    sample = default_collate(list(islice(samples(64, 2, 0), 2)))
+    TrainingEngine(pretraining, LoopConfig(steps=2, ema=True)).run([(sample, 0), (sample, 3)])
+    validate(pretraining.model.eval(), 64, 1)
 
 
 @path

@@ -18,10 +18,12 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting.named import name_vectors
 from causal_sam.sam import load_model
-from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
-from causal_sam.sam.label_prompt import LabelPrompt
+from causal_sam.sam.adapter_bundle import AdapterBundle, LabelPart
+from causal_sam.sam.label_prompt import new_label_prompt
+from causal_sam.style.lad import NO_LAD
 from causal_sam.text import load_text_encoder
-from causal_sam.training.label_prompts import LabelTeacher, lessons_of
+from causal_sam.training.adapters import AdapterObjective, TrainingConfig, adapter_engine, batches
+from causal_sam.training.style_pairs import labelled_slices
 
 from .images import Phantom, make_phantom
 from .server import REQUEST_SECONDS, Server, running_server
@@ -39,17 +41,19 @@ def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     """A file of the labels that were taught on the made-up image, in a few seconds."""
     torch.manual_seed(0)
     model, encoder = load_model("compact", device="cpu"), load_text_encoder()
-    prompt = LabelPrompt(encoder.dimension, model.sam.prompt_encoder.embed_dim)
-    volume = Volume(phantom.array, phantom.affine, modality="CT")
-    lessons = lessons_of(volume, phantom.organs, TAUGHT, model.image_size)
-    teacher = LabelTeacher(model, prompt, name_vectors(TAUGHT, encoder))
-    for step in range(STEPS):
-        teacher.set_learning_rate(3e-3 * (1 - step / STEPS))
-        loss = teacher.step(lessons[step % 2 :: 5])
-    assert loss < 1
-    said = BundleMetadata(
-        TAUGHT, encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, {}
+    config = TrainingConfig(
+        steps=STEPS, batch=4, pairs=2, clicked=0.0, area_power=0.5, adapters=None, lad=NO_LAD, learning_rate=3e-3
     )
+    prompt = new_label_prompt(model, encoder.dimension)
+    objective = AdapterObjective(model, prompt, name_vectors(TAUGHT, encoder), config)
+    case = labelled_slices(
+        Volume(phantom.array, phantom.affine, modality="CT"), phantom.organs, TAUGHT, model.image_size
+    )
+    records: list[dict[str, float]] = []
+    engine = adapter_engine(objective, log=records.append, log_every=10)
+    engine.run(batches([case], model.image_size, encoder.encode, config, styled=False, seed=0))
+    assert records[-1]["loss"] < 1
+    said = objective.metadata(TAUGHT, encoder, {})
     path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
     AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
     return path

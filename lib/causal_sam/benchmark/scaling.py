@@ -18,7 +18,7 @@ from causal_sam.prompting.named import name_vectors
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.sam.loading import load_model
 from causal_sam.text import load_text_encoder
-from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.adapters import AdapterObjective, TrainingConfig, adapter_engine, batches
 from causal_sam.training.processes import fitting_backend
 from causal_sam.training.style_pairs import labelled_slices
 
@@ -84,12 +84,12 @@ def _train(local_rank: int, config: TrainingConfig, image_size: int | None, fold
         scans = [phantom_scan(str(n), "ct-portal-venous") for n in range(PATIENTS)]
         cases = [labelled_slices(s.volume, s.structures, PHANTOM_LABELS, model.image_size) for s in scans]
         prompt = new_label_prompt(model, encoder.dimension)
-        learner = Learner(model, prompt, name_vectors(PHANTOM_LABELS, encoder), config)
+        objective = AdapterObjective(model, prompt, name_vectors(PHANTOM_LABELS, encoder), config)
         loader = batches(cases, model.image_size, encoder.encode, config, styled=True, seed=0)
-        trainer, _ = make_trainer(learner, loader)
+        engine = adapter_engine(objective)
         clock = StepClock(lambda done: None)
-        clock.attach(trainer)
-        trainer.run()
+        clock.attach(engine.trainer)
+        engine.run(loader)
         if idist.get_rank() == 0:
             (Path(folder) / "seconds.json").write_text(json.dumps(clock.step_seconds))
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +52,7 @@ def train(
 
     Exit code 0 if a version was published or nothing was new, 1 if it was made and rejected, 2 if it could not be made.
     """
+    options = dict(locals())
     if not studies.is_dir():
         raise InputError(f"There is no folder {studies}: give that of a data store of MONAI Label.")
 
@@ -59,23 +60,8 @@ def train(
     from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER, SitePaths, UpdateConfig, processes_for
     from causal_sam.site.update import update
 
-    config = UpdateConfig(
-        minutes=minutes,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        adapter_rate=adapter_rate,
-        labels=tuple(name.strip() for name in labels.split(",") if name.strip()),
-        replay=replay,
-        validation=validation,
-        tolerance=tolerance,
-        min_dice=min_dice,
-        min_label_dice=min_label_dice,
-        lad=lad,
-        batch=batch,
-        pairs=pairs,
-        plane=plane,
-        seed=seed,
-    )
+    names = tuple(name.strip() for name in labels.split(",") if name.strip())
+    config = UpdateConfig(**{field.name: options[field.name] for field in fields(UpdateConfig)} | {"labels": names})
     site = SitePaths(
         studies,
         store or studies / STORE_FOLDER,

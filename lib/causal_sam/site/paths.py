@@ -84,12 +84,13 @@ class UpdateConfig:
         for name in ("replay", "validation", "tolerance", "min_dice", "min_label_dice"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
-        self.steps(1)
+        self.training(1)
 
-    def steps(self, count: int, *, amp: bool = False) -> TrainingConfig:
-        """Return the configuration of the training for at most ``count`` steps."""
+    def training(self, steps: int, *, amp: bool = False) -> TrainingConfig:
+        """Return how adapters are trained: for the minutes of the update, or for ``steps`` where it counts epochs."""
         return TrainingConfig(
-            steps=count,
+            steps=steps,
+            minutes=0.0 if self.epochs else self.minutes,
             batch=self.batch,
             pairs=self.pairs,
             learning_rate=self.learning_rate,

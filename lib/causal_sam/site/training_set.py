@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,22 @@ from causal_sam.atomic import atomic_write, sync
 from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.imaging.intensity import IntensityWindow
 from causal_sam.prompting.named import MAX_LABELS
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.site.accepted import FINAL, AcceptedLabel, accepted_labels, read_accepted
 from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.case_files import save_case, save_slices
 from causal_sam.site.paths import Progress, SitePaths, UpdateConfig, UpdateError
-from causal_sam.site.publish_gate import Case, is_held_out, study_digest
+from causal_sam.site.publish_gate import is_held_out, study_digest
 from causal_sam.site.replay import ReplayCase, choose_replay
 from causal_sam.site.versions import UsedLabel, Version, version_name
-from causal_sam.style import Acquisition, StyledSlices
 from causal_sam.text import canonical
-from causal_sam.training.corrections import Lessons, lessons_of_case, save_lessons
-from causal_sam.training.style_pairs import LabelledSlices, labelled_slices
+from causal_sam.training.corrections import CorrectionSamples, samples_of_case, save_samples
+from causal_sam.training.style_pairs import labelled_slices
 
 DESCRIPTION = "job.json"
-# Lessons of notes, of cases that are learnt from and of those that are held out.
-NOTES, NOTES_APART = "notes.npz", "notes-apart.npz"
+# Corrections by notes, of training cases and of held-out ones.
+NOTES, NOTES_HELD_OUT = "notes.npz", "notes-apart.npz"
 # No more cases are measured than these; of more, those whose studies come first by their hash.
 MAX_MEASURED = 8
 
@@ -177,12 +176,13 @@ def load_job(folder: Path) -> TrainingSet:
 
 
 def _nothing_new(trained: Sequence, apart: Sequence, skipped: Sequence, parent: Version | None) -> str:
-    if not trained and not apart and not skipped:
+    count = len(trained) + len(apart) + len(skipped)
+    if not count:
         return "No label has been accepted yet: save one with the tag final."
     if parent is None:
         return (
-            f"Of {len(trained) + len(apart) + len(skipped)} accepted labels {len(apart)} are held out to measure, and "
-            f"{len(skipped)} cannot be used: there is none to learn from, so accept more."
+            f"Of {count} accepted labels {len(apart)} are held out to measure, and {len(skipped)} cannot be used: "
+            "there is none to learn from, so accept more."
         )
     return f"No label was accepted since {version_name(parent.number)} that can be learnt from: it stays in use."
 
@@ -252,7 +252,7 @@ class _Reader:
         self._notes: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for entry in Journal(site.journal).entries() if site.journal else ():
             self._notes.setdefault((str(entry.get("image")), int(entry.get("frame") or 0)), []).append(entry)
-        self._lessons, self._lessons_apart = Lessons([], []), Lessons([], [])
+        self._samples, self._held_out_samples = CorrectionSamples([], []), CorrectionSamples([], [])
 
     def read(
         self,
@@ -281,16 +281,16 @@ class _Reader:
         # From here on no name is added: what is never learnt is not measured either.
         self._only = set(self._names)
         measured = _Measured()
-        for label, _ in sorted(apart, key=_by_hash):
-            self._save_measured(label, measured, tuple(self._names.values()), skips, self._lessons_apart)
+        for label, _ in sorted(apart, key=lambda pair: study_digest(pair[0].study)):
+            self._save_measured(label, measured, tuple(self._names.values()), skips, self._held_out_samples)
         held_out, learnt = measured.files, _Measured()
         # Better than not to measure these labels at all.
         missing = tuple(name for name in self._names.values() if name not in measured.names)
         for case in cases:
             if not set(missing).isdisjoint(case.learnt.names):
-                self._save_measured(by_id[case.learnt.image_id], learnt, missing, skips, Lessons([], []))
-        save_lessons(self._folder / NOTES, self._lessons)
-        save_lessons(self._folder / NOTES_APART, self._lessons_apart)
+                self._save_measured(by_id[case.learnt.image_id], learnt, missing, skips, CorrectionSamples([], []))
+        save_samples(self._folder / NOTES, self._samples)
+        save_samples(self._folder / NOTES_HELD_OUT, self._held_out_samples)
         left_out = {skip.image_id for skip in skips}
         return TrainingSet(
             key=key,
@@ -303,7 +303,7 @@ class _Reader:
             used=tuple(label for label in used if label.image not in left_out),
             earlier=tuple({case.image_id: case for case in (*earlier, *(c.learnt for c in cases))}.values()),
             skipped=tuple(skips),
-            corrections=len(self._lessons.real),
+            corrections=len(self._samples.real),
         )
 
     def _earlier(self, trained: Sequence[tuple[AcceptedLabel, bool]]) -> list[ReplayCase]:
@@ -325,21 +325,19 @@ class _Reader:
             try:
                 volume, structures, others = self._read(label)
                 case = self._save(label.image_id, volume, structures, others)
-                self._learn_notes(label.image_id, volume, structures, self._lessons)
+                self._learn_notes(label.image_id, volume, structures, self._samples)
                 kept.append(case)
             except InputError as error:
                 skips.append(Skipped(label.image_id, str(error)))
         return kept
 
     def _learn_notes(
-        self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], lessons: Lessons
+        self, image_id: str, volume: Volume, structures: dict[str, NDArray[np.bool_]], samples: CorrectionSamples
     ) -> None:
-        entries = self._notes.get((image_id, volume.frame), [])
-        rng = np.random.default_rng(self._config.seed)
-        size = self._model.image_size
-        found = lessons_of_case(entries, volume, structures, self._config.plane, size, rng)
-        lessons.real.extend(found.real)
-        lessons.simulated.extend(found.simulated)
+        entries, rng = self._notes.get((image_id, volume.frame), []), np.random.default_rng(self._config.seed)
+        found = samples_of_case(entries, volume, structures, self._config.plane, self._model.image_size, rng)
+        samples.real.extend(found.real)
+        samples.simulated.extend(found.simulated)
 
     def _read(self, label: AcceptedLabel) -> tuple[Volume, dict[str, NDArray[np.bool_]], tuple[str, ...]]:
         """The image, the structures that are to be learnt, and the names of the others."""
@@ -365,7 +363,7 @@ class _Reader:
         measured: _Measured,
         names: Sequence[str],
         skips: list[Skipped],
-        lessons: Lessons,
+        samples: CorrectionSamples,
     ) -> None:
         """Read a label to be measured on into a file, but for what is not asked for; at most `MAX_MEASURED`."""
         if len(measured.files) == MAX_MEASURED:
@@ -373,8 +371,9 @@ class _Reader:
         try:
             volume, structures, _ = self._read(label)
             asked = {name: mask for name, mask in structures.items() if name in names}
-            files = _save_case(self._folder, f"measured{self._measured:04d}", volume, asked)
-            self._learn_notes(label.image_id, volume, structures, lessons)
+            files = f"measured{self._measured:04d}"
+            save_case(self._folder, files, volume, asked)
+            self._learn_notes(label.image_id, volume, structures, samples)
         except InputError as error:
             skips.append(Skipped(label.image_id, str(error)))
             return
@@ -390,7 +389,7 @@ class _Reader:
         case = labelled_slices(volume, structures, names, self._model.image_size, self._config.plane)
         files = f"case{self._count:04d}"
         self._count += 1
-        _save_slices(self._folder, files, case)
+        save_slices(self._folder, files, case)
         slices = {
             name: int((case.label_map == value).any(axis=(1, 2)).sum())
             for value, name in enumerate(names, start=1)
@@ -399,61 +398,3 @@ class _Reader:
         made = case.slices.acquisition
         style = " ".join(filter(None, (made.modality, made.sequence, made.phase, made.vendor)))
         return TrainingCase(ReplayCase(image_id, tuple(structures), style, others), files, slices, 0.0)
-
-
-def _by_hash(apart: tuple[AcceptedLabel, str]) -> bytes:
-    return study_digest(apart[0].study)
-
-
-def _save_slices(folder: Path, files: str, case: LabelledSlices) -> None:
-    _save_array(folder / f"{files}-image.npy", case.slices.array)
-    _save_array(folder / f"{files}-labels.npy", case.label_map)
-    told = {
-        "spacing": case.slices.spacing,
-        "acquisition": asdict(case.slices.acquisition),
-        "background": case.slices.background,
-        "window": asdict(case.window),
-    }
-    (folder / f"{files}.json").write_text(json.dumps(told, default=float))
-
-
-def _save_array(path: Path, array: NDArray) -> None:
-    """As `numpy.save`, which does not say why it cannot write."""
-    array = np.ascontiguousarray(array)
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(array.data)
-
-
-def load_slices(folder: Path, case: TrainingCase, names: Sequence[str]) -> LabelledSlices:
-    """Read a case; processes on one machine share its arrays.
-
-    Args:
-        folder: of the job.
-        case: of the job.
-        names: of all labels of the job.
-    """
-    files = case.files
-    told = json.loads((folder / f"{files}.json").read_text())
-    made = told["acquisition"]
-    if made["pixel_spacing"] is not None:
-        made["pixel_spacing"] = tuple(made["pixel_spacing"])
-    image = np.load(folder / f"{files}-image.npy", mmap_mode="r")
-    slices = StyledSlices(image, tuple(told["spacing"]), Acquisition(**made), told["background"])
-    label_map = np.load(folder / f"{files}-labels.npy", mmap_mode="r")
-    known = np.array([name in case.learnt.names for name in names])
-    return LabelledSlices(slices, IntensityWindow(**told["window"]), label_map, known)
-
-
-def _save_case(folder: Path, files: str, volume: Volume, structures: Mapping[str, NDArray[np.bool_]]) -> str:
-    masks = {f"mask {name}": mask for name, mask in structures.items()}
-    with (folder / f"{files}.npz").open("wb") as file:
-        np.savez_compressed(file, array=volume.array, affine=volume.affine, modality=volume.modality, **masks)
-    return files
-
-
-def load_case(folder: Path, files: str) -> Case:
-    """Read a case to be measured on."""
-    with np.load(folder / f"{files}.npz") as file:
-        volume = Volume(file["array"], file["affine"], str(file["modality"]))
-        return volume, {key.removeprefix("mask "): file[key] for key in file.files if key.startswith("mask ")}

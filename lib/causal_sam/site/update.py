@@ -31,14 +31,15 @@ from causal_sam.prompting import LabelPrompter
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.case_files import load_case
 from causal_sam.site.paths import LOCK, TRAINING, Progress, SitePaths, UpdateConfig, UpdateError
 from causal_sam.site.plots import draw_update
 from causal_sam.site.publish_gate import GENERATED, generated_cases, measure, rejection_reason
 from causal_sam.site.training import LOSSES, RESULT, train
-from causal_sam.site.training_set import NOTES, NOTES_APART, Skipped, TrainingSet, load_case, prepare
+from causal_sam.site.training_set import NOTES, NOTES_HELD_OUT, Skipped, TrainingSet, prepare
 from causal_sam.site.versions import ConflictError, StoreError, Training, version_name
 from causal_sam.text import load_text_encoder
-from causal_sam.training.corrections import Notes, learn_notes, load_lessons
+from causal_sam.training.corrections import NoteResult, load_samples, train_on_notes
 from causal_sam.training.processes import fitting_backend
 
 JOB, REPORTS = "job", "reports"
@@ -262,7 +263,7 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
 
 def _film(
     model: CausalSam, store: AdapterStore, config: UpdateConfig, folder: Path, job: TrainingSet, progress: Progress
-) -> tuple[FilmPart | None, Notes | None]:
+) -> tuple[FilmPart | None, NoteResult | None]:
     """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
     encoder, parent = load_text_encoder(), None
     if job.continues:
@@ -273,11 +274,11 @@ def _film(
             parent.load(model, encoder.fingerprint)  # a version whose film cannot be loaded is of no use
         return parent, None
     progress("learning from notes", 0.95, f"Learning from {job.corrections} slices that notes corrected.")
-    lessons, apart = load_lessons(folder / NOTES), load_lessons(folder / NOTES_APART)
-    learnt = learn_notes(model, encoder, parent, lessons, apart.real, NOTE_STEPS, config.seed)
-    if learnt is None:
+    samples, held_out = load_samples(folder / NOTES), load_samples(folder / NOTES_HELD_OUT)
+    trained = train_on_notes(model, encoder, parent, samples, held_out.real, NOTE_STEPS, config.seed)
+    if trained is None:
         return None, None
-    film, notes = learnt
+    film, notes = trained
     return FilmPart.from_training(film, model, encoder.fingerprint) if notes.is_better else parent, notes
 
 

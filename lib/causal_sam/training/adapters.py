@@ -1,17 +1,15 @@
-"""Training of adapters and label prompts, with or without LAD, in one process or in many."""
+"""The objective of a site's labels: label prompts and adapters, with or without LAD."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Events
-from monai.engines import SupervisedTrainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -23,13 +21,13 @@ from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import MAX_COARSE_LOGIT, LabelPrompt
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.text import TextEncoder
-from causal_sam.training.losses import LabelMapLoss, MaskLoss
+from causal_sam.training.engine import LoopConfig, Objective, TrainingEngine
+from causal_sam.training.losses import label_map_loss
 from causal_sam.training.processes import gathered, summed
-from causal_sam.training.style_pairs import LabelledSlices, Views
+from causal_sam.training.style_pairs import LabelledSlices, StylePairDataset
 
-MAX_GRADIENT = 1.0
 # Share of the training in which the learning rates rise: Adam does not know at first how large gradients are, and would
-# undo what was learnt before.
+# undo what was learned before.
 WARM_UP = 0.05
 # Remembered features in each of the adversary's own steps.
 REMEMBERED_BATCH = 64
@@ -37,31 +35,33 @@ REMEMBERED_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How adapters are trained.
+    """How label prompts and adapters are trained.
 
     Attributes:
-        steps: of the optimiser.
-        batch: images of a step in each process.
-        pairs: how many anatomies of a step are seen twice, under their own style and under a second one; all others,
-            or all where there are no second styles, are seen once. So a step costs the same with and without them.
-        learning_rate: of the label prompt and the heads, the highest one; it falls to 0 along a cosine.
-        adapter_rate: of the adapters.
-        decoded: how many anatomies of a step go through the mask decoder, with one label each, in all their styles.
+        steps: number of optimizer steps, if ``minutes`` is 0.
+        minutes: time of training instead of a number of steps, if above 0.
+        batch: images per step in each process.
+        pairs: anatomies per step that are seen twice, under their own style and under a second one; all others, or all
+            where there are no second styles, are seen once. So a step costs the same with and without them.
+        learning_rate: highest learning rate of the label prompt and the heads.
+        adapter_rate: highest learning rate of the adapters.
+        decoded: anatomies per step that go through the mask decoder, with one label each, in all their styles.
         clicked: share of the decoded masks that are prompted by a click, not by the name.
-        amp: automatic mixed precision.
-        seed: of all that is drawn.
-        area_power: power of the labels' areas in the loss of masks when training begins; it rises to 1. At 0 small
-            structures count as much as large ones and are found at all, at 1 they get the right size.
-        varied: whether anatomies are bent, and images exposed differently, and not only moved: few patients are not all
-            that there are.
-        adapters: their size.
-        lad: which terms count how much.
+        amp: True for automatic mixed precision.
+        seed: seed of all random choices.
+        area_power: power of the labels' areas in the loss when training begins; it rises to 1. At 0 small structures
+            count as much as large ones and are found at all, at 1 they get the right size.
+        varied: True to deform anatomies and to change intensities, beside moving them: few patients do not show what
+            others look like.
+        adapters: size of the adapters; None to train the label prompt alone.
+        lad: weights of the terms of LAD.
 
     Raises:
         InputError: a number is out of range.
     """
 
     steps: int = 2000
+    minutes: float = 0.0
     batch: int = 8
     pairs: int = 3
     learning_rate: float = 3e-3
@@ -72,7 +72,7 @@ class TrainingConfig:
     seed: int = 0
     area_power: float = 0.0
     varied: bool = False
-    adapters: AdapterConfig = field(default_factory=AdapterConfig)
+    adapters: AdapterConfig | None = field(default_factory=AdapterConfig)
     lad: LadConfig = field(default_factory=LadConfig)
 
     def __post_init__(self) -> None:
@@ -80,6 +80,8 @@ class TrainingConfig:
             raise InputError(
                 f"Training needs at least one step and a batch of at least 4, not {self.steps} and {self.batch}."
             )
+        if not self.minutes >= 0:
+            raise InputError(f"minutes must be above 0, or 0 for a number of steps, and not {self.minutes}.")
         if not 2 <= self.pairs <= self.batch // 2:
             raise InputError(f"pairs must be 2 to {self.batch // 2}, half of the batch, and not {self.pairs}.")
         if not 1 <= self.decoded <= self.batch - self.pairs:
@@ -96,18 +98,17 @@ class TrainingConfig:
             )
 
 
-class Learner(nn.Module):
-    """All that trains, and the frozen model around it, as one module whose output is the loss.
+class AdapterObjective(Objective):
+    """A frozen model with label prompt and adapters, and the loss that trains these.
 
     Args:
-        model: without adapters; gets them.
+        model: without adapters; gets them, if the configuration has some.
         prompt: the label prompt.
-        vectors: LxD, of the names to be taught.
-        config: see there.
+        vectors: LxD, text vectors of the L label names.
+        config: what is trained, and the weights of the loss.
 
     Attributes:
-        trainable_share: what trains of all that is kept after training; the heads of LAD are not.
-        groups: parameters for the optimiser, without the adversary's.
+        trainable_share: share of the kept parameters that train; the heads of LAD are not kept.
 
     Raises:
         InputError: 9 % of the model or more would train.
@@ -115,16 +116,11 @@ class Learner(nn.Module):
 
     def __init__(self, model: CausalSam, prompt: LabelPrompt, vectors: Tensor, config: TrainingConfig) -> None:
         super().__init__()
-        adapters = add_adapters(model, config.adapters)
+        model.requires_grad_(False)
+        self._adapters = [] if config.adapters is None else add_adapters(model, config.adapters)
         self.model, self.prompt, self.config = model, prompt, config
         self.lad = LadLoss(prompt.embed_dim, prompt.text_dim, config.lad)
         self.register_buffer("vectors", vectors, persistent=False)
-        self.map_loss, self.mask_loss = LabelMapLoss(), MaskLoss()
-        heads = [p for name, p in self.lad.named_parameters() if not name.startswith("adversary.")]
-        self.groups = [
-            {"params": adapters, "lr": config.adapter_rate},
-            {"params": [*prompt.parameters(), *heads], "lr": config.learning_rate},
-        ]
         kept = [*model.parameters(), *prompt.parameters()]
         self.trainable_share = sum(p.numel() for p in kept if p.requires_grad) / sum(p.numel() for p in kept)
         if self.trainable_share >= MAX_SHARE:
@@ -151,13 +147,13 @@ class Learner(nn.Module):
         if adapters:
             load_adapters(self.model, adapters)
 
-    def taught(self, names: Sequence[str], encoder: TextEncoder, slices: Mapping[str, int]) -> BundleMetadata:
-        """What is to be said of the label prompt and the adapters when they are used.
+    def metadata(self, names: Sequence[str], encoder: TextEncoder, slices: Mapping[str, int]) -> BundleMetadata:
+        """Return the metadata of the bundle of label prompt and adapters.
 
         Args:
-            names: of the labels, as the vectors are.
-            encoder: that made the vectors.
-            slices: how many slices of each label were learnt.
+            names: label names, in the order of their vectors.
+            encoder: text encoder of the vectors.
+            slices: number of training slices of each label.
         """
         return BundleMetadata(
             tuple(names),
@@ -171,12 +167,21 @@ class Learner(nn.Module):
             self.config.adapters,
         )
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """See `Objective`; the adversary must keep up with the features all the time, so its rate stays."""
+        heads = [p for name, p in self.lad.named_parameters() if not name.startswith("adversary.")]
+        return [
+            {"params": self._adapters, "lr": self.config.adapter_rate},
+            {"params": [*self.prompt.parameters(), *heads], "lr": self.config.learning_rate},
+            {"params": self._adversary(), "lr": self.config.learning_rate, "scheduled": False},
+        ]
+
     def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
-        """Return the loss of a batch of `Views`, and its parts; of several processes, that of all their batches.
+        """Return the loss of a batch of `StylePairDataset`, and its terms; of several processes, that of all batches.
 
         Args:
-            batch: of A anatomies, P of them in pairs.
-            progress: share of the training that is done, 0..1.
+            batch: A anatomies, P of them in pairs.
+            progress: completed share of the training, 0 to 1.
         """
         model, device = self.model, self.vectors.device
         batch = {key: value.to(device) for key, value in batch.items()}
@@ -185,24 +190,25 @@ class Learner(nn.Module):
         pairs = len(batch["image"]) - anatomies
         shown = torch.cat([torch.arange(anatomies), torch.arange(pairs)]).to(device)
         embedding = model.encode(batch["image"])
-        tokens, drafts = self.prompt(embedding, model.sam.prompt_encoder.get_dense_pe(), self.vectors, model.mask_size)
-        # Overlaps are sums over many pixels, which half precision does not hold.
-        drafts = drafts.float()
+        tokens, coarse = self.prompt(embedding, model.sam.prompt_encoder.get_dense_pe(), self.vectors, model.mask_size)
+        # Overlaps are sums over many pixels, which half precision cannot represent.
+        coarse = coarse.float()
         values = torch.arange(1, len(self.vectors) + 1, device=device)[:, None, None]
         truth = F.adaptive_avg_pool2d((batch["label"] == values).float(), model.mask_size)
-        target, asked = truth[shown], known[shown][..., None, None]
-        # Nothing is found where nothing is known, and so nothing is learnt there.
-        asked_drafts, target = drafts.where(asked, drafts.new_tensor(-MAX_COARSE_LOGIT)), target * asked
+        target, annotated = truth[shown], known[shown][..., None, None]
+        # Labels that were not annotated are neither found nor there, so they add nothing to the loss.
+        annotated_coarse = coarse.where(annotated, coarse.new_tensor(-MAX_COARSE_LOGIT))
+        target = target * annotated
         power = self.config.area_power + (1 - self.config.area_power) * progress
-        parts = {"drafts": self.map_loss(asked_drafts, target, power, summed)}
-        parts["decoded"] = self._decoded(embedding, tokens, drafts, truth, batch, power)
+        parts = {"drafts": label_map_loss(annotated_coarse, target, power, summed)}
+        parts["decoded"] = self._decoded_loss(embedding, tokens, coarse, truth, batch, power)
         total = parts["drafts"] + parts["decoded"]
         if pairs and self.config.lad.is_enabled:
             ramp = reversal_ramp(progress)
             paired = torch.cat([torch.arange(pairs), anatomies + torch.arange(pairs)]).to(device)
             features, styles, found = (
                 torch.cat([gathered(view) for view in x[paired].split(pairs)])
-                for x in (embedding.features.float(), batch["style"], asked_drafts)
+                for x in (embedding.features.float(), batch["style"], annotated_coarse)
             )
             with torch.autocast(device.type, enabled=False):
                 terms = self.lad(features, styles, gathered(target[:pairs]), self.vectors, found, ramp)
@@ -210,11 +216,27 @@ class Learner(nn.Module):
             parts |= terms._asdict()
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
 
-    def _decoded(
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the adversary catch up with the features: some steps on remembered ones."""
+        adversary = self._adversary()
+        for _ in range(self.config.lad.adversary_steps if adversary else 0):
+            loss = self.lad.adversary_loss(REMEMBERED_BATCH)
+            if loss is None:
+                return
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            for parameter in adversary:  # this is outside of what averages the gradients of all processes by itself
+                parameter.grad = idist.all_reduce(parameter.grad) / idist.get_world_size()
+            optimizer.step()
+
+    def _adversary(self) -> list[torch.nn.Parameter]:
+        return list(self.lad.adversary.parameters()) if self.config.lad.adversary else []
+
+    def _decoded_loss(
         self,
         embedding: Embedding,
         tokens: Tensor,
-        drafts: Tensor,
+        coarse: Tensor,
         truth: Tensor,
         batch: dict[str, Tensor],
         power: float,
@@ -235,12 +257,12 @@ class Learner(nn.Module):
                 points = batch["click"][shown]
                 prompts = {"points": points, "point_labels": points.new_ones(len(points), 1)}
             else:
-                prompts = {"tokens": tokens[labels], "mask_logits": drafts[rows, labels][:, None]}
+                prompts = {"tokens": tokens[labels], "mask_logits": coarse[rows, labels][:, None]}
             logits = self._decode(embedding, rows, prompts).float()
             for anatomy in anatomies:
                 views = logits[shown == anatomy]
                 wanted = truth[anatomy, batch["decode"][anatomy]]
-                losses.append(self.mask_loss(views, wanted.expand_as(views), power))
+                losses.append(label_map_loss(views, wanted.expand_as(views), power))
         return torch.stack(losses).mean()
 
     def _decode(self, embedding: Embedding, rows: Tensor, prompts: dict[str, Tensor]) -> Tensor:
@@ -255,68 +277,18 @@ class Learner(nn.Module):
         return torch.cat(logits)
 
 
-class Optimizers:
-    """The optimiser of what is kept, and that of the adversary, which must keep up with the features.
+def adapter_engine(objective: AdapterObjective, folder: Path | None = None, **options: Any) -> TrainingEngine:
+    """Make the engine that trains an objective as its configuration says.
 
     Args:
-        learner: whose parameters they change.
+        objective: on its device.
+        folder: folder of the checkpoint; None for none.
+        options: ``log`` and ``validate`` of `TrainingEngine`, and further fields of `LoopConfig`.
     """
-
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-        self.main = idist.auto_optim(torch.optim.AdamW(learner.groups, weight_decay=0.01))
-        adversary = learner.lad.adversary.parameters() if learner.config.lad.adversary else ()
-        self._opponents = list(adversary)
-        self.adversary = (
-            torch.optim.AdamW(self._opponents, lr=learner.config.learning_rate) if self._opponents else None
-        )
-        self._all = [optimizer for optimizer in (self.main, self.adversary) if optimizer is not None]
-        self._highest = [group["lr"] for group in self.main.param_groups]
-
-    def set_progress(self, progress: float) -> None:
-        """Let the learning rates rise to the highest and fall to 0 along a cosine; the adversary's stays."""
-        share = min(1.0, progress / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
-        for group, rate in zip(self.main.param_groups, self._highest, strict=True):
-            group["lr"] = rate * share
-
-    def zero_grad(self) -> None:
-        for optimizer in self._all:
-            optimizer.zero_grad(set_to_none=True)
-
-    def step(self, scaler: torch.amp.GradScaler | None) -> None:
-        """Change all parameters by their gradients, unscaled and limited; then let the adversary catch up."""
-        if scaler is not None:
-            for optimizer in self._all:
-                scaler.unscale_(optimizer)
-        parameters = [p for group in self.main.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT)
-        for optimizer in self._all:
-            optimizer.step() if scaler is None else scaler.step(optimizer)
-        if scaler is not None:
-            scaler.update()
-        if self.adversary is not None:
-            self._catch_up()
-
-    def _catch_up(self) -> None:
-        config = self._learner.config
-        for _ in range(config.lad.adversary_steps):
-            loss = self._learner.lad.adversary_loss(REMEMBERED_BATCH)
-            if loss is None:
-                return
-            self.adversary.zero_grad(set_to_none=True)
-            loss.backward()
-            for parameter in self._opponents:  # outside of what averages the gradients of all processes by itself
-                parameter.grad = idist.all_reduce(parameter.grad) / idist.get_world_size()
-            self.adversary.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        adversary = None if self.adversary is None else self.adversary.state_dict()
-        return {"main": self.main.state_dict(), "adversary": adversary}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.main.load_state_dict(state["main"])
-        if self.adversary is not None:
-            self.adversary.load_state_dict(state["adversary"])
+    config = objective.config
+    calls = {name: options.pop(name) for name in ("log", "validate") if name in options}
+    loop = LoopConfig(steps=config.steps, minutes=config.minutes, amp=config.amp, warm_up=WARM_UP, **options)
+    return TrainingEngine(objective, loop, folder, **calls)
 
 
 def batches(
@@ -330,20 +302,20 @@ def batches(
     workers: int = 0,
     weights: Sequence[float] | None = None,
 ) -> DataLoader:
-    """Make the batches of this process, for ever.
+    """Return the batches of this process, without end.
 
     Args:
-        cases: to learn from.
+        cases: labelled slices of the training cases.
         image_size: side of the model's input in pixels.
         encode: texts -> NxD vectors of descriptions.
         config: says what is in a batch.
-        styled: whether some anatomies are seen under a second style.
-        seed: of all that is drawn.
+        styled: True to show some anatomies under a second style.
+        seed: seed of all random choices.
         workers: processes that make the batches; 0 for this one.
         weights: how often each case is shown, as shares; all alike by default.
     """
     pairs = config.pairs if styled else 0
-    views = Views(
+    views = StylePairDataset(
         cases,
         image_size,
         encode,
@@ -358,73 +330,3 @@ def batches(
         processes=idist.get_world_size(),
     )
     return DataLoader(views, batch_size=None, num_workers=workers)
-
-
-def make_trainer(
-    learner: Learner, samples: Iterable[dict[str, Any]], schedule: Callable[[int], float] | None = None
-) -> tuple[SupervisedTrainer, Optimizers]:
-    """Make the engine that trains a learner.
-
-    Args:
-        learner: on its device.
-        samples: batches, for ever.
-        schedule: steps done -> share of the training that is done, the same in all processes; at 1 training ends, if
-            it has not come to the last step before. By default the share of the steps.
-
-    Returns:
-        The engine, with one epoch of all steps, whose ``state.output`` has the loss and its parts as numbers, and the
-        optimisers, whose state belongs into checkpoints.
-    """
-    config = learner.config
-    schedule = schedule or (lambda steps: steps / config.steps)
-    optimizers = Optimizers(learner)
-    # Which parts are used differs from step to step: a click has no use for the token of a name.
-    network = idist.auto_model(learner, find_unused_parameters=True)
-    device = learner.vectors.device
-
-    def update(engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, float]:
-        network.train()
-        progress = min(schedule(engine.state.iteration - 1), 1.0)
-        optimizers.set_progress(progress)
-        optimizers.zero_grad()
-        with torch.autocast(device.type, enabled=config.amp):
-            losses = network(batch, progress)
-        loss = losses["loss"]
-        (loss if engine.scaler is None else engine.scaler.scale(loss)).backward()
-        optimizers.step(engine.scaler)
-        # Most parts are of the batches of all processes; what is not is averaged, as the gradients are.
-        means = idist.all_reduce(torch.stack([*losses.values()]).detach()) / idist.get_world_size()
-        return dict(zip(losses, means.tolist(), strict=True))
-
-    trainer = SupervisedTrainer(
-        device=device,
-        max_epochs=1,
-        epoch_length=config.steps,
-        train_data_loader=samples,
-        network=network,
-        optimizer=optimizers.main,
-        loss_function=learner.mask_loss,
-        iteration_update=update,
-        # Scales the loss where float16 needs it; bfloat16, on processors, does not.
-        amp=config.amp and device.type == "cuda",
-        decollate=False,
-    )
-    trainer.add_event_handler(
-        Events.ITERATION_COMPLETED(lambda _, step: config.steps > step and schedule(step) >= 1), trainer.terminate
-    )
-    return trainer, optimizers
-
-
-class TrainableState:
-    """What of a learner belongs into a checkpoint: all but the frozen weights."""
-
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-        self._names = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
-
-    def state_dict(self) -> dict[str, Any]:
-        state = self._learner.state_dict()
-        return {name: state[name] for name in state if name in self._names or name.startswith("lad.")}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._learner.load_state_dict(state, strict=False)

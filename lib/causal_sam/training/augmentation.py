@@ -1,4 +1,4 @@
-"""How slices of the patients that are there are changed, for those who are not: in shape, and in intensity."""
+"""Random changes of training slices, in shape and in intensity, for patients who are not in the data."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from monai.transforms import (
 )
 
 
-def move(image_size: int, seed: int) -> Transform:
-    """Patients lie a little differently. Not flipped: left and right are different structures."""
+def random_affine(image_size: int, seed: int) -> Transform:
+    """Rotate, shift and scale a slice a little. It is never flipped: left and right are different structures."""
     return RandAffined(**_placement(image_size), scale_range=0.12).set_random_state(seed)
 
 
-def bend(image_size: int, seed: int) -> Transform:
-    """Patients are also built differently: beside `move`, organs are larger or smaller, and bent."""
+def random_elastic(image_size: int, seed: int) -> Transform:
+    """Deform a slice, with larger changes of scale than `random_affine`."""
     return Rand2DElasticd(
         **_placement(image_size),
         scale_range=0.2,
-        # Control points an eighth of the slice apart, moved by up to an eighth of that: nothing is folded.
+        # Control points an eighth of the slice apart, moved by up to an eighth of that, so that nothing folds.
         spacing=(image_size / 8, image_size / 8),
         magnitude_range=(0.0, image_size / 64),
     ).set_random_state(seed)
@@ -43,8 +43,8 @@ def _placement(image_size: int) -> dict[str, Any]:
     }
 
 
-def expose(seed: int) -> Transform:
-    """One scanner shows one patient brighter, noisier or less sharp than the next; for images in [0, 1]."""
+def random_intensity(seed: int) -> Transform:
+    """Make an image in [0, 1] brighter, darker, noisier or less sharp."""
     return Compose(
         [
             RandScaleIntensity(factors=0.15, prob=0.5),

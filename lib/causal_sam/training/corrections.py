@@ -1,12 +1,12 @@
-"""Learning from what clinicians wrote: their notes, the masks that were wrong, and the labels that were accepted.
+"""Training from clinicians' notes: the notes, the masks that were wrong, and the labels that were accepted.
 
-What a note asked for was right where the accepted label says so. Beside these real corrections errors are simulated on
-accepted labels, so that a few notes do not spoil what all others do.
+A note was right where the accepted label says so. Beside these real corrections errors are simulated on accepted
+labels, so that a few notes do not spoil the modulation for all others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,39 +24,40 @@ from causal_sam.notes.schema import Intervention, parse_plan
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.adapter_bundle import FilmPart, shipped_film
 from causal_sam.sam.causal_sam import CausalSam
-from causal_sam.sam.film import Film, make_modulable
+from causal_sam.sam.film import Film
 from causal_sam.simulation.errors import simulate_error
 from causal_sam.text import TextEncoder, canonical
+from causal_sam.training.engine import LoopConfig, TrainingEngine
 from causal_sam.training.style_pairs import padded
-from causal_sam.training.tci import MODULATED_KINDS, Lesson, correction_loss, propose, score_lessons
+from causal_sam.training.tci import MODULATED_KINDS, CorrectionObjective, CorrectionSample
 
-# Slices of a correction that are learnt from: those with the largest errors in the region.
+# Slices of a correction that are trained on: those with the largest errors in the region.
 MAX_SLICES = 6
 # Simulated errors of each structure of a case.
 SIMULATED = 2
 BATCH, LEARNING_RATE = 8, 1e-4
 
 
-class Lessons(NamedTuple):
-    """What one case teaches.
+class CorrectionSamples(NamedTuple):
+    """The samples of one case or of many.
 
     Attributes:
-        real: of the clinicians' notes.
-        simulated: of errors made up on the accepted label.
+        real: samples of clinicians' notes.
+        simulated: samples of errors simulated on accepted labels.
     """
 
-    real: list[Lesson]
-    simulated: list[Lesson]
+    real: list[CorrectionSample]
+    simulated: list[CorrectionSample]
 
 
-class Notes(NamedTuple):
-    """What learning from notes has come to.
+class NoteResult(NamedTuple):
+    """How good the modulation is after training on notes.
 
     Attributes:
-        corrections: slices of real corrections that were learnt from.
+        corrections: number of slices of real corrections that it was trained on.
         before: Dice of the wrong masks that it was measured on.
-        until_now: after the correction, with the modulation in use before.
-        after: with the new one.
+        until_now: Dice after the correction with the modulation in use before.
+        after: Dice after the correction with the new one.
     """
 
     corrections: int
@@ -66,25 +67,25 @@ class Notes(NamedTuple):
 
     @property
     def is_better(self) -> bool:
-        """Whether the new modulation is to be used."""
+        """True if the new modulation is to be used."""
         return self.after >= self.until_now
 
 
-def lessons_of_case(
+def samples_of_case(
     entries: Sequence[Mapping[str, Any]],
     volume: Volume,
     structures: Mapping[str, NDArray[np.bool_]],
     plane: str,
     image_size: int,
     rng: np.random.Generator,
-) -> Lessons:
-    """Make lessons of the notes about an image whose label was accepted.
+) -> CorrectionSamples:
+    """Make samples of the notes about an image whose label was accepted.
 
     Args:
-        entries: of the journal, about this image and frame, the oldest first.
+        entries: journal entries about this image and frame, the oldest first.
         volume: the image.
         structures: accepted masks by name.
-        plane: of the slices.
+        plane: plane of the slices.
         image_size: side S of the model's input.
         rng: source of the simulated errors.
     """
@@ -96,7 +97,7 @@ def lessons_of_case(
             truth = accepted.get(canonical(intervention.label))
             if truth is not None and before.any():
                 others = {name: mask for name, mask in structures.items() if mask is not truth}
-                real += _lessons(slices, image_size, intervention, before, truth, others)
+                real += _samples(slices, image_size, intervention, before, truth, others)
     simulated = []
     if real:
         for name, truth in structures.items():
@@ -104,12 +105,12 @@ def lessons_of_case(
             for _ in range(SIMULATED):
                 error = simulate_error(name, truth, volume, others, rng, str(rng.choice(MODULATED_KINDS)))
                 if error is not None:
-                    simulated += _lessons(slices, image_size, error.intervention, error.mask, truth, others)
-    return Lessons(real, simulated)
+                    simulated += _samples(slices, image_size, error.intervention, error.mask, truth, others)
+    return CorrectionSamples(real, simulated)
 
 
 def _corrections(entry: Mapping[str, Any], shape: tuple[int, int, int]) -> list[tuple[Intervention, NDArray[np.bool_]]]:
-    """The interventions of a journal entry that the decoder decided, each with the mask before it."""
+    """Interventions of a journal entry that the decoder carried out, each with the mask before it."""
     if entry.get("act") != "note" or entry.get("preview"):
         return []
     try:
@@ -126,15 +127,15 @@ def _corrections(entry: Mapping[str, Any], shape: tuple[int, int, int]) -> list[
     ]
 
 
-def _lessons(
+def _samples(
     slices: VolumeSlices,
     size: int,
     intervention: Intervention,
     before: NDArray[np.bool_],
     truth: NDArray[np.bool_],
     others: Mapping[str, NDArray[np.bool_]],
-) -> list[Lesson]:
-    """The slices on which a mask is most wrong in the region of an intervention."""
+) -> list[CorrectionSample]:
+    """Samples of the slices on which a mask is most wrong in the region of an intervention."""
     try:
         region = region_gate(intervention, slices.volume, before, others).in_volume(before.shape)
     except InputError:  # slices that the image does not have
@@ -146,7 +147,7 @@ def _lessons(
     # Outside of the region the mask stays, whatever the accepted label says.
     wanted = np.where(region > 0, truth, before)
     return [
-        Lesson(
+        CorrectionSample(
             padded(slices.image(index)[0].numpy(), size),
             fitted(before, slices, index, size),
             fitted(wanted, slices, index, size),
@@ -175,71 +176,62 @@ def fitted(array: NDArray, slices: VolumeSlices, index: int, size: int) -> NDArr
     return padded(scaled.astype(np.uint8 if array.dtype == bool else np.float32), size)
 
 
-def save_lessons(path: Path, lessons: Lessons) -> None:
-    """Write lessons into a file, images with 256 levels."""
-    every = [*lessons.real, *lessons.simulated]
-    arrays = {name: np.array([getattr(lesson, name) for lesson in every]) for name in Lesson._fields}
+def save_samples(path: Path, samples: CorrectionSamples) -> None:
+    """Write samples to a file, images with 256 levels."""
+    every = [*samples.real, *samples.simulated]
+    arrays = {name: np.array([getattr(sample, name) for sample in every]) for name in CorrectionSample._fields}
     arrays["image"] = np.rint(255 * arrays["image"]).astype(np.uint8)
     with path.open("wb") as file:
-        np.savez_compressed(file, real=len(lessons.real), **arrays)
+        np.savez_compressed(file, real=len(samples.real), **arrays)
 
 
-def load_lessons(path: Path) -> Lessons:
-    """Read lessons from a file of `save_lessons`."""
+def load_samples(path: Path) -> CorrectionSamples:
+    """Read samples from a file of `save_samples`."""
     with np.load(path) as file:
-        parts = [file[name] for name in Lesson._fields]
+        parts = [file[name] for name in CorrectionSample._fields]
         count = int(file["real"])
     parts[0] = parts[0].astype(np.float32) / 255
-    every = [Lesson(*row[:4], str(row[4]), float(row[5])) for row in zip(*parts, strict=True)]
-    return Lessons(every[:count], every[count:])
+    every = [CorrectionSample(*row[:4], str(row[4]), float(row[5])) for row in zip(*parts, strict=True)]
+    return CorrectionSamples(every[:count], every[count:])
 
 
-def learn_notes(
+def train_on_notes(
     model: CausalSam,
     encoder: TextEncoder,
     start: FilmPart | None,
-    lessons: Lessons,
-    held_out: Sequence[Lesson],
+    samples: CorrectionSamples,
+    held_out: Sequence[CorrectionSample],
     steps: int,
     seed: int,
-) -> tuple[Film, Notes] | None:
+) -> tuple[Film, NoteResult] | None:
     """Go on training the modulation, half on real corrections, half on simulated ones.
 
     Args:
         model: without adapters; it is frozen, and its decoder becomes one that can be modulated.
-        encoder: of the sentences.
+        encoder: text encoder of the sentences.
         start: the modulation to start with; None for the one that came with the model.
-        lessons: to learn from, with real ones.
-        held_out: real corrections of studies that are not learnt from; if there are none, it is measured on those
-            that were.
-        steps: of the optimiser.
-        seed: of the order of the lessons.
+        samples: to train on, with real ones.
+        held_out: real corrections of held-out studies; if there are none, it is measured on those it was trained on.
+        steps: number of optimizer steps.
+        seed: seed of the order of the samples.
 
     Returns:
-        The new modulation, and what it has come to; None if the model has no modulation to start with.
+        The new modulation, and how good it is; None if the model has no modulation to start with.
     """
     start = start or shipped_film(model)
     if start is None:
         return None
-    model.requires_grad_(False)
-    make_modulable(model)
-    film = start.load(model, encoder.fingerprint)
-    measured = list(held_out) or lessons.real
-    until_now = score_lessons(model, film, encoder, measured)
-    rng = np.random.default_rng(seed)
-    film.train()
-    optimizer = torch.optim.AdamW(film.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 - step / steps)
-        kinds = [lessons.simulated or lessons.real, lessons.real]
-        batch = default_collate([kinds[n % 2][int(rng.integers(len(kinds[n % 2])))] for n in range(BATCH)])
-        loss = correction_loss(propose(model, film, batch, encoder.encode(batch.sentence)), batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(film.parameters(), 1.0)
-        optimizer.step()
-    film.eval()
-    after = score_lessons(model, film, encoder, measured)
-    found = Notes(len(lessons.real), until_now["dice before"], until_now["dice after"], after["dice after"])
-    return film, found
+    objective = CorrectionObjective(model, encoder, LEARNING_RATE, start)
+    measured = list(held_out) or samples.real
+    until_now = objective.score(measured)
+    TrainingEngine(objective, LoopConfig(steps=steps)).run(_batches(samples, seed))
+    after = objective.eval().score(measured)
+    result = NoteResult(len(samples.real), until_now["dice before"], until_now["dice after"], after["dice after"])
+    return objective.film, result
+
+
+def _batches(samples: CorrectionSamples, seed: int) -> Iterator[CorrectionSample]:
+    """Batches without end, half of them simulated, if there are simulated ones."""
+    rng, kinds = np.random.default_rng(seed), (samples.simulated or samples.real, samples.real)
+    while True:
+        yield default_collate([kinds[n % 2][int(rng.integers(len(kinds[n % 2])))] for n in range(BATCH)])

@@ -1,4 +1,4 @@
-"""Lessons for notes from generated images alone: slices of random shapes, and slices of whole generated abdomens.
+"""Corrections from generated images alone: slices of random shapes, and slices of whole generated abdomens.
 
 Random shapes have any form, in any plane. Whole volumes add what single slices cannot show: directions across the
 slices, the region of an act about a whole structure, and slices beyond the end of a mask, where the decoder sees the
@@ -26,7 +26,7 @@ from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.simulation.errors import SimulatedError, simulate_error
 from causal_sam.training.corrections import fitted
 from causal_sam.training.style_pairs import padded
-from causal_sam.training.tci import MODULATED_KINDS, Lesson
+from causal_sam.training.tci import MODULATED_KINDS, CorrectionSample
 
 # Share of the slices' masks that are wrong in two ways, and the reach of the region around these as a share of the
 # radius.
@@ -41,64 +41,64 @@ PLANES = {
 }
 # Of each abdomen, and slices of each error: half of them where most is wrong, half anywhere in the region.
 STRUCTURES_OF_VOLUME, ERRORS_OF_STRUCTURE, SLICES_OF_ERROR = 5, 2, 4
-# Lessons that wait to be drawn at random, so that those of one volume do not follow each other.
+# Samples that wait to be drawn at random, so that those of one volume do not follow each other.
 WAITING = 120
 # First patient; benchmarks and the demo studies have patients of smaller numbers.
 FIRST_PATIENT = 10_000_000
 
 
-class SliceLessons(IterableDataset):
-    """Lessons of slices with random shapes, for ever; each worker draws others.
+class SliceCorrections(IterableDataset):
+    """Samples of slices with random shapes, without end; each worker draws others.
 
     Args:
         size: side S of the images in pixels.
-        seed: of all that is drawn.
-        names: that structures are given.
+        seed: seed of all random choices.
+        names: names for the structures.
         twofold: share of the masks that are wrong in two ways.
     """
 
     def __init__(self, size: int, seed: int, names: Sequence[str], twofold: float) -> None:
         self.size, self.seed, self.names, self.twofold = size, seed, list(names), twofold
 
-    def __iter__(self) -> Iterator[Lesson]:
+    def __iter__(self) -> Iterator[CorrectionSample]:
         cv2.setNumThreads(1)
         seed = self.seed * 97 + _worker()
         rng = np.random.default_rng(seed)
         for sample in samples(self.size, 2, seed):
             for mask in sample.masks:
-                lesson = _of_slice(sample, mask, self.names, rng, self.twofold)
-                if lesson is not None:
-                    yield lesson
+                drawn = _of_slice(sample, mask, self.names, rng, self.twofold)
+                if drawn is not None:
+                    yield drawn
 
 
-class VolumeLessons(IterableDataset):
-    """Lessons of generated abdomens in random contrasts, for ever; each worker draws others.
+class VolumeCorrections(IterableDataset):
+    """Samples of generated abdomens in random contrasts, without end; each worker draws others.
 
     Args:
         size: side S of the model's input in pixels.
-        seed: of all that is drawn.
+        seed: seed of all random choices.
     """
 
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.seed = size, seed
 
-    def __iter__(self) -> Iterator[Lesson]:
+    def __iter__(self) -> Iterator[CorrectionSample]:
         cv2.setNumThreads(1)
         rng = np.random.default_rng((self.seed, _worker()))
-        waiting: list[Lesson] = []
+        waiting: list[CorrectionSample] = []
         while True:
             while len(waiting) < WAITING:
                 waiting += _of_volume(*_random_abdomen(rng), self.size, rng)
             yield waiting.pop(int(rng.integers(len(waiting))))
 
 
-class MixedLessons(IterableDataset):
-    """Lessons of two kinds in turn."""
+class MixedCorrections(IterableDataset):
+    """Samples of two data sets in turn."""
 
     def __init__(self, one: IterableDataset, other: IterableDataset) -> None:
         self.one, self.other = one, other
 
-    def __iter__(self) -> Iterator[Lesson]:
+    def __iter__(self) -> Iterator[CorrectionSample]:
         for pair in zip(self.one, self.other, strict=False):
             yield from pair
 
@@ -110,7 +110,7 @@ def _worker() -> int:
 
 def _of_slice(
     sample: Sample, mask: NDArray[np.uint8], names: Sequence[str], rng: np.random.Generator, twofold: float
-) -> Lesson | None:
+) -> CorrectionSample | None:
     """Give a structure of a slice a wrong mask; None if it is too small for one."""
     columns = np.array(PLANES[str(rng.choice(list(PLANES)))]).T
     affine = np.eye(4)
@@ -135,7 +135,7 @@ def _of_slice(
         region = region_gate(intervention, volume, wrong, known).in_volume(volume.shape)
     if not region.any():
         return None
-    return Lesson(
+    return CorrectionSample(
         sample.image,
         wrong[..., 0].astype(np.uint8),
         wanted[..., 0].astype(np.uint8),
@@ -181,9 +181,9 @@ def _random_abdomen(rng: np.random.Generator) -> tuple[Volume, dict[str, NDArray
 
 def _of_volume(
     volume: Volume, structures: dict[str, NDArray[np.bool_]], size: int, rng: np.random.Generator
-) -> list[Lesson]:
+) -> list[CorrectionSample]:
     slices = VolumeSlices(volume, "auto", size)
-    lessons = []
+    drawn = []
     present = [name for name in structures if structures[name].any()]
     for name in rng.permutation(present)[:STRUCTURES_OF_VOLUME].tolist():
         others = {other: mask for other, mask in structures.items() if other != name}
@@ -193,8 +193,8 @@ def _of_volume(
             if error is not None:
                 known = rng.random() < NEIGHBOURS_KNOWN
                 left = {other: mask & ~error.mask for other, mask in others.items()} if known else {}
-                lessons += _of_error(slices, size, error, structures[name], left, rng)
-    return lessons
+                drawn += _of_error(slices, size, error, structures[name], left, rng)
+    return drawn
 
 
 def _of_error(
@@ -204,7 +204,7 @@ def _of_error(
     truth: NDArray[np.bool_],
     others: dict[str, NDArray[np.bool_]],
     rng: np.random.Generator,
-) -> list[Lesson]:
+) -> list[CorrectionSample]:
     """Slices of the region of an error, as `Corrector` has them decoded."""
     act = error.intervention
     region = region_gate(act, slices.volume, error.mask, others).in_volume(truth.shape)
@@ -213,20 +213,20 @@ def _of_error(
     if not len(places):
         return []
     errors = ((error.mask ^ truth) & (region > 0)).sum(axis=along)[places]
-    held = np.flatnonzero(error.mask.any(axis=along))
+    nonempty = np.flatnonzero(error.mask.any(axis=along))
     worst = places[np.argsort(-errors, kind="stable")[: SLICES_OF_ERROR // 2]]
     chosen = np.union1d(worst, rng.choice(places, min(len(places), SLICES_OF_ERROR // 2), replace=False))
-    lessons = []
+    drawn = []
     for index in chosen.tolist():
         shown, source = error.mask, index
-        if index not in held:
+        if index not in nonempty:
             # By now the neighbour nearer to the mask is as it should be.
-            shown, source = truth, index - int(np.sign(index - held[np.argmin(abs(held - index))]))
+            shown, source = truth, index - int(np.sign(index - nonempty[np.argmin(abs(nonempty - index))]))
         wrong = fitted(shown, slices, source, size)
         if not wrong.any():
             continue
         here = fitted(region, slices, index, size)
         wanted = np.where(here > 0, fitted(truth, slices, index, size), wrong)
         image = padded(slices.image(index)[0].numpy(), size)
-        lessons.append(Lesson(image, wrong, wanted, here, act.sentence, STRENGTH[act.strength]))
-    return lessons
+        drawn.append(CorrectionSample(image, wrong, wanted, here, act.sentence, STRENGTH[act.strength]))
+    return drawn

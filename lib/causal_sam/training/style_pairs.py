@@ -22,8 +22,7 @@ from causal_sam.style import Acquisition, StyledSlices, describe_slices
 from causal_sam.style.augmentations import augment_style
 from causal_sam.style.headers import read_acquisition
 from causal_sam.style.slices import air_value
-from causal_sam.training.augmentation import bend, expose, move
-from causal_sam.training.label_prompts import label_map_of
+from causal_sam.training.augmentation import random_affine, random_elastic, random_intensity
 
 # Neighbouring slices that are changed together: enough for changes across slices, few enough to be quick.
 RUN = 16
@@ -42,8 +41,8 @@ class LabelledSlices:
     Attributes:
         slices: Nxhxw in the units of the image, in canonical order and orientation.
         window: how the volume's intensities are shown to the model.
-        label_map: uint8 Nxhxw, the position of each label's name among those to be taught, counted from 1.
-        known: bool L, which of these labels were annotated in the case.
+        label_map: uint8 Nxhxw, positions of the labels' names among those that are trained, counted from 1.
+        known: bool L, True for the labels that were annotated in the case.
     """
 
     slices: StyledSlices
@@ -55,6 +54,20 @@ class LabelledSlices:
     def image(self) -> NDArray[np.float32]:
         """Nxhxw in [0, 1], as the model sees them."""
         return self.window.apply(self.slices.array)
+
+
+def label_map_of(
+    structures: dict[str, NDArray[np.bool_]], names: Sequence[str], shape: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Draw masks of one shape into a label map whose values are the positions of their names, counted from 1.
+
+    Of masks that overlap, the one with the later name is on top; names without a mask are left out.
+    """
+    label_map = np.zeros(shape, np.uint8)
+    for value, name in enumerate(names, start=1):
+        if name in structures:
+            label_map[structures[name]] = value
+    return label_map
 
 
 def labelled_slices(
@@ -70,7 +83,7 @@ def labelled_slices(
     Args:
         volume: the image.
         structures: name -> mask in the volume's voxel order; only those in ``names`` count.
-        names: the labels to be taught.
+        names: names of the labels to train.
         image_size: side S of the model's input in pixels.
         plane: of the slices.
         acquisition: how the volume was made; by default what its header says.
@@ -101,12 +114,12 @@ def labelled_slices(
 
 
 def with_neighbours(slices: NDArray[np.float32], index: int) -> NDArray[np.float32]:
-    """Of slices Nxhxw, the previous, this and the next one: 3xhxw. At the ends the slice stands in for a neighbour."""
+    """Return the previous, this and the next of slices Nxhxw as 3xhxw; the first and last are their own neighbours."""
     return slices[[max(index - 1, 0), index, min(index + 1, len(slices) - 1)]]
 
 
-class Views(IterableDataset):
-    """Batches for ever: slices with their neighbours under their own style, some of them under a second one too.
+class StylePairDataset(IterableDataset):
+    """Batches without end: slices with their neighbours under their own style, some of them under a second one too.
 
     Each place in the batch draws from a stream of its own, which depends on the seed and on where the place is in the
     batch of all processes together, not on how many processes share it.
@@ -126,7 +139,7 @@ class Views(IterableDataset):
         decoded: on how many anatomies, the first ones, a label is chosen to be decoded.
         clicked: share of these that get a click.
         weights: how often each case is shown, as shares; all alike by default.
-        varied: whether anatomies are bent, and images exposed differently, and not only moved.
+        varied: True to deform anatomies and to change intensities, beside moving them.
         rank: of this process among all that train.
         processes: how many these are.
     """
@@ -172,26 +185,26 @@ class Views(IterableDataset):
             }
 
     def _place(self, number: int) -> int:
-        """Of a place in this process, its number among the places of its kind in all processes."""
+        """Number of a place of this process among the places of its kind in all processes."""
         return number * self.processes + self.rank
 
     def _stream(self, place: int, *, styled: bool) -> Iterator[dict[str, Any]]:
         """Samples for one place of the batch."""
         rng = self._rng(place, 0)
         seed = int(rng.integers(2**31))
-        change = bend(self.image_size, seed) if self.varied else move(self.image_size, seed)
-        exposure = expose(seed) if self.varied else None
+        change = (random_elastic if self.varied else random_affine)(self.image_size, seed)
+        intensity = random_intensity(seed) if self.varied else None
         waiting: list[dict[str, Any]] = []
         while True:
             while len(waiting) < WAITING:
                 waiting += self._run(int(rng.choice(len(self.cases), p=self.weights)), rng, styled)
             drawn = waiting.pop(int(rng.integers(len(waiting))))
             views = np.stack([with_neighbours(view, drawn["index"]) for view in drawn["views"]])
-            if exposure is not None:
-                views = _exposed(views, exposure)
+            if intensity is not None:
+                views = _change_intensity(views, intensity)
             label = padded(drawn["label_map"][drawn["index"]][None], self.image_size)
-            image = padded(views, self.image_size)
-            yield _moved({"image": image, "label": label, "known": drawn["known"], "style": drawn["style"]}, change)
+            sample = {"image": padded(views, self.image_size), "label": label}
+            yield _change_shape({**sample, "known": drawn["known"], "style": drawn["style"]}, change)
 
     def _run(self, number: int, rng: np.random.Generator, styled: bool) -> list[dict[str, Any]]:
         """Neighbouring slices of a case, all under the same styles, which are not copied for each of them."""
@@ -214,7 +227,7 @@ class Views(IterableDataset):
         return [{**run, "index": n} for n in range(len(own.array))]
 
     def _choices(self, place: int) -> Callable[[dict[str, Any]], tuple[int, tuple[float, float]]]:
-        """What chooses for one place which label is decoded, mostly one that is there, and from which click."""
+        """Return what chooses for one place the label to decode, mostly one that is there, and its click."""
         rng = self._rng(place, 1)
 
         def choose(sample: dict[str, Any]) -> tuple[int, tuple[float, float]]:
@@ -242,14 +255,15 @@ def padded(array: NDArray, size: int) -> NDArray:
     return whole
 
 
-def _exposed(views: NDArray[np.float32], exposure: Transform) -> NDArray[np.float32]:
+def _change_intensity(views: NDArray[np.float32], change: Transform) -> NDArray[np.float32]:
     """Change the intensities of all views of a sample, Vx3xhxw, alike."""
-    changed = exposure(views.reshape(-1, *views.shape[-2:]))
+    changed = change(views.reshape(-1, *views.shape[-2:]))
     return np.asarray(changed, np.float32).reshape(views.shape)
 
 
-def _moved(sample: dict[str, Any], change: Transform) -> dict[str, Any]:
+def _change_shape(sample: dict[str, Any], change: Transform) -> dict[str, Any]:
     """Move all views of a sample and its label map alike."""
-    moved = change({"image": sample["image"].reshape(-1, *sample["image"].shape[-2:]), "label": sample["label"]})
-    image, label = (torch.as_tensor(moved[key]).as_subclass(Tensor) for key in ("image", "label"))
-    return {**sample, "image": image.reshape(sample["image"].shape).clamp(0, 1), "label": label.to(torch.uint8)}
+    image = sample["image"]
+    moved = change({"image": image.reshape(-1, *image.shape[-2:]), "label": sample["label"]})
+    views, label = (torch.as_tensor(moved[key]).as_subclass(Tensor) for key in ("image", "label"))
+    return {**sample, "image": views.reshape(image.shape).clamp(0, 1), "label": label.to(torch.uint8)}

@@ -29,9 +29,10 @@ from causal_sam.site import update as updates
 from causal_sam.site.accepted import DATA_STORE
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import TRAINING, UpdateError, is_running
-from causal_sam.site.training import CHECKPOINT, RESULT
+from causal_sam.site.training import RESULT
 from causal_sam.site.update import JOB, update
 from causal_sam.site.versions import StoreError
+from causal_sam.training.engine import CHECKPOINT, TrainingEngine
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +134,7 @@ def test_updates_that_are_killed_in_each_phase() -> None:
 def test_a_full_disk_at_any_moment(small_disk: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, digests, steps = small_disk, small_disk.digests(), []
     moments = {
-        (job_training._Recorder, "save"): 65_536,  # the checkpoint
+        (TrainingEngine, "save"): 65_536,  # the checkpoint
         (job_training, "_save_result"): 65_536,
         (AdapterStore, "add"): 65_536,
         (AdapterStore, "publish"): 0,

@@ -20,7 +20,7 @@ from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site import publish_gate as gate
 from causal_sam.site.publish_gate import generated_cases, is_held_out, measure, rejection_reason
 from causal_sam.text import load_text_encoder
-from causal_sam.training.adapters import Learner, TrainingConfig
+from causal_sam.training.adapters import AdapterObjective, TrainingConfig
 
 
 def test_the_same_studies_are_held_out_for_ever() -> None:
@@ -42,7 +42,7 @@ def untrained() -> LabelPrompter:
     torch.manual_seed(0)
     model, encoder = CausalSam(build_compact(64), "compact").eval(), load_text_encoder()
     prompt = new_label_prompt(model, encoder.dimension)
-    Learner(model, prompt, name_vectors(NAMES[:2], encoder), TrainingConfig())
+    AdapterObjective(model, prompt, name_vectors(NAMES[:2], encoder), TrainingConfig())
     counts = dict.fromkeys(NAMES[:2], 1)
     taught = BundleMetadata(
         NAMES[:2], encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim, counts

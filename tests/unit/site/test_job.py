@@ -15,9 +15,10 @@ from tiny_site import LEFT, PLACES, RIGHT, SHAPE, TinySite, quick
 from causal_sam.sam.loading import load_model
 from causal_sam.site import training_set as jobs
 from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.case_files import load_case, load_slices
 from causal_sam.site.paths import UpdateError
 from causal_sam.site.publish_gate import is_held_out
-from causal_sam.site.training_set import Nothing, TrainingSet, load_case, load_job, load_slices, prepare
+from causal_sam.site.training_set import Nothing, TrainingSet, load_job, prepare
 from causal_sam.site.versions import UsedLabel
 
 SWAPPED = {RIGHT: RIGHT, LEFT: LEFT}
@@ -55,7 +56,8 @@ def ids(job: TrainingSet) -> list[str]:
 
 
 def slices_of(tiny: TinySite, job: TrainingSet, number: int):
-    return load_slices(tiny.store / "job", job.cases[number], job.names)
+    case = job.cases[number]
+    return load_slices(tiny.store / "job", case.files, [name in case.learnt.names for name in job.names])
 
 
 def test_the_first_update_learns_all_that_was_accepted(tiny: TinySite) -> None:

@@ -31,9 +31,10 @@ from causal_sam.site.paths import (
     processes_for,
     progress_of,
 )
-from causal_sam.site.training import CHECKPOINT, LOSSES
+from causal_sam.site.training import LOSSES
 from causal_sam.site.update import JOB, REPORTS, Outcome, update
-from causal_sam.training.adapters import Learner
+from causal_sam.training.adapters import AdapterObjective
+from causal_sam.training.engine import CHECKPOINT, TrainingEngine
 
 # So little is learnt that what was there before stays as it was.
 NEXT_TO_NOTHING = {"learning_rate": 1e-15, "adapter_rate": 1e-15, "epochs": 1}
@@ -220,20 +221,20 @@ def test_a_killed_update_goes_on_from_its_checkpoint(tiny: TinySite, monkeypatch
     assert ended(child) == -signal.SIGKILL
     job = tiny.store / TRAINING / JOB
     left = torch.load(job / CHECKPOINT, weights_only=True)
-    assert left["steps"] >= 2
+    assert left["step"] >= 2
     assert left["seconds"] > 0
     with (job / LOSSES).open("a") as file:
         file.write('{"step": 1000, "lo')  # cut off
     seen: list[dict[str, Any]] = []
     steps: list[int] = []
-    save = job_training._Recorder.save
+    save = TrainingEngine.save
 
-    def saved(recorder: job_training._Recorder, done: int) -> None:
-        save(recorder, done)
-        steps.append(done)
+    def saved(engine: TrainingEngine) -> None:
+        save(engine)
+        steps.append(engine.step)
         seen.append(torch.load(job / CHECKPOINT, weights_only=True))
 
-    monkeypatch.setattr(job_training._Recorder, "save", saved)
+    monkeypatch.setattr(TrainingEngine, "save", saved)
     losses: list[int] = []
     draw = updates.draw_update
     monkeypatch.setattr(
@@ -245,10 +246,10 @@ def test_a_killed_update_goes_on_from_its_checkpoint(tiny: TinySite, monkeypatch
         ),
     )
     assert update(tiny.site(), config).version == 1
-    assert steps[0] == left["steps"] + 1
+    assert steps[0] == left["step"] + 1
     assert seen[0]["seconds"] > left["seconds"]
     assert losses == list(range(1, steps[-1] + 1))
-    moved = seen[-1]["optimizers"]["main"]["state"][0]["step"]
+    moved = seen[-1]["optimizer"][0]["step"]
     assert int(moved) == steps[-1]
 
 
@@ -267,7 +268,7 @@ def test_an_update_that_was_killed_while_measuring_is_not_trained_again(
         patched.setattr(updates, "measure", killed)
         with pytest.raises(KilledError):
             update(site.site(), quick(**NEXT_TO_NOTHING))
-    monkeypatch.setattr(job_training, "make_trainer", killed)
+    monkeypatch.setattr(job_training, "adapter_engine", killed)
     assert update(site.site(), quick(**NEXT_TO_NOTHING)).status == "published"
 
 
@@ -308,12 +309,12 @@ def test_other_styles_are_learnt_with_lad(tiny: TinySite) -> None:
 def test_a_loss_that_is_no_number_ends_it(site: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
     site.accept(3)
     # Gradients are limited and images are made finite, so it cannot be made by what is given.
-    forward = Learner.forward
+    forward = AdapterObjective.forward
 
     def infinite(*arguments: Any) -> dict[str, torch.Tensor]:
         return {name: value * float("nan") for name, value in forward(*arguments).items()}
 
-    monkeypatch.setattr(Learner, "forward", infinite)
+    monkeypatch.setattr(AdapterObjective, "forward", infinite)
     with pytest.raises(UpdateError, match=r"The loss of step \d+ is not a number, so nothing was published: lower the"):
         update(site.site(), quick())
     assert AdapterStore(site.store).current() == 1

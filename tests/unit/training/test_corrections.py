@@ -15,7 +15,13 @@ from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, FilmPar
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.sam.loading import load_model
 from causal_sam.text import load_text_encoder
-from causal_sam.training.corrections import Lessons, learn_notes, lessons_of_case, load_lessons, save_lessons
+from causal_sam.training.corrections import (
+    CorrectionSamples,
+    load_samples,
+    samples_of_case,
+    save_samples,
+    train_on_notes,
+)
 
 NAME = "left block"
 SIZE = 64
@@ -38,24 +44,24 @@ def cut(blocks: tuple[Volume, dict[str, np.ndarray]]) -> np.ndarray:
     return before
 
 
-def lessons(blocks: tuple[Volume, dict[str, np.ndarray]], *entries: dict[str, Any]) -> Lessons:
-    return lessons_of_case(entries, *blocks, "auto", SIZE, np.random.default_rng(0))
+def samples(blocks: tuple[Volume, dict[str, np.ndarray]], *entries: dict[str, Any]) -> CorrectionSamples:
+    return samples_of_case(entries, *blocks, "auto", SIZE, np.random.default_rng(0))
 
 
-def test_a_note_is_a_lesson_on_the_slices_that_were_wrong(
+def test_a_note_is_a_sample_on_the_slices_that_were_wrong(
     blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray
 ) -> None:
-    found = lessons(blocks, entry(cut))
+    found = samples(blocks, entry(cut))
     assert 0 < len(found.real) <= 6
     assert found.simulated
-    for lesson in found.real:
-        assert lesson.sentence == "expand the left block strongly on its anterior side"
-        assert (lesson.truth >= lesson.wrong).all()  # what is missing is added
-        gained = (lesson.truth != lesson.wrong) & (lesson.region > 0)
+    for sample in found.real:
+        assert sample.sentence == "expand the left block strongly on its anterior side"
+        assert (sample.truth >= sample.wrong).all()  # what is missing is added
+        gained = (sample.truth != sample.wrong) & (sample.region > 0)
         assert gained.sum() > 10
-        assert not ((lesson.truth != lesson.wrong) & (lesson.region == 0)).any()
-        assert lesson.image.shape == (3, SIZE, SIZE)
-        assert 0 <= lesson.image.min() <= lesson.image.max() <= 1
+        assert not ((sample.truth != sample.wrong) & (sample.region == 0)).any()
+        assert sample.image.shape == (3, SIZE, SIZE)
+        assert 0 <= sample.image.min() <= sample.image.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,7 @@ def test_a_note_is_a_lesson_on_the_slices_that_were_wrong(
 def test_what_cannot_be_learnt_from_is_left_out(
     blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray, changes: dict[str, Any]
 ) -> None:
-    assert lessons(blocks, entry(cut, **changes)) == Lessons([], [])
+    assert samples(blocks, entry(cut, **changes)) == CorrectionSamples([], [])
 
 
 def test_a_label_that_was_not_accepted_teaches_nothing(
@@ -82,23 +88,23 @@ def test_a_label_that_was_not_accepted_teaches_nothing(
 ) -> None:
     volume, structures = blocks
     others = {"right block": structures["right block"]}
-    assert not lessons_of_case([entry(cut)], volume, others, "auto", SIZE, np.random.default_rng(0)).real
+    assert not samples_of_case([entry(cut)], volume, others, "auto", SIZE, np.random.default_rng(0)).real
 
 
-def test_lessons_survive_being_written(
+def test_samples_survive_being_written(
     blocks: tuple[Volume, dict[str, np.ndarray]], cut: np.ndarray, tmp_path: Path
 ) -> None:
-    written = lessons(blocks, entry(cut))
-    save_lessons(tmp_path / "notes.npz", written)
-    read = load_lessons(tmp_path / "notes.npz")
+    written = samples(blocks, entry(cut))
+    save_samples(tmp_path / "notes.npz", written)
+    read = load_samples(tmp_path / "notes.npz")
     assert [len(part) for part in read] == [len(part) for part in written]
     for one, other in zip([*written.real, *written.simulated], [*read.real, *read.simulated], strict=True):
         np.testing.assert_allclose(one.image, other.image, atol=1 / 255)
         for name in ("wrong", "truth", "region"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         assert (one.sentence, one.strength) == (other.sentence, other.strength)
-    save_lessons(tmp_path / "none.npz", Lessons([], []))
-    assert load_lessons(tmp_path / "none.npz") == Lessons([], [])
+    save_samples(tmp_path / "none.npz", CorrectionSamples([], []))
+    assert load_samples(tmp_path / "none.npz") == CorrectionSamples([], [])
 
 
 def test_notes_teach_and_what_is_frozen_stays(
@@ -106,8 +112,8 @@ def test_notes_teach_and_what_is_frozen_stays(
 ) -> None:
     model, encoder = load_model("compact", image_size=SIZE, device="cpu"), load_text_encoder()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = lessons(blocks, entry(cut))
-    film, notes = learn_notes(model, encoder, None, found, [], steps=25, seed=0)
+    found = samples(blocks, entry(cut))
+    film, notes = train_on_notes(model, encoder, None, found, [], steps=25, seed=0)
     assert notes.corrections == len(found.real)
     assert notes.after > notes.until_now
     assert notes.is_better

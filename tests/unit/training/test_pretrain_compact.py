@@ -16,20 +16,30 @@ from torch.utils.data import default_collate
 from causal_sam.phantom.samples import samples
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
+from causal_sam.training.losses import hard_pixel_loss
+from causal_sam.training.pretraining import (
+    TEMPERATURE,
+    PretrainingObjective,
+    Stage,
+    region_loss,
+    true_iou,
+)
+from causal_sam.training.prompts import SimulatedPrompts
 
-SCRIPT = Path(__file__).parents[3] / "training" / "pretrain_compact.py"
+ROOT = Path(__file__).parents[3]
+SCRIPT, SAMPLE = (ROOT / "training" / "pretrain_compact.py", ROOT / "sample_configs" / "training" / "compact.yaml")
 
 
-def test_loss_falls_on_one_batch(script):
+def test_loss_falls_on_one_batch():
     torch.manual_seed(0)
-    model = CausalSam(build_compact(64), "compact")
-    model.sam.image_encoder.requires_grad_(True)
+    objective = PretrainingObjective(1e-3)
     stream = samples(64, 2, 1)
     batch = default_collate([next(stream) for _ in range(2)])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
     losses = []
     for _ in range(25):
-        loss = script.training_loss(model, batch, 1, np.random.default_rng(0))
+        objective.enter(Stage(64, 1.0, 2))
+        loss = objective((batch, 1))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -37,43 +47,44 @@ def test_loss_falls_on_one_batch(script):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_places_are_compared_with_a_closed_form(script):
+def test_places_are_compared_with_a_closed_form():
     """Four places in two structures: log(1 + 2 e^(-1/t)) each if they are at right angles, log 3 if all are alike."""
     regions = torch.tensor([[1, 1], [2, 2]], dtype=torch.uint8).repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
     apart = torch.zeros(1, 2, 2, 2)
     apart[0, 0, 0], apart[0, 1, 1] = 3.0, 0.5  # length does not count
-    told = np.log(1 + 2 * np.exp(-1 / script.TEMPERATURE))
-    assert script.region_loss(apart, regions).item() == pytest.approx(told, abs=1e-5)
-    assert script.region_loss(torch.ones(1, 2, 2, 2), regions).item() == pytest.approx(np.log(3), abs=1e-5)
+    told = np.log(1 + 2 * np.exp(-1 / TEMPERATURE))
+    assert region_loss(apart, regions).item() == pytest.approx(told, abs=1e-5)
+    assert region_loss(torch.ones(1, 2, 2, 2), regions).item() == pytest.approx(np.log(3), abs=1e-5)
 
 
-def test_places_on_borders_and_alone_do_not_count(script):
+def test_places_on_borders_and_alone_do_not_count():
     regions = torch.zeros(1, 8, 8, dtype=torch.uint8)
     regions[0, :, 2:] = 1  # half of the left places' pixels are of another structure
     features = torch.randn(1, 3, 2, 2, requires_grad=True)
-    script.region_loss(features, regions).backward()
+    region_loss(features, regions).backward()
     assert not features.grad[..., 0].any()
     alone = torch.arange(4, dtype=torch.uint8).view(1, 2, 2).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    assert script.region_loss(features, alone).item() == 0
+    assert region_loss(features, alone).item() == 0
 
 
-def test_while_no_masks_are_decoded_only_what_is_new_in_the_encoder_learns(script, tmp_path):
+def test_while_no_masks_are_decoded_only_what_is_new_in_the_encoder_learns(tmp_path):
     old = {k: v.contiguous() for k, v in build_compact().state_dict().items() if not k.startswith("image_encoder.neck")}
     save_file(old, tmp_path / "old.safetensors")
-    run = script.Run(tmp_path / "run", 1e-3, tmp_path / "old.safetensors")
-    run.learn(decoded=False)
-    learning = {name for name, p in run.model.sam.named_parameters() if p.requires_grad}
-    assert learning == {name for name, _ in run.model.sam.named_parameters() if name.startswith("image_encoder.neck")}
-    run.learn(decoded=True)
-    assert all(p.requires_grad for p in run.model.sam.parameters())
+    objective = PretrainingObjective(1e-3, tmp_path / "old.safetensors")
+    objective.enter(Stage(64, 1.0, 2, decoded=False))
+    parameters = dict(objective.model.sam.named_parameters())
+    learning = {name for name, p in parameters.items() if p.requires_grad}
+    assert learning == {name for name in parameters if name.startswith("image_encoder.neck")}
+    objective.enter(Stage(64, 1.0, 2))
+    assert all(p.requires_grad for p in parameters.values())
     save_file({k: v.contiguous() for k, v in build_compact().state_dict().items()}, tmp_path / "all.safetensors")
-    assert not script.Run(tmp_path / "run", 1e-3, tmp_path / "all.safetensors").new
+    assert not PretrainingObjective(1e-3, tmp_path / "all.safetensors").new
 
 
-def first_prompts(script, kind, truth, neighbours=None, ended=None):
+def first_prompts(kind, truth, neighbours=None, ended=None):
     empty = np.zeros_like(truth)
     neighbours, ended = (empty if masks is None else masks for masks in (neighbours, ended))
-    drawn = (script.Prompts(truth, neighbours, ended, np.random.default_rng(seed)) for seed in range(500))
+    drawn = (SimulatedPrompts(truth, neighbours, ended, np.random.default_rng(seed)) for seed in range(500))
     return next(prompts for prompts in drawn if prompts.kind == kind)
 
 
@@ -83,8 +94,8 @@ def truth():
 
 
 @pytest.mark.parametrize("kind", ["click", "box", "mask", "neighbour"])
-def test_first_prompts_of_every_kind(script, truth, kind):
-    prompts = first_prompts(script, kind, truth)
+def test_first_prompts_of_every_kind(truth, kind):
+    prompts = first_prompts(kind, truth)
     assert prompts.ambiguous == (kind == "click")
     assert (prompts.boxes is not None) == (kind == "box")
     assert (prompts.mask_logits is not None) == (kind in ("mask", "neighbour"))
@@ -96,8 +107,8 @@ def test_first_prompts_of_every_kind(script, truth, kind):
             assert kind == "mask" or mask[y, x]
 
 
-def test_mask_with_nothing_right_is_taken_away(script, truth):
-    prompts = first_prompts(script, "empty", truth)
+def test_mask_with_nothing_right_is_taken_away(truth):
+    prompts = first_prompts("empty", truth)
     assert not prompts.truth.any()
     assert (prompts.mask_logits > 0).any()
     prompts.click(np.zeros_like(truth))  # already right: clicked outside once more
@@ -106,93 +117,63 @@ def test_mask_with_nothing_right_is_taken_away(script, truth):
     assert not labels.any()
 
 
-def test_neighbour_is_shown_and_what_ended_there_is_to_become_empty(script, truth):
+def test_neighbour_is_shown_and_what_ended_there_is_to_become_empty(truth):
     shifted = np.roll(truth, 2, axis=1)
-    followed = first_prompts(script, "neighbour", truth, shifted)
+    followed = first_prompts("neighbour", truth, shifted)
     assert np.array_equal(followed.truth, truth)
     shown = torch.from_numpy(shifted)[:, None].float()
     assert torch.equal(followed.mask_logits > 0, torch.nn.functional.avg_pool2d(shown, 2) > 0.5)
 
     disk = np.zeros_like(truth)
     disk[0, 20:30, 20:30] = 1  # the second sample has nothing that ended
-    drawn = (script.Prompts(truth, shifted, disk, np.random.default_rng(seed)) for seed in range(500))
+    drawn = (SimulatedPrompts(truth, shifted, disk, np.random.default_rng(seed)) for seed in range(500))
     ended = next(p for p in drawn if p.kind == "neighbour" and not p.truth[0].any())
     assert np.array_equal(ended.truth[1], truth[1])
     assert (ended.mask_logits[0, 0, 10:15, 10:15] > 0).all()
     assert (ended.mask_logits[0, 0] > 0).sum() == 25
 
 
-@pytest.mark.slow
-def test_gradients_are_the_mean_of_two_processes(tmp_path):
-    """Each process has a gradient of its own, for a parameter that the other may not have used."""
-    code = f"""
-import sys, types
-import torch
-from torch import distributed, nn
-sys.argv = ["{SCRIPT}"]
-sys.path.insert(0, "{SCRIPT.parent}")
-import pretrain_compact
-distributed.init_process_group("gloo")
-rank = distributed.get_rank()
-model = nn.ParameterList([nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))])
-model[rank].grad = torch.full_like(model[rank], 1.0 + rank)
-run = types.SimpleNamespace(model=model, seconds=10.0 * rank)
-pretrain_compact.Run.share_gradients(run)
-assert model[0].grad.tolist() == [0.5] * 2, model[0].grad
-assert model[1].grad.tolist() == [1.0] * 3, model[1].grad
-assert run.seconds == 5.0
-distributed.destroy_process_group()
-"""
-    script = tmp_path / "two.py"
-    script.write_text(code)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launch, script], capture_output=True, text=True, timeout=300)
+def launched(out: Path, minutes: float, *before: str) -> list[dict]:
+    changes = {"out": out, "minutes": minutes, "validation": 2, "structures": 1}
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, *before, SCRIPT, SAMPLE, *options]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
-    first = tmp_path / "first"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
-    options = ["--minutes", "0.001", "--validation", "1", "--structures", "1"]
-    subprocess.run([*launch, "--out", first, *options], check=True, capture_output=True, timeout=300)
-    weights = load_file(first / "compact.safetensors")
-    CausalSam(build_compact(), "compact").sam.load_state_dict(weights)
-    (record,) = [json.loads(line) for line in (first / "log.jsonl").read_text().splitlines()][-1:]
-    assert record["step"] >= 1
+    records = launched(tmp_path, 0.001, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    CausalSam(build_compact(), "compact").sam.load_state_dict(load_file(tmp_path / "compact.safetensors"))
+    assert records[-1]["step"] >= 1
 
 
-def test_weights_of_another_shape_are_left_out(script, tmp_path):
+def test_weights_of_another_shape_are_left_out(tmp_path):
     other = {k: v + 1 for k, v in build_compact().state_dict().items()}
     key = "mask_decoder.iou_prediction_head.layers.0.weight"
     other[key] = torch.zeros(3, 3)
     save_file({k: v.contiguous() for k, v in other.items()}, tmp_path / "other.safetensors")
-    run = script.Run(tmp_path / "run", 1e-3, tmp_path / "other.safetensors")
-    taken = run.model.sam.state_dict()
+    taken = PretrainingObjective(1e-3, tmp_path / "other.safetensors").model.sam.state_dict()
     assert torch.equal(taken["image_encoder.stage1.0.weight"], other["image_encoder.stage1.0.weight"])
     assert taken[key].shape != (3, 3)
 
 
-def test_perfect_masks_cost_least(script):
+def test_perfect_masks_cost_least():
     target = torch.zeros(1, 1, 16, 16)
     target[..., 4:9, 4:9] = 1
     good, bad = 20 * (target - 0.5), 20 * (0.5 - target)
     logits = torch.cat([good, torch.zeros_like(good), bad], dim=1)
-    loss = script.mask_loss(logits, target)[0]
+    loss = hard_pixel_loss(logits, target)[0]
     assert loss[0] < 0.01 < loss[1] < loss[2]
-    assert script.true_iou(logits, target)[0].tolist() == [1.0, 0.0, 0.0]
+    assert true_iou(logits, target)[0].tolist() == [1.0, 0.0, 0.0]
 
 
 @pytest.mark.slow
 def test_run_stops_and_resumes(tmp_path):
-    def run(minutes: float) -> list[dict]:
-        command = [sys.executable, SCRIPT, "--out", tmp_path, "--minutes", str(minutes), "--validation", "2"]
-        subprocess.run([*map(str, command), "--structures", "1"], check=True, capture_output=True, timeout=300)
-        return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-
-    first = run(0.001)
+    first = launched(tmp_path, 0.001)
     # However long a step takes here, this leaves time for one more.
-    again = run(first[-1]["minutes"] + 0.01)
+    again = launched(tmp_path, first[-1]["minutes"] + 0.01)
     assert again[: len(first)] == first
     assert again[-1]["step"] > first[-1]["step"]
     assert 0 <= again[-1]["dice@1"] <= 1

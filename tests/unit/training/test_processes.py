@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 import ignite.distributed as idist
 import torch
-from torch.nn.functional import normalize
 from ignite.engine import Events
-from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
+from torch.nn.functional import normalize
+from causal_sam.training.adapters import AdapterObjective, TrainingConfig, adapter_engine, batches
 from causal_sam.training.style_pairs import labelled_slices
 from causal_sam.sam.adapters import AdapterConfig
 from causal_sam.sam.causal_sam import CausalSam
@@ -42,12 +42,12 @@ def run(rank, folder):
     )
     case = labelled_slices(*two_blocks(), NAMES, SIZE, acquisition=Acquisition("MR", sequence="T1"))
     model = CausalSam(build_compact(SIZE), "compact").eval()
-    learner = Learner(model, new_label_prompt(model, 8), torch.eye(3, 8), config)
-    trainer, _ = make_trainer(learner, batches([case], SIZE, encode, config, styled=True, seed=0))
+    objective = AdapterObjective(model, new_label_prompt(model, 8), torch.eye(3, 8), config)
     losses = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output))
-    trainer.run()
-    weights = {name: p.detach() for name, p in learner.named_parameters() if p.requires_grad}
+    engine = adapter_engine(objective)
+    engine.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda trainer: losses.append(trainer.state.output))
+    engine.run(batches([case], SIZE, encode, config, styled=True, seed=0))
+    weights = {name: p.detach() for name, p in objective.named_parameters() if p.requires_grad}
     torch.save({"losses": losses, "weights": weights}, Path(folder) / f"{count}-{idist.get_rank()}.pt")
 
 with idist.Parallel(backend="gloo" if len(sys.argv) > 2 else None) as parallel:

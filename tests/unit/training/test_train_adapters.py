@@ -8,12 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
 from accepted_studies import NAME, accept
 
 from causal_sam.errors import InputError
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER
+from causal_sam.training.config_file import read_values
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "sample_configs" / "training" / "adapters.yaml"
@@ -56,28 +56,28 @@ def test_the_command_says_what_is_wrong_and_ends(
     ("change", "sentence"),
     [
         ("colour=red", "There is no 'colour' in the configuration; known are data, store"),
-        ("minutes=soon", "is of the wrong kind"),
+        ("minutes=soon", "minutes of the configuration cannot be used: Input should be a valid number"),
         ("replay=2", "replay must be at least 0 and below 1"),
-        ("labels=liver", "labels of the configuration must be a list of names"),
-        ("values=[1]", "values of the configuration must be lines of NAME: VALUE"),
+        ("labels=liver", "labels of the configuration cannot be used: Input should be a valid tuple"),
+        ("values=[1]", "--set 'values=[1]' does not fit the configuration: "),
         ("device=gpu", "device must be auto, cpu, cuda"),
         ("data=", "The configuration lacks data"),
-        ("nonsense", "--set 'nonsense' must be KEY=VALUE, such as minutes=30 or data=DIR."),
+        ("nonsense", "--set 'nonsense' must be KEY=VALUE, such as minutes=30 or data.0.path=DIR."),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(script: ModuleType, change: str, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
-        script.read_config(SAMPLE, [change])
+        script.read_config(read_values(SAMPLE, [change]))
     assert sentence in str(caught.value)
 
 
 def test_the_sample_shows_every_key_with_its_default(script: ModuleType) -> None:
-    values = yaml.safe_load(SAMPLE.read_text())
-    shown = script.RunConfig.from_values(values)
-    assert shown == script.RunConfig.from_values({"data": values["data"]})
-    assert values.keys() == set(shown.site.__dataclass_fields__) | set(shown.learning.__dataclass_fields__)
-    assert shown.site.store == Path(values["data"]) / STORE_FOLDER
-    assert shown.site.journal == Path(values["data"]) / JOURNAL_FOLDER
+    values = read_values(SAMPLE)
+    site, learning = script.read_config(values)
+    assert (site, learning) == script.read_config({"data": values["data"]})
+    assert values.keys() == set(site.__dataclass_fields__) | set(learning.__dataclass_fields__)
+    assert site.store == Path(values["data"]) / STORE_FOLDER
+    assert site.journal == Path(values["data"]) / JOURNAL_FOLDER
 
 
 @pytest.mark.parametrize("launcher", ["torchrun.sh", "slurm.sbatch"])

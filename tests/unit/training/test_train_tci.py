@@ -1,4 +1,4 @@
-"""The training of the modulation learns from lessons that make sense, stops, resumes and leaves what loads."""
+"""The training of the modulation learns from samples that make sense, stops, resumes and leaves what loads."""
 
 from __future__ import annotations
 
@@ -16,73 +16,69 @@ from torch.utils.data import default_collate
 from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle
 from causal_sam.text import load_lexicon, load_text_encoder
-from causal_sam.training.simulated_corrections import SliceLessons, VolumeLessons
-from causal_sam.training.tci import Lesson, correction_loss, propose
+from causal_sam.training.losses import edit_loss
+from causal_sam.training.simulated_corrections import SliceCorrections, VolumeCorrections
+from causal_sam.training.tci import CorrectionObjective
 
-SCRIPT = Path(__file__).parents[3] / "training" / "train_tci.py"
+ROOT = Path(__file__).parents[3]
+SCRIPT, SAMPLE = (ROOT / "training" / "train_tci.py", ROOT / "sample_configs" / "training" / "tci.yaml")
 NAMES = sorted(load_lexicon().structures)
 
 
-def test_lessons_of_volumes_are_slices_as_the_corrector_has_them():
-    drawn = list(islice(VolumeLessons(96, 1), 60))
-    beyond = [lesson for lesson in drawn if (lesson.region[lesson.wrong > 0] > 0).all()]
-    for lesson in drawn:
-        assert lesson.image.shape == (3, 96, 96)
-        assert 0 <= lesson.image.min() <= lesson.image.max() <= 1
-        assert lesson.wrong.any()
-        assert lesson.region.any()
-        np.testing.assert_array_equal(lesson.truth[lesson.region == 0], lesson.wrong[lesson.region == 0])
-    grown = [lesson for lesson in drawn if lesson.sentence.startswith("expand")]
+def test_samples_of_volumes_are_slices_as_the_corrector_has_them():
+    drawn = list(islice(VolumeCorrections(96, 1), 60))
+    beyond = [sample for sample in drawn if (sample.region[sample.wrong > 0] > 0).all()]
+    for sample in drawn:
+        assert sample.image.shape == (3, 96, 96)
+        assert 0 <= sample.image.min() <= sample.image.max() <= 1
+        assert sample.wrong.any()
+        assert sample.region.any()
+        np.testing.assert_array_equal(sample.truth[sample.region == 0], sample.wrong[sample.region == 0])
+    grown = [sample for sample in drawn if sample.sentence.startswith("expand")]
     assert len(grown) > 20
     # Beyond the end of a mask the neighbour's stands in for it, and the truth there may be smaller.
-    assert any(lesson.sentence.startswith("expand") for lesson in beyond)
-    assert any((lesson.wrong > lesson.truth).any() for lesson in grown)
-    again = list(islice(VolumeLessons(96, 1), 3))
+    assert any(sample.sentence.startswith("expand") for sample in beyond)
+    assert any((sample.wrong > sample.truth).any() for sample in grown)
+    again = list(islice(VolumeCorrections(96, 1), 3))
     for one, other in zip(drawn, again, strict=False):
         np.testing.assert_array_equal(one.image, other.image)
 
 
-def test_lessons_are_wrong_where_they_may_be_put_right(script):
-    drawn = list(islice(SliceLessons(96, 1, NAMES, twofold=0), 30))
+def test_samples_are_wrong_where_they_may_be_put_right():
+    drawn = list(islice(SliceCorrections(96, 1, NAMES, twofold=0), 30))
     covered = []
-    for lesson in drawn:
-        wrong = lesson.wrong != lesson.truth
+    for sample in drawn:
+        wrong = sample.wrong != sample.truth
         assert wrong.any()
-        assert 0 <= lesson.region.min() <= lesson.region.max() <= 1
-        assert any(name in lesson.sentence for name in NAMES)
-        assert lesson.strength in (0.5, 1.0, 1.5)
-        covered.append((lesson.region[wrong] > 0).mean())
+        assert 0 <= sample.region.min() <= sample.region.max() <= 1
+        assert any(name in sample.sentence for name in NAMES)
+        assert sample.strength in (0.5, 1.0, 1.5)
+        covered.append((sample.region[wrong] > 0).mean())
     assert np.mean(covered) > 0.7
-    assert len({lesson.sentence.split()[0] for lesson in drawn}) >= 3
+    assert len({sample.sentence.split()[0] for sample in drawn}) >= 3
 
 
-def test_only_the_region_counts(script):
-    truth = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    truth[:, 8:24, 8:24] = 1
-    wrong = truth.clone()
-    wrong[:, :16] = 0
-    region = torch.zeros(1, 32, 32)
-    region[:, :16] = 1
-    batch = Lesson(None, wrong, truth, region, [""], torch.ones(1))
-    right = 20 * (torch.nn.functional.avg_pool2d(truth[:, None].float(), 2) - 0.5)
+def test_only_the_region_counts():
+    truth = torch.zeros(1, 1, 16, 16)
+    truth[..., 4:12, 4:12] = 1
+    before, region = truth.clone(), torch.zeros_like(truth)
+    before[..., :8, :], region[..., :8, :] = 0, 1
+    right = 20 * (truth - 0.5)
     elsewhere = right.clone()
     elsewhere[:, :, 8:] *= -1
-    assert correction_loss(right, batch) < 0.01
-    torch.testing.assert_close(correction_loss(elsewhere, batch), correction_loss(right, batch))
-    assert correction_loss(-right, batch) > 1
+    assert edit_loss(right, truth, before, region) < 0.01
+    torch.testing.assert_close(edit_loss(elsewhere, truth, before, region), edit_loss(right, truth, before, region))
+    assert edit_loss(-right, truth, before, region) > 1
 
 
-def test_loss_falls_on_one_batch(script):
-    model = load_model("compact", image_size=64, device="cpu").requires_grad_(False)
-    script.make_modulable(model)
-    encoder = load_text_encoder()
-    film = script.Film(encoder.dimension, script.film_channels(model))
-    batch = default_collate(list(islice(SliceLessons(64, 1, NAMES, twofold=0.5), 4)))
-    vectors = encoder.encode(batch.sentence)
-    optimizer = torch.optim.AdamW(film.parameters(), lr=3e-3)
+def test_loss_falls_on_one_batch():
+    model, encoder = load_model("compact", image_size=64, device="cpu"), load_text_encoder()
+    objective = CorrectionObjective(model, encoder, 3e-3)
+    batch = default_collate(list(islice(SliceCorrections(64, 1, NAMES, twofold=0.5), 4)))
+    optimizer = torch.optim.AdamW(objective.film.parameters(), lr=3e-3)
     losses = []
     for _ in range(30):
-        loss = correction_loss(propose(model, film, batch, vectors), batch)
+        loss = objective(batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -90,17 +86,19 @@ def test_loss_falls_on_one_batch(script):
     assert losses[-1] < 0.8 * losses[0]
 
 
+def launched(out: Path, minutes: float, *before: str) -> list[dict]:
+    changes = {"out": out, "minutes": minutes, "image_size": 64, "batch": 2, "validation": 2}
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, *before, SCRIPT, SAMPLE, *options]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.slow
 def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
-    options = ["--image-size", "64", "--batch", "2", "--validation", "2", "--out", tmp_path]
-
-    def run(minutes: float) -> list[dict]:
-        command = [sys.executable, SCRIPT, *options, "--minutes", minutes]
-        subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=300)
-        return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-
-    first = run(0.001)
-    again = run(first[-1]["minutes"] + 0.01)
+    first = launched(tmp_path, 0.001)
+    again = launched(tmp_path, first[-1]["minutes"] + 0.01)
     assert again[: len(first)] == first
     assert again[-1]["step"] > first[-1]["step"]
     assert 0 <= again[-1]["dice other text"] <= 1
@@ -110,7 +108,5 @@ def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_one_generator(tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
-    options = ["--image-size", "64", "--batch", "2", "--validation", "2", "--minutes", "0.001", "--out", tmp_path]
-    subprocess.run([*map(str, [*launch, *options])], check=True, capture_output=True, timeout=300)
+    launched(tmp_path, 0.001, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert (tmp_path / "film.safetensors").is_file()

@@ -15,7 +15,7 @@ from two_blocks import NAMES, SIZE
 from causal_sam.imaging import Volume
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.training import style_pairs as views_module
-from causal_sam.training.style_pairs import LabelledSlices, Views, labelled_slices
+from causal_sam.training.style_pairs import LabelledSlices, StylePairDataset, labelled_slices
 
 
 class Words:
@@ -57,7 +57,7 @@ def test_the_order_of_the_voxels_in_the_file_does_not_count(blocks, labelled: La
 
 def test_both_views_show_the_same_anatomy_and_have_their_own_descriptions(labelled: LabelledSlices) -> None:
     encode = Words()
-    batches = list(islice(Views([labelled], SIZE, encode, anatomies=5, pairs=3, seed=0), 14))
+    batches = list(islice(StylePairDataset([labelled], SIZE, encode, anatomies=5, pairs=3, seed=0), 14))
     assert batches[0]["image"].shape == (8, 3, SIZE, SIZE)
     assert batches[0]["label"].shape == (5, 1, SIZE, SIZE)
     assert batches[0]["known"].tolist() == [[True, True, False]] * 5
@@ -77,7 +77,7 @@ def test_both_views_show_the_same_anatomy_and_have_their_own_descriptions(labell
 
 
 def test_without_a_second_style_there_is_one_view(labelled: LabelledSlices) -> None:
-    (batch,) = islice(Views([labelled], SIZE, Words(), anatomies=3, seed=0), 1)
+    (batch,) = islice(StylePairDataset([labelled], SIZE, Words(), anatomies=3, seed=0), 1)
     assert batch["image"].shape == (3, 3, SIZE, SIZE)
     assert batch["style"].shape == (3, 2)
     assert batch["decode"].tolist() == [-1] * 3
@@ -85,7 +85,7 @@ def test_without_a_second_style_there_is_one_view(labelled: LabelledSlices) -> N
 
 def test_anatomies_that_vary_differ_in_size_and_in_brightness_and_labels_follow_them(labelled: LabelledSlices) -> None:
     def spread(varied: bool) -> tuple[float, float, list[float]]:
-        batches = list(islice(Views([labelled], SIZE, Words(), anatomies=6, seed=0, varied=varied), 40))
+        batches = list(islice(StylePairDataset([labelled], SIZE, Words(), anatomies=6, seed=0, varied=varied), 40))
         sizes, means, contrasts = [], [], []
         for image, label in ((b["image"][n, 1], b["label"][n, 0]) for b in batches for n in range(6)):
             assert set(label.unique().tolist()) <= {0, 1, 2}
@@ -107,7 +107,7 @@ def test_anatomies_that_vary_differ_in_size_and_in_brightness_and_labels_follow_
 
 def test_a_seed_gives_the_same_batches(labelled: LabelledSlices) -> None:
     def first(seed: int) -> torch.Tensor:
-        return next(iter(Views([labelled], SIZE, Words(), anatomies=2, pairs=1, seed=seed)))["image"]
+        return next(iter(StylePairDataset([labelled], SIZE, Words(), anatomies=2, pairs=1, seed=seed)))["image"]
 
     assert torch.equal(first(0), first(0))
     assert not torch.equal(first(0), first(1))
@@ -115,9 +115,18 @@ def test_a_seed_gives_the_same_batches(labelled: LabelledSlices) -> None:
 
 def test_processes_share_a_batch_that_is_the_same_however_many_they_are(labelled: LabelledSlices) -> None:
     chosen = {"decoded": 2, "clicked": 0.5}
-    whole = list(islice(Views([labelled], SIZE, Words(), anatomies=6, pairs=4, seed=0, decoded=4, clicked=0.5), 5))
+    whole = list(
+        islice(StylePairDataset([labelled], SIZE, Words(), anatomies=6, pairs=4, seed=0, decoded=4, clicked=0.5), 5)
+    )
     halves = [
-        list(islice(Views([labelled], SIZE, Words(), anatomies=3, pairs=2, seed=0, rank=n, processes=2, **chosen), 5))
+        list(
+            islice(
+                StylePairDataset(
+                    [labelled], SIZE, Words(), anatomies=3, pairs=2, seed=0, rank=n, processes=2, **chosen
+                ),
+                5,
+            )
+        )
         for n in range(2)
     ]
     for step in range(5):
@@ -130,7 +139,7 @@ def test_processes_share_a_batch_that_is_the_same_however_many_they_are(labelled
 
 
 def test_labels_to_decode_are_known_and_clicks_are_inside_them(labelled: LabelledSlices) -> None:
-    views = Views([labelled], SIZE, Words(), anatomies=4, seed=0, decoded=3, clicked=0.5)
+    views = StylePairDataset([labelled], SIZE, Words(), anatomies=4, seed=0, decoded=3, clicked=0.5)
     there, clicks, shown = [], 0, 0
     for batch in islice(views, 60):
         assert batch["decode"][3] == -1
@@ -151,8 +160,8 @@ def test_neighbours_are_the_channels(labelled: LabelledSlices, monkeypatch: pyte
     ramp = np.broadcast_to(np.arange(20.0, dtype=np.float32)[:, None, None], labelled.slices.array.shape)
     window = type(labelled.window)(0.0, 19.0)
     case = replace(labelled, slices=labelled.slices.with_array(ramp), window=window)
-    monkeypatch.setattr(views_module, "move", lambda size, seed: lambda sample: sample)
-    for batch in islice(Views([case], SIZE, Words(), anatomies=1, seed=0), 10):
+    monkeypatch.setattr(views_module, "random_affine", lambda size, seed: lambda sample: sample)
+    for batch in islice(StylePairDataset([case], SIZE, Words(), anatomies=1, seed=0), 10):
         previous, here, following = (float(x) * 19 for x in batch["image"][0, :, 0, 0])
         assert previous == pytest.approx(here - 1, abs=1e-3) or previous == pytest.approx(here, abs=1e-3)
         assert following == pytest.approx(here + 1, abs=1e-3) or following == pytest.approx(here, abs=1e-3)

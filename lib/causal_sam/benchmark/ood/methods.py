@@ -27,7 +27,7 @@ from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.style.lad import NO_LAD, LadConfig
 from causal_sam.text import TextEncoder
-from causal_sam.training.adapters import Learner, TrainingConfig, batches, make_trainer
+from causal_sam.training.adapters import AdapterObjective, TrainingConfig, adapter_engine, batches
 from causal_sam.training.style_pairs import LabelledSlices
 
 
@@ -120,18 +120,18 @@ class SamMethod:
         clicked = 1.0 if setup.prompt == "click" else setup.config.clicked
         config = replace(setup.config, lad=self.lad, seed=seed, clicked=clicked)
         prompt = new_label_prompt(model, setup.encoder.dimension)
-        learner = Learner(model, prompt, name_vectors(names, setup.encoder), config)
+        objective = AdapterObjective(model, prompt, name_vectors(names, setup.encoder), config)
         encode = setup.encoder.encode if self.language else RandomVectors(setup.encoder.dimension, seed)
         loader = batches(cases, model.image_size, encode, config, styled=self.styled, seed=seed)
         clock = StepClock(setup.progress)
-        trainer, _ = make_trainer(learner, loader)
-        clock.attach(trainer)
-        trainer.run()
+        engine = adapter_engine(objective)
+        clock.attach(engine.trainer)
+        engine.run(loader)
         model.requires_grad_(False).eval()
         # Cached embeddings of other adapters must not be used.
         model.adapter_version = f"{self.name} {seed}"
-        labels = LabelPrompter(prompt.eval(), learner.taught(names, setup.encoder, {}), setup.encoder, model)
-        return TrainedSam(model, labels, clock.step_seconds, learner.trainable_share)
+        labels = LabelPrompter(prompt.eval(), objective.metadata(names, setup.encoder, {}), setup.encoder, model)
+        return TrainedSam(model, labels, clock.step_seconds, objective.trainable_share)
 
 
 class TrainedSam:
@@ -150,7 +150,7 @@ class TrainedSam:
 
     @torch.inference_mode()
     def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:
-        return pooled_features(labelled, names, self._model.image_size, lambda x: self._model.encode(x).features)
+        return pooled_features(labelled, names, self._model.image_size, lambda x: self._model.encode(x).features.cpu())
 
 
 class RandomVectors:

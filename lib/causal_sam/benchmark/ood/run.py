@@ -21,8 +21,7 @@ from causal_sam.imaging import SliceFrame, intensity_window, other_axes, slice_a
 from causal_sam.imaging.overlap import dice
 from causal_sam.simulation.annotator import deepest_point
 from causal_sam.style.probe import probe_style
-from causal_sam.training.label_prompts import label_map_of
-from causal_sam.training.style_pairs import LabelledSlices, labelled_slices
+from causal_sam.training.style_pairs import LabelledSlices, label_map_of, labelled_slices
 
 RUNS = "runs.jsonl"
 SHOWN = "shown"
