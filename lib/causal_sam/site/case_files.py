@@ -60,7 +60,8 @@ def load_slices(folder: Path, files: str, known: Sequence[bool]) -> LabelledSlic
     if acquisition["pixel_spacing"] is not None:
         acquisition["pixel_spacing"] = tuple(acquisition["pixel_spacing"])
     image = np.load(folder / f"{files}-image.npy", mmap_mode="r")
-    slices = StyledSlices(image, tuple(header["spacing"]), Acquisition(**acquisition), header["background"])
+    depth, height, width = header["spacing"]
+    slices = StyledSlices(image, (depth, height, width), Acquisition(**acquisition), header["background"])
     label_map = np.load(folder / f"{files}-labels.npy", mmap_mode="r")
     return LabelledSlices(slices, IntensityWindow(**header["window"]), label_map, np.array(known, bool))
 
