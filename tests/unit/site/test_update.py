@@ -213,7 +213,7 @@ def test_there_is_one_update_of_a_store_at_a_time(site: TinySite, monkeypatch: p
 def test_a_killed_update_goes_on_from_its_checkpoint(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.accept(0)
     monkeypatch.setattr(job_training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    config = quick(minutes=0.05, epochs=0)
+    config = quick(minutes=0.15, epochs=0)  # enough for three steps on a busy machine
     child = forked(lambda: update(tiny.site(), config))
     while progress_of(tiny.store).get("step", 0) < 3:
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "the update ended"
