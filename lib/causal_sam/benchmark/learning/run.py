@@ -123,18 +123,21 @@ class LearningSite:
     ) -> dict[str, NDArray[np.bool_]]:
         session, schedule = self._open(scan), self._schedule
         truths = {name: scan.structures[name] for name in labels if np.any(scan.structures.get(name, False))}
-        automatic = {name: dice(session.mask(name), truth) for name, truth in truths.items()}
+        start, masks = session.history, {}
         for name, truth in truths.items():
+            session.history = start  # each structure by itself, so that none costs clicks because of another
+            automatic = dice(session.mask(name), truth)
             clicks = annotate(session, name, truth, scan.volume.spacing, schedule.target, schedule.max_clicks)
             if clicks is None:
                 session.set_mask(name, truth)
+            masks[name] = session.mask(name)
             self._record(
                 AnnotatedStructure(
                     self._order, self._seed, accepted, self._version, held_out, scan.patient, scan.domain, name,
-                    automatic[name], schedule.max_clicks if clicks is None else clicks, clicks is None,
+                    automatic, schedule.max_clicks if clicks is None else clicks, clicks is None,
                 )
             )  # fmt: skip
-        return {name: session.mask(name) for name in truths}
+        return masks
 
     def _open(self, scan: Scan) -> InteractiveSession:
         """Open a session that begins with the automatic masks of the current adapter version, if there is one."""
