@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
 from causal_sam.imaging import PackedMask, nonempty_slices
-from causal_sam.prompting.prompts import Box, Prompts, Voxel
+from causal_sam.prompting.prompts import Box, Lasso, Prompts, Voxel
 
 UNNAMED = "\0unnamed"  # no client can name a label so
 
@@ -98,6 +98,7 @@ class LabelState:
             was never followed.
         is_automatic: whether the mask was first segmented by the label's name.
         source: who made the mask last.
+        lasso: closed curve that was filled last; None without.
         key: tells the state from all others.
     """
 
@@ -107,6 +108,7 @@ class LabelState:
     followed: frozenset[int] | None = None
     is_automatic: bool = False
     source: Source = Source.USER
+    lasso: Lasso | None = None
     key: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -204,7 +206,7 @@ class LabelState:
             for index, record in self.slices.items()
         }
         followed = self.followed and self.followed - differs
-        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_automatic, source)
+        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_automatic, source, self.lasso)
 
 
 States = dict[str, LabelState]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.imaging import PackedMask, nonempty_slices
-from causal_sam.prompting.label_state import LabelState, SliceRecord
+from causal_sam.prompting.label_state import LabelState, SliceRecord, Source
 from causal_sam.prompting.local_edit import apply_edit_near_clicks, progressive_merge, propagate_edit
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.prompts import Prompts, Voxel
@@ -128,7 +128,7 @@ class Refiner:
         edit = self._decide(state, prompts, others, local)
         is_same_axis = state.axis == self._axis
         followed_before = state.followed if is_same_axis else None
-        now = LabelState(state.mask, self._axis, edit.records, followed_before, state.is_automatic)
+        now = replace(state, axis=self._axis, slices=edit.records, followed=followed_before, source=Source.USER)
         # An automatic mask stays, but for the part that hangs together with what is decided now.
         keeps_rest = state.is_automatic and local and not edit.given_up
         moved = edit.local if follow and keeps_rest else {}

@@ -113,8 +113,7 @@ class InteractiveSession:
 
     def masks(self) -> dict[str, Mask]:
         """Masks (I, J, K) of all labels that have a name and voxels."""
-        there = {name: state for name, state in self.states.items() if not (is_unnamed(name) or state.is_empty)}
-        return {name: state.mask.unpack() for name, state in there.items()}
+        return {n: s.mask.unpack() for n, s in self.states.items() if not (is_unnamed(n) or s.is_empty)}
 
     def label_map(self) -> tuple[NDArray[np.uint8], dict[str, int]]:
         """Draw all labels with names into one map.
@@ -374,14 +373,15 @@ class InteractiveSession:
         return dict(self.states)
 
     def _with_lasso(self, state: LabelState, lasso: Lasso) -> LabelState:
-        """The state with the area of a closed curve as the mask of its slice, unless the curve decided it before."""
+        """Fill a closed curve on its slice, to be decided anew, unless the same curve decided the slice before."""
         index, frame = lasso.index(self._axis), self._slices.frame
         record = state.records(self._axis).get(index)
-        if record is not None and record.box == lasso.box(self._axis):
+        if lasso == state.lasso and record is not None and record.box == lasso.box(self._axis):
             return state
         mask = state.mask.unpack()
         frame.insert(lasso.filled(frame), mask, index)
-        return state.edited(mask)
+        edited = state.edited(mask)
+        return replace(edited, slices={k: edited.slices[k] for k in edited.slices if k != index}, lasso=lasso)
 
     def _settle(self, states: States, label: str, refinement: Refinement, prompts: Prompts) -> Refinement:
         state, spared = settle(states, label, refinement.state, prompts, self.locked)

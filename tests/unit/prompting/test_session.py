@@ -368,6 +368,11 @@ def test_a_lasso_is_the_mask_of_its_slice_once(session: InteractiveSession) -> N
     before = session.history
     assert session.set_prompts(prompts, lasso=lasso, follow=False)["liver"].decided == ()
     assert session.history is before
+    # Another curve with the same bounding box counts, and so does the first one when it is drawn again.
+    other = Lasso(((2, 2, 1), (2, 8, 1), (8, 8, 1)))
+    for curve in (other, lasso):
+        assert session.set_prompts(prompts, lasso=curve, follow=False)["liver"].decided == (1,)
+        assert session.set_prompts(prompts, lasso=curve, follow=False)["liver"].decided == ()
 
 
 def test_the_chain_is_bounded(session: InteractiveSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
