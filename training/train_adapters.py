@@ -28,7 +28,7 @@ from causal_sam.site.update import update
 from causal_sam.training.config_file import from_values, read_command_line, read_values
 from causal_sam.training.processes import torchrun_backend
 
-# The others wait while the first process reads all labels, which with many of them takes longer than the usual minutes.
+# The first process reads all labels while the others wait, which can exceed PyTorch's default timeout of minutes.
 MAX_WAIT = timedelta(hours=12)
 
 

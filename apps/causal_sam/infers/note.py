@@ -22,7 +22,7 @@ from serving.models import with_problem
 from serving.requests.clicks import NOTE_KEY, Options, flag, read_prompts
 from serving.requests.errors import NoteRefusedError
 
-# OHIF's clicks without a name: left over from another task, and of a label that it does not say.
+# Keys of OHIF's clicks without a label name: they are left over from another task, and their label is unknown.
 LEFT_OVER = ("foreground", "background", "roi")
 NO_MASK = (
     "There is no mask of this image yet, so there is nothing to correct: click a structure, ask for labels by name, or "

@@ -22,23 +22,24 @@ from serving.requests.clicks import EXTENTS, Options, read_lasso, read_prompts, 
 class PromptableInferTask(SessionTask):
     """Segments what was clicked or boxed, and remembers it for the client's next request.
 
-    The slices that were prompted are decided first. With the option *extent* on "volume" the structure is then followed
-    from them through the volume; with "slice", or when the client names one slice, the others stay as they are.
+    The prompted slices are segmented first. With the option *extent* on "volume" the structure is then followed from
+    them through the volume; with "slice", or when the client names one slice, the other slices stay as they are.
 
-    Without any click, a label that the model was taught is segmented by its name.
+    Without any click, a label that the model was trained on is segmented by its name.
 
     Registered twice: clients choose the form of their request by the task's type. As *deepgrow* they send the clicks
     of one label and take its mask; as *deepedit* they send the clicks of all labels and take a label map. Either form
     is understood by both.
 
-    Of masks that were drawn, saved or found by name clicks change only what is near them, the more the farther they are
-    from the border, and of found ones on the slices beside theirs too, unless the option *local* is off: then the model
-    may decide all of the slices that it reaches anew, which is quicker where much is wrong.
+    With the option *local*, on by default, a click on a mask that was drawn, saved or segmented by name changes only
+    its neighbourhood. The radius grows with the click's distance from the border. On masks segmented by name,
+    neighbouring slices change too. With *local* off, the model may decide all slices that it reaches again, which is
+    quicker where much is wrong.
 
-    With the option *reset*, the current label is forgotten, what was saved of it included, and decided from the clicks
-    of this request alone; of a client that does not name a current label, those with clicks. Other labels stay. Clients
-    send the option as the user left it, so while it is ticked in OHIF every request starts again: since OHIF sends all
-    clicks that it shows, its masks are then just what the clicks give, without the memory of how they came about.
+    The option *reset* discards the mask of the current label, a saved one too, and segments the label from the clicks
+    of this request alone. If the client names no current label, this holds for all labels with clicks. Other labels
+    stay. Clients send the option as the user left it, so while it is ticked in OHIF every request starts again: OHIF
+    sends all clicks that it shows, and each mask depends on these clicks alone, not on earlier requests.
 
     Args:
         type: ``InferType.DEEPGROW`` or ``InferType.DEEPEDIT``.

@@ -67,13 +67,12 @@ class PredictorPool:
             getsizeof=lambda predictor: predictor.slices.volume.array.nbytes,
         )
         self.inference_slots = InferenceSlots(conf.parallel)
-        # What was loaded last from the store, the number that the store called current then, and whether it is that.
-        self._version: LoadedBundle | None = None
-        self._asked_for: int | None = None
-        self._is_loaded = True
+        self._version: LoadedBundle | None = None  # bundle loaded last from the store
+        self._asked_for: int | None = None  # number of the version that was current then
+        self._is_loaded = True  # True if the bundle is that version, not a fallback
         self._problem: str | None = None
         self._retry_at, self._pause = 0.0, 0.0
-        # The files of the configuration: their state when they were read last, what they hold, and what was made of it.
+        # Files of the configuration: their state when they were read last, their content, and the bundle made from it.
         self._state: list[tuple[Path, int, int]] = []
         self._files, self._from_files = AdapterBundle(), None
         self._loading = threading.Lock()

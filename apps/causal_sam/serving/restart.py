@@ -1,4 +1,4 @@
-"""Importing this starts the server once more, where it was started in a way that makes it wait badly."""
+"""Importing this module restarts the server process if its threads would spin while they wait for each other."""
 
 from __future__ import annotations
 

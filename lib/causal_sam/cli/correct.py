@@ -75,7 +75,7 @@ def correct(
 ) -> None:
     """Correct a mask by a note that says what is wrong with it.
 
-    What a label gains it has from then on, even where there was another one: the report says so. If the note is not
+    Voxels that a label gains are taken from the label that had them; the report lists how many ml. If the note is not
     clear, the answer is a question; then, and if no act could be done, nothing is written and the exit code is 2.
     """
     begin = time.perf_counter()
@@ -200,7 +200,7 @@ def put_back(
 ) -> tuple[NDArray[np.integer], dict[str, dict[str, int]]]:
     """Write corrected masks into a label map.
 
-    What a label gains it has, even where there was another one; what it loses is background.
+    Voxels that a label gains are taken from the label that had them; voxels that it loses become background.
 
     Args:
         values: (I, J, K) label map.

@@ -31,21 +31,21 @@ def train(
     processes: Annotated[int, typer.Option(min=0, help="Processes that train; 0 for one on each GPU, else one.")] = 0,
     minutes: Annotated[float, typer.Option(help="Time of training; reading and measuring come on top.")] = 10.0,
     epochs: Annotated[int, typer.Option(help="Passes through all slices instead of minutes, if above 0.")] = 0,
-    learning_rate: Annotated[float, typer.Option(help="Highest one of the label prompt.")] = 3e-3,
-    adapter_rate: Annotated[float, typer.Option(help="Highest one of the adapters.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the label prompt.")] = 3e-3,
+    adapter_rate: Annotated[float, typer.Option(help="Peak learning rate of the adapters.")] = 1e-3,
     labels: Annotated[
-        str, typer.Option(help="Names of those to learn, with commas between them.", show_default="all")
+        str, typer.Option(help="Names of the labels to learn, with commas between them.", show_default="all")
     ] = "",
-    replay: Annotated[float, typer.Option(help="Share of what is shown that is of earlier cases.")] = 0.5,
-    validation: Annotated[float, typer.Option(help="Share of the studies that is held out, to measure.")] = 0.2,
-    tolerance: Annotated[float, typer.Option(help="By how much Dice of a label may drop.")] = 0.02,
-    min_dice: Annotated[float, typer.Option(help="Least mean Dice of a version that is published.")] = 0.5,
-    min_label_dice: Annotated[float, typer.Option(help="Least Dice of each of its labels.")] = 0.2,
+    replay: Annotated[float, typer.Option(help="Share of earlier cases in the training data.")] = 0.5,
+    validation: Annotated[float, typer.Option(help="Share of the studies that is held out to measure Dice.")] = 0.2,
+    tolerance: Annotated[float, typer.Option(help="Largest drop in the Dice of a label that is accepted.")] = 0.02,
+    min_dice: Annotated[float, typer.Option(help="Minimum mean Dice of a version to be published.")] = 0.5,
+    min_label_dice: Annotated[float, typer.Option(help="Minimum Dice of each of its labels.")] = 0.2,
     lad: Annotated[bool, typer.Option(help="Show images in other styles too, with LAD.")] = True,
-    batch: Annotated[int, typer.Option(help="Images of a step in each process.")] = 8,
-    pairs: Annotated[int, typer.Option(help="How many anatomies of a step are seen in two styles.")] = 3,
+    batch: Annotated[int, typer.Option(help="Images per step in each process.")] = 8,
+    pairs: Annotated[int, typer.Option(help="Anatomies per step that are shown in two styles.")] = 3,
     plane: Plane = "auto",
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Learn from the labels that were accepted (tag final) since the version in use, and publish what is better.

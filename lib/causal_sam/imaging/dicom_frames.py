@@ -154,8 +154,8 @@ def _listed(value: Any) -> list[Any]:
 def _decoded(file: Path) -> NDArray[np.generic]:
     """Pixels as they are stored, or red, green and blue: (frames, rows, columns) or (frames, rows, columns, 3)."""
     try:
-        whole = pydicom.dcmread(file, force=True)  # it may have no preamble
-        # Nor then say how it is written, which pydicom finds out.
+        whole = pydicom.dcmread(file, force=True)  # read files without a preamble too
+        # A file without a preamble may have no transfer syntax either; then use the encoding that pydicom detects.
         syntax = whole.file_meta.get("TransferSyntaxUID") or (
             ImplicitVRLittleEndian if whole.is_implicit_VR else ExplicitVRLittleEndian
         )

@@ -48,7 +48,7 @@ class BundleMetadata:
         text_dim: length of the names' vectors.
         embed_dim: channels of the embedding.
         slices: how many slices each label was trained on.
-        skip_channels: of the embedding's skips that the coarse masks use.
+        skip_channels: channels of the embedding's skips that the coarse masks use.
         adapters: size of the adapters that were trained with it; None if the model was left as it is.
     """
 

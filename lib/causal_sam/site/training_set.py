@@ -87,7 +87,7 @@ class TrainingSet:
     """What an update learns from, ready to be read by all processes.
 
     Attributes:
-        key: of all that it depends on.
+        key: SHA-256 of every input of the update; a killed update resumes only if it is equal.
         parent: the version that it starts with.
         continues: whether it starts with the weights of the parent; else the parent belongs to another model.
         names: of the labels, those of the parent first.

@@ -154,9 +154,10 @@ def _launch(processes: int, site: SitePaths, config: UpdateConfig, folder: Path)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Of PyTorch some say it by their class, that of the memory of the machine by its text, and oneDNN by its failure.
+    """Return True if an error, or its cause, says that memory ran out.
 
-    MONAI's transforms say that they failed, and give the reason as the cause.
+    PyTorch signals GPU out-of-memory by exception class and main-memory exhaustion by message text; oneDNN only reports
+    that a primitive could not be created. MONAI's transforms raise an error of their own, with the reason as its cause.
     """
     if error.__cause__ is not None and _is_out_of_memory(error.__cause__):
         return True

@@ -1,7 +1,7 @@
 """Training from clinicians' notes: the notes, the masks that were wrong, and the labels that were accepted.
 
-A note was right where the accepted label says so. Beside these real corrections errors are simulated on accepted
-labels, so that a few notes do not spoil the modulation for all others.
+The accepted label is the truth for each note. Simulated errors are added to these real corrections, so that training on
+a few notes does not make the response to other notes worse.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class TrainingEngine:
         self.objective.after_step(self.optimizer)
         if self.average:
             self.average.update_parameters(self.objective)
-        # Some values are those of the batches of all processes already; the others are averaged, as the gradients are.
+        # Average over the processes, as for gradients; values that already cover all processes are equal and stay so.
         means = idist.all_reduce(torch.stack([*losses.values()]).detach()) / idist.get_world_size()
         self.step += 1
         self._measure_time()

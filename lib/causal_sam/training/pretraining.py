@@ -1,9 +1,9 @@
 """The objective of pretraining: the compact model learns from generated images alone to answer clicks and boxes.
 
-At first the encoder learns alone, to give places in one structure like embeddings and places in different ones other
-embeddings. It goes on with that to the end: otherwise a decoder that reads the fine skips beside the embedding would
-learn to do without the latter. Then the clicks and boxes come, a first prompt and corrections of the model's own
-errors. Small images come first, the final size last.
+The encoder first trains alone: places in one structure get similar embeddings, places in different structures get
+different ones. This loss stays to the end; otherwise the decoder, which reads the fine skips too, would learn to ignore
+the embedding. Clicks and boxes follow: a first prompt, then corrections of the model's own errors. Training begins with
+small images and ends at the final size.
 """
 
 from __future__ import annotations

@@ -117,18 +117,18 @@ def _description(number: int, segment: Mapping[str, Any], series: str) -> Segmen
     structure = find_structure(name)
     made = SegmentDescription(
         number,
-        name.replace("\\", "/")[:MAX_LABEL],  # a backslash would make two of it
+        name.replace("\\", "/")[:MAX_LABEL],  # DICOM separates values by backslashes
         structure.category,
         structure.concept(),
         SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
         highdicom.AlgorithmIdentificationSequence(ALGORITHM, codes.DCM.ArtificialIntelligence, __version__),
-        # The same structure of the same image is the same one in each version of its segmentation.
+        # A structure of an image keeps its tracking UID in all versions of the segmentation.
         tracking_uid=generate_uid(entropy_srcs=[series, name]),
         tracking_id=name,
         anatomic_regions=structure.regions(),
     )
     made.SegmentDescription = name
-    made.SpecificCharacterSet = UTF_8  # OHIF forgets that of the whole file where an item begins
+    made.SpecificCharacterSet = UTF_8  # within an item, OHIF ignores the file's character set
     made.RecommendedDisplayCIELabValue = list(_colour(number, segment).value)
     return made
 

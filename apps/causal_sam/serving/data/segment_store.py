@@ -1,8 +1,8 @@
-"""The data store of a DICOMweb server: its series are fetched whole, and labels go to it as DICOM SEG and come back so.
+"""Data store on a DICOMweb server: it fetches whole series, and writes and reads labels as DICOM SEG.
 
-MONAI Label's own store takes half a series for a whole one, names the segments by their position in the client's list,
-gives all of them the code of the spleen, and takes a DICOM SEG back without names and without the slices that it
-leaves out.
+MONAI Label's own store accepts an incomplete series as complete, names segments by their position in the client's list
+and gives every segment the code of the spleen. When it reads a DICOM SEG, it loses the names of the segments and the
+slices that have no frames.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 MAX_UID = 64
 # In a label's info, when it was written: of several in the archive the newest one counts.
 WRITTEN_KEY = "written"
-# How long a series counts as what the archive has, in seconds.
+# Seconds before a local series is compared with the archive again.
 COMPARED_SECONDS = 30.0
 MAX_COMPARED = 4096
 _OF_IMAGE = ("StudyDate", "StudyTime", "Modality", "PatientID", "StudyInstanceUID")
@@ -172,7 +172,7 @@ class SegmentStore(DICOMWebDatastore, FolderStore):
     _download_labeled_data = take_accepted
 
     def _segmentations(self) -> Iterator[tuple[str, str]]:
-        """Series of the listed images, with those of the DICOM SEG of them that the archive holds."""
+        """Yield (image series, SEG series) for each DICOM SEG in the archive that refers to a listed image."""
         listed = set(self.list_images())
         for found in self._client.search_for_series(search_filters={"Modality": "SEG"}):
             segmentation = pydicom.Dataset.from_json(found)
@@ -250,7 +250,7 @@ class SegmentStore(DICOMWebDatastore, FolderStore):
 
 
 def _info_of(header: pydicom.Dataset) -> dict[str, str]:
-    """What MONAI Label keeps of a series."""
+    """Return the entry that MONAI Label keeps for a series."""
     info = {keyword: str(header.get(keyword) or "UNK") for keyword in _OF_IMAGE}
     return {"SeriesInstanceUID": str(header.SeriesInstanceUID), **info}
 
