@@ -81,8 +81,9 @@ class Refiner:
 
     * no others than before: the slice stays as it is;
     * those and more: the model corrects the mask, which it is given as a prompt (its own logits, or the edited mask);
-      of a mask that was not decided from prompts it changes only the part at the points, unless it may change all; a
-      correction on a slice of an automatic mask also moves the borders on the slices beside it, and is not followed;
+      of a mask that was drawn, or segmented by its name, it changes only the part at the points, unless it may change
+      all; a correction on a slice of an automatic mask also moves the borders on the slices beside it, and is not
+      followed;
     * fewer, from a client that shows that it knows the others (`LabelState.takes_back`): points were taken back, and
       the slice is decided from the prompts alone; likewise if its box was moved;
     * others, from a client that does not show that: the mask that is there counts as drawn, and the prompts correct it.
@@ -155,6 +156,8 @@ class Refiner:
         axis = self._axis
         edit = _Edit(state.mask.unpack(), dict(state.records(axis)))
         takes_back = replace(state, slices=edit.records).takes_back(prompts)
+        # The model drew them from the prompts of other slices, so a correction may change all of them.
+        followed = (state.followed or ()) if state.axis == axis and not state.is_automatic else ()
         for index in prompts.indices(axis):
             here, record = prompts.on_slice(axis, index), edit.records.get(index)
             is_anew = record is not None and ((takes_back and record.exceeds(here)) or record.has_other_box(here))
@@ -170,7 +173,7 @@ class Refiner:
                     edit.unused += len(here.background)
                     continue
             elsewhere = frozenset(v for v in others if v[axis] == index).difference(here.foreground, here.background)
-            self._decide_slice(edit, index, here, elsewhere, is_anew=is_anew, local=local)
+            self._decide_slice(edit, index, here, elsewhere, is_anew=is_anew, local=local and index not in followed)
         return edit
 
     def _decide_slice(

@@ -286,6 +286,8 @@ def test_a_click_is_followed_and_a_correction_reaches_only_its_surroundings(trai
     second = refine(whole.state, prompts((36, 26, 8), (36, 26, 5)), predictor, follow=True)
     assert second.decided == (5,)
     assert 5 not in second.state.followed
+    assert not second.state.slices[5].is_local  # the model had drawn it, so it decides all of it
+    assert second.state.slices[5].logits is not None
     assert set(second.followed) <= set(range(5)) | {6, 7}
     np.testing.assert_array_equal(second.mask[..., 8:], whole.mask[..., 8:])
 
@@ -297,6 +299,8 @@ def test_a_click_is_followed_and_a_correction_reaches_only_its_surroundings(trai
     assert edited.followed == second.state.followed - {10}
     third = refine(edited, prompts((36, 26, 8), (36, 26, 5), (36, 26, 11)), predictor, follow=True)
     np.testing.assert_array_equal(third.mask[..., 10], drawn[..., 10])
+    on_drawn = refine(edited, prompts((36, 26, 8), (36, 26, 5), (36, 26, 10)), predictor, follow=True)
+    assert on_drawn.state.slices[10].is_local
 
     # No foreground click may be a client that has forgotten them: nothing is taken back.
     back = refine(second.state, prompts(background=[(1, 1, 8), (1, 1, 5)]), predictor, follow=True)
