@@ -1,1 +1,1 @@
-"""How good the answers were, and how much work they left."""
+"""Scoring methods: quality of the answers, and work left to people."""

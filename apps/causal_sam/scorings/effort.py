@@ -21,7 +21,7 @@ from serving.sessions.click_log import KINDS, ClickLog
 PAUSE_SECONDS = 10 * 60
 # MONAI Label writes down whole seconds.
 SAME_SECOND = 1.0
-# What of the journal is a note that somebody wrote; an undo is none.
+# Kinds of journal entries that are notes somebody wrote; an undo is none.
 WRITTEN = ("note", "refused")
 DIGITS = 2
 
@@ -32,8 +32,8 @@ class Act:
 
     Attributes:
         time: in seconds since 1970.
-        clicks: how many points, boxes and updates by scribbles.
-        notes: how many notes.
+        clicks: number of points, boxes and updates by scribbles.
+        notes: number of notes.
     """
 
     time: float
@@ -49,8 +49,8 @@ class EffortScoring(ScoringMethod):
     pauses longer than `PAUSE_SECONDS`. Brush strokes in the client are not seen by the server.
 
     Args:
-        clicks: of all images.
-        journal: of notes.
+        clicks: log of the clicks on all images.
+        journal: journal of notes.
         result: file for the result.
     """
 
@@ -63,7 +63,7 @@ class EffortScoring(ScoringMethod):
 
         Args:
             request: unused.
-            datastore: of the images.
+            datastore: data store of the images.
 
         Returns:
             ``cases``, how many labels were accepted; ``untouched``, how many of them without any act; means over all

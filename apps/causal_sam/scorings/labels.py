@@ -1,4 +1,4 @@
-"""What scoring methods have in common: the labels of a data store, and where their results are kept."""
+"""Common parts of the scoring methods: the labels of a data store, and the files of results."""
 
 from __future__ import annotations
 

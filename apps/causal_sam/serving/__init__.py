@@ -1,1 +1,1 @@
-"""What stands between MONAI Label's server and the inference tasks: configuration, images, memory and errors."""
+"""Parts between MONAI Label's server and the inference tasks: configuration, images, memory and errors."""

@@ -28,8 +28,8 @@ class CausalSamBatchInferTask(BatchInferTask):
         """Run the task of the request.
 
         Args:
-            request: of the client: ``model``, and ``images``, one of "all", "labeled", "unlabeled" or a list of ids.
-            datastore: of the images; results are saved in it.
+            request: ``model``, and ``images``, one of "all", "labeled", "unlabeled" or a list of ids.
+            datastore: data store of the images; results are saved in it.
             infer: runs a task on one image.
 
         Returns:

@@ -197,7 +197,7 @@ class AppConf(BaseModel):
             raise InputError(f"{key} must be {cls.model_fields[key].title}, not {values[key]!r}.") from None
 
     def border_rules(self) -> BorderRules:
-        """What may pass the border; MONAI Label's own setting of origins counts too."""
+        """Return the rules for incoming requests; MONAI Label's own setting of origins counts too."""
         origins = (*self.origins, *map(str, settings.MONAI_LABEL_CORS_ORIGINS))
         return BorderRules(AccessPolicy(self.hosts, origins), BodyLimits(self.max_body_mb * MIB), self.unsafe_routes)
 

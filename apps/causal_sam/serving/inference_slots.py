@@ -1,4 +1,4 @@
-"""Who may use the model now: a limited number of requests at a time, people before batches before background work."""
+"""Queue for the model: a limited number of requests at a time, people before batches before background work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InferenceSlots:
     away and asks again stands behind those that waited. A client that closes its connection leaves the queue at once.
 
     Args:
-        count: how many requests use the model at a time. More would only slow each other down and add up their memory.
+        count: number of requests that use the model at a time. More would slow each other down and take more memory.
     """
 
     def __init__(self, count: int) -> None:
@@ -53,7 +53,7 @@ class InferenceSlots:
         Args:
             on_slice: called between the slices of long work with the number of slices done; what it raises ends the
                 work.
-            priority: by default that of the request that is being answered.
+            priority: place in the queue; by default that of the current request.
 
         Yields:
             What long work calls between its slices: it calls ``on_slice`` and lets others of the same or a higher
@@ -83,7 +83,7 @@ class InferenceSlots:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a slot."""
+        """Number of requests that wait for a slot."""
         with self._changed:
             return len(self._waiting)
 

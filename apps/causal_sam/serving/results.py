@@ -1,4 +1,4 @@
-"""Where answers lie until they are sent."""
+"""Temporary files of answers until they are sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ResultsFolder:
         """Return the path of a file that is not there yet.
 
         Args:
-            extension: of its name, with the dot.
+            extension: file extension, with the dot.
         """
         with self._lock:
             if not self._is_there():

@@ -1,1 +1,1 @@
-"""Which study a client should label next."""
+"""Strategies that choose the study a client should label next."""

@@ -19,7 +19,7 @@ class RandomStudy(Strategy):
     In place of MONAI Label's, which fails where all studies were given within the last second.
 
     Args:
-        studies: of the data store.
+        studies: studies of the data store.
     """
 
     def __init__(self, studies: Studies) -> None:

@@ -16,10 +16,10 @@ from serving.data.images import ImageRef
 
 
 class Studies:
-    """What a data store holds, and which of it is on this machine.
+    """Images and labels of a data store, and those of them that are on this machine.
 
     Args:
-        datastore: of the app.
+        datastore: data store of the app.
         find: image id -> its file, fetched from a server if need be; raises as `ImageFinder.find` does.
     """
 
@@ -39,7 +39,7 @@ class Studies:
                 listed = set(self._datastore.get_unlabeled_images())
         else:
             listed = self._here().keys()
-        # What the store of a server remembers may be older than what was saved here.
+        # The listing that the store of a server remembers may be older than labels saved here.
         return sorted(listed - set(self.accepted()))
 
     def accepted(self) -> list[str]:
@@ -68,11 +68,11 @@ class Studies:
         return self._find(image_id).path
 
     def is_here(self, image_id: str) -> bool:
-        """Whether an image is on this machine."""
+        """Return True if an image is on this machine."""
         return self._path(image_id) is not None
 
     def is_current(self, image_id: str, score: Score) -> bool:
-        """Whether a score is about the image as it is now; one on a server, that is not here, does not change."""
+        """Return True if a score is about the image as it is now; an image that is only on a server does not change."""
         path = self._path(image_id)
         return path is None or Stamp.of(path) == score.stamp
 

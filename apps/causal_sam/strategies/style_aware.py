@@ -26,12 +26,12 @@ HELD_SECONDS = 30 * 60
 
 @dataclass(frozen=True)
 class Assignment:
-    """That a study was given to a client.
+    """Record that a study was given to a client.
 
     Attributes:
         time: in seconds since 1970.
-        client: what it calls itself; None if nothing is known of it.
-        strategy: which one gave it.
+        client: id that the client claims; None if unknown.
+        strategy: name of the strategy that chose the study.
     """
 
     time: float
@@ -52,8 +52,8 @@ class StyleAware(Strategy):
       studies that look alike.
 
     Args:
-        studies: of the data store.
-        scores: of the studies.
+        studies: studies of the data store.
+        scores: scores of the studies.
         scorer: makes the scores.
     """
 
@@ -72,7 +72,7 @@ class StyleAware(Strategy):
         """Choose the next study.
 
         Args:
-            request: of the client; ``client_id`` says who it is.
+            request: request of the client; ``client_id`` says who it is.
             datastore: unused, it is that of the app.
 
         Returns:

@@ -136,7 +136,7 @@ class Geodesic(Baseline, name="geodesic"):
 
     Attributes:
         weight: cost of a step across the whole range of grey values, in voxels of walking.
-        reach: as in `RandomWalker`.
+        reach: see `RandomWalker`.
         radius: radius of the seeds in voxels.
     """
 
@@ -163,7 +163,7 @@ class GraphCut(Baseline, name="graph-cut"):
         lamda: weight of borders against grey values.
         contrast: difference of grey values that makes a border cheap.
         width: maximum deviation of grey values inside from the clicked ones.
-        reach: as in `RandomWalker`.
+        reach: see `RandomWalker`.
         radius: radius of the seeds in voxels.
     """
 
@@ -207,7 +207,7 @@ class GrabCut(Baseline, name="grabcut"):
 
     Attributes:
         likely: distance from the foreground clicks, as a share of the image, where the structure probably is.
-        reach: as in `RandomWalker`.
+        reach: see `RandomWalker`.
         radius: radius of the seeds in voxels.
         rounds: iterations of the algorithm.
     """

@@ -37,10 +37,10 @@ class Check:
     """One line of the report.
 
     Attributes:
-        part: what was looked at.
+        part: part that was checked.
         state: "ok"; "different" from what was tested, "optional" and not there, or "missing" although it is needed.
         found: version, place or size.
-        advice: how to get it; empty if nothing is to be done.
+        advice: instructions to get the part; empty if nothing is to be done.
     """
 
     part: str
@@ -72,7 +72,7 @@ def pinned_versions(text: str) -> dict[str, str]:
 
 def needed_packages() -> set[str]:
     """Normalised names of the packages that the program cannot do without."""
-    # What follows a semicolon says when a requirement counts: for an extra, if it names one.
+    # The marker after a semicolon says when a requirement applies: for an extra, if it names one.
     requirements = (requirement.partition(";") for requirement in metadata.requires("causal-sam") or [])
     return {
         normalised(re.split(r"[^A-Za-z0-9._-]", name, maxsplit=1)[0])

@@ -1,4 +1,4 @@
-"""Where the files that travel with the package lie, in a checkout and in an installed wheel."""
+"""Paths of the files that are distributed with the package, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 

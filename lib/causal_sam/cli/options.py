@@ -80,9 +80,9 @@ def read_pair(text: str, option: str, example: str) -> tuple[str, str]:
     """Read the two parts of an option's value with "=" between them; the last one counts.
 
     Args:
-        text: what was given.
-        option: its name, for the error.
-        example: of a value.
+        text: value as given.
+        option: name of the option, for the error.
+        example: an example of the option with a value, for the error.
 
     Raises:
         InputError: there is no "=", or nothing before or after it.

@@ -15,13 +15,13 @@ from causal_sam.errors import InputError
 
 
 class Extent(StrEnum):
-    """What is segmented."""
+    """Part of the volume that is segmented."""
 
     SLICE = "slice"
     VOLUME = "volume"
 
 
-POINT, BOX = 3, 6  # how many numbers each has
+POINT, BOX = 3, 6  # count of numbers in each
 
 
 def segment(

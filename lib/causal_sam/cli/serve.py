@@ -21,7 +21,7 @@ from causal_sam.errors import CausalSamError, InputError
 
 DEMO_STUDIES = Path("demo_studies")
 ARCHIVE_SECONDS = 10
-# Of the files that MONAI Label lists from a folder, those that the app can read.
+# Files that the app can read, among those that MONAI Label lists from a folder.
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".png", ".jpg", ".tif")
 
 
@@ -180,12 +180,12 @@ def check_port(host: str, port: int) -> None:
 
 
 def is_dicomweb(studies: str) -> bool:
-    """Whether ``studies`` is an address and not a folder."""
+    """Return True if ``studies`` is an address and not a folder."""
     return studies.startswith(("http://", "https://"))
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether MONAI Label would find an image in the folder; it does not look into folders inside."""
+    """Return True if MONAI Label would find an image in the folder; it does not look into folders inside."""
     return any(entry.name.endswith(IMAGE_ENDINGS) for entry in os.scandir(folder))
 
 

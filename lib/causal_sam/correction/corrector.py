@@ -254,7 +254,7 @@ def load_corrector(encoder: SliceEncoder, film: FilmPart | None = None) -> Corre
 
     Args:
         encoder: slice encoder; the decoder of its model is changed in place so that it can be modulated.
-        film: of an adapter bundle; by default the one shipped with the model, provided that its decoder is unchanged.
+        film: part of an adapter bundle; by default the one shipped with the model, if its decoder is unchanged.
 
     Raises:
         CheckpointError: the film is damaged, or belongs to another decoder or text encoder.

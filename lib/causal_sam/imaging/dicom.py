@@ -33,7 +33,7 @@ def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volu
     Args:
         path: a file, or a folder (not its sub folders). Files in the folder that are not DICOM, or are DICOM objects
             without pixels, are left out.
-        frame: which one, where several images lie at each place: points in time, or sequences.
+        frame: index of the image, where several lie at each place: points in time, or sequences.
         max_voxels: limit of what the headers claim together, checked before pixels are decoded.
 
     Returns:
@@ -95,7 +95,7 @@ def _read_slices(files: list[Path], headers: dict[Path, pydicom.Dataset], path: 
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"The pixels of {path.name} cannot be decoded: the DICOM data are damaged.") from error
-    # Of radiographs GDCM knows the spacing on the detector alone, and of one slice not how thick it is.
+    # GDCM gives the spacing of radiographs on the detector only, and no thickness for a single slice.
     between_rows, between_columns = pixel_spacing(first) or (1.0, 1.0)
     thickness = image.GetSpacing()[2] if len(files) > 1 else slice_thickness(first)
     image.SetSpacing((between_columns, between_rows, thickness))

@@ -44,14 +44,14 @@ FRAME_TAGS = (
 )
 # Dimensions that say which slice a frame is, and not when or how it was made.
 _DIMENSIONS_IN_SPACE = frozenset(Tag(keyword) for keyword in ("ImagePositionPatient", "InStackPositionNumber"))
-# What says that frames lie at different places, in other ways than CT and MR.
+# Elements by which modalities other than CT and MR place frames.
 _OTHER_PLACES = frozenset(Tag(keyword) for keyword in ("SliceVector", "GridFrameOffsetVector"))
 _OTHER_GROUPS = ("PlanePositionVolumeSequence", "PlanePositionSlideSequence")
 _PIXEL_GROUPS = (0x0028, 0x7FE0)
 
 
 def has_frames(header: pydicom.Dataset) -> bool:
-    """Whether a file must be read by `read_frames`."""
+    """Return True if a file must be read by `read_frames`."""
     return int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
 
 
@@ -60,8 +60,8 @@ def read_frames(file: Path, header: pydicom.Dataset, frame: int) -> Volume:
 
     Args:
         file: the file.
-        header: what is in it under `FRAME_TAGS`, and the elements that place an image.
-        frame: which point in time or which sequence, where several lie at the same place.
+        header: its elements of `FRAME_TAGS`, and those that place an image.
+        frame: index of the point in time or of the sequence, where several lie at the same place.
 
     Returns:
         The voxels in the units of the modality, or the luminance of colours, on their grid; k runs along the slices
@@ -138,14 +138,14 @@ def frames_affine(header: pydicom.Dataset, stack: list[int], name: str) -> NDArr
 
 
 def _time(frame: list[pydicom.Dataset]) -> tuple[int, ...]:
-    """What the file's own dimensions say about a frame, without those that say which slice it is."""
+    """Return a frame's indices along the file's own dimensions, without those that identify its slice."""
     pointers = [each.get("DimensionIndexPointer") for each in frame[-1].get("DimensionIndexSequence", [])]
     values = _listed(item(frame, "FrameContentSequence").get("DimensionIndexValues"))
     return tuple(value for pointer, value in zip(pointers, values, strict=False) if pointer not in _DIMENSIONS_IN_SPACE)
 
 
 def _listed(value: Any) -> list[Any]:
-    """What an element holds, whether it is one value, several or none."""
+    """Return the values of an element as a list, for one value, several or none."""
     if isinstance(value, MutableSequence):
         return list(value)
     return [] if value is None else [value]

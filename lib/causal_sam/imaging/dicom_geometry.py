@@ -1,4 +1,4 @@
-"""Where DICOM images lie: their numbers checked, and sorted into stacks that are even grids."""
+"""Position of DICOM images: checks the numbers, and sorts images into stacks that are even grids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ORIENTATION_TOLERANCE = 1e-3
 UNIT_TOLERANCE = 1e-2
 # In the order in which they count.
 SPACING_TAGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-# What places a frame -> the functional group that holds it.
+# Element that places a frame -> the functional group that holds it.
 FRAME_SEQUENCES = {
     "ImageOrientationPatient": "PlaneOrientationSequence",
     "ImagePositionPatient": "PlanePositionSequence",
@@ -33,10 +33,10 @@ MAX_NAMED = 3  # files in a sentence
 
 @dataclass(frozen=True)
 class SlicePlane:
-    """Where an image lies.
+    """Plane and position of an image.
 
     Attributes:
-        label: what to call it in a sentence: the name of its file, or the number of its frame.
+        label: its name in a sentence: the name of its file, or the number of its frame.
         orientation: (6,) as in ImageOrientationPatient.
         position: (3,) as in ImagePositionPatient, LPS+ millimetre.
         order: key that tells and orders the images at one place.
@@ -76,8 +76,8 @@ def even_stacks(planes: Sequence[SlicePlane], name: str) -> list[list[int]]:
     and DICOM SEG have no other grids, and put the voxels of any other series in the wrong place without a word.
 
     Args:
-        planes: of the images, in any order.
-        name: of the file or folder, for the sentences.
+        planes: planes of the images, in any order.
+        name: name of the file or folder, for the sentences.
 
     Returns:
         For each stack the indices of its images along the normal.
@@ -126,10 +126,10 @@ def numbers(value: Any, keyword: str, count: int, name: str) -> NDArray[np.float
     """Check a value that says where an image lies.
 
     Args:
-        value: of the header; None if it is not there.
-        keyword: of the element, for the sentence.
-        count: how many numbers it must have.
-        name: of the file, for the sentence.
+        value: value in the header; None if it is not there.
+        keyword: keyword of the element, for the sentence.
+        count: required number of numbers.
+        name: name of the file, for the sentence.
 
     Raises:
         InputError: it is not so many finite numbers.
@@ -216,7 +216,7 @@ def _check_even(planes: Sequence[SlicePlane], normal: NDArray[np.float64], name:
             f"{usual:.2f} mm elsewhere{'; a slice is missing' if is_missing else ''}."
         )
     even = np.linspace(0, along[-1], len(planes))
-    # Of rounded directions the error grows with the distance.
+    # The error of rounded directions grows with the distance.
     allowed = tolerance + ROUNDED_DIRECTION * along
     drift = np.abs(along - even)
     if (drift > allowed).any():

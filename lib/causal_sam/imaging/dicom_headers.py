@@ -17,7 +17,7 @@ from causal_sam.imaging.dicom_frames import FRAME_TAGS
 from causal_sam.imaging.dicom_geometry import SPACING_TAGS, finite
 from causal_sam.imaging.limits import check_deflated_dicom
 
-# How the image was made. Only these leave the header: no name, date or identifier of a patient has its place in them.
+# Acquisition settings. Only these leave the header; none of them holds a name, date or identifier of a patient.
 ACQUISITION_TAGS = (
     "BodyPartExamined",
     "ContrastBolusAgent",
@@ -41,11 +41,11 @@ ACQUISITION_TAGS = (
     "SpacingBetweenSlices",
     "XRayTubeCurrent",
 )
-# What the numbers of the pixels mean.
+# Elements that give the pixel values their meaning.
 VALUE_TAGS = ("BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleIntercept", "RescaleSlope")
 # One whole number each; without them nothing can be read.
 _COUNTS = ("Columns", "NumberOfFrames", "Rows", "SamplesPerPixel")
-# What else decides how the files of a series become one grid.
+# Other elements that decide how the files of a series form one grid.
 _GRID_TAGS = (
     "ImageOrientationPatient",
     "ImagePositionPatient",
@@ -58,9 +58,9 @@ _GRID_TAGS = (
     *SPACING_TAGS,
     *FRAME_TAGS,
 )
-# An image does without them where they are damaged.
+# An image is read without these where they are damaged.
 _OPTIONAL = ("InstanceNumber", *ACQUISITION_TAGS)
-# Of Siemens: how many slices lie side by side in one picture.
+# Siemens' private element: number of slices side by side in one picture.
 _IMAGES_IN_MOSAIC = Tag(0x0019, 0x100A)
 _PIXEL_TAGS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "PixelData")))
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -68,7 +68,7 @@ _PREAMBLE = 128
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether a file begins as DICOM does: with its preamble or, in old files, with the first elements right away."""
+    """Return True if a file begins as DICOM does: with the preamble or, in old files, with the first elements."""
     with file.open("rb") as stream:
         start = stream.read(_PREAMBLE + 4)
     return start[_PREAMBLE:] == b"DICM" or (

@@ -13,7 +13,7 @@ def distance_to(mask: NDArray[np.bool_], spacing: Sequence[float] | None = None)
     """Return the distance of each voxel to the nearest voxel of a mask: 0 inside, infinite if the mask is empty.
 
     Args:
-        mask: of any number of dimensions.
+        mask: mask of any number of dimensions.
         spacing: voxel spacing in mm along each axis; by default 1.
 
     >>> distance_to(np.array([False, True, False, False])).tolist()
@@ -31,7 +31,7 @@ def signed_distance(mask: NDArray[np.bool_], spacing: Sequence[float] | None = N
     """Return the distance of each voxel to the nearest voxel on the other side of a mask's border.
 
     Args:
-        mask: of any number of dimensions.
+        mask: mask of any number of dimensions.
         spacing: voxel spacing in mm along each axis; by default 1.
 
     Returns:

@@ -31,7 +31,7 @@ class IntensityWindow:
         """Map intensities to [0, 1].
 
         Args:
-            array: of any shape. NaN and -inf become 0, +inf becomes 1.
+            array: array of any shape. NaN and -inf become 0, +inf becomes 1.
 
         >>> IntensityWindow(-160.0, 240.0).apply(np.array([-1000.0, 40.0, np.nan, np.inf])).tolist()
         [0.0, 0.5, 0.0, 1.0]

@@ -20,8 +20,8 @@ def to_volume(image: sitk.Image, source: Path) -> Volume:
     """Convert a 2D or 3D SimpleITK image; index (i, j, k) stays what it is.
 
     Args:
-        image: with one number for each voxel, or with a colour, of which the luminance is taken.
-        source: where the image was read from.
+        image: scalar image, or colour image, which is converted to luminance.
+        source: file or folder that the image was read from.
     """
     array = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:

@@ -47,7 +47,7 @@ def as_label_map(volume: Volume, name: str) -> NDArray[np.int32]:
 
     Args:
         volume: (I, J, K); numbers within 0.01 of whole ones are rounded.
-        name: what to call the label map in the sentence.
+        name: name of the label map in the sentence.
 
     Returns:
         (I, J, K) values from 0 to 65535.

@@ -46,8 +46,8 @@ def check_voxels(path: Path, shape: Sequence[int], max_voxels: int, values: int 
     """Refuse an image that is too large to decode.
 
     Args:
-        path: of the file.
-        shape: that its header claims, all axes.
+        path: path of the file.
+        shape: lengths of all axes, as its header claims.
         max_voxels: limit of the numbers in it, those of all frames together.
         values: numbers for each voxel.
 
@@ -63,7 +63,7 @@ def check_claimed_bytes(path: Path, claimed: int) -> None:
     """Refuse a file that cannot hold what its header claims, before memory is taken for it.
 
     Args:
-        path: of the file, compressed by gzip or not at all.
+        path: path of the file, compressed by gzip or not at all.
         claimed: bytes of its voxels when they are decompressed.
 
     Raises:
@@ -79,7 +79,7 @@ def check_deflated_dicom(path: Path) -> None:
     """Refuse a DICOM file whose elements are deflated and become too large for memory; pydicom inflates all at once.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         TooLargeError: it becomes larger than 256 MiB.
@@ -102,7 +102,7 @@ def check_data_file(path: Path, *, is_nrrd: bool) -> None:
     """Refuse the header of an NRRD or MetaImage file whose voxels lie anywhere but in it or in one file beside it.
 
     Args:
-        path: of the file.
+        path: path of the file.
         is_nrrd: it is read as NRRD, else as MetaImage.
 
     Raises:

@@ -47,7 +47,7 @@ def read_nifti(path: Path, frame: int, max_voxels: int) -> Volume:
 
     Args:
         path: a file whose name ends in one of `NIFTI`; beside a ``.hdr`` lies its ``.img``.
-        frame: which one, counted from 0.
+        frame: index of the frame, counted from 0.
         max_voxels: limit of what the header claims, checked before anything is decoded.
 
     Raises:

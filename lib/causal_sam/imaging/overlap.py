@@ -1,4 +1,4 @@
-"""How well two masks agree."""
+"""Agreement of two masks."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class PackedMask:
     """A mask as the bits of its bounding box: a few kilobytes where the array has megabytes.
 
     Attributes:
-        shape: of the volume.
+        shape: shape of the volume.
         corner: first voxel of the bounding box.
         extent: size of the bounding box; (0, 0, 0) for an empty mask.
         bits: the voxels in the bounding box, eight a byte.
@@ -44,12 +44,12 @@ class PackedMask:
         return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
 
     def same_as(self, other: PackedMask) -> bool:
-        """Whether both are the same mask."""
+        """Return True if both are the same mask."""
         sides = (self.shape, self.corner, self.extent) == (other.shape, other.corner, other.extent)
         return sides and np.array_equal(self.bits, other.bits)
 
     def touches(self, other: PackedMask) -> bool:
-        """Whether the bounding boxes of two masks of one volume have voxels in common."""
+        """Return True if the bounding boxes of two masks of one volume have voxels in common."""
         ends = zip(self.corner, self.extent, other.corner, other.extent, strict=True)
         return all(max(c, other_c) < min(c + e, other_c + other_e) for c, e, other_c, other_e in ends)
 

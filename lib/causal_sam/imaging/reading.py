@@ -25,7 +25,7 @@ NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # Others, PostScript among them, are not even looked at, whatever a file is called.
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-# What an axis of an NRRD file that holds colours calls itself; any other axis outside of space holds frames.
+# Kinds of an NRRD axis that holds colours; any other axis outside of space holds frames.
 NRRD_COLOURS = ("RGB-color", "RGBA-color")
 COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
@@ -45,7 +45,7 @@ def read_volume(path: Path | str, frame: int = 0, max_voxels: int = MAX_VOXELS) 
 
     Args:
         path: file or folder.
-        frame: which one, counted from 0.
+        frame: index of the frame, counted from 0.
         max_voxels: limit of what the header claims, all frames together, checked before anything is decoded.
 
     Raises:

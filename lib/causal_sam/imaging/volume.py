@@ -23,9 +23,9 @@ def check_frame(frame: int, frames: int, path: Path) -> None:
     """Look whether a file has a frame.
 
     Args:
-        frame: counted from 0.
-        frames: how many there are.
-        path: of the file.
+        frame: index, counted from 0.
+        frames: number of frames in the file.
+        path: path of the file.
 
     Raises:
         InputError: it has no such frame.
@@ -46,9 +46,9 @@ class Volume:
             as in nibabel.
         modality: DICOM code such as "CT" or "MR"; "" when unknown.
         tags: acquisition tags by DICOM keyword, such as ``KVP`` or ``MagneticFieldStrength``; never patient data.
-        source: where it was read from.
-        frame: which one it is of the frames in its file, counted from 0: points in time, or channels.
-        frames: how many there are.
+        source: file or folder that it was read from.
+        frame: index among the frames in its file, counted from 0: points in time, or channels.
+        frames: number of frames in the file.
 
     Raises:
         InputError: the array is not a 3D array of real numbers or has no finite voxel, or the affine is not an

@@ -67,7 +67,7 @@ def write_image(frames: Sequence[Volume], path: Path) -> Path:
     """Write an image as NIfTI; it appears whole or not at all.
 
     Args:
-        frames: of the image, on one grid; several lie along a fourth axis.
+        frames: frames of the image, on one grid; several lie along a fourth axis.
         path: ends in ``.nii.gz``.
 
     Returns:

@@ -87,7 +87,7 @@ class EmbeddingCache:
             return len(self._memory)
 
     def __contains__(self, key: EmbeddingKey) -> bool:
-        """Whether the embedding is in memory; does not count as a use."""
+        """Return True if the embedding is in memory; does not count as a use."""
         with self._lock:
             return key in self._memory
 

@@ -30,7 +30,7 @@ _STATE = TypeAdapter(LabelState)
 
 
 class StepKind(Enum):
-    """What a step did, as the beginning of a sentence about it."""
+    """Kind of a step, as the beginning of a sentence about it."""
 
     START = "start of"
     PROMPTS = "prompts for"
@@ -47,7 +47,7 @@ class Step:
     """One step, with the whole state that it leaves.
 
     Attributes:
-        kind: what was done.
+        kind: kind of the step.
         about: the labels, or the text of a note.
         labels: name -> state of all labels after it.
         locked: names of the labels that no step changes.
@@ -69,7 +69,7 @@ class History:
     Attributes:
         steps: the oldest first; the first one cannot be undone.
         position: index of the step that is shown; those behind it are undone and can be redone.
-        saved_version: of the saved label that was taken over last; None if none was.
+        saved_version: version of the last saved label that was taken over; None if none was.
         notes: texts of all notes that were carried out, undone or not.
     """
 
@@ -189,8 +189,8 @@ class History:
         """Read a chain; a new one if there is none, or if it is damaged or of another volume, which the log says.
 
         Args:
-            folder: that `save` wrote to.
-            shape: of the volume.
+            folder: folder that `save` wrote to.
+            shape: shape of the volume.
         """
         path = folder / CHAIN_FILE
         if not path.exists():

@@ -1,4 +1,4 @@
-"""What a user means without saying it: a correction of one part says that the rest is right."""
+"""Prompts that a correction implies: a user who corrects one part accepts the rest."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def with_implied_foreground(slices: VolumeSlices, index: int, prompts: Prompts, 
     click in the middle of the mask means just that, and nothing is added.
 
     Args:
-        slices: of the volume.
-        index: of the slice.
+        slices: slices of the volume.
+        index: index of the slice.
         prompts: background clicks alone.
         mask: bool (rows, columns), canonical, that they correct.
     """

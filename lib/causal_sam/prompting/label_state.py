@@ -21,7 +21,7 @@ UNNAMED = "\0unnamed"  # no client can name a label so
 
 
 def is_unnamed(name: str | None) -> bool:
-    """Whether a mask was prompted without a label name."""
+    """Return True if a mask was prompted without a label name."""
     return name is not None and name.startswith(UNNAMED)
 
 
@@ -40,7 +40,7 @@ _Logits = Annotated[
 
 
 class Source(Enum):
-    """Who made a mask last."""
+    """Last author of a mask."""
 
     AUTOMATIC = "automatic"  # segmented by its name; nobody has corrected it
     USER = "user"  # clicked, drawn, or corrected by a note
@@ -70,7 +70,7 @@ class SliceRecord:
     others: frozenset[Voxel] = frozenset()
 
     def lacks(self, prompts: Prompts) -> bool:
-        """Whether the slice was decided without some of these prompts."""
+        """Return True if the slice was decided without some of these prompts."""
         return not (
             self.foreground.issuperset(prompts.foreground)
             and (self.background | self.others).issuperset(prompts.background)
@@ -78,11 +78,11 @@ class SliceRecord:
         )
 
     def exceeds(self, prompts: Prompts) -> bool:
-        """Whether the slice was decided from points that are not among these; a box left out takes nothing back."""
+        """Return True if these points lack some that the slice was decided from; a box left out takes nothing back."""
         return not (self.foreground.issubset(prompts.foreground) and self.background.issubset(prompts.background))
 
     def has_other_box(self, prompts: Prompts) -> bool:
-        """Whether the box was moved."""
+        """Return True if the box was moved."""
         return None not in (self.box, prompts.box) and self.box != prompts.box
 
 
@@ -97,7 +97,7 @@ class LabelState:
         followed: voxel indices along ``axis`` of the slices whose mask was followed from others; None if the structure
             was never followed.
         is_automatic: whether the mask was first segmented by the label's name.
-        source: who made the mask last.
+        source: last author of the mask.
         lasso: closed curve that was filled last; None without.
         key: tells the state from all others.
     """
@@ -126,12 +126,12 @@ class LabelState:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the mask has no voxels."""
+        """True if the mask has no voxels."""
         return not self.mask.bits.size
 
     @property
     def is_kept(self) -> bool:
-        """Whether a person made or corrected the mask, so that nothing automatic may replace it."""
+        """True if a person made or corrected the mask, so that nothing automatic may replace it."""
         return self.source is not Source.AUTOMATIC and not self.is_empty
 
     def records(self, axis: int) -> dict[int, SliceRecord]:
@@ -139,7 +139,7 @@ class LabelState:
         return self.slices if self.axis == axis else {}
 
     def takes_back(self, prompts: Prompts) -> bool:
-        """Whether prompts take points back: a client that sends some that it sent before, and leaves others out.
+        """Return True if prompts take points back: they are some of the points sent before, without the others.
 
         A client sends all points of a label each time. One that sends none of them, or others, may have forgotten them,
         as after a restart; it takes nothing back.
@@ -148,10 +148,10 @@ class LabelState:
         return bool(prompts.foreground) and sent.issuperset(prompts.foreground)
 
     def asks_for_change(self, prompts: Prompts, axis: int) -> bool:
-        """Whether prompts, all of the label's own, say anything that the mask does not show and that did not decide it.
+        """Return True if the label's prompts say anything new: neither visible in the mask nor used to compute it.
 
         Args:
-            prompts: of the label.
+            prompts: all prompts of the label.
             axis: voxel axis perpendicular to the slices.
         """
         records, mask = self.records(axis), self.mask.unpack()

@@ -1,4 +1,4 @@
-"""What a prediction is: the masks of the slices that were prompted, with what is needed to refine them."""
+"""Result of a prediction: the masks of the prompted slices, and the data that is needed to refine them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Prediction:
     Attributes:
         slices: voxel index along ``axis`` -> answer, in ascending order.
         axis: voxel axis perpendicular to the slices.
-        shape: of the volume, in the file's voxel order.
+        shape: shape of the volume, in the file's voxel order.
         frame: turns canonical slices into the file's voxel order.
     """
 

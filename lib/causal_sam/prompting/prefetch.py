@@ -34,7 +34,7 @@ class PrefetchWorker:
         """Put ``tasks`` before everything that waits, in the given order; the oldest of too many are dropped.
 
         Args:
-            owner: what `cancel` names them by.
+            owner: key by which `cancel` finds the tasks.
             tasks: called without arguments; their results are ignored and their exceptions logged.
         """
         if not tasks:

@@ -61,7 +61,7 @@ class PromptSet:
         """The labels that are to be decided: the current or only one, and those of which the prompts say something new.
 
         Args:
-            states: of all labels of the session.
+            states: states of all labels of the session.
             locked: labels that nothing changes.
             axis: voxel axis perpendicular to the slices.
             only_new: also the current label only if the prompts say something new.

@@ -1,4 +1,4 @@
-"""What a user clicked or drew, checked against the volume before any model sees it."""
+"""Clicks, boxes and curves of a user, checked against the volume before any model sees them."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ class InteractiveSession:
     """The labels of one volume and how they came about.
 
     Args:
-        predictor: with the volume.
+        predictor: predictor for the volume.
         labels: names with the values 1, 2, … of the label map.
-        history: of an earlier session on the same volume.
+        history: history of an earlier session on the same volume.
         slot: entered around each use of the model, where others use it too.
         on_slice: called during long work with the number of slices done; what it raises ends the work and the step.
 
@@ -144,7 +144,7 @@ class InteractiveSession:
             voxel: (i, j, k).
             positive: the point is inside of the structure.
             follow: go on from the slice through the volume.
-            local: of a mask that was drawn, or segmented by its name, change only the part at the point.
+            local: if the mask was drawn, or segmented by its name, change only the part at the point.
 
         Raises:
             InputError: the point is outside of the volume, or the label is locked.
@@ -189,10 +189,10 @@ class InteractiveSession:
         """Take all prompts that a client holds, and do what is new in them, as one step.
 
         Args:
-            prompt_set: of all labels; those that are not the current one change only where it says something new.
+            prompt_set: prompts of all labels; labels other than the current one change only if theirs are new.
             lasso: closed curve of the current label, whose bounding box is among its prompts.
             follow: go on from the prompted slices through the volume.
-            local: of masks that were drawn, or segmented by name, change only the part at the points.
+            local: change masks that were drawn, or segmented by name, only at the points.
             only_new: leave also the current label as it is if nothing new is said of it.
 
         Returns:
@@ -266,7 +266,7 @@ class InteractiveSession:
 
         Args:
             labels: names that the prompter knows, each once.
-            prompter: of the model's labels.
+            prompter: prompter for the model's labels.
             replace: also labels that somebody made or corrected, which stay without it; locked ones always stay.
 
         Returns:

@@ -1,4 +1,4 @@
-"""How the slices of a volume enter the model, and how what the model says comes back to them."""
+"""Geometry between the slices of a volume and the frame of the model's input, in both directions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from causal_sam.imaging import SliceFrame, Volume, intensity_window, other_axes,
 # model's input must not depend on the order in which a file stores its voxels.
 SPACING_DIGITS = 5
 
-# How sure a mask prompt made from a binary mask is; the models' own logits are of this size well inside a structure.
+# Logit of a mask prompt made from a binary mask: the size of the models' own logits well inside a structure.
 MASK_PROMPT_LOGIT = 8.0
 
 
@@ -184,7 +184,7 @@ class VolumeSlices:
         return (voxel + 0.5) * scale - 0.5
 
     def _orientation(self) -> tuple[int, ...]:
-        """Where two corners of the first slice go, and which of its neighbours comes first."""
+        """Return where two corners of the first slice go, and which of its neighbours comes first."""
         far = [size - 1 for size in self.volume.shape]
         in_plane = other_axes(self.axis)[0]
         corner = [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Where to look closer: a crop around a small structure, so that it fills enough of the model's input."""
+"""Crop around a small structure, so that it fills enough of the model's input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from causal_sam.prompting.slices import Crop, VolumeSlices
 
-# How many times as wide as the structure a crop is: the model needs surroundings to tell where a structure ends.
+# Width of a crop relative to the structure: the model needs the surroundings to find where a structure ends.
 MARGIN = 3.0
 # Each level of zoom shows this share of the level before; few levels, so that embeddings are used again.
 LEVEL = 2**-0.5
@@ -45,7 +45,7 @@ def crop_around(slices: VolumeSlices, extent: Extent, image_size: int) -> Crop |
 
     Args:
         slices: whole.
-        extent: of the structure and its prompts.
+        extent: extent of the structure and its prompts.
         image_size: side of the model's input in pixels.
     """
     row_mm, column_mm = slices.pixel_mm
@@ -69,7 +69,7 @@ def wider(slices: VolumeSlices, crop: Crop) -> Crop | None:
 
 
 def is_cut(mask: NDArray[np.bool_], crop: Crop, slices: VolumeSlices) -> bool:
-    """Whether a mask of a crop reaches an edge of the crop that is not an edge of the slice."""
+    """Return True if a mask of a crop reaches an edge of the crop that is not an edge of the slice."""
     return bool(
         (crop.top > 0 and mask[0].any())
         or (crop.left > 0 and mask[:, 0].any())

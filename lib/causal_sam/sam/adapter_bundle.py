@@ -38,16 +38,16 @@ _Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class BundleMetadata:
-    """What a bundle says about its labels.
+    """Metadata of a bundle about its labels.
 
     Attributes:
-        names: of the labels that the prompt was trained on; it guesses at others.
+        names: names of the labels that the prompt was trained on; for others it guesses.
         text_encoder: name of the text encoder whose vectors the prompt takes.
-        text_fingerprint: of that encoder's weights.
+        text_fingerprint: fingerprint of the text encoder's weights.
         encoder_hash: `CausalSam.encoder_hash` of the model that it was trained with.
         text_dim: length of the names' vectors.
         embed_dim: channels of the embedding.
-        slices: how many slices each label was trained on.
+        slices: label -> number of slices that it was trained on.
         skip_channels: channels of the embedding's skips that the coarse masks use.
         adapters: size of the adapters that were trained with it; None if the model was left as it is.
     """
@@ -82,12 +82,12 @@ class BundleMetadata:
 
 @dataclass(frozen=True)
 class FilmMetadata:
-    """What a bundle says about its film.
+    """Metadata of a bundle about its FiLM part.
 
     Attributes:
         text_dim: length of the sentences' vectors.
-        channels: of each level that is modulated.
-        text_fingerprint: of the text encoder's weights.
+        channels: channels of each level that is modulated.
+        text_fingerprint: fingerprint of the text encoder's weights.
         decoder_hash: `weights_hash` of the mask decoder that it was trained with, without adapters.
     """
 
@@ -153,7 +153,7 @@ class FilmPart:
 
     Attributes:
         metadata: see there.
-        weights: of the `Film`.
+        weights: weights of the `Film`.
         source: name of the file, for messages.
     """
 
@@ -168,7 +168,7 @@ class FilmPart:
         Args:
             film: trained.
             model: whose decoder it was trained with.
-            text_fingerprint: of the text encoder whose vectors it takes.
+            text_fingerprint: fingerprint of the text encoder whose vectors it takes.
         """
         decoder_hash = weights_hash(model.sam.mask_decoder.state_dict())
         return cls(FilmMetadata(film.text_dim, film.channels, text_fingerprint, decoder_hash), film.state_dict())
@@ -182,7 +182,7 @@ class FilmPart:
 
         Args:
             model: whose decoder it modulates.
-            text_fingerprint: of the text encoder whose vectors it takes.
+            text_fingerprint: fingerprint of the text encoder whose vectors it takes.
 
         Raises:
             CheckpointError: it belongs to another mask decoder or text encoder, or is damaged.
@@ -201,7 +201,7 @@ class FilmPart:
 
 @dataclass(frozen=True, eq=False)
 class AdapterBundle:
-    """What training changed of a model.
+    """Trained parts of a model.
 
     Attributes:
         labels: the names that it can segment by, with the adapters; None if there are none.

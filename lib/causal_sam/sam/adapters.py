@@ -27,9 +27,9 @@ class AdapterConfig:
     """Size of the adapters.
 
     Attributes:
-        rank: of each low-rank change.
+        rank: rank of each low-rank change.
         alpha: the change is scaled by alpha / rank.
-        dropout: of the input of each change, while training.
+        dropout: dropout rate of the input of each change, while training.
 
     Raises:
         InputError: a number is out of range.
@@ -92,8 +92,8 @@ def load_adapters(model: CausalSam, weights: dict[str, Tensor]) -> None:
     """Load weights into the adapters of a model, in place.
 
     Args:
-        model: with adapters.
-        weights: from `adapter_weights`.
+        model: model with adapters.
+        weights: result of `adapter_weights`.
 
     Raises:
         CheckpointError: the weights are not those of such adapters of this model.
@@ -113,7 +113,7 @@ def adapted_copy(model: CausalSam, config: AdapterConfig, weights: dict[str, Ten
     Args:
         model: without adapters; it stays as it is.
         config: size of the trained adapters.
-        weights: from `adapter_weights`.
+        weights: result of `adapter_weights`.
 
     Raises:
         CheckpointError: the weights are not those of such adapters of this model.

@@ -110,7 +110,7 @@ class CausalSam(nn.Module):
         """Decode B prompts on the slice of ``embedding``. Prompts may be on any device.
 
         Args:
-            embedding: of one slice (shared by the B prompts), or for the compact model of B slices; on the model's
+            embedding: embedding of one slice (shared by the B prompts), or of B slices (compact model); on the model's
                 device.
             points: BxNx2 (x, y) in pixels of the input frame.
             point_labels: BxN; 1 foreground, 0 background, -1 padding. Needed with ``points``.

@@ -39,7 +39,7 @@ class CheckpointFile:
     """A file of weights on the network.
 
     Attributes:
-        url: where it is.
+        url: address of the file.
         filename: its name in the cache directory.
         size: bytes.
         sha256: hexadecimal digest of its content.
@@ -74,9 +74,9 @@ def fetch_checkpoint(
     and in a later one. Several processes may call this at once: one downloads, the others wait for it.
 
     Args:
-        checkpoint: what to fetch.
+        checkpoint: checkpoint to fetch.
         cache_dir: folder to keep it in; default `checkpoint_dir`.
-        progress: where to show a bar; by default one on the standard error stream.
+        progress: stream for a progress bar; by default one on the standard error stream.
         download: whether the network may be used.
 
     Raises:
@@ -137,8 +137,8 @@ def fit_state_dict(module: nn.Module, weights: Mapping[str, Tensor], name: str, 
     Args:
         module: the model.
         weights: must have the very names and shapes of the model's.
-        name: of the model, for the message.
-        source: where the weights are from, for the message.
+        name: name of the model, for the message.
+        source: origin of the weights, for the message.
 
     Raises:
         CheckpointError: names or shapes differ.

@@ -27,7 +27,7 @@ class Modulation(NamedTuple):
     """Scale and shift of the features of B prompts.
 
     Attributes:
-        gammas: of each level, BxC.
+        gammas: scales of each level, BxC.
         betas: the same.
         region: Bx1xLxL in [0, 1], on the model's mask grid, times the strength.
     """
@@ -52,7 +52,7 @@ class Film(nn.Module):
 
     Args:
         text_dim: length D of the sentences' vectors.
-        channels: of each level, from `film_channels`.
+        channels: channels of each level, from `film_channels`.
     """
 
     def __init__(self, text_dim: int, channels: tuple[int, ...]) -> None:

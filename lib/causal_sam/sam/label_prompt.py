@@ -30,7 +30,7 @@ class LabelPrompt(nn.Module):
     Args:
         text_dim: length D of the names' vectors.
         embed_dim: channels C of the embedding.
-        skip_channels: of the embedding's skips, finest first; () if it has none.
+        skip_channels: channels of the embedding's skips, finest first; () if it has none.
     """
 
     def __init__(self, text_dim: int, embed_dim: int, skip_channels: Sequence[int] = ()) -> None:
@@ -69,7 +69,7 @@ class LabelPrompt(nn.Module):
         """Prompt B slices with N names each.
 
         Args:
-            embedding: of the slices.
+            embedding: embedding of the slices.
             position: 1xCxhxw, the positional encoding of the embedding.
             names: NxD unit vectors of the names.
             mask_size: side L of the model's mask grid.

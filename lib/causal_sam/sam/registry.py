@@ -19,7 +19,7 @@ COMPACT_BUNDLE = WEIGHTS / "compact_bundle.safetensors"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """How to build a model, and its capabilities. The defaults are those of the original SAM.
+    """Constructor and capabilities of a model. The defaults are those of the original SAM.
 
     Attributes:
         name: in the registry.

@@ -37,7 +37,7 @@ def annotate(
     these are the session's answers, with its default options.
 
     Args:
-        session: with the volume.
+        session: session on the volume.
         label: any name; its mask may be empty.
         truth: (I, J, K), not empty.
         spacing: distance of neighbouring voxels along (i, j, k) in millimetre.
@@ -63,7 +63,7 @@ def deepest_point(region: np.ndarray, rng: np.random.Generator | None = None) ->
 
     Args:
         region: HxW, non-zero inside; the image's edge counts as border. Must not be empty.
-        rng: with one, a random point at least a random share as deep as the deepest is taken instead, as people who
+        rng: if given, take a random point instead, at least a random share as deep as the deepest, as people who
             do not aim do.
     """
     depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]

@@ -159,7 +159,7 @@ class AdapterStore:
 
         Args:
             write: writes the weights to the path that it is given, as safetensors; it may take its time.
-            training: what they were made from, and how good they are.
+            training: record of how they were trained, and how good they are.
 
         Raises:
             InputError: ``training`` is not what JSON can hold.
@@ -256,7 +256,7 @@ class AdapterStore:
         leased by any process.
 
         Args:
-            keep: how many stay of those that were published, and of the others; at least 1.
+            keep: number of published versions that stay, and number of others; at least 1.
 
         Returns:
             The numbers of what was removed.

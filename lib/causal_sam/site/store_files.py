@@ -27,7 +27,7 @@ class Event:
 
     Attributes:
         act: the kind of act.
-        number: of the version.
+        number: number of the version.
         time: UTC, ISO 8601.
         before: the version that was current until then.
         reason: why it was rejected.
@@ -44,13 +44,13 @@ _EVENT, _MANIFEST = TypeAdapter(Event), TypeAdapter(Manifest)
 
 
 class StoreHistory:
-    """Which version is current, and all acts. Methods that write need the lock of the store.
+    """Number of the current version, and the log of all acts. Methods that write need the lock of the store.
 
     `current` holds the last act that made a version current, and is the truth about it. `history.jsonl` follows it: an
     act that could not be recorded there is recorded by the next change.
 
     Args:
-        folder: of the store.
+        folder: folder of the store.
     """
 
     def __init__(self, folder: Path) -> None:

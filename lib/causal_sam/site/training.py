@@ -42,7 +42,7 @@ def train(local_rank: int, site: SitePaths, config: UpdateConfig, folder: Path) 
     Args:
         local_rank: rank of this process on its machine.
         site: folder of the versions, and the model.
-        config: how to train.
+        config: settings of the training.
         folder: folder of the training set.
 
     Raises:

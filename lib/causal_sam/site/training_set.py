@@ -1,4 +1,4 @@
-"""What an update learns from: accepted labels, read once into files that all processes can read."""
+"""Training data of an update: accepted labels, read once into files that all processes can read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Skipped:
     """An accepted label that was not learnt from.
 
     Attributes:
-        image_id: of its image.
+        image_id: id of its image.
         why: a sentence.
     """
 
@@ -70,10 +70,10 @@ class TrainingCase:
     """A case that is learnt from.
 
     Attributes:
-        learnt: what is known of it.
+        learnt: record of the case for replay.
         files: beginning of the names of its files.
-        slices: how many have each label.
-        weight: how often it is shown, as a share.
+        slices: label -> number of slices that have it.
+        weight: share of the training samples that are from it.
     """
 
     learnt: ReplayCase
@@ -84,20 +84,20 @@ class TrainingCase:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What an update learns from, ready to be read by all processes.
+    """Training data of an update, ready to be read by all processes.
 
     Attributes:
         key: SHA-256 of every input of the update; a killed update resumes only if it is equal.
         parent: the version that it starts with.
         continues: whether it starts with the weights of the parent; else the parent belongs to another model.
-        names: of the labels, those of the parent first.
-        cases: to learn from.
-        held_out: beginnings of the names of the files of cases to be measured on that are not learnt from.
-        learnt: the same of cases that are learnt from, for labels that no held-out case has.
+        names: names of the labels, those of the parent first.
+        cases: cases to learn from.
+        held_out: beginnings of the file names of the held-out cases, which Dice is measured on.
+        learnt: the same for training cases, for labels that no held-out case has.
         used: all labels that the new version will have seen.
-        earlier: what is known of all cases that could be shown again.
+        earlier: records of all cases that could be replayed.
         skipped: labels that could not be used.
-        corrections: slices of real corrections by notes that are learnt from.
+        corrections: number of slices with real corrections by notes.
     """
 
     key: str
@@ -120,10 +120,10 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
     """Read what was accepted since the version in use, and some of what was accepted before, into a folder.
 
     Args:
-        site: where labels come from, and where versions go.
-        config: how to learn.
-        folder: of the job. What a killed update has left there is used if it would learn the same.
-        progress: told what is done.
+        site: folders of the labels and of the versions.
+        config: settings of the update.
+        folder: folder of the training set. Files of a killed update are used again if their key is equal.
+        progress: called with the work done.
 
     Raises:
         InputError: the data store cannot be used.
@@ -246,7 +246,7 @@ class _Reader:
         # Names that mean the same are one label, under the spelling that came first.
         names = () if continued is None else continued.manifest.training.names
         self._names = {canonical(name): name for name in names}
-        # What the parent knows is learnt too, or it would be forgotten.
+        # Labels that the parent knows are learned too, or they would be forgotten.
         self._only = {canonical(name) for name in config.labels} | (self._names.keys() if config.labels else set())
         self._count = self._measured = 0
         self._notes: dict[tuple[str, int], list[dict[str, Any]]] = {}

@@ -51,12 +51,12 @@ LOCK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an update.
+    """Outcome of an update.
 
     Attributes:
         status: "nothing" if there was nothing to learn.
-        message: for people.
-        version: what was made; None if nothing was.
+        message: sentence for people.
+        version: version that was made; None if none was.
         metrics: Dice of the version by label.
         parent_metrics: the same of the version in use before.
         skipped: labels that could not be used.
@@ -81,9 +81,9 @@ def update(
     In processes that torchrun started, all call this, and the first one leads.
 
     Args:
-        site: where labels come from, and where versions go.
-        config: how to learn.
-        processes: that train; only if torchrun did not start them.
+        site: folders of the labels and of the versions.
+        config: settings of the update.
+        processes: number of processes that train; only if torchrun did not start them.
         tell: called with lines for people.
 
     Returns:
@@ -184,7 +184,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # Who only asks whether an update runs holds it for a moment.
+                # A process that only asks whether an update runs holds the lock for a moment.
                 if time.monotonic() > until:
                     raise InputError("Another update of this adapter store runs: wait for it, or stop it.") from None
             time.sleep(0.05)

@@ -31,7 +31,7 @@ class UsedLabel:
 
     Attributes:
         image: id of its image.
-        tag: of the label.
+        tag: tag of the label.
         sha256: hexadecimal digest of the label's file.
     """
 
@@ -42,16 +42,16 @@ class UsedLabel:
 
 @dataclass(frozen=True)
 class Training:
-    """How a version was made, and how good it is.
+    """Record of how a version was trained, and how good it is.
 
     Attributes:
         parent: the version that was current when training began, and from which it started; None if there was none.
         encoder_hash: `CausalSam.encoder_hash` of the model that it belongs to.
         labels: the accepted labels that it was trained on.
-        names: of the labels that it knows.
+        names: names of the labels that it knows.
         metrics: one number for each label, on the cases that ``config`` names as ``measured_on``.
         parent_metrics: the same of the parent, on the same cases.
-        config: of the training; JSON values only.
+        config: settings of the training; JSON values only.
     """
 
     parent: int | None
@@ -68,8 +68,8 @@ class Manifest:
     """The description of a version that is stored beside its weights.
 
     Attributes:
-        number: of the version, from 1; never used again.
-        training: how it was made, and how good it is.
+        number: number of the version, from 1; never used again.
+        training: record of how it was trained, and how good it is.
         adapter_sha256: hexadecimal digest of its file of weights.
         time: when it was added, UTC, ISO 8601.
         packages: package name -> version.
@@ -88,7 +88,7 @@ class Version:
 
     Attributes:
         manifest: its description.
-        folder: of its files.
+        folder: folder of its files.
         status: "published", if it is or was current; "rejected"; or "candidate" as long as it is neither.
         reason: why it was rejected.
     """

@@ -31,7 +31,7 @@ def run_script(train: Callable[[int, Any], object], kind: type, description: str
     Args:
         train: called with the rank on this machine and the configuration.
         kind: dataclass of the configuration, with the field ``device``.
-        description: what the script does.
+        description: purpose of the script.
         sample: name of the sample configuration.
     """
     arguments = read_command_line(description, sample)
@@ -47,7 +47,7 @@ def read_command_line(description: str, sample: str) -> argparse.Namespace:
     """Read the command line of a training script.
 
     Args:
-        description: what the script does.
+        description: purpose of the script.
         sample: name of the sample configuration.
 
     Returns:

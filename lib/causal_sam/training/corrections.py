@@ -51,11 +51,11 @@ class CorrectionSamples(NamedTuple):
 
 
 class NoteResult(NamedTuple):
-    """How good the modulation is after training on notes.
+    """Quality of the modulation after training on notes.
 
     Attributes:
-        corrections: number of slices of real corrections that it was trained on.
-        before: Dice of the wrong masks that it was measured on.
+        corrections: number of slices with real corrections in the training data.
+        before: Dice of the wrong masks of the test data.
         until_now: Dice after the correction with the modulation in use before.
         after: Dice after the correction with the new one.
     """
@@ -118,7 +118,7 @@ def _corrections(entry: Mapping[str, Any], shape: tuple[int, int, int]) -> list[
         before = {name: PackedMask.from_json(packed) for name, packed in entry["before"].items()}
     except (InputError, KeyError, TypeError, ValueError, AttributeError):  # of another version, or damaged
         return []
-    # Of several acts on one label only the first one saw this mask.
+    # If several acts changed a label, only the first one saw this mask.
     firsts = {act.label: act for act in reversed(plan.interventions)}.values()
     return [
         (act, before[act.label].unpack())
@@ -164,8 +164,8 @@ def fitted(array: NDArray, slices: VolumeSlices, index: int, size: int) -> NDArr
 
     Args:
         array: (I, J, K), bool or float32.
-        slices: of the volume.
-        index: of the slice.
+        slices: slices of the volume.
+        index: index of the slice.
         size: side S of the model's input.
 
     Returns:
@@ -210,7 +210,7 @@ def train_on_notes(
         model: without adapters; it is frozen, and its decoder becomes one that can be modulated.
         encoder: text encoder of the sentences.
         start: the modulation to start with; None for the one that came with the model.
-        samples: to train on, with real ones.
+        samples: samples to train on, real ones among them.
         held_out: real corrections of held-out studies; if there are none, it is measured on those it was trained on.
         steps: number of optimizer steps.
         seed: seed of the order of the samples.

@@ -40,7 +40,7 @@ MAX_EMA_DECAY = 0.999
 
 
 class Objective(nn.Module):
-    """What is trained: a module whose forward pass returns the loss of a batch.
+    """Training objective: a module whose forward pass returns the loss of a batch.
 
     Checkpoints hold its buffers and the parameters that are trained.
     """
@@ -67,7 +67,7 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How an objective is trained.
+    """Settings of the training loop.
 
     Attributes:
         steps: number of optimizer steps, if ``minutes`` is 0.
@@ -104,7 +104,7 @@ class TrainingEngine:
 
     Args:
         objective: on its device. All processes have the same one.
-        config: how it is trained.
+        config: settings of the loop.
         folder: folder of the checkpoint, from which training continues; None for no checkpoints.
         log: called in the leading process with records of numbers, with ``step`` and ``minutes``.
         validate: called in the leading process at each checkpoint with the objective, averaged if ``ema`` is on, and

@@ -1,4 +1,4 @@
-"""What a training run reports, where people and TensorBoard find it."""
+"""Log of a training run, for people and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TrainingLog:
     """Prints records, appends them to ``log.jsonl`` and sends them to TensorBoard.
 
     Args:
-        folder: of the run; it is there.
+        folder: existing folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -255,7 +255,7 @@ def batches(
         structures: structures that are segmented in each image.
         step: number of steps that were made, so that a restarted training sees other images.
         rank: this process among all that train.
-        processes: how many these are.
+        processes: number of processes that train.
     """
     stream = PhantomStream(stage.size, structures, (1 + step) * processes + rank)
     # Not forked: this process has threads by now, and a forked one would wait for their locks without end.

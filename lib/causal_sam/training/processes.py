@@ -1,4 +1,4 @@
-"""How processes that train together talk: tensors of all of them, as one loss of one batch needs them.
+"""Collective operations of processes that train together: they gather tensors for one loss over one joint batch.
 
 Gradients go through them. A loss made of such tensors is the same in every process. Its gradients reach each process
 whole for what that process gave, and the average over processes that follows makes of them the gradient of one loss of

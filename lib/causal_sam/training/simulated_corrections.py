@@ -39,7 +39,8 @@ PLANES = {
     "coronal": ((0.0, 0.0, -1.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
     "sagittal": ((0.0, 0.0, -1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)),
 }
-# Of each abdomen, and slices of each error: half of them where most is wrong, half anywhere in the region.
+# Structures per abdomen, errors per structure, and slices per error: half of these where most is wrong, half anywhere
+# in the region.
 STRUCTURES_OF_VOLUME, ERRORS_OF_STRUCTURE, SLICES_OF_ERROR = 5, 2, 4
 # Samples that wait to be drawn at random, so that those of one volume do not follow each other.
 WAITING = 120
@@ -146,7 +147,7 @@ def _of_slice(
 
 
 def _is_opposite(one: NDArray[np.bool_], other: NDArray[np.bool_], truth: NDArray[np.bool_]) -> bool:
-    """Whether one wrong mask is too small and the other too large."""
+    """Return True if one wrong mask is too small and the other too large."""
     both_large = (one & ~truth).any() and (other & ~truth).any()
     both_small = (truth & ~one).any() and (truth & ~other).any()
     return not (both_large or both_small)

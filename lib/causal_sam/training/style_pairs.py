@@ -40,7 +40,7 @@ class LabelledSlices:
 
     Attributes:
         slices: Nxhxw in the units of the image, in canonical order and orientation.
-        window: how the volume's intensities are shown to the model.
+        window: intensity window of the volume in the model's input.
         label_map: uint8 Nxhxw, positions of the labels' names among those that are trained, counted from 1.
         known: bool L, True for the labels that were annotated in the case.
     """
@@ -85,8 +85,8 @@ def labelled_slices(
         structures: name -> mask in the volume's voxel order; only those in ``names`` count.
         names: names of the labels to train.
         image_size: side S of the model's input in pixels.
-        plane: of the slices.
-        acquisition: how the volume was made; by default what its header says.
+        plane: plane of the slices.
+        acquisition: acquisition of the volume; by default as its header says.
     """
     shown = VolumeSlices(volume, plane, image_size)
     frame, size = shown.frame, (shown.height, shown.width)
@@ -135,13 +135,13 @@ class StylePairDataset(IterableDataset):
         encode: texts -> NxD vectors of descriptions.
         anatomies: A, in this process.
         pairs: P, in this process.
-        seed: of all that is drawn.
+        seed: seed of all random choices.
         decoded: on how many anatomies, the first ones, a label is chosen to be decoded.
         clicked: share of these that get a click.
-        weights: how often each case is shown, as shares; all alike by default.
+        weights: share of the samples that each case gives; equal shares by default.
         varied: True to deform anatomies and to change intensities, beside moving them.
-        rank: of this process among all that train.
-        processes: how many these are.
+        rank: rank of this process among all that train.
+        processes: number of processes that train.
     """
 
     def __init__(

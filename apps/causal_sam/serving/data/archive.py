@@ -35,7 +35,7 @@ class ArchivedSeries:
     Attributes:
         study: its StudyInstanceUID.
         uid: its SeriesInstanceUID.
-        count: how many instances it has.
+        count: number of its instances.
         instances: their SOPInstanceUIDs; an archive that limits its answers leaves some out.
     """
 
@@ -45,7 +45,7 @@ class ArchivedSeries:
     instances: frozenset[str]
 
     def is_in(self, folder: Path) -> bool:
-        """Whether a folder has these instances and no others, in files that are named by them."""
+        """Return True if a folder has these instances and no others, in files named by their UIDs."""
         held = {file.stem for file in folder.glob("*.dcm")}
         return len(held) == self.count and self.instances <= held
 

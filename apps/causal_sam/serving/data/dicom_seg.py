@@ -44,7 +44,7 @@ def write_dicom_seg(label: IncomingLabel, series: Path, frame: int = 0) -> Segme
     Args:
         label: its values become the segments 1, 2, ... in ascending order.
         series: folder with the files of the image.
-        frame: which one of the frames of the image the label was made on.
+        frame: index of the frame of the image that the label was made on.
 
     Raises:
         InputError: the label is empty, the series is no even stack on the grid of the label, or its headers lack what

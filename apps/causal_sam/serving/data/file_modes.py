@@ -1,4 +1,4 @@
-"""Who may read what the server writes: those who may read the folder of the studies, and nobody else."""
+"""File modes of all that the server writes: those who may read the folder of the studies may read it, nobody else."""
 
 from __future__ import annotations
 

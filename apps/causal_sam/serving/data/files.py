@@ -18,7 +18,7 @@ class FoundFile:
     """A file that can be an image or a label.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         stem: its name without the extension.
         ext: the extension as it is written, with its dot.
     """
@@ -32,7 +32,7 @@ class Extensions:
     """The extensions of images and labels, the longest that fits counts, in lower or upper case.
 
     Args:
-        patterns: as MONAI Label has them: "*.nii.gz".
+        patterns: file patterns as in MONAI Label: "*.nii.gz".
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -81,7 +81,7 @@ def new_ids(files: Sequence[FoundFile], taken: Collection[str]) -> dict[str, Fou
     """Give ids to image files: the stem, or the whole name where another image has that stem.
 
     Args:
-        files: that have no id yet, in order.
+        files: files without an id, in order.
         taken: ids of other images.
     """
     ids: dict[str, FoundFile] = {}

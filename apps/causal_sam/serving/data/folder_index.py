@@ -31,7 +31,7 @@ LOCK_SECONDS = 60.0
 LOCK_POLL_SECONDS = 0.01
 # Folders whose time is this close to now may change again without another time.
 SETTLED_NS = 50_000_000
-# What a killed server left of an upload goes after this time.
+# Seconds after which a partial upload of a killed server is deleted.
 STALE_SECONDS = 3600
 MAX_NESTED = 5
 
@@ -49,12 +49,12 @@ class LockedError(InputError):
 
 
 class FolderIndex:
-    """What a folder holds, as its index and its files say.
+    """Content of a folder, according to its index and its files.
 
     Args:
-        path: of the index, in the folder.
-        empty: what there is where there is no index.
-        extensions: of images and labels.
+        path: path of the index, in the folder.
+        empty: content to start from if there is no index.
+        extensions: extensions of images and labels.
         watches: notice files that others add or delete.
         read_only: change nothing in the folder.
 

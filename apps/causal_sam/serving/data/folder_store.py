@@ -46,8 +46,8 @@ class FolderStore(LocalDatastore):
 
     Args:
         datastore_path: the folder.
-        images_dir: of the images, in the folder; for a folder without an index.
-        labels_dir: of the labels, in the folder; for a folder without an index.
+        images_dir: name of the subfolder of the images, if there is no index.
+        labels_dir: name of the subfolder of the labels, if there is no index.
         datastore_config: file name of the index.
         extensions: patterns of the files of images and labels.
         auto_reload: notice files that others add or delete.
@@ -179,9 +179,9 @@ class FolderStore(LocalDatastore):
         """Add an image, or replace it; its labels keep their files and names.
 
         Args:
-            image_id: of the image; empty for the name of the file.
-            image_filename: of any of the known extensions.
-            image_info: of the client.
+            image_id: id of the image; empty to use the name of the file.
+            image_filename: path of a file with any known extension.
+            image_info: information from the client.
 
         Returns:
             The id of the image.
@@ -249,10 +249,10 @@ class FolderStore(LocalDatastore):
         """Save a label: its file and what is said about it change together, or not at all.
 
         Args:
-            image_id: of its image.
-            label_filename: of any of the known extensions.
-            label_tag: what kind of label it is.
-            label_info: of the client; its names are of values of this file.
+            image_id: id of its image.
+            label_filename: path of a file with any known extension.
+            label_tag: tag of the label.
+            label_info: information from the client; its names belong to the values of this file.
 
         Returns:
             The id of the label, which is that of the image.
@@ -275,10 +275,10 @@ class FolderStore(LocalDatastore):
         """Store a label that was checked as `save_label` does.
 
         Args:
-            image_id: of its image.
-            path: of the label map.
-            tag: what kind of label it is.
-            label_info: its names are of values of this very file.
+            image_id: id of its image.
+            path: path of the label map.
+            tag: tag of the label.
+            label_info: information on the label; its names belong to the values of this file.
 
         Raises:
             ImageNotFoundException: there is no such image.
@@ -386,7 +386,7 @@ def _label(model: LocalDatastoreModel, image_id: str, tag: str) -> DataModel:
 
 
 def _unnamed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What remains known of a label whose file was changed."""
+    """Return the information on a label that stays valid after its file was changed."""
     return {key: info[key] for key in ("ts", "name") if key in info}
 
 

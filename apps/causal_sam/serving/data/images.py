@@ -91,11 +91,11 @@ VolumeKey = tuple[str, int, tuple[tuple[str, int, int], ...]]
 
 
 def volume_key(path: Path, frame: int = 0) -> VolumeKey:
-    """What changes whenever the image in a file or folder changes: its path with time and size of its files.
+    """Return a key that changes with the image in a file or folder: its path, with time and size of its files.
 
     Args:
-        path: of the file or folder.
-        frame: which one of its frames; each is an image of its own.
+        path: path of the file or folder.
+        frame: index of the frame; each is an image of its own.
 
     Raises:
         NotFoundError: there is no such file.

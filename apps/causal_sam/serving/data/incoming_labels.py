@@ -39,7 +39,7 @@ class IncomingLabel:
     Attributes:
         image: the image that it belongs to.
         label_map: (I, J, K) values from 0 to 65535 in the voxel order of ``image``.
-        info: what the client said about it; ``label_info`` names the values, in the one form in which stores keep it.
+        info: information from the client; ``label_info`` names the values, in the one form in which stores keep it.
     """
 
     image: Volume
@@ -89,9 +89,9 @@ def check_label(path: Path, image: Volume, info: Mapping[str, Any], tag: str) ->
     stays without one.
 
     Args:
-        path: as the client sent it: any image format, or ``.bin`` with one byte for each voxel of the image.
+        path: file from the client: any image format, or ``.bin`` with one byte for each voxel of the image.
         image: (I, J, K) the image that it belongs to.
-        info: what the client said about it.
+        info: information from the client.
         tag: "final" for a label that a person accepted.
 
     Raises:

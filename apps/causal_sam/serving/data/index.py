@@ -22,13 +22,13 @@ from serving.requests.json_objects import checked_object
 logger = logging.getLogger(__name__)
 
 _FOLDERS = ("images_dir", "labels_dir")
-# What MONAI Label and its clients read as numbers or not at all.
+# Numbers that only some JSON parsers of MONAI Label and its clients can read.
 _ODD_NUMBER = re.compile(rb"NaN|Infinity|[:,\[]\s*-?\d{31,}")
 MAX_INFO_BYTES = 2**20
 
 
 class _Content(LocalDatastoreModel):
-    """The file: what MONAI Label keeps, and entries of files that are not there now."""
+    """Content of the file: MONAI Label's entries, and entries of files that are not there now."""
 
     vanished: dict[str, ImageLabelModel] = Field(default_factory=dict)
 
@@ -38,7 +38,7 @@ class Index:
     """Images and labels by image id.
 
     Attributes:
-        model: as MONAI Label keeps it. Its entries are replaced, never changed, since other threads read them.
+        model: content in MONAI Label's form. Its entries are replaced, never changed, since other threads read them.
         vanished: entries of images and labels whose files were deleted by others; their names come back with the file
             if it is still the same.
         is_as_written: the file is in a form that MONAI Label and other programs read.
@@ -76,7 +76,7 @@ def storable(info: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Return an info as it will be read again from the index.
 
     Args:
-        info: of an image or label.
+        info: information on an image or label.
         what: noun for the sentence.
 
     Raises:
@@ -99,8 +99,8 @@ def read_index(path: Path, empty: LocalDatastoreModel) -> tuple[Index, list[str]
     """Read an index; what cannot be read of it is left out.
 
     Args:
-        path: of the file.
-        empty: what there is where there is no file.
+        path: path of the file.
+        empty: content to return if there is no file.
 
     Returns:
         The index, and a phrase for each thing that was left out.

@@ -38,7 +38,7 @@ def checked_label(value: object, what: str = "label name") -> str:
     """Return a name that a label can have, unchanged: prompted, scribbled, found by name or saved.
 
     Args:
-        value: as a client sent it.
+        value: value from a client.
         what: noun for the sentence.
 
     Raises:

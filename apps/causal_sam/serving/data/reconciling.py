@@ -46,7 +46,7 @@ def reconcile(index: Index, extensions: Extensions) -> tuple[bool, list[str]]:
 
     Args:
         index: changed in place; its entries are replaced, not changed.
-        extensions: of images and labels.
+        extensions: extensions of images and labels.
 
     Returns:
         Whether the index was changed, and a sentence for each file that is not listed.
@@ -99,7 +99,7 @@ def _reconcile_labels(index: Index, folder: Path, files: list[FoundFile], senten
         if name not in here and not (folder / name).is_file():
             _vanish(index, image_id, tag)
             changed = True
-    # Of several files for one label the newest counts.
+    # If a label has several files, the newest counts.
     for file in sorted(files, key=lambda file: (folder / file.name).stat().st_mtime_ns, reverse=True):
         if file.name in listed:
             continue

@@ -33,7 +33,7 @@ class SavedLabel:
         tag: "final" if a person accepted it.
         path: the label map.
         version: another one means that a label was saved since.
-        info: what the client said about it when saving.
+        info: information from the client that saved it.
     """
 
     image_id: str
@@ -52,7 +52,7 @@ class SavedLabels:
     """The labels in the data store.
 
     Args:
-        datastore: of the app.
+        datastore: data store of the app.
     """
 
     def __init__(self, datastore: Datastore) -> None:
@@ -61,11 +61,11 @@ class SavedLabels:
     def newest(self, image_id: str | None, frame: int = 0) -> SavedLabel | None:
         """Return the label of an image that was saved last; None if there is none.
 
-        One that a person accepted counts before all that a task saved, which may be newer and is no better for it.
+        A label that a person accepted takes precedence over labels saved by tasks, even newer ones.
 
         Args:
-            image_id: of the data store.
-            frame: of the image. What the server saved itself says of which frame it is, what clients save is for all.
+            image_id: id in the data store.
+            frame: index of the frame. Labels that the server saved name their frame; those of clients hold for all.
         """
         # Other stores keep labels on a server and have no time for them.
         if image_id is None or not isinstance(self._datastore, FolderStore):

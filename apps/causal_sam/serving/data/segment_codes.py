@@ -56,9 +56,9 @@ class Structure:
     """A coded structure.
 
     Attributes:
-        code: what it is.
-        category: what kind of thing that is.
-        side: of the patient; None where the code says it, or the name does not.
+        code: code of the structure.
+        category: code of its category.
+        side: side of the patient; None where the code says it, or the name does not.
         region: the organ that a lesion lies in; None where the name does not say one.
     """
 

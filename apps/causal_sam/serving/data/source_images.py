@@ -31,11 +31,11 @@ class SourceImages:
     """The images of one even stack.
 
     Attributes:
-        headers: of the files in the order of their slices; or of the one file with several frames, with the frames of
-            the stack only.
-        frames: which frames of the one file they are, counted from 0 in the order of their slices.
+        headers: headers of the files in the order of their slices; or the header of one multi-frame file, with the
+            frames of the stack only.
+        frames: indices of the frames in a multi-frame file, counted from 0, in the order of their slices.
         affine: column, row and slice -> RAS+ millimetre.
-        count: of the slices.
+        count: number of slices.
     """
 
     headers: list[pydicom.Dataset]
@@ -49,7 +49,7 @@ class SourceImages:
 
         Args:
             series: folder of its files.
-            frame: which stack, where several images lie at each place.
+            frame: index of the stack, where several images lie at each place.
 
         Raises:
             InputError: the folder has no image, or its slices are no even stack.

@@ -1,4 +1,4 @@
-"""How the images in use were made and look, described behind the requests, never in their way."""
+"""Style descriptions of the images in use, made in the background so that no request waits for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StyleCache:
     """Descriptions of images by their content; one is made at a time, in the background.
 
     Args:
-        describe: what makes them; it may take long, and fail.
+        describe: image -> its description; it may take long, and fail.
     """
 
     def __init__(self, describe: Callable[[Volume], StyleDescription]) -> None:

@@ -1,4 +1,4 @@
-"""Who may ask: the names this server answers to, and the web pages whose scripts may use it.
+"""Access rules: the names this server answers to, and the web pages whose scripts may use it.
 
 A browser sends requests wherever a page tells it to, so "the server listens on this machine only" keeps no page out.
 A page that makes its own name point to this machine is kept out by the name in ``Host``, any other page by ``Origin``,
@@ -32,7 +32,7 @@ class AccessPolicy:
 
     Args:
         hosts: names or addresses of this server beside those of the loopback interface, without ports.
-        origins: of web pages on other servers that may use this one, such as ``https://viewer.example.org``.
+        origins: origins of web pages on other servers that may use this one, such as ``https://viewer.example.org``.
     """
 
     def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
@@ -68,10 +68,10 @@ class AccessPolicy:
             raise RefusedError(403, "Pages of other sites may link to this server, and not load anything from it.")
 
     def allows(self, origin: str, host: str) -> bool:
-        """Whether scripts of a page may use this server: a page of its own, or one that is configured.
+        """Return True if scripts of a page may use this server: a page of its own, or one that is configured.
 
         Args:
-            origin: of the page, as browsers send it.
+            origin: origin of the page, as browsers send it.
             host: header of the request.
         """
         try:
@@ -125,5 +125,5 @@ def _is_loopback(name: str) -> bool:
 
 
 def _is_link(method: str, headers: Headers) -> bool:
-    """Whether a person follows a link, so that the page which has it learns nothing of the answer."""
+    """Return True if a person follows a link: the page with the link does not see the answer."""
     return (method, headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("GET", "navigate", "document")

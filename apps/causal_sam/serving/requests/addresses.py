@@ -1,4 +1,4 @@
-"""What a request's path and query may be, on every route, and the routes that are off unless switched on."""
+"""Checks of a request's path and query on every route, and the routes that are off unless switched on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving.requests.identifiers import checked_identifier
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 MAX_ADDRESS_BYTES = 16 * 1024
 MAX_QUERY_FIELDS = 200
-# What MONAI Label joins to paths, by the name of the query field.
+# Query fields that MONAI Label joins to paths -> their names in a sentence.
 IDENTIFIERS = {"image": "image id", "id": "id", "label": "label id", "tag": "label tag", "session_id": "session id"}
 # Their paths name files and resources of the archive; the endpoints check them.
 _FREE_PATHS = re.compile(r"/(ohif|static|proxy)/.*", re.DOTALL)
@@ -35,10 +35,10 @@ def check_address(method: str, path: str, raw_path: bytes, query: bytes, switche
     """Let an address pass, or refuse it.
 
     Args:
-        method: of the request.
-        path: decoded, as routes see it.
-        raw_path: as it was sent.
-        query: as it was sent.
+        method: HTTP method of the request.
+        path: decoded path, as routes see it.
+        raw_path: undecoded path, as sent.
+        query: undecoded query, as sent.
         switched_on: keys of `OFF_BY_DEFAULT`.
 
     Raises:

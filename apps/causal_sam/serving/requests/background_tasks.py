@@ -45,7 +45,7 @@ _in_requests: Counter[str] = Counter()
 
 
 class BusyError(InputError):
-    """As many tasks as the server takes run or wait already."""
+    """The server already has its maximum number of running and waiting tasks."""
 
     status = 429
 

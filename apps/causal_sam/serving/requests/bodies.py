@@ -1,4 +1,4 @@
-"""How much a request may send, checked while it arrives, and JSON before an endpoint sees it."""
+"""Size limits of request bodies, checked while they arrive, and checks of JSON before an endpoint sees it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BodyLimits:
     """Limits of bodies.
 
     Attributes:
-        max_upload_bytes: of a body with files.
+        max_upload_bytes: maximum size of a body with files.
     """
 
     max_upload_bytes: int

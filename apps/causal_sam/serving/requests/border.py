@@ -33,11 +33,11 @@ _ANSWER_HEADERS = {
 
 @dataclass(frozen=True)
 class BorderRules:
-    """What may pass.
+    """Rules for incoming requests.
 
     Attributes:
-        access: who may ask.
-        bodies: how much may be sent.
+        access: names of the server, and pages that may use it.
+        bodies: size limits of bodies.
         switched_on: routes of `OFF_BY_DEFAULT` that are on.
     """
 

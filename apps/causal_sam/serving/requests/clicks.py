@@ -1,4 +1,4 @@
-"""What an interactive client asks for: the clicks of each label and the options, from the keys that clients send.
+"""Parser of interactive requests: the clicks of each label and the options, from the keys that clients send.
 
 There are two forms. *Deepgrow*: ``foreground``, ``background`` and ``roi`` for one label, whose name Slicer gives in
 ``label`` and OHIF does not give at all. *Deepedit*: one list of clicks under each label's name, ``background`` for
@@ -42,7 +42,7 @@ DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
 
 @dataclass(frozen=True)
 class Options:
-    """How to segment and how to answer.
+    """Options for the segmentation and for the answer.
 
     Attributes:
         undo, redo: take the last step back, or do it again; prompts are not read then.
@@ -50,13 +50,13 @@ class Options:
         reset: forget what the current label looks like, saved labels included; without a current label, all that have
             clicks. Not to be mistaken for ``reset_state``, which Slicer sends by itself when the user turns to another
             label, for servers that can only remember one.
-        plane: which plane to segment.
+        plane: plane to segment.
         follow: go on from the prompted slices through the volume.
-        local: of masks that were drawn, saved or found by name, change only what is at the clicks, and of found ones
-            what is like it on the slices beside theirs.
-        frame: which one of an image with several, counted from 0.
+        local: change masks that were drawn, saved or segmented by name only near the clicks; on masks segmented by
+            name, neighbouring slices change too.
+        frame: index of the frame in an image with several, counted from 0.
         only_slice: voxel index along the slice axis; what lies on other slices is left alone. None for no limit.
-        extension: of the result file.
+        extension: extension of the result file.
         compress: whether to compress it.
         dtype: numpy name of its voxels; None for the smallest that fits.
     """
@@ -79,9 +79,9 @@ class Options:
         """Read the options.
 
         Args:
-            request: of the client.
-            plane: if it does not say.
-            extent: if it does not say; one of `EXTENTS`.
+            request: request of the client.
+            plane: plane if the request names none.
+            extent: extent if the request names none; one of `EXTENTS`.
 
         Raises:
             InputError: an option has a value that it cannot have.
@@ -114,9 +114,9 @@ def read_prompts(request: Mapping[str, Any], names: Iterable[str], shape: Shape)
     """Read the clicks of either form.
 
     Args:
-        request: of the client.
+        request: request of the client.
         names: the label set.
-        shape: of the volume.
+        shape: shape of the volume.
 
     Returns:
         In the deepgrow form the prompts of one label, under None without a name; in the deepedit form, whose background

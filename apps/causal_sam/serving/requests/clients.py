@@ -1,4 +1,4 @@
-"""Who is asking: working masks belong to a client, and MONAI Label does not tell a task who its client is."""
+"""Identity of the client: working masks belong to a client, and MONAI Label does not tell a task who its client is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Priority(IntEnum):
-    """Who is served first."""
+    """Order in which requests are served."""
 
     CLICK = 0
     BATCH = 1
@@ -20,7 +20,7 @@ class Priority(IntEnum):
 
 
 class Connection:
-    """Whether a client still waits for its answer; seen from several threads."""
+    """State of a client's connection, for several threads: open while the client waits for its answer."""
 
     def __init__(self) -> None:
         self._closed = threading.Event()
@@ -29,11 +29,11 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the client has closed it."""
+        """True if the client has closed the connection."""
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Say that the client has closed it."""
+        """Record that the client has closed the connection."""
         with self._lock:
             self._closed.set()
             calls = list(self._calls)
@@ -63,9 +63,9 @@ class RequestContext:
     Attributes:
         name: key of the client's working masks.
         server_chose_image: the image's path was made by the server, for an upload or a session, and not by the client.
-        connection: to the client; None if there is none.
+        connection: connection to the client; None if there is none.
         label_file: an uploaded label map, on disk for the time of the request; None without.
-        priority: of its use of the model.
+        priority: priority of its use of the model.
     """
 
     name: str
@@ -86,7 +86,7 @@ def identify(session_id: str | None, user: str | None, address: str | None, clie
         session_id: MONAI Label session of the request.
         user: name of the authenticated user; None when the server does not authenticate.
         address: network address of the peer.
-        client_id: what the client calls itself. Anyone can claim any, so it only tells clients of one address apart.
+        client_id: id that the client claims. Anyone can claim any, so it only tells clients of one address apart.
     """
     if session_id:
         return f"session {session_id}"

@@ -51,7 +51,7 @@ class NoteRefusedError(InputError):
     """A note was not carried out; its sentence is the question back, or says why.
 
     Args:
-        sentence: for the clinician.
+        sentence: text for the clinician.
         details: the same in a structure, for programs.
     """
 

@@ -29,7 +29,7 @@ def checked_identifier(value: object, what: str) -> str:
     """Return an identifier that is safe as one component of a path, unchanged.
 
     Args:
-        value: as a client sent it.
+        value: value from a client.
         what: noun for the sentence: "image id", "label tag", "session id", "file name".
 
     Raises:
@@ -57,7 +57,7 @@ def checked_result_tag(value: object) -> str:
     """Return the tag under which the result of a task may be saved.
 
     Args:
-        value: as a client sent it; None or empty for the usual one.
+        value: value from a client; None or empty for the default.
 
     Raises:
         InputError: it is no identifier, or "final", which says that a person accepted the label: a task must neither
@@ -73,7 +73,7 @@ def checked_label_name(value: object, what: str = "label name") -> str:
     """Return the name of a structure, unchanged; it may contain what a path may not ("left/right ventricle").
 
     Args:
-        value: as a client sent it.
+        value: value from a client.
         what: noun for the sentence.
 
     Raises:

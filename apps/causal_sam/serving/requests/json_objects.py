@@ -21,7 +21,7 @@ def checked_object(text: str | bytes, what: str = "form field params") -> dict[s
     """Parse a JSON object; blank text is an empty one.
 
     Args:
-        text: as a client sent it.
+        text: text from a client.
         what: noun for the sentence.
 
     Raises:

@@ -30,9 +30,9 @@ def checked_numbers(value: Any, counts: tuple[int, ...], form: str, what: str) -
     """Return a list of numbers that can be voxel indices or lie between them.
 
     Args:
-        value: as a client sent it.
-        counts: how many there may be.
-        form: how they are written, for the sentence: "[i, j, k]".
+        value: value from a client.
+        counts: permitted lengths of the list.
+        form: notation of the numbers, for the sentence: "[i, j, k]".
         what: noun for the sentence: "roi".
 
     Raises:
@@ -52,9 +52,9 @@ def checked_points(value: Any, what: str, maximum: int, *, is_flat: bool = False
     """Return a list of points [i, j, k].
 
     Args:
-        value: as a client sent it; null and an empty text mean none.
+        value: value from a client; null and an empty text mean none.
         what: noun for the sentence: "foreground".
-        maximum: how many there may be.
+        maximum: maximum number of points.
         is_flat: the image has one slice, so that the third index may be left out.
 
     Raises:
@@ -75,7 +75,7 @@ def checked_whole(value: Any, what: str) -> int | None:
     """Return a whole number, or None for null and an empty text; text fields of clients send digits as text.
 
     Args:
-        value: as a client sent it.
+        value: value from a client.
         what: noun for the sentence: "slice".
 
     Raises:

@@ -53,7 +53,7 @@ def chosen_options(params: Mapping[str, Any] | None, offered: Mapping[str, Optio
     other tasks, or other servers, have offered them.
 
     Args:
-        params: as the client sent them. None and empty texts mean the task's own value.
+        params: parameters from the client. None and empty texts mean the task's own value.
         offered: option -> its default, which says its kind: true or false, a number, text or a list of texts; a list
             or a range has the values that there are.
 

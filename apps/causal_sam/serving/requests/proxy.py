@@ -32,7 +32,7 @@ _STORE = re.compile(r"studies(/[0-9][0-9.]*)?/?")
 _SEARCH = re.compile(r"(.+/)?(studies|series|instances)/?")
 _SENT = ("accept", "accept-encoding", "content-type")
 _ANSWERED = ("content-type", "content-encoding", "content-length", "etag", "last-modified", "cache-control", "warning")
-# What the archive answers is data, and never a page of this server.
+# Answers of the archive are data, and never a page of this server.
 _SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 # Statuses that say something of the request; the others say something of the archive, or of this server's password.
 _OF_THE_REQUEST = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 416, 422, 429})
@@ -44,7 +44,7 @@ async def proxy(request: Request, path: str, user: Reader) -> StreamingResponse:
 
     Args:
         request: GET for searches and retrievals, POST to store.
-        path: of the resource below the DICOMweb root.
+        path: path of the resource below the DICOMweb root.
         user: has the role that this takes.
 
     Raises:
@@ -90,7 +90,7 @@ async def proxy(request: Request, path: str, user: Reader) -> StreamingResponse:
 
 
 def _address(operation: str, path: str, method: str) -> str:
-    """Where in the archive a resource is.
+    """Return the address of a resource in the archive.
 
     Raises:
         NotFoundError: there is no archive.
@@ -124,7 +124,7 @@ def _is_google() -> bool:
 
 
 def _token() -> Mapping[str, str]:
-    """What signs in at Google's archive, as MONAI Label does."""
+    """Return the sign-in header for Google's archive, as MONAI Label does; empty for other archives."""
     if not _is_google():
         return {}
     import google.auth

@@ -119,7 +119,7 @@ def in_thread(endpoint: Endpoint, limiter: anyio.CapacityLimiter) -> Endpoint:
 
     Args:
         endpoint: a function, or a coroutine function that waits for nothing, as those of MONAI Label are.
-        limiter: of the threads.
+        limiter: limiter for the threads.
     """
 
     async def run(**arguments: Any) -> Any:

@@ -19,7 +19,7 @@ from monailabel.endpoints.user.auth import RBAC, User, get_current_user, get_pub
 
 from serving.requests.errors import RefusedError
 
-# What an endpoint asks for as its parameter ``user``: a user who has the role.
+# Dependency for an endpoint's parameter ``user``: a user who has the role.
 Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
 Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
@@ -45,7 +45,7 @@ async def current_user(token: Annotated[str, Depends(oauth2_scheme)]) -> User:
 
 
 def user_of(token: str) -> User:
-    """As `current_user`; waits for the sign-in server the first time."""
+    """Return the same as `current_user`; waits for the sign-in server the first time."""
     try:
         key = get_public_key(settings.MONAI_LABEL_AUTH_REALM_URI)
     except (requests.RequestException, KeyError) as error:

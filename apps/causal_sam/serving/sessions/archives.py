@@ -37,7 +37,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> list[Path]:
     Args:
         archive: zip, or tar, also compressed.
         folder: is empty.
-        limit: of the bytes of all files together.
+        limit: maximum number of bytes of all files together.
 
     Returns:
         The files.

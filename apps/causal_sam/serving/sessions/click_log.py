@@ -1,4 +1,4 @@
-"""How much was clicked on each image: what is left to do by hand is what a better model would save. JSON Lines."""
+"""Log of the clicks on each image, as JSON Lines: they are the manual work that a better model would save."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class ClickLog:
         """Record those clicks and boxes of a request that the client did not send before.
 
         Args:
-            image_id: of the data store; of files that are none of its images nothing is recorded.
-            client: who asked.
-            frame: of the image.
-            clicks: of the request, all of them.
+            image_id: id in the data store; nothing is recorded for other files.
+            client: name of the client.
+            frame: index of the frame of the image.
+            clicks: all clicks of the request.
         """
         if image_id is None:
             return

@@ -65,8 +65,8 @@ class HistoryStore:
         If the block raises, the history stays as it was.
 
         Args:
-            key: of the image and the client; None for an image that is never asked for again.
-            shape: of the image.
+            key: key of the image and the client; None for an image that is never asked for again.
+            shape: shape of the image.
         """
         if key is None:
             yield OpenHistory(History())

@@ -52,8 +52,8 @@ class SessionLimits:
 
     Attributes:
         count: sessions at a time.
-        image_bytes: of one session.
-        total_bytes: of all sessions together.
+        image_bytes: maximum size of one session.
+        total_bytes: maximum size of all sessions together.
         expiry: seconds without a request after which a session is removed, at most.
     """
 
@@ -81,7 +81,7 @@ class Session:
     expiry: int
 
     def to_json(self) -> dict[str, Any]:
-        """As clients see it: with MONAI Label's keys, and without paths of this machine."""
+        """Return the form for clients: with MONAI Label's keys, and without paths of this machine."""
         return {**asdict(self), "image": self.image.name, "path": self.name, "meta": {}}
 
 
@@ -90,7 +90,7 @@ class SessionStore:
 
     Args:
         folder: is made with the first session. What lies in it under other names is left alone.
-        limits: of the sessions.
+        limits: limits of the sessions.
     """
 
     def __init__(self, folder: Path, limits: SessionLimits) -> None:
@@ -101,8 +101,8 @@ class SessionStore:
         """Return a session; None if there is none of this id.
 
         Args:
-            session_id: as a client sent it.
-            update_ts: it is used, so that it expires later.
+            session_id: id from a client.
+            update_ts: count this as a use, so that the session expires later.
         """
         if not _ID.fullmatch(session_id):
             return None

@@ -28,7 +28,7 @@ def stored_extension(name: str | None) -> str:
     """Return the extension under which an upload is kept: all that stays of the name that the client gave.
 
     Args:
-        name: of the client's file; a file without a name is taken for compressed NIfTI, as MONAI Label does.
+        name: name of the client's file; a file without a name is taken for compressed NIfTI, as MONAI Label does.
     """
     if not name:
         return DEFAULT_EXTENSION
@@ -41,7 +41,7 @@ def copy_limited(source: BinaryIO, target: Path, limit: int, what: str) -> int:
     Args:
         source: is read to its end.
         target: the file.
-        limit: of the bytes.
+        limit: maximum number of bytes.
         what: noun for the sentence.
 
     Raises:
@@ -76,7 +76,7 @@ def received(upload: UploadFile, kind: str) -> Iterator[Path]:
     Nothing else lies in its folder, so a header cannot name another file as its voxels.
 
     Args:
-        upload: of a request.
+        upload: upload of a request.
         kind: the file's name without extension.
 
     Raises:

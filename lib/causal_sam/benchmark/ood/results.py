@@ -21,7 +21,7 @@ class Score:
 
     Attributes:
         domain: style or data set of the image, such as "T1 3 T" or "brats T1c".
-        shift: how the domain differs from training: "none" (in domain), "scanner", "modality", "anatomy", "data set".
+        shift: difference of the domain from training: "none" (in domain), "scanner", "modality", "anatomy", "data set".
         case: name of the case.
         structure: name of the label.
         dice: Dice coefficient, 0 to 1.

@@ -18,7 +18,7 @@ PICTURES = 3  # of the worst slices, and as many of the best
 
 
 class Mode(StrEnum):
-    """What is clicked."""
+    """Images that are segmented by clicks: single slices, or whole volumes."""
 
     SLICES = "slices"
     VOLUME = "volume"

@@ -27,7 +27,7 @@ class Pool(StrEnum):
 
 
 class Order(StrEnum):
-    """How the next case is chosen."""
+    """Strategy that chooses the next case."""
 
     RANDOM = "random"
     STYLE_AWARE = "style_aware"

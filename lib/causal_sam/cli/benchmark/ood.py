@@ -21,7 +21,7 @@ REPORT = "report"
 
 
 class Domains(StrEnum):
-    """What is trained on and tested on."""
+    """Data for training and testing."""
 
     BRAIN = "brain"
     PHANTOM = "phantom"
@@ -29,7 +29,7 @@ class Domains(StrEnum):
 
 
 class Prompt(StrEnum):
-    """What the methods are told of a structure."""
+    """Prompt that the methods get for a structure."""
 
     NAME = "name"
     CLICK = "click"

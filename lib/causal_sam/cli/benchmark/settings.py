@@ -14,8 +14,8 @@ def check_settings(folder: Path, settings: dict[str, str]) -> None:
     """Make the folder of a benchmark, or look whether what it holds was made with the same settings.
 
     Args:
-        folder: of the benchmark.
-        settings: by name.
+        folder: folder of the benchmark.
+        settings: name -> value.
 
     Raises:
         InputError: it holds something else, or was begun with other settings.

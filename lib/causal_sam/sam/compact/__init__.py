@@ -46,7 +46,7 @@ def set_image_size(sam: Sam, image_size: int) -> None:
     small images with this.
 
     Args:
-        sam: from `build_compact`.
+        sam: result of `build_compact`.
         image_size: new side of the square input in pixels, a multiple of 16.
     """
     grid = (image_size // STRIDE, image_size // STRIDE)

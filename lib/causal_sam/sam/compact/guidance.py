@@ -1,4 +1,4 @@
-"""What clicks and an earlier mask say about every pixel: where they are, what looks like them, what hangs together."""
+"""Per-pixel maps from clicks and an earlier mask: position, similarity to them, connectedness with them."""
 
 from __future__ import annotations
 

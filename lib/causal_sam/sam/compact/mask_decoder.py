@@ -52,7 +52,7 @@ class CompactMaskDecoder(MaskDecoder):
         self.guide4 = nn.Conv2d(GUIDANCE_CHANNELS, widths[1], 3, padding=1)
         self.guide2 = nn.Conv2d(GUIDANCE_CHANNELS, widths[0], 3, padding=1)
         self.polish2 = ResidualBlock(widths[0])
-        # What guides has no say at first: the decoder learns how far to trust it.
+        # Guidance has no influence at first: the decoder learns how far to trust it.
         for layer in (self.guide4, self.guide2):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -136,7 +136,7 @@ class CompactMaskDecoder(MaskDecoder):
         inside = (masks > 0).to(masks.dtype)
         area = inside.sum(-1, keepdim=True)
         agreed = (probability * inside).sum(-1, keepdim=True)
-        # What the IoU is if each pixel is inside as often as its probability says.
+        # Expected IoU if each pixel is inside with its predicted probability.
         expected = agreed / (area + (probability * (1 - inside)).sum(-1, keepdim=True)).clamp(min=1)
         unsure = probability * (1 - probability)
         held = inside @ pixels.transpose(1, 2) / area.clamp(min=1)

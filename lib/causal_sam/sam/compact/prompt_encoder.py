@@ -55,7 +55,7 @@ class CompactPromptEncoder(PromptEncoder):
         """Compare the slice with what was clicked on it; see `Guidance`.
 
         Args:
-            skips: of the slice's embedding.
+            skips: skip features of the slice's embedding.
             points: as in `forward`.
             masks: as in `forward`.
             batch: number B of prompts.

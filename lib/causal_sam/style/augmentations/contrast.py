@@ -127,7 +127,7 @@ class ContrastPhase(StyleAugmentation, name="phase", modalities=frozenset({"CT"}
     def draw(cls, slices: StyledSlices, rng: np.random.Generator) -> Self:
         facts = slices.acquisition
         middle = cv2.GaussianBlur(slices.middle, (0, 0), 1.5)
-        # If the header does not tell: without contrast agent, hardly any soft tissue exceeds 80 HU.
+        # Used where the header gives no contrast agent: without one, hardly any soft tissue exceeds 80 HU.
         calm = middle[(middle > 0) & (middle < 250)]
         enhanced = facts.contrast_agent
         if facts.phase:
