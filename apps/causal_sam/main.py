@@ -44,12 +44,12 @@ from scorings.dice import DiceScoring
 from scorings.effort import EffortScoring
 from serving.batch import CausalSamBatchInferTask
 from serving.conf import AppConf
+from serving.data.dicomweb_store import DicomWebStore
 from serving.data.file_modes import follow_mode_of
 from serving.data.folder_store import FolderStore
 from serving.data.images import ImageFinder, VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
-from serving.data.segment_store import SegmentStore
 from serving.data.style_cache import StyleCache
 from serving.models import PredictorPool
 from serving.private_log import install_private_log
@@ -137,7 +137,7 @@ class CausalSamApp(MONAILabelApp):
     def _init_dicomweb_datastore(self) -> Datastore:
         """Connect to the server of the images."""
         # MONAI Label knows how to sign in to all kinds of servers, and then makes the store of this name.
-        interfaces.DICOMWebDatastore = SegmentStore
+        interfaces.DICOMWebDatastore = DicomWebStore
         return super()._init_dicomweb_datastore()
 
     def _download_dcmqi_tools(self) -> None:

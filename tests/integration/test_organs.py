@@ -38,7 +38,7 @@ STEPS = 80
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    """A file of the labels that were taught on the made-up image, in a few seconds."""
+    """A file of the labels that were learned on the made-up image, in a few seconds."""
     torch.manual_seed(0)
     model, encoder = load_model("compact", device="cpu"), load_text_encoder()
     config = TrainingConfig(
@@ -103,7 +103,7 @@ def test_slicer_is_told_what_was_never_taught(teaching_server: Server, phantom: 
     assert min(scores(mask, phantom).values()) > 0.8
     assert answer["label_names"] == LABELS
     assert answer["untaught"] == ["right kidney"]
-    assert "never taught, so left out: right kidney" in answer["message"]
+    assert "never learned, so left out: right kidney" in answer["message"]
     assert answer["labels"]["liver"]["volume_ml"] == pytest.approx(
         np.count_nonzero(mask == 1) * abs(np.linalg.det(phantom.affine[:3, :3])) / 1000, rel=1e-3
     )
@@ -121,7 +121,7 @@ def test_names_may_be_chosen_in_any_spelling(teaching_server: Server) -> None:
 @pytest.mark.parametrize(
     ("organs", "sentence"),
     [
-        ("right renal", "right kidney was never taught; this server was taught liver, spleen."),
+        ("right renal", "right kidney was never learned; this server learned liver, spleen."),
         ("toenail", "There is no label 'toenail'; this server has liver, spleen, right kidney."),
         (["liver"], "organs must be label names separated by commas"),
     ],
@@ -224,4 +224,4 @@ def test_what_is_taught_later_counts_without_a_restart(teaching_server: Server, 
 def test_where_nothing_was_taught_it_says_so(server: Server) -> None:
     response = server.post({}, model=MODEL)
     assert response.status_code == 422
-    assert response.json()["detail"].startswith("No label has been taught to this server yet")
+    assert response.json()["detail"].startswith("This server has not learned any label yet")

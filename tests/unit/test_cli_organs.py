@@ -1,4 +1,4 @@
-"""`causal-sam organs` on a small image, with labels that were taught nothing yet."""
+"""`causal-sam organs` on a small image, with labels that are not trained yet."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_without_names_all_that_were_taught(taught: Path, image: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--names", "spleen"], "spleen was never taught; taught are liver, left kidney."),
+        (["--names", "spleen"], "spleen was never learned; learned are liver, left kidney."),
         (["--adapter-bundle", "nowhere.safetensors"], "There is no adapter bundle nowhere.safetensors."),
     ],
 )

@@ -116,7 +116,7 @@ class Call:
     @cached_property
     def bundle(self) -> LoadedBundle | None:
         """The labels, adapters and corrector in use, the same for the whole request."""
-        return self.resources.predictors.taught()
+        return self.resources.predictors.current_bundle()
 
     @property
     def verb(self) -> str:

@@ -51,7 +51,7 @@ class NoteInferTask(SessionTask):
     """Corrects the masks of an image as a note says, at once.
 
     The masks are those of the client's session; those of the newest saved label if it has none; else those that the
-    model finds by the names that it was taught. Clicks that come with the note, under the names of labels, count first.
+    model finds by the names that it learned. Clicks that come with the note, under the names of labels, count first.
     The answer holds all labels of the session: OHIF shows it in place of all that it had.
 
     Clients send the options as the user left them, an old note among them. So a note that was carried out last is not
@@ -175,7 +175,7 @@ class NoteInferTask(SessionTask):
         return details | {"message": message}
 
     def _find(self, call: Call) -> None:
-        """Without any mask, find the labels that were taught."""
+        """Without any mask, find the labels that were learned."""
         if call.bundle is None or any(not state.is_empty for state in call.session.states.values()):
             return
         taught = call.bundle.labels

@@ -1,4 +1,4 @@
-"""The automatic task: label names in, or none for all that were taught, a label map out."""
+"""The automatic task: label names in, or none for all that were learned, a label map out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.requests.clicks import Options, flag
 
 NAMES_KEY, REPLACE_KEY = "organs", "replace"
 NOTHING_TAUGHT = (
-    "No label has been taught to this server yet: save labels with the tag final, then press Update Model or run the "
+    "This server has not learned any label yet: save labels with the tag final, then press Update Model or run the "
     "trainer adapters."
 )
 
@@ -48,7 +48,7 @@ class OrgansInferTask(SessionTask):
     def __init__(self, resources: Resources) -> None:
         super().__init__(
             InferType.SEGMENTATION,
-            "Segment structures in CT or MR by their names, those that this site has taught",
+            "Segment structures in CT or MR by their names, those that were learned at this site",
             resources,
             {NAMES_KEY: "", REPLACE_KEY: False},
         )
@@ -68,11 +68,11 @@ class OrgansInferTask(SessionTask):
         return Wanted(wanted, flag(request, REPLACE_KEY))
 
     def run(self, call: Call, asked: Wanted) -> Answer:
-        """Segment the labels that were taught.
+        """Segment the labels that were learned.
 
         Raises:
-            InputError: none of them was taught.
-            VersionUnusableError: what was taught cannot be loaded.
+            InputError: none of them was learned.
+            VersionUnusableError: what was learned cannot be loaded.
         """
         bundle, problem = call.bundle, self._resources.predictors.problem
         if bundle is None:
@@ -82,7 +82,7 @@ class OrgansInferTask(SessionTask):
         if not known:
             are = "was" if len(untaught) == 1 else "were"
             taught = ", ".join(bundle.labels.metadata.names)
-            raise InputError(f"{', '.join(untaught)} {are} never taught; this server was taught {taught}.")
+            raise InputError(f"{', '.join(untaught)} {are} never learned; this server learned {taught}.")
         prediction, kept = call.session.segment_by_name(known, bundle.labels, replace=asked.replace)
         params = {**_described(call, prediction, known, kept, untaught), "version": bundle.version}
         return Answer(*call.session.label_map(), with_problem(params, problem))
@@ -109,5 +109,5 @@ def _described(
     if kept:
         said.append(f"kept as somebody made or corrected them: {', '.join(kept)} (the option replace finds them anew)")
     if untaught:
-        said.append(f"never taught, so left out: {', '.join(untaught)}")
+        said.append(f"never learned, so left out: {', '.join(untaught)}")
     return {"labels": labels, "kept": list(kept), "untaught": list(untaught), "message": "; ".join(said) + "."}

@@ -111,7 +111,7 @@ class PromptableInferTask(SessionTask):
             raise InputError(
                 "Nothing was clicked: give at least one foreground point, a roi or a lasso"
                 + (" on any slice" if only_slice is None else f" on slice {only_slice}")
-                + ", or a label that this server was taught. What is segmented stays; the option reset empties it."
+                + ", or a label that this server learned. What is segmented stays; the option reset empties it."
                 + ("" if problem is None else f" {problem}")
             )
         if call.session.state(label).is_kept:

@@ -33,7 +33,7 @@ class DiceScoring(ScoringMethod):
 
     MONAI Label's own method of this name multiplies label maps as if they held but 0 and 1. This one compares each
     label by its name. A label that only one of the two has gets 0: it had to be drawn, or erased. Labels that the model
-    was never taught, and that the task therefore left out, are not compared.
+    was never learned, and that the task therefore left out, are not compared.
 
     Args:
         labels: the label set; for names in other spellings.
@@ -106,7 +106,7 @@ class DiceScoring(ScoringMethod):
         untaught = params.get("untaught") if isinstance(params, dict) else None
         names = sorted((accepted.keys() | drawn.keys()) - set(untaught or ()))
         if not names:
-            raise InputError("There is no label to compare: none was drawn, or the model was taught none of them.")
+            raise InputError("There is no label to compare: none was drawn, or the model learned none of them.")
         nothing = np.zeros(volume.shape, bool)
         return {name: round(dice(drawn.get(name, nothing), accepted.get(name, nothing)), DIGITS) for name in names}
 

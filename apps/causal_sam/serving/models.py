@@ -115,7 +115,7 @@ class PredictorPool:
                 self._corrector = film, load_corrector(encoder, film)
             return self._corrector[1]
 
-    def taught(self) -> LoadedBundle | None:
+    def current_bundle(self) -> LoadedBundle | None:
         """Return the labels in use: those of the current version of the store, else those of the configuration.
 
         Both are loaded again when they change, so that training needs no restart. While the current version cannot be
@@ -132,7 +132,7 @@ class PredictorPool:
 
     @property
     def problem(self) -> str | None:
-        """Why `taught` did not return the current version when it was asked last, as a sentence; None if it did."""
+        """Sentence why the last `current_bundle` is not of the current version; None if it is."""
         return self._problem
 
     def _current_version(self) -> LoadedBundle | None:

@@ -30,7 +30,7 @@ def warm_up(predictors: PredictorPool) -> None:
             write_mask(mask, volume, Path(folder) / f"mask{extension}")
         # MONAI Label's own writer takes seconds to load its plug-ins; it converts what OHIF saves.
         write_itk(mask.astype(np.uint8), str(Path(folder) / "itk.nii.gz"), volume.affine, None, True)
-    predictors.taught()
+    predictors.current_bundle()
     logger.info("Warmed up in %.1f s.", time.monotonic() - begin)
 
 

@@ -45,7 +45,7 @@ class _StoppedError(Exception):
 class StudyScorer:
     """Finds out the style of all studies, and how unsure the model is about those that nobody has labelled.
 
-    What has a score gets a new one when its image changed or when the model was taught something new. A label that is
+    What has a score gets a new one when its image changed or when the model learned something new. A label that is
     accepted changes no score: distances between styles are taken when the next study is chosen.
 
     Args:
@@ -140,7 +140,7 @@ class StudyScorer:
 
     def _taught(self) -> LabelPrompter | None:
         try:
-            taught = self._predictors.taught()
+            taught = self._predictors.current_bundle()
         except CausalSamError as error:
             if str(error) != self._objection:  # not with each pass
                 logger.warning("Studies are chosen by their styles alone: %s", error)
@@ -186,7 +186,7 @@ class StudyScorer:
                     slices,
                     labels,
                     slot=partial(self._predictors.inference_slots.hold, priority=Priority.BACKGROUND),
-                    check=lambda done: self._check(),
+                    on_slice=lambda done: self._check(),
                 )
         except _StoppedError:
             raise

@@ -22,7 +22,7 @@ from causal_sam.site.update import update
 from causal_sam.site.versions import StoreError
 from serving.conf import AppConf
 from serving.data.archive import describe_failure
-from serving.data.segment_store import SegmentStore
+from serving.data.dicomweb_store import DicomWebStore
 from serving.requests.options import chosen_options
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class AdaptersTrainTask(TrainTask):
         config, device, processes = self.checked(request)
         if not isinstance(datastore, LocalDatastore):
             raise InputError("Labels can be learnt from a local folder of studies or a DICOMweb server only.")
-        if isinstance(datastore, SegmentStore):
+        if isinstance(datastore, DicomWebStore):
             _take_accepted(datastore)
         conf, folder = self._conf, Path(datastore._datastore_path)
         site = SitePaths(
@@ -152,7 +152,7 @@ def config_of(request: Mapping[str, Any]) -> UpdateConfig:
     return UpdateConfig(epochs=epochs, labels=tuple(filter(None, names)), **chosen)
 
 
-def _take_accepted(store: SegmentStore) -> None:
+def _take_accepted(store: DicomWebStore) -> None:
     try:
         store.take_accepted()
     except requests.RequestException as error:

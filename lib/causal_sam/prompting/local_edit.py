@@ -48,12 +48,12 @@ def apply_edit_near_clicks(
     """
     clicks = [(click, True, background) for click in foreground]
     clicks += [(click, False, foreground) for click in background]
-    in_context = [(click, inside) for click, inside, _ in clicks if before[click] != inside]
+    contradicting = [(click, inside) for click, inside, _ in clicks if before[click] != inside]
     depth = np.abs(signed_distance(before, spacing_rc))
     near = np.zeros_like(before)
-    for click, _ in in_context:
+    for click, _ in contradicting:
         near |= _away(click, before.shape, spacing_rc) <= REACH * depth[click]
-    answered = [click for click, inside in in_context if answer[click] == inside]
+    answered = [click for click, inside in contradicting if answer[click] == inside]
     result = np.where(near, progressive_merge(before, answer, answered), before)
     for click, inside, others in clicks:
         if before[click] == result[click] == inside:

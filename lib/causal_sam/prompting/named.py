@@ -120,7 +120,7 @@ def segment_named(
     slices: VolumeSlices,
     names: Sequence[str],
     labels: LabelPrompter,
-    check: Callable[[int], object] = lambda done: None,
+    on_slice: Callable[[int], object] = lambda done: None,
 ) -> NamedPrediction:
     """Segment all slices of a volume by label names. A voxel belongs to the label with the highest logit.
 
@@ -129,24 +129,24 @@ def segment_named(
         slices: whole.
         names: labels of the bundle, each once.
         labels: prompter of the bundle.
-        check: called before each slice with the number of slices done; what it raises ends the work.
+        on_slice: called before each slice with the number of slices done; what it raises ends the work.
 
     Raises:
-        InputError: a name was never taught, or there is none or too many.
+        InputError: a name was never learned, or there is none or too many.
     """
     if not 1 <= len(names) <= MAX_LABELS:
         raise InputError(f"1 to {MAX_LABELS} labels can be segmented at a time, not {len(names)}.")
     unknown = [name for name in names if labels.find(name) is None]
     if unknown:
         raise InputError(
-            f"{', '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} never taught; taught are "
+            f"{', '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} never learned; learned are "
             f"{', '.join(labels.metadata.names) or 'none'}."
         )
     frame = slices.frame
     label_map = np.zeros(slices.volume.shape, np.uint8, order=FILE_ORDER)
     ious: dict[int, list[float]] = {n: [] for n in range(len(names))}
     for index in range(frame.count):
-        check(index)
+        on_slice(index)
         found = _segment_slice(encoder, slices, index, names, labels)
         if found is None:
             continue

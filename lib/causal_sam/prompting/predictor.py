@@ -171,7 +171,7 @@ class Predictor:
         before: NDArray[np.bool_] | None = None,
         changed: Iterable[int] | None = None,
         limits: tuple[int, int] | None = None,
-        check: Callable[[int], object] = lambda done: None,
+        on_slice: Callable[[int], object] = lambda done: None,
     ) -> Propagation:
         """Follow a structure from the slices that were prompted or drawn through the volume.
 
@@ -182,7 +182,7 @@ class Predictor:
             changed: slices that were prompted, drawn or given up since then: only what they can reach is followed
                 again. None for all.
             limits: first and last slice that may be followed.
-            check: called before each slice with the number of slices followed so far; what it raises ends the work.
+            on_slice: called before each slice with the number of slices followed so far; what it raises ends the work.
 
         Raises:
             InputError: no volume is set, or there is nothing to follow.
@@ -193,27 +193,27 @@ class Predictor:
             with self._worker.foreground():
                 return self._follow(slices, index, mask)
 
-        return Propagator(slices.frame, follow, check).propagate(anchors, before, changed, limits)
+        return Propagator(slices.frame, follow, on_slice).propagate(anchors, before, changed, limits)
 
     def predict_named(
-        self, names: Sequence[str], labels: LabelPrompter, check: Callable[[int], object] = lambda done: None
+        self, names: Sequence[str], labels: LabelPrompter, on_slice: Callable[[int], object] = lambda done: None
     ) -> NamedPrediction:
         """Segment the whole volume by label names.
 
         Args:
-            names: taught labels, each once.
-            labels: what the model was taught.
-            check: called before each slice with the number of slices done; what it raises ends the work.
+            names: learned labels, each once.
+            labels: prompts of the label names that the model learned.
+            on_slice: called before each slice with the number of slices done; what it raises ends the work.
 
         Raises:
-            InputError: no volume is set, or a label was never taught.
+            InputError: no volume is set, or a label was never learned.
         """
         slices = self._current().slices
         encoder = self._encoder
-        if labels.model is not self.model:  # what was taught came with adapters
+        if labels.model is not self.model:  # the learned labels came with adapters
             encoder = SliceEncoder(labels.model, encoder.cache)
         with self._worker.foreground():
-            return segment_named(encoder, slices, names, labels, check)
+            return segment_named(encoder, slices, names, labels, on_slice)
 
     def wait_for_prefetch(self, timeout: float | None = None) -> bool:
         """Wait for the work ahead; return False if it is not done after ``timeout`` seconds."""

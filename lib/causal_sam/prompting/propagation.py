@@ -84,13 +84,15 @@ class Propagator:
     Args:
         frame: of the slices.
         follow: asks the model.
-        check: called before each slice with the number of slices followed so far; what it raises ends the work.
+        on_slice: called before each slice with the number of slices followed so far; what it raises ends the work.
     """
 
-    def __init__(self, frame: SliceFrame, follow: Follow, check: Callable[[int], object] = lambda done: None) -> None:
+    def __init__(
+        self, frame: SliceFrame, follow: Follow, on_slice: Callable[[int], object] = lambda done: None
+    ) -> None:
         self._frame = frame
         self._follow = follow
-        self._check = check
+        self._on_slice = on_slice
         self._done = 0
 
     def propagate(
@@ -224,7 +226,7 @@ class Propagator:
         if not last.any():
             return
         for index in indices:
-            self._check(self._done)
+            self._on_slice(self._done)
             answer = self._follow(index, last)
             self._done += 1
             here = np.zeros(self._frame.shape_rc, bool)

@@ -228,7 +228,7 @@ class Refiner:
             return replace(state, followed=frozenset()), np.zeros_like(mask), ()
         with self._slot(self._on_slice) as on_slice:
             propagation = self._predictor.propagate(
-                anchors, before=None if changed is None else mask, changed=changed, limits=limits, check=on_slice
+                anchors, before=None if changed is None else mask, changed=changed, limits=limits, on_slice=on_slice
             )
         followed = nonempty_slices(propagation.mask, self._axis).difference(anchors)
         return replace(state, followed=followed), propagation.mask, tuple(sorted(propagation.followed))

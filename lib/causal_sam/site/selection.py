@@ -77,7 +77,7 @@ def uncertainty(
     labels: LabelPrompter,
     *,
     slot: Callable[[], AbstractContextManager[object]] = nullcontext,
-    check: Callable[[int], object] = lambda done: None,
+    on_slice: Callable[[int], object] = lambda done: None,
 ) -> float | None:
     """Return the uncertainty of the model about its labels on a few slices of a study.
 
@@ -86,7 +86,7 @@ def uncertainty(
         slices: all slices of the volume.
         labels: label prompter of the model.
         slot: returns a context for the work on each slice, so that other requests get the model in between.
-        check: called before each slice with the number of processed slices; its exceptions cancel the work.
+        on_slice: called before each slice with the number of processed slices; its exceptions cancel the work.
 
     Returns:
         0 to 1: mean over the labels of the mean over the slices on which each is found, or `ABSENT_UNCERTAINTY` if it
@@ -97,7 +97,7 @@ def uncertainty(
         return None
     uncertainties: list[list[float]] = [[] for _ in names]
     for done, index in enumerate(sample_indices(slices.frame.count)):
-        check(done)
+        on_slice(done)
         with slot():
             for n, value in _label_uncertainties(encoder, slices, index, labels).items():
                 uncertainties[n].append(value)

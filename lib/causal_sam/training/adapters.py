@@ -143,7 +143,7 @@ class AdapterObjective(Objective):
         try:
             self.prompt.load_state_dict(prompt)
         except RuntimeError as error:
-            raise CheckpointError(f"These taught labels belong to another model than {self.model.name}.") from error
+            raise CheckpointError(f"These learned labels belong to another model than {self.model.name}.") from error
         if adapters:
             load_adapters(self.model, adapters)
 

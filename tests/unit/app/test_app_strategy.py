@@ -1,4 +1,4 @@
-"""The next study: of a real data store, with the real model, which was taught labels at random."""
+"""The next study: of a real data store, with the real model, which learned labels at random."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_what_was_computed_is_found_again_and_done_again_when_the_model_or_the_i
     teach(tmp_path / "taught.safetensors", seed=1)
     here.scorer.run_pass()
     first = here.scores.all()
-    assert {each.taught for each in first.values()} == {pool.taught().labels.digest}
+    assert {each.taught for each in first.values()} == {pool.current_bundle().labels.digest}
     assert all(0 < each.uncertainty < 1 for each in first.values())
     again = site()
     again.scorer.run_pass()
@@ -178,7 +178,7 @@ def test_what_was_computed_is_found_again_and_done_again_when_the_model_or_the_i
     teach(tmp_path / "taught.safetensors", seed=2)
     again.scorer.run_pass()
     second = again.scores.all()
-    assert {each.taught for each in second.values()} == {pool.taught().labels.digest} != {first["a"].taught}
+    assert {each.taught for each in second.values()} == {pool.current_bundle().labels.digest} != {first["a"].taught}
     save(here.folder / "a.nii.gz", mr(3))
     again.scorer.run_pass()
     assert again.scores.get("a").style != second["a"].style

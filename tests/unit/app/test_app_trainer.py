@@ -20,8 +20,8 @@ from causal_sam.site.paths import TRAINING, Progress, UpdateConfig
 from causal_sam.site.update import Outcome
 from serving import models, task_process
 from serving.conf import AppConf
+from serving.data.dicomweb_store import DicomWebStore
 from serving.data.folder_store import FolderStore
-from serving.data.segment_store import SegmentStore
 from serving.models import PredictorPool, with_problem
 from trainers import adapters
 from trainers.adapters import AdaptersTrainTask, config_of
@@ -222,17 +222,17 @@ def test_a_version_is_used_once_it_is_published(
     store: AdapterStore, loader: Loader, publish: Callable[[], int]
 ) -> None:
     pool = PredictorPool(AppConf(), store)
-    assert pool.taught() is None
+    assert pool.current_bundle() is None
     publish()
-    first = pool.taught()
+    first = pool.current_bundle()
     assert (first.version, loader.loaded) == (1, ["v0001"])
-    assert pool.taught() is first
+    assert pool.current_bundle() is first
     publish()
-    second = pool.taught()
+    second = pool.current_bundle()
     assert (second.version, loader.loaded) == (2, ["v0001", "v0002"])
     assert first.version == 1  # a request that has begun keeps what it has
     store.roll_back(1)
-    assert pool.taught().version == 1
+    assert pool.current_bundle().version == 1
 
 
 def test_a_version_counts_before_the_file_of_the_configuration(
@@ -240,17 +240,17 @@ def test_a_version_counts_before_the_file_of_the_configuration(
 ) -> None:
     file = tmp_path / "by hand" / "labels.safetensors"
     pool = PredictorPool(AppConf(adapter_bundle=(file,)), store)
-    assert pool.taught() is None
+    assert pool.current_bundle() is None
     file.parent.mkdir()
     file.write_bytes(b"one")
-    assert pool.taught().version is None
-    assert pool.taught().labels.path == file
+    assert pool.current_bundle().version is None
+    assert pool.current_bundle().labels.path == file
     file.write_bytes(b"another")
-    pool.taught()
-    pool.taught()
+    pool.current_bundle()
+    pool.current_bundle()
     assert loader.loaded == ["by hand", "by hand"]
     publish()
-    assert pool.taught().version == 1
+    assert pool.current_bundle().version == 1
 
 
 def test_while_the_current_version_is_damaged_its_parent_stands_in(
@@ -259,9 +259,9 @@ def test_while_the_current_version_is_damaged_its_parent_stands_in(
     publish()
     damage(store, publish())
     pool = PredictorPool(AppConf(), store)
-    first = pool.taught()
+    first = pool.current_bundle()
     assert first.version == 1
-    assert pool.taught() is first
+    assert pool.current_bundle() is first
     assert loader.loaded == ["v0001"]
     assert "v0002 is damaged" in caplog.text
     assert "Until then v0001 is used" in caplog.text
@@ -274,18 +274,18 @@ def test_what_was_loaded_stays_when_the_next_cannot_be(
 ) -> None:
     pool = PredictorPool(AppConf(), store)
     publish()
-    first = pool.taught()
+    first = pool.current_bundle()
     loader.fails.add("v0002")
     publish()
     for _ in range(4):
-        assert pool.taught() is first
+        assert pool.current_bundle() is first
     # Once more with the next request, then after a pause.
     assert loader.loaded == ["v0001", "v0002", "v0002"]
     said = "v0002 cannot be loaded (These weights belong to another model). v0001 stays in use."
     assert pool.problem == said
     assert caplog.text.count(said) == 1
     publish()
-    assert pool.taught().version == 3
+    assert pool.current_bundle().version == 3
     assert pool.problem is None
 
 
@@ -298,10 +298,10 @@ def test_a_failure_to_load_that_passes_is_over_with_a_later_request(
     pool = PredictorPool(AppConf(), store)
     publish()
     loader.fails.add("v0001")
-    assert pool.taught() is None
+    assert pool.current_bundle() is None
     assert pool.problem == "v0001 cannot be loaded (These weights belong to another model). No version is in use."
     loader.fails.clear()
-    assert pool.taught().version == 1
+    assert pool.current_bundle().version == 1
     assert pool.problem is None
     loader.fails.add("v0002")
     publish()
@@ -311,13 +311,13 @@ def test_a_failure_to_load_that_passes_is_over_with_a_later_request(
     for second in range(300):
         now += 1
         before = len(loader.loaded)
-        assert pool.taught().version == 1
+        assert pool.current_bundle().version == 1
         tries.extend([second] * (len(loader.loaded) - before))
     assert tries[:5] == [0, 1, 2, 5, 12]
     assert max(later - earlier for earlier, later in itertools.pairwise(tries)) <= models.LONGEST_PAUSE_SECONDS + 1
     loader.fails.clear()
     now += models.LONGEST_PAUSE_SECONDS
-    assert pool.taught().version == 2
+    assert pool.current_bundle().version == 2
     assert pool.problem is None
 
 
@@ -326,15 +326,15 @@ def test_a_store_that_cannot_be_read_is_as_if_it_had_not_changed(
 ) -> None:
     pool = PredictorPool(AppConf(), store)
     publish()
-    first = pool.taught()
+    first = pool.current_bundle()
     (store.folder / "current").unlink()
     (store.folder / "current").mkdir()
-    assert pool.taught() is first
-    assert pool.taught() is first
+    assert pool.current_bundle() is first
+    assert pool.current_bundle() is first
     assert caplog.text.count("cannot be read") == 1
     assert "v0001 stays in use" in pool.problem
     (store.folder / "current").rmdir()
-    assert pool.taught() is first
+    assert pool.current_bundle() is first
     assert pool.problem is not None  # lost, so that history counts
 
 
@@ -406,7 +406,7 @@ class Archive:
 def test_labels_and_images_of_an_archive_are_fetched_and_what_is_gone_is_left_out(
     tmp_path: Path, task: AdaptersTrainTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = SegmentStore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
+    store = DicomWebStore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
     taken, learnt = [], []
 
     def fetch(image_id: str) -> str:
@@ -430,6 +430,6 @@ def test_an_archive_that_does_not_answer_is_said(
         raise requests.Timeout("timed out")
 
     monkeypatch.setattr(Archive, "search_for_series", silent)
-    store = SegmentStore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
+    store = DicomWebStore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
     with pytest.raises(CausalSamError, match="The server that holds the images does not answer in time"):
         task({}, store)

@@ -92,7 +92,7 @@ def test_what_was_taught_with_another_text_encoder_is_refused(labels) -> None:
 
 
 def test_names_never_taught_are_refused(predictor: Predictor, labels) -> None:
-    with pytest.raises(InputError, match="spleen was never taught; taught are liver"):
+    with pytest.raises(InputError, match="spleen was never learned; learned are liver"):
         predictor.predict_named(["liver", "spleen"], labels("liver"))
     with pytest.raises(InputError, match="1 to 254 labels"):
         predictor.predict_named([], labels("liver"))

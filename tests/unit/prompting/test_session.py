@@ -72,9 +72,9 @@ class FakePredictor:
             found[index] = SlicePrediction(mask, mask.astype(np.float32), np.zeros((MASK_SIZE, MASK_SIZE)), 0.5)
         return Prediction(found, 2, SHAPE, self.slices.frame)
 
-    def propagate(self, anchors, *, before=None, changed=None, limits=None, check=lambda done: None) -> Propagation:
+    def propagate(self, anchors, *, before=None, changed=None, limits=None, on_slice=lambda done: None) -> Propagation:
         """Copy the lowest mask to the slice below it."""
-        check(0)
+        on_slice(0)
         mask = np.zeros(SHAPE, bool)
         for index, anchor in anchors.items():
             self.slices.frame.insert(anchor, mask, index)
@@ -85,8 +85,8 @@ class FakePredictor:
             followed[first - 1] = 0.5
         return Propagation(mask, followed, {})
 
-    def predict_named(self, names, labels, check=lambda done: None) -> NamedPrediction:
-        check(0)
+    def predict_named(self, names, labels, on_slice=lambda done: None) -> NamedPrediction:
+        on_slice(0)
         return NamedPrediction(self.named, dict.fromkeys(names, 0.5))
 
 

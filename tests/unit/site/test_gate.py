@@ -38,7 +38,7 @@ def test_about_the_share_is_held_out_and_more_of_them_with_a_higher_share() -> N
 
 @pytest.fixture(scope="module")
 def untrained() -> LabelPrompter:
-    """Return a model that was taught two of the blocks, but not well."""
+    """Return a model that learned two of the blocks, but not well."""
     torch.manual_seed(0)
     model, encoder = CausalSam(build_compact(64), "compact").eval(), load_text_encoder()
     prompt = new_label_prompt(model, encoder.dimension)

@@ -107,7 +107,7 @@ def test_the_model_is_given_away_between_slices_and_the_work_can_be_ended(small_
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        uncertainty(encoder, slices, labels_of(small_model, "one", bias=2.0), slot=lambda: slot, check=check)
+        uncertainty(encoder, slices, labels_of(small_model, "one", bias=2.0), slot=lambda: slot, on_slice=check)
     assert seen == [0, 1, 2, 3]
     assert slot.acquire(blocking=False)
 

@@ -26,7 +26,7 @@ from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.interfaces.utils.app import app_instance
 
 from causal_sam.errors import InputError
-from serving.data.segment_store import SegmentStore
+from serving.data.dicomweb_store import DicomWebStore
 from serving.private_log import loggable
 from serving.requests.clients import Connection, RequestContext, current_context, identify, in_context
 from serving.requests.json_objects import checked_object
@@ -136,7 +136,7 @@ async def infer(
     def run() -> Any:
         if not (image or session_id or file):
             raise InputError("Name the image to segment: give image=<id>, session_id=<id> or upload a file.")
-        if output == ResultType.dicom_seg and not (image and isinstance(app_instance().datastore(), SegmentStore)):
+        if output == ResultType.dicom_seg and not (image and isinstance(app_instance().datastore(), DicomWebStore)):
             raise InputError("output=dicom_seg needs image=<series> of a DICOMweb server; ask for image, json or all.")
         result = _run_task(model, checked, image, session_id, file, label)
         with removed_on_failure(result["file"]):

@@ -45,7 +45,7 @@ MAX_COMPARED = 4096
 _OF_IMAGE = ("StudyDate", "StudyTime", "Modality", "PatientID", "StudyInstanceUID")
 
 
-class SegmentStore(DICOMWebDatastore, FolderStore):
+class DicomWebStore(DICOMWebDatastore, FolderStore):
     """MONAI Label's store of a DICOMweb server, which keeps names, codes and places of labels.
 
     What it has fetched is a folder with images and labels as any other: see `FolderStore`.

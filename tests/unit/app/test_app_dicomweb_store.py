@@ -20,9 +20,9 @@ from unit.imaging.dicom_files import rewrite
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import Volume, read_volume, write_mask
 from serving.data import archive as archive_module
-from serving.data import segment_store
+from serving.data import dicomweb_store
 from serving.data.archive import ArchiveError, describe_failure
-from serving.data.segment_store import SegmentStore
+from serving.data.dicomweb_store import DicomWebStore
 
 
 @pytest.fixture
@@ -36,19 +36,19 @@ def series(tmp_path: Path) -> Series:
     return write_geometry(tmp_path / "series", GEOMETRIES["axial"])
 
 
-def open_store(archive: StubArchive, tmp_path: Path) -> SegmentStore:
+def open_store(archive: StubArchive, tmp_path: Path) -> DicomWebStore:
     """Open a store as a server does when it starts."""
-    return SegmentStore(DICOMwebClient(archive.url), {"Modality": "CT"}, str(tmp_path / "cache"))
+    return DicomWebStore(DICOMwebClient(archive.url), {"Modality": "CT"}, str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def store(archive: StubArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SegmentStore:
+def store(archive: StubArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DicomWebStore:
     # Each use of a series asks the archive.
-    monkeypatch.setattr(segment_store, "COMPARED_SECONDS", 0.0)
+    monkeypatch.setattr(dicomweb_store, "COMPARED_SECONDS", 0.0)
     return open_store(archive, tmp_path)
 
 
-def fetch(store: SegmentStore, series: Series) -> Volume:
+def fetch(store: DicomWebStore, series: Series) -> Volume:
     return read_volume(Path(store.get_image_uri(series.uid)))
 
 
@@ -60,7 +60,7 @@ def whole(series: Series) -> Volume:
     return read_volume(series.folder)
 
 
-def save_label(store: SegmentStore, series: Series, tmp_path: Path, tag: str = "final") -> None:
+def save_label(store: DicomWebStore, series: Series, tmp_path: Path, tag: str = "final") -> None:
     image = fetch(store, series)
     label = np.zeros(image.shape, np.uint8)
     label[3:6, 4:8, 1:3] = 1
@@ -69,7 +69,7 @@ def save_label(store: SegmentStore, series: Series, tmp_path: Path, tag: str = "
 
 
 def test_half_a_series_becomes_whole_when_the_archive_has_the_rest(
-    archive: StubArchive, series: Series, store: SegmentStore
+    archive: StubArchive, series: Series, store: DicomWebStore
 ) -> None:
     archive.add(*slices(series)[:4])
     half = fetch(store, series)
@@ -87,7 +87,7 @@ def test_half_a_series_becomes_whole_when_the_archive_has_the_rest(
 
 
 def test_instances_that_were_replaced_or_removed_are_fetched_again(
-    archive: StubArchive, series: Series, store: SegmentStore, tmp_path: Path
+    archive: StubArchive, series: Series, store: DicomWebStore, tmp_path: Path
 ) -> None:
     archive.add(*slices(series))
     fetch(store, series)
@@ -108,7 +108,7 @@ def test_instances_that_were_replaced_or_removed_are_fetched_again(
 
 
 def test_an_archive_that_lists_only_some_instances_is_not_asked_for_all_again(
-    archive: StubArchive, series: Series, store: SegmentStore
+    archive: StubArchive, series: Series, store: DicomWebStore
 ) -> None:
     archive.add(*slices(series))
     archive.listed = 3
@@ -126,7 +126,7 @@ def test_a_series_is_checked_again_only_after_a_while(archive: StubArchive, seri
 
 
 def test_a_label_of_the_half_series_is_kept(
-    archive: StubArchive, series: Series, store: SegmentStore, tmp_path: Path
+    archive: StubArchive, series: Series, store: DicomWebStore, tmp_path: Path
 ) -> None:
     archive.add(*slices(series)[:4])
     save_label(store, series, tmp_path)
@@ -141,7 +141,7 @@ def test_a_label_of_the_half_series_is_kept(
 
 @pytest.mark.parametrize("failure", ["short", "cut off", "killed"])
 def test_a_download_that_ends_early_leaves_nothing_half(
-    archive: StubArchive, series: Series, store: SegmentStore, monkeypatch: pytest.MonkeyPatch, failure: str
+    archive: StubArchive, series: Series, store: DicomWebStore, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     archive.add(*slices(series))
     with monkeypatch.context() as patch:
@@ -166,7 +166,7 @@ def test_a_download_that_ends_early_leaves_nothing_half(
 
 
 def test_a_server_that_was_killed_between_fetching_and_converting_converts_anew(
-    archive: StubArchive, series: Series, store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+    archive: StubArchive, series: Series, store: DicomWebStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.add(*slices(series)[:4])
     fetch(store, series)
@@ -176,7 +176,7 @@ def test_a_server_that_was_killed_between_fetching_and_converting_converts_anew(
         def die(*arguments: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(segment_store, "write_image", die)
+        patch.setattr(dicomweb_store, "write_image", die)
         with pytest.raises(KeyboardInterrupt):
             fetch(store, series)
     np.testing.assert_array_equal(fetch(store, series).array, whole(series).array)
@@ -220,7 +220,7 @@ def test_a_failing_archive_is_said_at_once_and_what_was_fetched_is_used(
     status: int,
     words: str,
 ) -> None:
-    monkeypatch.setattr(segment_store, "COMPARED_SECONDS", 0.0)
+    monkeypatch.setattr(dicomweb_store, "COMPARED_SECONDS", 0.0)
     if failure is not None and "wait" in failure:
         monkeypatch.setattr(archive_module, "QUERY_SECONDS", 1.0)
     other = write_geometry(tmp_path / "other", GEOMETRIES["oblique"])
@@ -240,7 +240,7 @@ def test_a_failing_archive_is_said_at_once_and_what_was_fetched_is_used(
 
 
 def _fails_well(
-    store: SegmentStore, archive: StubArchive, series: Series, other: Series, image: Volume, status: int, words: str
+    store: DicomWebStore, archive: StubArchive, series: Series, other: Series, image: Volume, status: int, words: str
 ) -> None:
     before = len(archive.requests)
     with pytest.raises(requests.RequestException) as caught:
@@ -255,7 +255,7 @@ def _fails_well(
 
 @pytest.mark.parametrize("failure", [{"status": 503}, {"failing_store": True}])
 def test_a_label_that_the_archive_refuses_leaves_the_accepted_one(
-    archive: StubArchive, series: Series, store: SegmentStore, tmp_path: Path, failure: dict
+    archive: StubArchive, series: Series, store: DicomWebStore, tmp_path: Path, failure: dict
 ) -> None:
     archive.add(*slices(series))
     save_label(store, series, tmp_path)
@@ -270,7 +270,7 @@ def test_a_label_that_the_archive_refuses_leaves_the_accepted_one(
 
 
 def test_a_label_is_stored_in_the_archive_and_comes_back(
-    archive: StubArchive, series: Series, store: SegmentStore, tmp_path: Path
+    archive: StubArchive, series: Series, store: DicomWebStore, tmp_path: Path
 ) -> None:
     archive.add(*slices(series))
     save_label(store, series, tmp_path)
@@ -288,7 +288,7 @@ def test_a_label_is_stored_in_the_archive_and_comes_back(
 
 
 def test_labels_that_the_archive_does_not_list_are_kept(
-    archive: StubArchive, series: Series, store: SegmentStore, tmp_path: Path
+    archive: StubArchive, series: Series, store: DicomWebStore, tmp_path: Path
 ) -> None:
     archive.add(*slices(series))
     save_label(store, series, tmp_path)
@@ -297,7 +297,7 @@ def test_labels_that_the_archive_does_not_list_are_kept(
 
 
 def test_what_is_no_series_of_the_archive_is_said(
-    archive: StubArchive, series: Series, store: SegmentStore, tmp_path: Path
+    archive: StubArchive, series: Series, store: DicomWebStore, tmp_path: Path
 ) -> None:
     archive.add(*slices(series))
     for image_id in ("1.2.3", "../x", "/etc", "", "1" * 65, "1.2/..", "a.b", "1..2"):
@@ -310,7 +310,7 @@ def test_what_is_no_series_of_the_archive_is_said(
 
 
 def test_a_series_that_is_no_even_stack_is_refused_and_leaves_no_image(
-    archive: StubArchive, series: Series, store: SegmentStore
+    archive: StubArchive, series: Series, store: DicomWebStore
 ) -> None:
     archive.add(*(file for number, file in enumerate(slices(series)) if number != 3))
     with pytest.raises(InputError):
@@ -321,7 +321,7 @@ def test_a_series_that_is_no_even_stack_is_refused_and_leaves_no_image(
 
 
 def test_labels_that_are_none_of_the_image_leave_the_accepted_one(
-    archive: StubArchive, series: Series, store: SegmentStore, tmp_path: Path
+    archive: StubArchive, series: Series, store: DicomWebStore, tmp_path: Path
 ) -> None:
     archive.add(*slices(series))
     save_label(store, series, tmp_path)
