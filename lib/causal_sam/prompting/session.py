@@ -22,7 +22,7 @@ Points are voxel indices (i, j, k), boxes (i0, i1, j0, j1, k0, k1) with both end
 in the order of the image file. Each method that changes something adds one step, or raises and adds none.
 
 The rules: a step changes the labels that it is about. Other labels lose the voxels that these gain, and no others,
-since a voxel belongs to one label. A locked label loses nothing; an accepted one only to a point or box inside of it.
+since a voxel belongs to one label. A locked label loses none, an accepted one only to a point or a box's middle in it.
 Clients that send all their points each time use `InteractiveSession.set_prompts`, which finds out what is new.
 """
 
