@@ -57,14 +57,14 @@ class Resources:
 
     Attributes:
         labels: the label set.
-        plane: which plane is segmented if the request does not say.
+        plane: plane to segment if the request names none.
         extent: whether structures are followed through the volume if the request does not say; one of `EXTENTS`.
         volumes: decoded images.
         predictors: the model.
         saved: labels in the data store.
         histories: sessions of all clients.
         click_log: counts what people did.
-        journal: of notes.
+        journal: journal of notes.
     """
 
     labels: LabelSet
@@ -85,7 +85,7 @@ class Answer:
     Attributes:
         mask: (I, J, K) a label's mask, or a label map.
         names: label name -> value in the mask.
-        params: of the response, with a ``message``.
+        params: parameters of the response, with a ``message``.
     """
 
     mask: NDArray[Any]
@@ -99,11 +99,11 @@ class Call:
 
     Attributes:
         request: the client's parameters, with what the app added.
-        options: read from them.
+        options: the options read from them.
         volume: the image.
-        predictor: of the image.
-        session: of the client on the image; what it holds in the end is kept, unless the request fails.
-        resources: of the app.
+        predictor: predictor for the image.
+        session: session of the client on the image; its final state is kept, unless the request fails.
+        resources: resources of the app.
     """
 
     request: Mapping[str, Any]
@@ -120,7 +120,7 @@ class Call:
 
     @property
     def verb(self) -> str:
-        """What `step_back` did, for people."""
+        """Participle for `step_back` in a sentence."""
         return "Undone" if self.options.undo else "Redone"
 
     def step_back(self) -> Step:
@@ -158,7 +158,7 @@ class SessionTask(InferTask):
 
     Args:
         type: under which clients offer it.
-        description: for people.
+        description: text for people.
         resources: shared with the other tasks.
         config: its own options with their defaults, as clients show them.
         labels: name -> value that clients offer, if not the label set.
@@ -188,7 +188,7 @@ class SessionTask(InferTask):
         self._resources = resources
 
     def is_valid(self) -> bool:
-        """Whether clients may see the task: always, the model is loaded before the server answers."""
+        """Return True: clients may always see the task, since the model is loaded before the server answers."""
         return True
 
     @abstractmethod
@@ -303,8 +303,8 @@ def describe_refinements(
     """Put what became of labels into numbers, and into one sentence for clients that can show it.
 
     Args:
-        call: that was answered.
-        refinements: of the labels that were prompted; ``current`` is the one that the client works on.
+        call: request that was answered.
+        refinements: refinements of the labels that were prompted; ``current`` is the one that the client works on.
         current: None if the client does not say.
         counts_unused: say how many background points change nothing.
     """
@@ -353,9 +353,9 @@ def _written(
     """Write a mask to a temporary file, and add to the parameters of the response what all answers have.
 
     Args:
-        answer: of the task.
+        answer: mask and words of the task.
         volume: the image.
-        options: of the request.
+        options: options of the request.
         times: when the request came, when its image was read, and when the mask was there.
     """
     begin, read, inferred = times

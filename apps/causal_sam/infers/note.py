@@ -32,13 +32,13 @@ NO_MASK = (
 
 @dataclass(frozen=True)
 class NoteOptions:
-    """What a request asks for.
+    """Note and options of a request.
 
     Attributes:
         note: without spaces around it; may be empty if a step is to be undone.
         preview: say what the note would do, and do nothing.
         repeat: carry the note out even if it was the last one.
-        prompts: of labels with names, which count before the note.
+        prompts: prompts of named labels, which are applied before the note.
     """
 
     note: str
@@ -60,7 +60,7 @@ class NoteInferTask(SessionTask):
 
     Args:
         resources: shared with the other tasks.
-        interpreter: of notes.
+        interpreter: interpreter for notes.
         describe: an image -> its style in words; for interpreters that ask.
     """
 

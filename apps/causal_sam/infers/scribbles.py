@@ -17,8 +17,8 @@ from serving.requests.scribbles import Scribbles
 class ScribblesInferTask(SessionTask):
     """Segments the structure in which strokes were painted, as Slicer's scribbles panel sends them.
 
-    The label map that comes with the strokes also has the label as the user sees it, brush edits included: it is what
-    the strokes correct. What was painted is in the answer as it was painted.
+    The label map that comes with the strokes also has the label as the user sees it, brush edits included: the strokes
+    correct this mask. Every painted voxel is in the answer as it was painted.
 
     Args:
         resources: shared with the other tasks.

@@ -40,7 +40,7 @@ class DiceScoring(ScoringMethod):
         result: file for the result.
     """
 
-    # What a request may choose, with the kinds of the values.
+    # Options of a request, with the types of their values.
     options: ClassVar[dict[str, str]] = {"y": "", "y_pred": ""}
 
     def __init__(self, labels: LabelSet, result: Path) -> None:
@@ -51,8 +51,8 @@ class DiceScoring(ScoringMethod):
         """Compare all images that have both.
 
         Args:
-            request: of the client; ``y`` and ``y_pred`` are tags to compare, by default *final* and *original*.
-            datastore: of the images.
+            request: request of the client; ``y`` and ``y_pred`` are tags to compare, by default *final* and *original*.
+            datastore: data store of the images.
 
         Returns:
             ``mean`` over the images of the mean over their labels, ``labels`` with the mean of each label, ``images``

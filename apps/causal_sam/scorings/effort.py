@@ -31,7 +31,7 @@ class Act:
     """Something that a person did on an image.
 
     Attributes:
-        time: in seconds since 1970.
+        time: time in seconds since 1970.
         clicks: number of points, boxes and updates by scribbles.
         notes: number of notes.
     """
@@ -107,8 +107,8 @@ def effort_of(acts: Iterable[Act], accepted: float | None) -> dict[str, Any]:
     """Sum up what was done on an image until its label was accepted.
 
     Args:
-        acts: on the image, in any order.
-        accepted: when the label was accepted, in seconds since 1970; None if nobody knows.
+        acts: acts on the image, in any order.
+        accepted: time when the label was accepted, in seconds since 1970; None if unknown.
     """
     until = [act for act in acts if accepted is None or act.time <= accepted + SAME_SECOND]
     times = sorted(act.time for act in until)

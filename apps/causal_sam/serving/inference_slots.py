@@ -56,7 +56,7 @@ class InferenceSlots:
             priority: place in the queue; by default that of the current request.
 
         Yields:
-            What long work calls between its slices: it calls ``on_slice`` and lets others of the same or a higher
+            Callback for between the slices of long work: it calls ``on_slice`` and lets others of the same or a higher
             priority use the slot before it goes on.
 
         Raises:

@@ -36,9 +36,9 @@ class LoadedBundle:
     """An adapter bundle, ready for use. A request asks for it once, and so never sees two versions.
 
     Attributes:
-        labels: with the model and its adapters.
+        labels: prompter for the labels, with the model and its adapters.
         version: number in the adapter store; None for the files of the configuration.
-        corrector: with the film of a version; None for that of the configuration or of the model.
+        corrector: corrector with the FiLM part of a version; None for that of the configuration or of the model.
     """
 
     labels: LabelPrompter
@@ -101,7 +101,7 @@ class PredictorPool:
         """Return the corrector of masks by notes: with the film of a version, of the configuration or of the model.
 
         Args:
-            bundle: that the request uses.
+            bundle: bundle that the request uses.
 
         Raises:
             CheckpointError: the film is damaged or belongs to another model.

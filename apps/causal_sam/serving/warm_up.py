@@ -43,7 +43,7 @@ def start_warm_up(predictors: PredictorPool) -> threading.Thread:
         except Exception:
             logger.exception("Warming up failed; the first request will show whether the server works.")
         # A full collection walks all objects there are, those of torch for a second in which nobody gets an answer,
-        # and a request with many small lists brings one about. What is loaded now stays for good: leave it out.
+        # and a request with many small lists causes one. Objects that are loaded now stay for good: leave them out.
         gc.collect()
         gc.freeze()
 

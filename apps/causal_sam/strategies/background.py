@@ -29,11 +29,11 @@ from strategies.studies import Studies
 
 logger = logging.getLogger(__name__)
 
-# How often it is looked for new images, labels and versions.
+# Seconds between searches for new images, labels and versions.
 PASS_SECONDS = 30.0
 # So many unlabelled images are fetched from a server before anybody asks for them; an archive may hold any number.
 MAX_FETCHED = 24
-# How far behind everything else on the machine the thread stands, in the units of nice(1).
+# Niceness of the thread, as in nice(1): everything else on the machine goes first.
 NICENESS = 10
 STOP_SECONDS = 5.0
 
@@ -45,12 +45,12 @@ class _StoppedError(Exception):
 class StudyScorer:
     """Finds out the style of all studies, and how unsure the model is about those that nobody has labelled.
 
-    What has a score gets a new one when its image changed or when the model learned something new. A label that is
+    A study gets a new score when its image has changed or when the model has learned something new. A label that is
     accepted changes no score: distances between styles are taken when the next study is chosen.
 
     Args:
-        studies: of the data store.
-        scores: that are kept.
+        studies: studies of the data store.
+        scores: store of the scores.
         predictors: the model. It is held for one slice at a time, so that clicks hardly wait.
         describe: an image -> its style in words.
         load_encoder: loads the text encoder that compares these words.
@@ -91,7 +91,7 @@ class StudyScorer:
             self._thread.join(STOP_SECONDS)
 
     def is_usable(self, image_id: str) -> bool:
-        """Whether an image can be segmented: by its score, and by reading it if it has none or was changed since.
+        """Return True if an image can be segmented, by its score; without a current score, by reading the image.
 
         Raises:
             requests.RequestException: the server of the images does not answer as it should.

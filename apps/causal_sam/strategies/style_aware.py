@@ -29,7 +29,7 @@ class Assignment:
     """Record that a study was given to a client.
 
     Attributes:
-        time: in seconds since 1970.
+        time: time in seconds since 1970.
         client: id that the client claims; None if unknown.
         strategy: name of the strategy that chose the study.
     """
@@ -73,7 +73,7 @@ class StyleAware(Strategy):
 
         Args:
             request: request of the client; ``client_id`` says who it is.
-            datastore: unused, it is that of the app.
+            datastore: unused, since it is that of the app.
 
         Returns:
             ``id`` of the image, its priority as ``weight``, and ``why`` in words; {} if nothing is left to label.

@@ -27,7 +27,7 @@ from serving.requests.options import chosen_options
 
 logger = logging.getLogger(__name__)
 
-# What clients show as epochs is the share of the whole update, in this many steps.
+# Clients show the progress of the whole update as this many epochs.
 EPOCHS = 100
 # Options as clients render them, with their defaults; whole numbers are those of which the default is one.
 OPTIONS: dict[str, int | float | bool | str] = {
@@ -51,7 +51,7 @@ class AdaptersTrainTask(TrainTask):
 
     Args:
         conf: says which model.
-        store: of the versions.
+        store: store of the versions.
     """
 
     def __init__(self, conf: AppConf, store: AdapterStore) -> None:
@@ -79,7 +79,7 @@ class AdaptersTrainTask(TrainTask):
         return config_of(request), device, processes_for(wanted, device)
 
     def stats(self) -> dict[str, Any]:
-        """How far the update is, under the names that clients read: they show a training without a time as running."""
+        """Progress of the update, under the names that clients read: they show a training without a time as running."""
         state, running = progress_of(self._store.folder), is_running(self._store.folder)
         phase, message = state.get("phase"), state.get("message", "")
         if not running and phase in ("reading", "training", "measuring"):
@@ -101,7 +101,7 @@ class AdaptersTrainTask(TrainTask):
 
         Args:
             request: the options as clients send them, numbers perhaps as texts; and ``device``. Others are left alone.
-            datastore: with the labels.
+            datastore: data store with the labels.
 
         Returns:
             What has become of it, as an `Outcome`.

@@ -156,7 +156,7 @@ def name_values(label: list[str], labels: str | None, values: list[int]) -> dict
     Args:
         label: texts VALUE=NAME, or one name alone.
         labels: names of the values 1, 2, …, with commas between them; None if ``label`` says it.
-        values: those that the mask holds, without 0.
+        values: values in the mask, without 0.
 
     Returns:
         Name -> value.

@@ -91,7 +91,7 @@ def compare(first: Number, second: Number, store: Store, as_json: AsJson = False
 
 @app.command()
 def rollback(number: Number, store: Store, as_json: AsJson = False) -> None:
-    """Use a version again that was published before. What came after it stays, and can be rolled back to as well."""
+    """Use a version again that was published before. Later versions stay, and can be rolled back to as well."""
     event = _store(store).roll_back(_number(number))
     if as_json:
         typer.echo(json.dumps(asdict(event)))

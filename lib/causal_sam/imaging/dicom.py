@@ -38,8 +38,8 @@ def read_dicom(path: Path, frame: int = 0, max_voxels: int = MAX_VOXELS) -> Volu
 
     Returns:
         The volume with modality and acquisition tags; i runs along the columns, j along the rows, and k along the
-        slices: those of a series in the direction of the cross product of the two, those of a file in its own order.
-        Voxels are in the units of the modality, Hounsfield units for CT; of a colour picture they are its luminance.
+        slices. Slices of a series follow the direction of the cross product of the two, slices of a file its own order.
+        Voxels are in the units of the modality, Hounsfield units for CT; colour pictures give their luminance.
 
     Raises:
         TooLargeError: the headers claim more than ``max_voxels``.

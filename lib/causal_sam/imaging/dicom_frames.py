@@ -122,7 +122,7 @@ def frame_stacks(header: pydicom.Dataset, name: str) -> list[list[int]]:
 def frames_affine(header: pydicom.Dataset, stack: list[int], name: str) -> NDArray[np.float64]:
     """Return the affine of a stack of frames: column, row and slice -> RAS+ millimetre.
 
-    What nothing says is as ITK has it: axial, pixels of 1 mm.
+    Missing values have ITK's defaults: axial, pixels of 1 mm.
     """
     groups = frame_groups(header)
     frame, last = groups[stack[0]], groups[stack[-1]]

@@ -103,7 +103,7 @@ def check_data_file(path: Path, *, is_nrrd: bool) -> None:
 
     Args:
         path: path of the file.
-        is_nrrd: it is read as NRRD, else as MetaImage.
+        is_nrrd: True to read the file as NRRD, False as MetaImage.
 
     Raises:
         InputError: the voxels lie elsewhere, in several files or in none, or programs could read the header in

@@ -129,7 +129,7 @@ def _scale(header: Nifti1Header) -> tuple[float, float]:
 def _itk_affine(header: Nifti1Header, path: Path) -> NDArray[np.float64]:
     """Ask ITK where it places an image of this geometry.
 
-    Of the file itself it would refuse NIfTI-2 and some intents, and drop the third axis of a flat image.
+    The file itself is not given to ITK, which refuses NIfTI-2 and some intents, and makes flat images 2D.
     """
     bare = Nifti1Header()
     bare.set_data_dtype(np.uint8)

@@ -32,8 +32,8 @@ class EmbeddingKey:
         volume: content hash of the volume's voxels.
         axis: voxel axis that is perpendicular to the slice.
         index: voxel index of the slice along ``axis``.
-        geometry: how the slice is turned and scaled into the model's input (`VolumeSlices.geometry`): two volumes of
-            the same voxels with different affines are different images.
+        geometry: rotation and scale of the slice in the model's input (`VolumeSlices.geometry`): two volumes of the
+            same voxels with different affines are different images.
         window: low and high end of the intensity window.
         encoder: hash of the encoder's weights.
         adapter: adapter version.

@@ -53,7 +53,7 @@ class SliceRecord:
 
     Attributes:
         foreground, background: the label's own points.
-        box: in voxels, from this slice to this slice along the slice axis; None without a box.
+        box: box in voxels, from this slice to this slice along the slice axis; None without a box.
         logits: float16 LxL low-resolution logits of the mask; None if not all of the mask was decided from the prompts.
         predicted_iou: the model's estimate.
         is_local: the mask was there before, and only the part at the points was changed.

@@ -11,12 +11,12 @@ from scipy import ndimage
 from causal_sam.imaging import SliceFrame
 from causal_sam.imaging.distances import distance_to, signed_distance
 
-# Voxels around a click within which what has changed belongs to it.
+# Changes within so many voxels of a click belong to the click.
 NEAR = 2
-# What the model changes counts up to so many times as far from a click as the click is from the border: people click
-# in the middle of what is wrong, so it ends about as far behind the click.
+# Radius around a click within which a change counts, as a multiple of the click's distance from the border: people
+# click in the middle of an error, so it ends about as far behind the click.
 REACH = 2.0
-# Up to so many millimetre around a click, and not beyond the border, the click alone decides.
+# Within so many millimetres of a click, and not beyond the border, the click alone decides.
 SURE_MM = 3.0
 # Millimetre within which what has changed on a slice fades away, on it and across slices (a standard deviation).
 FADE_MM = 8.0
@@ -38,9 +38,9 @@ def apply_edit_near_clicks(
 
     Args:
         before: (rows, columns), not empty.
-        answer: of the model, decided from the clicks.
+        answer: answer of the model, decided from the clicks.
         foreground: (row, column) of the clicks inside the structure.
-        background: of those outside of it.
+        background: (row, column) of the clicks outside it.
         spacing_rc: distance of neighbouring rows and columns in mm.
 
     Returns:
@@ -81,9 +81,9 @@ def progressive_merge(
     Segmentation" (2022), here also in 3D.
 
     Args:
-        before: of a slice, or a volume.
-        after: of the same shape, decided from the clicks.
-        clicks: indices of them.
+        before: mask of a slice or a volume before the clicks.
+        after: mask of the same shape, decided from the clicks.
+        clicks: voxel indices of the clicks.
         axis: across the slices of a volume; None for a slice.
 
     Returns:
@@ -123,9 +123,9 @@ def propagate_edit(
     Args:
         mask: (I, J, K), with the edited slice; if that is empty, or has not changed at the clicks, nothing moves.
         before: (rows, columns), the slice as it was, canonical.
-        index: of the slice.
+        index: index of the slice.
         clicks: (row, column) of those that it was decided from.
-        frame: of the slices.
+        frame: geometry of the slices.
         held: indices of slices that stay as they are; nothing changes beyond them, or beyond where the structure ends.
 
     Returns:

@@ -36,7 +36,7 @@ class LabelPrompter:
 
     Args:
         prompt: trained prompt.
-        metadata: of the bundle.
+        metadata: metadata of the bundle.
         encoder: text encoder of the training.
         model: model of the training, with the adapters of the bundle.
 
@@ -125,7 +125,7 @@ def segment_named(
     """Segment all slices of a volume by label names. A voxel belongs to the label with the highest logit.
 
     Args:
-        encoder: of the slices, with the model of the labels.
+        encoder: encoder of the slices; its model is the one that the labels belong to.
         slices: whole.
         names: labels of the bundle, each once.
         labels: prompter of the bundle.

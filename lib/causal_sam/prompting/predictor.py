@@ -46,9 +46,9 @@ class Predictor:
     different volumes at the same time use one predictor each, from `for_volume`.
 
     Args:
-        model: in evaluation mode.
-        cache: of embeddings; by default 512 MiB of memory.
-        ahead: how many slices on each side of a prompted one are encoded in the background; 0 for none.
+        model: model in evaluation mode.
+        cache: embedding cache; by default 512 MiB of memory.
+        ahead: number of slices on each side of a prompted one that are encoded in the background; 0 for none.
         zoom: whether small structures are looked at again on a crop around them; by default if the model's
             `ModelSpec` says so.
         prefetch_slot: makes what is entered around each encoding in the background, where others use the model too.
@@ -78,7 +78,7 @@ class Predictor:
 
     @property
     def encoder(self) -> SliceEncoder:
-        """What makes the embeddings, or finds them in the cache."""
+        """Encoder that computes the embeddings or finds them in the cache."""
         return self._encoder
 
     @property
@@ -201,12 +201,12 @@ class Predictor:
         """Segment the whole volume by label names.
 
         Args:
-            names: learned labels, each once.
-            labels: prompts of the label names that the model learned.
+            names: labels that the model was trained on, each once.
+            labels: prompter for the labels that the model was trained on.
             on_slice: called before each slice with the number of slices done; what it raises ends the work.
 
         Raises:
-            InputError: no volume is set, or a label was never learned.
+            InputError: no volume is set, or the model was not trained on a label.
         """
         slices = self._current().slices
         encoder = self._encoder

@@ -58,13 +58,13 @@ class PromptSet:
     def new_in(
         self, states: Mapping[str, LabelState], locked: Collection[str], axis: int, *, only_new: bool
     ) -> dict[str, Prompts]:
-        """The labels that are to be decided: the current or only one, and those of which the prompts say something new.
+        """Return the labels to decide: the current or only one, and those whose prompts say something new.
 
         Args:
             states: states of all labels of the session.
             locked: labels that nothing changes.
             axis: voxel axis perpendicular to the slices.
-            only_new: also the current label only if the prompts say something new.
+            only_new: leave out the current label, too, if its prompts say nothing new.
 
         Returns:
             Label -> prompts to decide it from.

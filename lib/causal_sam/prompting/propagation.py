@@ -33,7 +33,7 @@ SAME_SLICES = 2
 
 
 class Followed(NamedTuple):
-    """What the model makes of a slice, given the mask of its neighbour.
+    """Mask that the model predicts on a slice from the mask of its neighbour.
 
     Attributes:
         area: rows and columns that the model looked at; outside of them the mask is empty.
@@ -70,7 +70,7 @@ class Propagation:
     Attributes:
         mask: bool, in the file's voxel order.
         followed: slice index -> the model's estimate of the overlap with the truth, of the slices decided now.
-        ends: why following ended below the first and above the last anchor; only ends that were followed now.
+        ends: reasons why following ended below the first and above the last anchor; only ends that were followed now.
     """
 
     mask: NDArray[np.bool_]
@@ -82,7 +82,7 @@ class Propagator:
     """Follows one structure through the slices of one volume.
 
     Args:
-        frame: of the slices.
+        frame: geometry of the slices.
         follow: asks the model.
         on_slice: called before each slice with the number of slices followed so far; what it raises ends the work.
     """

@@ -1,4 +1,4 @@
-"""How new prompts change the mask of one label: which slices are decided again, and from what."""
+"""Refinement of one label by new prompts: selects the slices to decide again, and the prompts to decide them from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.prompts import Prompts, Voxel
 
 OnSlice = Callable[[int], object]
-# Entered around each use of the model with what is called between its slices; yields what long work calls instead.
+# Context manager around each use of the model. It takes the callback for between slices, and yields the one that long
+# work calls instead: that one may also let others use the model.
 Slot = Callable[[OnSlice], AbstractContextManager[OnSlice]]
 
 
@@ -35,10 +36,10 @@ class Refinement:
     """The new state of a label.
 
     Attributes:
-        state: to be kept.
+        state: state of the label to keep for the next request.
         mask: bool, all slices, in the file's voxel order.
         decided: voxel indices along the slice axis of the slices whose mask the model decided now from prompts.
-        followed: of those whose mask was followed now from other slices, or changed as these were.
+        followed: indices of the slices whose mask was followed now from other slices, or changed as these were.
         unused: background points on slices where the label has neither a mask nor a foreground point.
     """
 
@@ -60,7 +61,7 @@ class _Edit:
 
     Attributes:
         mask: all slices so far.
-        records: of its slices, by index.
+        records: records of its slices, by index.
         decided, given_up: indices of the slices that the model decided, and of those emptied.
         local: index -> slice before, and (row, column) of the points that it was changed near.
         unused: background points where there is nothing to correct.
@@ -92,7 +93,7 @@ class Refiner:
     was neither prompted nor drawn is followed again, as far as the change reaches.
 
     Args:
-        predictor: of the volume.
+        predictor: predictor for the volume.
         slot: entered around each use of the model.
         on_slice: called while following with the number of slices done; what it raises ends the work.
     """
@@ -114,13 +115,13 @@ class Refiner:
         """Return the state that ``prompts`` lead to; ``state`` is left as it is.
 
         Args:
-            state: of the label.
-            prompts: all of the label's own.
-            others: points inside of other labels. Where the label's own prompts decide a slice, they are background
+            state: state of the label before.
+            prompts: all prompts of the label itself.
+            others: points inside other labels. Where the label's own prompts decide a slice, they are background
                 too; by themselves they change nothing, since they belong to other labels.
             follow: go on from the prompted slices through the volume.
-            local: of a mask that was drawn, or segmented by its name, change only the part at the points. If not,
-                slices that were changed so by the same points before are decided again.
+            local: if a mask was drawn, or segmented by its name, change only the part at the points. If False,
+                slices that these points changed in this way before are decided again.
             limits: first and last slice to follow it to; by default those of a box of several slices.
 
         Raises:

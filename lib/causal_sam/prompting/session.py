@@ -226,7 +226,7 @@ class InteractiveSession:
 
         Args:
             label: any name.
-            strokes: on the grid of the volume.
+            strokes: painted voxels, on the grid of the volume.
             shown: the mask as the person sees it, brush edits included, which the strokes correct; None for that of the
                 session.
             follow: go on from the slices with strokes through the volume.
@@ -267,7 +267,7 @@ class InteractiveSession:
         Args:
             labels: names that the prompter knows, each once.
             prompter: prompter for the model's labels.
-            replace: also labels that somebody made or corrected, which stay without it; locked ones always stay.
+            replace: segment labels that somebody made or corrected too; otherwise these stay, as locked ones always do.
 
         Returns:
             The model's answer for all of the labels, and the names of those that stayed.
@@ -298,7 +298,7 @@ class InteractiveSession:
             corrector: carries it out.
 
         Returns:
-            What the corrector made of it; the masks that it changed are the session's now.
+            Outcome of the corrector; the masks that it changed are the session's now.
 
         Raises:
             InputError: an intervention would change a locked label, or cannot be carried out.

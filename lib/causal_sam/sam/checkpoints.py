@@ -136,7 +136,7 @@ def fit_state_dict(module: nn.Module, weights: Mapping[str, Tensor], name: str, 
 
     Args:
         module: the model.
-        weights: must have the very names and shapes of the model's.
+        weights: tensors with the same names and shapes as the model's.
         name: name of the model, for the message.
         source: origin of the weights, for the message.
 

@@ -22,7 +22,7 @@ class ModelSpec:
     """Constructor and capabilities of a model. The defaults are those of the original SAM.
 
     Attributes:
-        name: in the registry.
+        name: key in the registry.
         build: builds the network with random weights.
         checkpoint: its weights, as a `CheckpointFile` to download or as a file of this package.
         description: one sentence for people, with the licence of the weights.

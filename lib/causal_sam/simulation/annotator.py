@@ -82,7 +82,7 @@ def next_click(
     Args:
         truth: HxW, non-zero inside the structure.
         mask: HxW, non-zero inside the present mask; all zero before the first click.
-        rng: as in `deepest_point`.
+        rng: see `deepest_point`.
         clicked: (row, column) of earlier clicks. Where one had no effect, the next is beside it.
     """
     error = _largest_error(truth, mask, clicked)
@@ -102,7 +102,7 @@ def next_click_in_volume(
         truth: (I, J, K), non-zero inside the structure.
         mask: (I, J, K), non-zero inside the present mask.
         spacing: distance of neighbouring voxels along (i, j, k) in millimetre: depth is measured in these.
-        rng: as in `deepest_point`.
+        rng: see `deepest_point`.
         clicked: voxels of earlier clicks; see `next_click`.
 
     Returns:

@@ -67,7 +67,7 @@ class AdapterStore:
     A version is added, then published or rejected. Its files are never changed.
 
     Args:
-        folder: is made when the first version is added.
+        folder: folder of the store; created when the first version is added.
 
     Attributes:
         history: the acts that decided about versions.
@@ -193,7 +193,7 @@ class AdapterStore:
         """Make a candidate the version in use, if the one that it was trained from still is.
 
         Returns:
-            What was recorded.
+            The event that was recorded.
 
         Raises:
             ConflictError: another version is in use by now; this one was rejected.
@@ -232,7 +232,7 @@ class AdapterStore:
         """Make a version that was published before the one in use again.
 
         Returns:
-            What was recorded.
+            The event that was recorded.
 
         Raises:
             InputError: it never was published, or is in use.
@@ -252,14 +252,13 @@ class AdapterStore:
     def collect(self, keep: int) -> list[int]:
         """Remove old versions.
 
-        What stays: the newest ones, the one in use, the nearest sound one that it was trained from, and whatever is
-        leased by any process.
+        The newest versions stay, and so do the one in use, its nearest sound ancestor, and all that any process leases.
 
         Args:
             keep: number of published versions that stay, and number of others; at least 1.
 
         Returns:
-            The numbers of what was removed.
+            The numbers of the removed versions.
 
         Raises:
             InputError: ``keep`` is less than 1.

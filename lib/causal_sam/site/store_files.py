@@ -30,7 +30,7 @@ class Event:
         number: number of the version.
         time: UTC, ISO 8601.
         before: the version that was current until then.
-        reason: why it was rejected.
+        reason: reason for the rejection.
     """
 
     act: Literal["publish", "reject", "roll back"]

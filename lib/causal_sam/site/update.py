@@ -87,7 +87,7 @@ def update(
         tell: called with lines for people.
 
     Returns:
-        What became of it; None in the processes that do not lead.
+        The outcome; None in the processes that do not lead.
 
     Raises:
         InputError: labels, data store or configuration cannot be used, or another update runs.

@@ -71,7 +71,7 @@ class Manifest:
         number: number of the version, from 1; never used again.
         training: record of how it was trained, and how good it is.
         adapter_sha256: hexadecimal digest of its file of weights.
-        time: when it was added, UTC, ISO 8601.
+        time: time of adding, UTC, ISO 8601.
         packages: package name -> version.
     """
 
@@ -90,7 +90,7 @@ class Version:
         manifest: its description.
         folder: folder of its files.
         status: "published", if it is or was current; "rejected"; or "candidate" as long as it is neither.
-        reason: why it was rejected.
+        reason: reason for the rejection.
     """
 
     manifest: Manifest

@@ -35,7 +35,7 @@ REMEMBERED_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How label prompts and adapters are trained.
+    """Settings of the training of label prompts and adapters.
 
     Attributes:
         steps: number of optimizer steps, if ``minutes`` is 0.
@@ -105,7 +105,7 @@ class AdapterObjective(Objective):
         model: without adapters; gets them, if the configuration has some.
         prompt: the label prompt.
         vectors: LxD, text vectors of the L label names.
-        config: what is trained, and the weights of the loss.
+        config: parts that are trained, and the weights of the loss.
 
     Attributes:
         trainable_share: share of the kept parameters that train; the heads of LAD are not kept.
@@ -281,7 +281,7 @@ def adapter_engine(objective: AdapterObjective, folder: Path | None = None, **op
     """Make the engine that trains an objective as its configuration says.
 
     Args:
-        objective: on its device.
+        objective: objective on its device.
         folder: folder of the checkpoint; None for none.
         options: ``log`` and ``validate`` of `TrainingEngine`, and further fields of `LoopConfig`.
     """
@@ -308,11 +308,11 @@ def batches(
         cases: labelled slices of the training cases.
         image_size: side of the model's input in pixels.
         encode: texts -> NxD vectors of descriptions.
-        config: says what is in a batch.
+        config: gives the composition of a batch.
         styled: True to show some anatomies under a second style.
         seed: seed of all random choices.
         workers: processes that make the batches; 0 for this one.
-        weights: how often each case is shown, as shares; all alike by default.
+        weights: share of the samples that each case gives; equal shares by default.
     """
     pairs = config.pairs if styled else 0
     views = StylePairDataset(

@@ -103,7 +103,7 @@ class TrainingEngine:
     """Trains an objective, in this process or together with all processes of `ignite.distributed`.
 
     Args:
-        objective: on its device. All processes have the same one.
+        objective: objective on its device, the same in all processes.
         config: settings of the loop.
         folder: folder of the checkpoint, from which training continues; None for no checkpoints.
         log: called in the leading process with records of numbers, with ``step`` and ``minutes``.

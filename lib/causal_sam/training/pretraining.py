@@ -144,7 +144,7 @@ class PretrainingObjective(Objective):
         Args:
             batch: B samples as tensors: images Bx3xSxS in [0, 1], masks and neighbours BxKxSxS, ended and regions
                 BxSxS uint8; and the number of answers, 0 for the places alone.
-            progress: not used.
+            progress: unused.
         """
         sample, rounds = batch
         model, rng = self.model, self._rng
@@ -254,7 +254,7 @@ def batches(
         stage: sets the size of the images and their number.
         structures: structures that are segmented in each image.
         step: number of steps that were made, so that a restarted training sees other images.
-        rank: this process among all that train.
+        rank: rank of this process among all that train.
         processes: number of processes that train.
     """
     stream = PhantomStream(stage.size, structures, (1 + step) * processes + rank)

@@ -61,7 +61,7 @@ def label_map_of(
 ) -> NDArray[np.uint8]:
     """Draw masks of one shape into a label map whose values are the positions of their names, counted from 1.
 
-    Of masks that overlap, the one with the later name is on top; names without a mask are left out.
+    Where masks overlap, the one with the later name is on top; names without a mask are left out.
     """
     label_map = np.zeros(shape, np.uint8)
     for value, name in enumerate(names, start=1):
@@ -130,13 +130,13 @@ class StylePairDataset(IterableDataset):
     pixels in that label, or nan where it is prompted by its name.
 
     Args:
-        cases: at least one.
+        cases: at least one labelled case.
         image_size: side S of the model's input in pixels.
         encode: texts -> NxD vectors of descriptions.
         anatomies: A, in this process.
         pairs: P, in this process.
         seed: seed of all random choices.
-        decoded: on how many anatomies, the first ones, a label is chosen to be decoded.
+        decoded: number of anatomies, the first ones, on which a label is chosen to be decoded.
         clicked: share of these that get a click.
         weights: share of the samples that each case gives; equal shares by default.
         varied: True to deform anatomies and to change intensities, beside moving them.

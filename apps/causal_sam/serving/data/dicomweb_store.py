@@ -51,8 +51,8 @@ class DicomWebStore(DICOMWebDatastore, FolderStore):
     What it has fetched is a folder with images and labels as any other: see `FolderStore`.
 
     Args:
-        client: of the server.
-        search_filter: which series are listed, by DICOM keyword.
+        client: client for the server.
+        search_filter: DICOM keyword -> value that listed series must have.
         cache_path: folder for what is fetched; None for one in the user's cache.
         fetch_by_frame: fetch pixels apart from headers, for servers that send no whole files.
         convert_to_nifti: give clients NIfTI files, not folders of DICOM files.
@@ -79,8 +79,8 @@ class DicomWebStore(DICOMWebDatastore, FolderStore):
         Args:
             image_id: the series.
             label_filename: an image file, or raw bytes in the order of the image's voxels.
-            label_tag: what kind of label it is.
-            label_info: what the client said about it.
+            label_tag: tag of the label.
+            label_info: information from the client.
             label_id: unused, as in MONAI Label.
 
         Returns:
@@ -140,8 +140,8 @@ class DicomWebStore(DICOMWebDatastore, FolderStore):
         """Return the file of a label, which is on the grid of its image.
 
         Args:
-            label_id: that of the image; with ``image_id``, the series of a DICOM SEG in the archive.
-            label_tag: what kind of label it is.
+            label_id: id of the image; with ``image_id``, the series of a DICOM SEG in the archive.
+            label_tag: tag of the label.
             image_id: the series that the DICOM SEG belongs to.
         """
         if image_id and label_tag == DefaultLabelTag.FINAL:

@@ -1,7 +1,7 @@
 """The index of a folder, shared with other threads, servers and a training process.
 
-Each change happens under the lock of the folder, on what is on disk then. What others put into the folder or take out
-of it is noticed with the next look at it, by the times of the folders.
+Each change happens under the lock of the folder, on the content on disk at that time. Files that others add or remove
+are noticed with the next look at the folder, by the times of the folders.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class FolderIndex:
 
     Attributes:
         current: the index as it was read or written last; it is replaced, never changed.
-        read_only: why the folder cannot be written; None if it can.
+        read_only: reason why the folder cannot be written; None if it can.
 
     Raises:
         InputError: the folder cannot be read.

@@ -57,7 +57,7 @@ class Index:
         return next((each for each, entry in self.model.objects.items() if each + entry.image.ext == name), None)
 
     def put_label(self, image_id: str, tag: str, label: DataModel | None) -> None:
-        """Replace the entry of a label; None for none. What was known of a vanished one is forgotten."""
+        """Replace the entry of a label; None for none. The entry of a vanished one is deleted."""
         for objects in (self.model.objects, self.vanished):
             if (entry := objects.get(image_id)) is not None:
                 labels = {each: data for each, data in entry.labels.items() if each != tag}

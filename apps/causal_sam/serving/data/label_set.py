@@ -65,7 +65,7 @@ class LabelSet:
     """Names with the values 1..N of a label map, without gaps: Slicer maps the values of an answer by position.
 
     Args:
-        names: in the order of their values.
+        names: label names in the order of their values.
 
     Raises:
         InputError: no name, too many, one twice, an empty one, or one that clients use as another parameter.

@@ -1,6 +1,6 @@
 """Starting trainings, batches and scorings, which MONAI Label runs in processes of their own; choosing the next study.
 
-What reaches such a process is made here from the task's own options. MONAI Label itself hands over all that a client
+The arguments of such a process are built here from the task's options. MONAI Label itself hands over all that a client
 sends: ``bundle_path`` becomes its module path, ``gpus`` its environment, and the whole its command line.
 """
 
@@ -178,7 +178,7 @@ def _start(method: str, request: dict[str, Any], run_sync: bool, enqueue: bool) 
     """Run a task here, or have it run in a process of its own.
 
     Returns:
-        What the task returns, or MONAI Label's record of the process.
+        The result of the task, or MONAI Label's record of the process.
     """
     name, limit = _NAMES[method], app_instance().max_queued_trainings
     if len(json.dumps(request)) > MAX_REQUEST_BYTES:

@@ -40,7 +40,7 @@ class BodyLimits:
         """Check the body of a request as far as that can be done at once.
 
         Returns:
-            What the application receives the body from instead.
+            The callable from which the application receives the body instead.
 
         Raises:
             InputError: the body is JSON that `checked_json` refuses.

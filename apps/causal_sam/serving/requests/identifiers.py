@@ -21,7 +21,7 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Persian and Indic words are spelt with these two.
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?|[a-z]:.*", re.I | re.S)
-# Whoever decodes it once more gets another name.
+# A program that decodes such a name once more gets another name.
 _ENCODED = re.compile(r"%[0-9a-f]{2}", re.I)
 
 

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
 # endpoints, which must not wait behind inferences.
 MAX_REQUESTS_AT_ONCE = 32
-# How often it is looked whether the client still waits.
+# Seconds between checks whether the client still waits.
 WATCH_SECONDS = 0.5
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
 
@@ -106,8 +106,8 @@ async def infer(
     """Answer one inference as MONAI Label's endpoint does, in a thread.
 
     Args:
-        request: of the client.
-        background_tasks: of the response; they remove the result.
+        request: request of the client.
+        background_tasks: tasks that run after the response; they remove the result.
         model: the task.
         user: has the role that this takes.
         image: id in the studies; a session's image or an uploaded one counts before it.

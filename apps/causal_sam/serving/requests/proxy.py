@@ -45,7 +45,7 @@ async def proxy(request: Request, path: str, user: Reader) -> StreamingResponse:
     Args:
         request: GET for searches and retrievals, POST to store.
         path: path of the resource below the DICOMweb root.
-        user: has the role that this takes.
+        user: signed-in user with the required role.
 
     Raises:
         NotFoundError: the server has a folder of studies, no archive.

@@ -36,7 +36,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> list[Path]:
 
     Args:
         archive: zip, or tar, also compressed.
-        folder: is empty.
+        folder: empty folder to unpack into.
         limit: maximum number of bytes of all files together.
 
     Returns:

@@ -33,7 +33,7 @@ class ClickLog:
     the file cannot be written, the log of the server says so, and the click is answered.
 
     Args:
-        folder: is made with the first entry.
+        folder: folder of the log; created with the first entry.
     """
 
     def __init__(self, folder: Path) -> None:

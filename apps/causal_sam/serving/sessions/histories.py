@@ -40,7 +40,7 @@ class HistoryStore:
     """The histories of all clients.
 
     Args:
-        folder: is made with the first step; None keeps nothing on disk.
+        folder: folder of the sessions, created with the first step; None keeps nothing on disk.
         max_bytes: limit of all together in memory; the one used last is kept even if it is larger.
         max_count: limit of their number, in memory and on disk.
     """

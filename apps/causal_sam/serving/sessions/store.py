@@ -89,7 +89,7 @@ class SessionStore:
     """The sessions in a folder; any number of threads and servers may share it.
 
     Args:
-        folder: is made with the first session. What lies in it under other names is left alone.
+        folder: folder of the sessions, created with the first one. Files with other names are left alone.
         limits: limits of the sessions.
     """
 

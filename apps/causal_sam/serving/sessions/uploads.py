@@ -39,7 +39,7 @@ def copy_limited(source: BinaryIO, target: Path, limit: int, what: str) -> int:
     """Write a stream to a new file; return its size in bytes.
 
     Args:
-        source: is read to its end.
+        source: stream that is read to its end.
         target: the file.
         limit: maximum number of bytes.
         what: noun for the sentence.

@@ -56,8 +56,8 @@ class CompactPromptEncoder(PromptEncoder):
 
         Args:
             skips: skip features of the slice's embedding.
-            points: as in `forward`.
-            masks: as in `forward`.
+            points: see `forward`.
+            masks: see `forward`.
             batch: number B of prompts.
         """
         if points is None:
