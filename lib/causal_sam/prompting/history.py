@@ -111,7 +111,7 @@ class History:
         """
         if not self.position:
             raise InputError(
-                "There is nothing to undo: nothing was changed since the labels of the image were last saved."
+                "There is nothing to undo: no earlier step is kept since the labels of the image were last saved."
             )
         return replace(self, position=self.position - 1)
 

@@ -154,7 +154,7 @@ def write_pictures(folder, greys, names, bits=8):
 )
 @pytest.mark.parametrize("directions", [AXIAL, CORONAL, OBLIQUE], ids=["axial", "coronal", "oblique"])
 def test_chaos_ct(tmp_path, directions, numbers, bits):
-    """Return the pictures are in the order of the files' names, whatever their places and instance numbers."""
+    """The pictures are in the order of the files' names, whatever their places and instance numbers."""
     image, liver = draw(), 255 * draw_labels([1])
     place = tmp_path / "Train_Sets" / "CT" / "14"
     names = [f"i{n:04},0000b.dcm" for n in numbers]

@@ -116,7 +116,7 @@ def test_candidates_to_ask_about(abdomen, text, labels):
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("other", [None, "exact", "typo", "german"])
 def test_sides_are_never_crossed(side, other, encoder):
-    """Return a site that has one side only does not get what is said of the other."""
+    """A site that has one side only does not get what is said of the other."""
     opposite = {"left": "right", "right": "left"}[side]
     names = LabelNames([f"{side} kidney", f"{side} breast implant", "spleen"], encoder)
     german = {"left": "linke", "right": "rechte"}[opposite]
