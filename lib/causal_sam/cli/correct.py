@@ -53,7 +53,7 @@ def correct(
         list[str] | None,
         typer.Option(
             metavar="VALUE=NAME",
-            help="What a value of the mask is; may be repeated. The name alone does for a mask with one value.",
+            help="Name of a value of the mask; may be repeated. For a mask with one value, the name alone is enough.",
             show_default=False,
         ),
     ] = None,
@@ -70,7 +70,7 @@ def correct(
     frame: Frame = 0,
     llm: ChatModel = None,
     llm_consent: ChatConsent = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Say what would change, and write nothing.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Report the changes, and write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Correct a mask by a note that says what is wrong with it.

@@ -31,7 +31,7 @@ def segment(
         list[str] | None, typer.Option(metavar="X,Y,Z", help="A voxel inside the structure; may be repeated.")
     ] = None,
     negative: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y,Z", help="A voxel outside of it; may be repeated.")
+        list[str] | None, typer.Option(metavar="X,Y,Z", help="A voxel outside the structure; may be repeated.")
     ] = None,
     box: Annotated[
         str | None,
@@ -43,7 +43,7 @@ def segment(
     plane: Plane = "auto",
     frame: Frame = 0,
     extent: Annotated[
-        Extent, typer.Option(help="The prompted slices alone, or the whole structure, followed from them.")
+        Extent, typer.Option(help="Segment the prompted slices alone, or follow the whole structure from them.")
     ] = Extent.VOLUME,
     as_json: AsJson = False,
 ) -> None:

@@ -15,7 +15,7 @@ def style(
     frame: Frame = 0,
     vlm: Annotated[
         str | None,
-        typer.Option(metavar="PROVIDER:MODEL", help="A vision-language model that describes it.", show_default=False),
+        typer.Option(metavar="PROVIDER:MODEL", help="Vision-language model for the description.", show_default=False),
     ] = None,
     vlm_consent: Annotated[
         bool, typer.Option("--vlm-consent", help="Slices may be sent to a remote vision model.")

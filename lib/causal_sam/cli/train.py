@@ -18,7 +18,7 @@ REJECTED = 1
 def train(
     studies: Annotated[
         Path,
-        typer.Argument(help="Folder of a data store of MONAI Label: that of the studies, or its cache of DICOMweb."),
+        typer.Argument(help="Folder of MONAI Label's data store: the studies, or its DICOMweb cache."),
     ],
     store: Annotated[
         Path | None,
@@ -29,7 +29,7 @@ def train(
     image_size: ImageSize = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto for a GPU if there is one.")] = "auto",
     processes: Annotated[int, typer.Option(min=0, help="Processes that train; 0 for one on each GPU, else one.")] = 0,
-    minutes: Annotated[float, typer.Option(help="Time of training; reading and measuring come on top.")] = 10.0,
+    minutes: Annotated[float, typer.Option(help="Minutes of training; reading and measuring add to it.")] = 10.0,
     epochs: Annotated[int, typer.Option(help="Passes through all slices instead of minutes, if above 0.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the label prompt.")] = 3e-3,
     adapter_rate: Annotated[float, typer.Option(help="Peak learning rate of the adapters.")] = 1e-3,

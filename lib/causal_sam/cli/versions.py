@@ -33,7 +33,7 @@ def _number(text: str) -> int:
     return int(match[1])
 
 
-Number = Annotated[str, typer.Argument(metavar="VERSION", help="Its number: 3 or v0003.", show_default=False)]
+Number = Annotated[str, typer.Argument(metavar="VERSION", help="Version: 3 or v0003.", show_default=False)]
 
 
 @app.command("list")

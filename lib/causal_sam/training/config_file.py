@@ -58,7 +58,7 @@ def read_command_line(description: str, sample: str) -> argparse.Namespace:
     parser.add_argument("config", type=Path, help=f"YAML file, such as sample_configs/training/{sample}")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key; may be repeated")
     parser.add_argument(
-        "--backend", choices=("gloo", "nccl"), help="of torchrun's processes; default nccl with GPUs, else gloo"
+        "--backend", choices=("gloo", "nccl"), help="backend of torchrun's processes; default nccl with GPUs, else gloo"
     )
     return parser.parse_args()
 

@@ -25,9 +25,9 @@ class Mode(StrEnum):
 
 
 def interactive(
-    data: Annotated[Path, typer.Option(help="Folder with labelled images; see below for those that are understood.")],
+    data: Annotated[Path, typer.Option(help="Folder with labelled images; see below for the supported data sets.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report; an older report is replaced.")],
-    kind: Annotated[Kind, typer.Option(help="Data set that the folder is.")] = Kind.AUTO,
+    kind: Annotated[Kind, typer.Option(help="Type of the data set in the folder.")] = Kind.AUTO,
     model: Annotated[list[str] | None, typer.Option(help="A model; may be repeated. Default: compact.")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights instead of the model's own; for one model.", show_default=False)
@@ -38,7 +38,7 @@ def interactive(
     mode: Annotated[Mode, typer.Option(help="Click slices one by one, or structures as a whole.")] = Mode.SLICES,
     clicks: Annotated[int, typer.Option(min=1, help="Clicks on each slice or structure.")] = 10,
     slices: Annotated[int, typer.Option(min=0, help="Slices of each structure, evenly spread; 0 for all.")] = 10,
-    min_voxels: Annotated[int, typer.Option(min=1, help="Leave out what has fewer voxels.")] = 50,
+    min_voxels: Annotated[int, typer.Option(min=1, help="Leave out structures with fewer voxels.")] = 50,
     case: Annotated[
         list[str] | None,
         typer.Option(help="Only cases like this, as SET/CASE/SEQUENCE with * and ?.", show_default=False),
@@ -54,7 +54,7 @@ def interactive(
         bool, typer.Option(help="Click somewhere inside the error instead of its deepest point.")
     ] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Annotators with jitter, each with their own aim.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the jitter.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the jitter.")] = 0,
 ) -> None:
     """Let a simulated annotator click labelled structures, and report Dice, clicks needed, HD95 and time.
 

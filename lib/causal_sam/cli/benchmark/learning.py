@@ -43,12 +43,12 @@ def learning(
             "phantom: abdomens, generated and scanned in --style."
         ),
     ] = Pool.DATA,
-    cases: Annotated[int, typer.Option(min=2, help="How many abdomens are generated.")] = 16,
-    kind: Annotated[Kind, typer.Option(help="Which data set it is.")] = Kind.AUTO,
+    cases: Annotated[int, typer.Option(min=2, help="Number of generated abdomens.")] = 16,
+    kind: Annotated[Kind, typer.Option(help="Type of the data set.")] = Kind.AUTO,
     style: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of brains or abdomens; several are taken in turn. May be repeated.",
+            help="Style of brains or abdomens; several take turns. May be repeated.",
             show_default="T1 3 T A, or ct-portal-venous",
         ),
     ] = None,
@@ -67,18 +67,19 @@ def learning(
         typer.Option(help="In the second half only these are annotated; may be repeated.", show_default="all"),
     ] = None,
     order: Annotated[
-        list[Order] | None, typer.Option(help="How the next case is chosen; may be repeated.", show_default="random")
+        list[Order] | None,
+        typer.Option(help="Strategy that chooses the next case; may be repeated.", show_default="random"),
     ] = None,
-    held_out: Annotated[int, typer.Option(min=1, help="Cases that nothing is learnt from.")] = 4,
+    held_out: Annotated[int, typer.Option(min=1, help="Held-out cases, which are never in the training data.")] = 4,
     click_held_out: Annotated[
-        bool, typer.Option(help="Annotate held-out cases too, before anything was learnt and at the end.")
+        bool, typer.Option(help="Annotate held-out cases too, before the first update and at the end.")
     ] = True,
     accept: Annotated[int, typer.Option(min=1, help="Cases that are annotated and accepted.")] = 8,
     every: Annotated[int, typer.Option(min=1, help="Cases between updates.")] = 1,
-    target: Annotated[float, typer.Option(min=0, max=1, help="Dice that the annotator is content with.")] = 0.9,
-    most_clicks: Annotated[int, typer.Option(min=1, help="After which a structure is drawn by hand.")] = 20,
+    target: Annotated[float, typer.Option(min=0, max=1, help="Dice at which the annotator stops clicking.")] = 0.9,
+    most_clicks: Annotated[int, typer.Option(min=1, help="Clicks after which a structure is drawn by hand.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with other held-out cases.")] = 1,
-    minutes: Annotated[float, typer.Option(help="Of training in each update.")] = 3.0,
+    minutes: Annotated[float, typer.Option(help="Minutes of training in each update.")] = 3.0,
     epochs: Annotated[int, typer.Option(min=0, help="Passes through all slices instead, if above 0.")] = 0,
     lad: Annotated[bool, typer.Option(help="Train with LAD.")] = True,
     image_size: ImageSize = None,

@@ -18,7 +18,7 @@ def notes(
     ],
     half: Annotated[
         Literal["tune", "judge"] | None,
-        typer.Option(help="Only the notes of one half; of judge, only totals are shown.", show_default=False),
+        typer.Option(help="Use only one half of the notes; judge shows totals only.", show_default=False),
     ] = None,
     llm: ChatModel = None,
     llm_consent: ChatConsent = False,

@@ -48,17 +48,17 @@ def ood(
         ),
     ] = Domains.DATA,
     data: Annotated[Path | None, typer.Option(help="Folder of the images or label maps.", show_default=False)] = None,
-    kind: Annotated[Kind, typer.Option(help="Which data set it is.")] = Kind.AUTO,
+    kind: Annotated[Kind, typer.Option(help="Type of the data set.")] = Kind.AUTO,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="What is trained on: SET/CASE/SEQUENCE with * and ?; may be repeated.", show_default=False),
+        typer.Option(help="Training images: SET/CASE/SEQUENCE with * and ?; may be repeated.", show_default=False),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="What else is tested on, as --source; may be repeated.", show_default=False),
+        typer.Option(help="More test images, as --source; may be repeated.", show_default=False),
     ] = None,
     shift: Annotated[
-        str, typer.Option(help="What the targets differ in: scanner, modality, anatomy or 'data set'.")
+        str, typer.Option(help="Difference of the targets: scanner, modality, anatomy or 'data set'.")
     ] = "modality",
     label: Annotated[
         list[str] | None,
@@ -76,9 +76,9 @@ def ood(
         typer.Option(help="unet, adapters, augmented, random or lad; may be repeated.", show_default="all of them"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own division of the patients.")] = 3,
-    steps: Annotated[int, typer.Option(min=2, help="Of the training of each method.")] = 600,
-    batch: Annotated[int, typer.Option(min=4, help="Images of a step.")] = 8,
-    pairs: Annotated[int, typer.Option(min=2, help="Anatomies of a step that are seen under two styles.")] = 3,
+    steps: Annotated[int, typer.Option(min=2, help="Training steps of each method.")] = 600,
+    batch: Annotated[int, typer.Option(min=4, help="Images per step.")] = 8,
+    pairs: Annotated[int, typer.Option(min=2, help="Anatomies per step that are shown in two styles.")] = 3,
     image_size: ImageSize = None,
     model: Annotated[str, typer.Option(help="The model that gets the adapters.")] = "compact",
 ) -> None:

@@ -13,11 +13,11 @@ from causal_sam.cli.options import AsJson, ImageSize
 
 def scaling(
     processes: Annotated[
-        list[int] | None, typer.Option(min=2, help="How many share a batch; may be repeated.", show_default="2")
+        list[int] | None, typer.Option(min=2, help="Processes that share a batch; may be repeated.", show_default="2")
     ] = None,
-    batch: Annotated[int, typer.Option(min=8, help="Images of a step, of all processes together.")] = 16,
-    pairs: Annotated[int, typer.Option(min=4, help="Anatomies of these that are seen in two styles.")] = 6,
-    steps: Annotated[int, typer.Option(min=5, help="Of training, each timed.")] = 20,
+    batch: Annotated[int, typer.Option(min=8, help="Images per step, in all processes together.")] = 16,
+    pairs: Annotated[int, typer.Option(min=4, help="Anatomies among these that are shown in two styles.")] = 6,
+    steps: Annotated[int, typer.Option(min=5, help="Training steps, each timed.")] = 20,
     image_size: ImageSize = None,
     as_json: AsJson = False,
 ) -> None:

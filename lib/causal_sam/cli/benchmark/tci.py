@@ -20,10 +20,8 @@ CACHE_BYTES = 2 * 2**30
 def tci(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report; an older report is replaced.")],
     cases: Annotated[int, typer.Option(min=0, help="Generated abdomens, CT and MR in turn.")] = 8,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with labelled images, which come on top.", show_default=False)
-    ] = None,
-    kind: Annotated[Kind, typer.Option(help="Data set that the folder is.")] = Kind.AUTO,
+    data: Annotated[Path | None, typer.Option(help="Folder with more labelled images.", show_default=False)] = None,
+    kind: Annotated[Kind, typer.Option(help="Type of the data set in the folder.")] = Kind.AUTO,
     case: Annotated[
         list[str] | None,
         typer.Option(help="Only cases of the folder like this, as SET/CASE/SEQUENCE with * and ?.", show_default=False),
@@ -39,8 +37,8 @@ def tci(
     ] = None,
     errors: Annotated[int, typer.Option(min=1, help="Errors of each structure; their kinds take turns.")] = 3,
     min_voxels: Annotated[int, typer.Option(min=1, help="Leave out structures with fewer voxels.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of patients, errors and notes.")] = 0,
-    model: Annotated[str, typer.Option(help="The model whose decoder decides.")] = "compact",
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of patients, errors and notes.")] = 0,
+    model: Annotated[str, typer.Option(help="Model that corrects the masks.")] = "compact",
     checkpoint: Checkpoint = None,
     adapter_bundle: BundleFile = None,
     image_size: ImageSize = None,

@@ -16,7 +16,7 @@ def tune(
     baseline: Annotated[list[str] | None, typer.Option(help="A baseline; may be repeated. Default: all.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Generated scans to segment.")] = 24,
     settings: Annotated[int, typer.Option(min=1, help="Settings to try for each baseline.")] = 12,
-    seed: Annotated[int, typer.Option(help="Of the scans and of the search.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the scans and of the search.")] = 0,
 ) -> None:
     """Search the best fixed setting of each baseline on generated images, with the simulated annotator.
 
