@@ -36,7 +36,7 @@ class NoteOptions:
 
     Attributes:
         note: without spaces around it; may be empty if a step is to be undone.
-        preview: say what the note would do, and do nothing.
+        preview: report what the note would do, and do nothing.
         repeat: carry the note out even if it was the last one.
         prompts: prompts of named labels, which are applied before the note.
     """
@@ -120,7 +120,7 @@ class NoteInferTask(SessionTask):
         """Carry the note out.
 
         Raises:
-            NoteRefusedError: the note gives a question, or nothing of it could be done.
+            NoteRefusedError: the note gives a question, or none of its acts could be done.
             JournalError: what is done cannot be recorded.
         """
         session = call.session

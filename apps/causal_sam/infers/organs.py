@@ -25,7 +25,7 @@ NOTHING_TAUGHT = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """The labels that a request asks for, and whether those that somebody made or corrected are found anew too."""
+    """Requested labels; ``replace`` segments those that somebody made or corrected again, too."""
 
     labels: list[str]
     replace: bool

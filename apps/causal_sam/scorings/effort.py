@@ -17,7 +17,7 @@ from causal_sam.correction.journal import Journal
 from scorings.labels import keep_result, labelled_images
 from serving.sessions.click_log import KINDS, ClickLog
 
-# Longer pauses between two acts are none of the work.
+# Longer pauses between two acts do not count as work.
 PAUSE_SECONDS = 10 * 60
 # MONAI Label writes down whole seconds.
 SAME_SECOND = 1.0

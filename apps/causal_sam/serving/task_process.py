@@ -68,6 +68,6 @@ def train_as_own_process(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def say_last(line: str) -> None:
     """Print the last line of this process, and wait until MONAI Label has read it."""
-    # Again, if the training has told it: MONAI Label logs what it did with the scoring methods since then.
+    # Repeat a line that the training has printed: MONAI Label has logged its calls of the scoring methods since then.
     print(line, flush=True)
     time.sleep(READING_SECONDS)

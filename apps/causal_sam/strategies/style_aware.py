@@ -45,7 +45,7 @@ class StyleAware(Strategy):
     * A study that was given to another client less than `HELD_SECONDS` ago, by any strategy, is being labelled: it is
       given to a second client only if nothing else is left, the one that was given first before the others.
     * Within the same time a client that asks again gets its study again, for instance after it was restarted, unless a
-      label of it was accepted. Later the order decides anew, so nobody is tied to a study that they cannot label.
+      label of it was accepted. Later the order decides again, so nobody is tied to a study that they cannot label.
     * A study that cannot be read is never given.
     * Studies without a score come after those that have one, by their id; they are read before they are given.
     * Styles of studies that are being labelled count as those of accepted ones, so that two people do not get two

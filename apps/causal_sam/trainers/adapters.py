@@ -108,7 +108,7 @@ class AdaptersTrainTask(TrainTask):
 
         Raises:
             InputError: an option, a label or the data store cannot be used, or another update runs.
-            CausalSamError: it could not be carried out. The version in use is as it was.
+            CausalSamError: the update failed. The version in use is as it was.
         """
         config, device, processes = self.checked(request)
         if not isinstance(datastore, LocalDatastore):

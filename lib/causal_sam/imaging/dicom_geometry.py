@@ -172,7 +172,7 @@ def vector(groups: Iterable[pydicom.Dataset], keyword: str, count: int, name: st
     """Return the ``count`` numbers that place a frame; ``keyword`` is one of `FRAME_SEQUENCES`.
 
     Raises:
-        InputError: none of the functional groups, or of the header behind them, says them.
+        InputError: neither a functional group nor the header has them.
     """
     return numbers(item(groups, FRAME_SEQUENCES[keyword]).get(keyword), keyword, count, name)
 

@@ -94,7 +94,7 @@ def read_header(file: Path) -> pydicom.Dataset:
         raise InputError(
             f"{file.name} is not a readable image: its format is unknown, or its data are damaged."
         ) from error
-    # pydicom converts values when they are first asked for: ask here, where a damaged one can be told.
+    # pydicom converts values at the first access: access them here, where a damaged one can be reported.
     for keyword in (*_COUNTS, *VALUE_TAGS, *_GRID_TAGS, *ACQUISITION_TAGS):
         try:
             _check(keyword, header.get(keyword))

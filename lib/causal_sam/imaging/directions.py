@@ -82,7 +82,7 @@ def distances_along(
     Args:
         affine: 4x4, voxel index -> RAS+ millimetre.
         direction: one of `DIRECTIONS`.
-        shape: (I, J, K) of the part of the volume that is asked for.
+        shape: (I, J, K) of the requested part of the volume.
         start: the part's first voxel.
 
     Raises:

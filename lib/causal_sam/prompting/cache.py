@@ -55,7 +55,7 @@ class EmbeddingKey:
 class EmbeddingCache:
     """Least-recently-used embeddings, shared by any number of threads.
 
-    An embedding that is asked for by several threads at once is computed once. Embeddings are kept in main memory,
+    An embedding that several threads request at once is computed once. Embeddings are kept in main memory,
     wherever the model is.
 
     Args:

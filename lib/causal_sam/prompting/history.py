@@ -134,7 +134,7 @@ class History:
     ) -> History:
         """Take over a label map that was saved elsewhere: brush edits of a client come only so.
 
-        It is not a step, since to undo it would not undo the saving. If it changes a mask, the chain begins anew.
+        It is not a step, since undoing it would not undo the saving. If it changes a mask, the chain starts again.
 
         Args:
             masks: (I, J, K) by name. An empty one erases an accepted label only: clients name all their labels, also

@@ -73,7 +73,7 @@ def _away(click: tuple[int, int], shape: tuple[int, ...], spacing_rc: tuple[floa
 def progressive_merge(
     before: NDArray[np.bool_], after: NDArray[np.bool_], clicks: Iterable[tuple[int, ...]], axis: int | None = None
 ) -> NDArray[np.bool_]:
-    """Apply only those changes of a new mask that clicks on the old one asked for.
+    """Apply only those changes of a new mask that belong to clicks on the old one.
 
     The model decides whole slices again and moves borders a little everywhere, which spoils a mask that was drawn by
     hand or segmented by its name. So only connected changes at a click count; lines of one pixel along a border do not
@@ -124,7 +124,7 @@ def propagate_edit(
         mask: (I, J, K), with the edited slice; if that is empty, or has not changed at the clicks, nothing moves.
         before: (rows, columns), the slice as it was, canonical.
         index: index of the slice.
-        clicks: (row, column) of those that it was decided from.
+        clicks: (row, column) of the clicks that the edit was made from.
         frame: geometry of the slices.
         held: indices of slices that stay as they are; nothing changes beyond them, or beyond where the structure ends.
 

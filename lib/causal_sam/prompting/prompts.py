@@ -159,7 +159,7 @@ class Strokes:
         return Prompts(tuple(_points(self.foreground, frame)), tuple(_points(self.background, frame)))
 
     def enforced(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The mask with every voxel as it was painted, and nothing outside of the region; a new array."""
+        """Return a new mask with every voxel as it was painted, and nothing outside the region."""
         mask = (mask | self.foreground) & ~self.background
         if self.region is not None:
             i0, i1, j0, j1, k0, k1 = self.region

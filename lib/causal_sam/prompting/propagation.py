@@ -108,7 +108,7 @@ class Propagator:
             anchors: slice index -> mask (rows, columns), canonical. An empty one says that the structure is not there:
                 it is followed up to that slice and not beyond.
             before: the mask so far, in the file's voxel order; slices that no change can reach are taken from it.
-            changed: slices that are, or were, anchors and changed since ``before``; None follows everything anew.
+            changed: slices that are, or were, anchors and changed since ``before``; None follows everything again.
             limits: first and last slice that may be followed.
 
         Raises:

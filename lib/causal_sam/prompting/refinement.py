@@ -51,7 +51,7 @@ class Refinement:
 
     @classmethod
     def unchanged(cls, state: LabelState) -> Refinement:
-        """The refinement of a label that nothing is asked of."""
+        """Return the refinement of a label without new prompts: its state does not change."""
         return cls(state, state.mask.unpack())
 
 
@@ -62,7 +62,7 @@ class _Edit:
     Attributes:
         mask: all slices so far.
         records: records of its slices, by index.
-        decided, given_up: indices of the slices that the model decided, and of those emptied.
+        decided, given_up: indices of the slices that the model decided, and of the emptied slices.
         local: index -> slice before, and (row, column) of the points that it was changed near.
         unused: background points where there is nothing to correct.
     """

@@ -373,7 +373,7 @@ class InteractiveSession:
         return dict(self.states)
 
     def _with_lasso(self, state: LabelState, lasso: Lasso) -> LabelState:
-        """Fill a closed curve on its slice, to be decided anew, unless the same curve decided the slice before."""
+        """Fill a closed curve on its slice, to be decided again, unless the same curve decided the slice before."""
         index, frame = lasso.index(self._axis), self._slices.frame
         record = state.records(self._axis).get(index)
         if lasso == state.lasso and record is not None and record.box == lasso.box(self._axis):

@@ -1,4 +1,4 @@
-"""Geometry between the slices of a volume and the frame of the model's input, in both directions."""
+"""Conversion between the slices of a volume and the inputs and outputs of the model."""
 
 from __future__ import annotations
 

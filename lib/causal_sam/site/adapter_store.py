@@ -142,10 +142,10 @@ class AdapterStore:
 
     @contextmanager
     def lease_current(self) -> Iterator[tuple[Version, str | None]]:
-        """Lease the version in use or, if it is damaged, the newest of those that it goes back to which is not.
+        """Lease the version in use or, if it is damaged, its newest ancestor that is sound.
 
         Yields:
-            The version, and what is wrong if it is not the one that was asked for; a sentence for people, or None.
+            The version, and None; if it is not the version in use, a sentence for people that says what is wrong.
 
         Raises:
             NotFoundError: nothing was published yet.

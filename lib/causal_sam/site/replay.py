@@ -19,9 +19,9 @@ class ReplayCase:
 
     Attributes:
         image_id: identifier in the data store.
-        names: labels of the case that are learnt.
+        names: labels of the case that are learned.
         style: short description of its style.
-        others: labels of the case that are not learnt.
+        others: labels of the case that are not learned.
     """
 
     image_id: str

@@ -41,7 +41,7 @@ MAX_MEASURED = 8
 
 @dataclass(frozen=True)
 class Skipped:
-    """An accepted label that was not learnt from.
+    """An accepted label that is not in the training set.
 
     Attributes:
         image_id: id of its image.
@@ -67,7 +67,7 @@ class Nothing:
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A case that is learnt from.
+    """A case of the training set.
 
     Attributes:
         learnt: record of the case for replay.
@@ -128,7 +128,7 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
     Raises:
         InputError: the data store cannot be used.
         StoreError: the adapter store cannot be read.
-        UpdateError: there are more labels than can be learnt.
+        UpdateError: there are more labels than can be learned.
         OSError: the folder cannot be written.
     """
     progress("reading", 0.0, "Reading accepted labels.")
@@ -188,7 +188,7 @@ def _nothing_new(trained: Sequence, apart: Sequence, skipped: Sequence, parent: 
 
 
 def _drawn_besides(parent: Version, config: UpdateConfig) -> set[str]:
-    """Images with labels that the parent was not to learn, and that are to be learnt now."""
+    """Return the images with labels that the parent's update excluded and this one includes."""
     only = {canonical(name) for name in config.labels}
     cases = parent.manifest.training.config.get("cases", {})
     return {
@@ -278,7 +278,7 @@ class _Reader:
             *(replace(case, weight=(1 - share) / len(fresh)) for case in fresh),
             *(replace(case, weight=share / len(again)) for case in again),
         )
-        # From here on no name is added: what is never learnt is not measured either.
+        # From here on no name is added: labels that are never learned are not measured either.
         self._only = set(self._names)
         measured = _Measured()
         for label, _ in sorted(apart, key=lambda pair: study_digest(pair[0].study)):
@@ -307,7 +307,7 @@ class _Reader:
         )
 
     def _earlier(self, trained: Sequence[tuple[AcceptedLabel, bool]]) -> list[ReplayCase]:
-        """The cases that the parent has learnt from and that are still as they were."""
+        """Return the parent's training cases that are unchanged."""
         if self._continued is None:
             return []
         still = {label.image_id for label, seen in trained if seen}
@@ -340,7 +340,7 @@ class _Reader:
         samples.simulated.extend(found.simulated)
 
     def _read(self, label: AcceptedLabel) -> tuple[Volume, dict[str, NDArray[np.bool_]], tuple[str, ...]]:
-        """The image, the structures that are to be learnt, and the names of the others."""
+        """Return the image, the structures to learn, and the names of the others."""
         volume, drawn = read_accepted(label, self._site.values)
         structures: dict[str, NDArray[np.bool_]] = {}
         others = []
@@ -365,7 +365,7 @@ class _Reader:
         skips: list[Skipped],
         samples: CorrectionSamples,
     ) -> None:
-        """Read a label to be measured on into a file, but for what is not asked for; at most `MAX_MEASURED`."""
+        """Write the named structures of a held-out label into a file, for at most `MAX_MEASURED` labels."""
         if len(measured.files) == MAX_MEASURED:
             return
         try:

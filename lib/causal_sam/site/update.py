@@ -44,7 +44,7 @@ from causal_sam.training.processes import fitting_backend
 
 JOB, REPORTS = "job", "reports"
 NOTE_STEPS = 40
-# So many versions stay of those that were published, and of the others.
+# Number of published versions that stay, and number of others.
 KEPT_VERSIONS = 10
 LOCK_SECONDS = 1.0
 

@@ -63,7 +63,7 @@ def hard_pixel_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def edit_loss(logits: Tensor, truth: Tensor, before: Tensor, region: Tensor) -> Tensor:
-    """Return cross-entropy inside a region, plus 1 - Dice of a mask that is decided anew there alone.
+    """Return cross-entropy inside a region, plus 1 - Dice of a mask that is decided again there alone.
 
     Args:
         logits: Bx1xLxL, the decision.

@@ -1,7 +1,7 @@
 """Collective operations of processes that train together: they gather tensors for one loss over one joint batch.
 
-Gradients go through them. A loss made of such tensors is the same in every process. Its gradients reach each process
-whole for what that process gave, and the average over processes that follows makes of them the gradient of one loss of
+They pass gradients on. A loss of gathered tensors is the same in every process. Each process receives the whole
+gradient with respect to its own tensors; averaged over the processes afterwards, these are the gradient of one loss of
 one batch.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def fitting_backend(device: str | None) -> str:
-    """Name what processes talk through: nccl on GPUs, else gloo.
+    """Return the communication backend: nccl on GPUs, else gloo.
 
     Args:
         device: cpu, cuda, or None or auto for a GPU if there is one.
@@ -24,10 +24,10 @@ def fitting_backend(device: str | None) -> str:
 
 
 def torchrun_backend(asked: str | None, device: str | None) -> str | None:
-    """Name what the processes that torchrun started talk through.
+    """Return the communication backend of processes that torchrun started.
 
     Args:
-        asked: gloo or nccl; None for what fits.
+        asked: gloo or nccl; None for the default of the device.
         device: see `fitting_backend`.
 
     Returns:

@@ -206,7 +206,7 @@ class DicomWebStore(DICOMWebDatastore, FolderStore):
             download(self._client, archived, files, by_frame=self._fetch_by_frame)
 
     def _converted(self, image_id: str, files: Path) -> Path:
-        """Return the series as a NIfTI file, made anew if the files are newer."""
+        """Return the series as a NIfTI file, converted again if the files are newer."""
         image = files.with_name(f"{image_id}.nii.gz")
         if image.exists() and image.stat().st_mtime_ns >= files.stat().st_mtime_ns:
             return image

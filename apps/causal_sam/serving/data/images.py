@@ -18,7 +18,7 @@ from serving.sessions.store import sessions_folder
 
 
 class ForbiddenPathError(InputError):
-    """A client asked for a file that is not the studies'."""
+    """A client requested a file outside the studies."""
 
     status = 403
 

@@ -46,7 +46,7 @@ SYNONYMS = {
     "tumour": "Neoplasm",
     "urinary bladder": "Bladder",
 }
-# In none of the groups, yet the name of what has no diagnosis so far.
+# In none of the groups, yet the usual name of a finding without a diagnosis.
 LESION = "lesion"
 SIDES = {"left": codes.cid244.Left, "right": codes.cid244.Right}
 

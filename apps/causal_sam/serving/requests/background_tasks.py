@@ -158,7 +158,7 @@ def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
 def _train_request(model: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
     trainer = app_instance()._trainers[model]
     options = chosen_options(params, trainer.config())
-    trainer.checked(options)  # here, for a process that fails tells whoever asked for it nothing
+    trainer.checked(options)  # here, since a process that fails cannot tell the client why
     return {"model": model, **options}
 
 

@@ -1,7 +1,7 @@
 """Roles of users, and sign-in with OpenID Connect in threads of its own.
 
-MONAI Label asks the sign-in server on the event loop, and accepts no token at all with PyJWT 2, which wants to be told
-the algorithms. Roles are checked by MONAI Label as ever.
+MONAI Label calls the sign-in server on the event loop, and accepts no token at all with PyJWT 2, which requires the
+list of algorithms. MONAI Label itself checks the roles.
 """
 
 from __future__ import annotations

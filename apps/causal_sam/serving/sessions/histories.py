@@ -65,7 +65,7 @@ class HistoryStore:
         If the block raises, the history stays as it was.
 
         Args:
-            key: key of the image and the client; None for an image that is never asked for again.
+            key: key of the image and the client; None for an image that is never requested again.
             shape: shape of the image.
         """
         if key is None:
