@@ -120,7 +120,7 @@ class Refiner:
             others: points inside other labels. Where the label's own prompts decide a slice, they are background
                 too; by themselves they change nothing, since they belong to other labels.
             follow: go on from the prompted slices through the volume.
-            local: if a mask was drawn, or segmented by its name, change only the part at the points. If False,
+            local: change a mask that was drawn, or segmented by its name, only at the points. If False,
                 slices that these points changed in this way before are decided again.
             limits: first and last slice to follow it to; by default those of a box of several slices.
 

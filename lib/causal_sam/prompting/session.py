@@ -144,7 +144,7 @@ class InteractiveSession:
             voxel: (i, j, k).
             positive: the point is inside of the structure.
             follow: go on from the slice through the volume.
-            local: if the mask was drawn, or segmented by its name, change only the part at the point.
+            local: change a mask that was drawn, or segmented by its name, only at the point.
 
         Raises:
             InputError: the point is outside of the volume, or the label is locked.
