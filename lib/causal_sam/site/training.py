@@ -27,6 +27,7 @@ from causal_sam.site.training_set import TrainingSet, load_job
 from causal_sam.site.versions import version_name
 from causal_sam.text import TextEncoder, load_text_encoder
 from causal_sam.training.adapters import AdapterObjective, TrainingConfig, adapter_engine, batches
+from causal_sam.training.engine import TrainingEngine
 
 RESULT, LOSSES = "trained.safetensors", "losses.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -67,7 +68,7 @@ def train(local_rank: int, site: SitePaths, config: UpdateConfig, folder: Path) 
     objective = _objective(site, job, model, encoder, config.training(steps, amp=amp))
     fingerprint = model.encoder_hash()
     recorder = _Recorder(folder)
-    engine = adapter_engine(
+    engine: TrainingEngine = adapter_engine(
         objective,
         folder,
         log=lambda record: recorder.step(record, engine.progress),
@@ -99,8 +100,10 @@ def _objective(
     prompt, vectors = new_label_prompt(model, encoder.dimension), name_vectors(job.names, encoder)
     if not job.continues:
         return AdapterObjective(model, prompt, vectors, config)
+    assert job.parent is not None
     with AdapterStore(site.store).lease(job.parent) as version:
         labels = AdapterBundle.read(version.adapter).labels
+    assert labels is not None  # an update gives each version labels
     parent = labels.metadata
     if parent.text_fingerprint != encoder.fingerprint:
         raise InputError(f"{version_name(job.parent)} was trained with the text encoder {parent.text_encoder}: use it.")

@@ -133,11 +133,11 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
     """
     progress("reading", 0.0, "Reading accepted labels.")
     model, store = site.load(), AdapterStore(site.store)
-    parent = None if store.current() is None else store.version(store.current())
-    continues = parent is not None and parent.manifest.training.encoder_hash == model.encoder_hash()
-    known = {label.image: label for label in parent.manifest.training.labels} if continues else {}
+    parent = None if (current := store.current()) is None else store.version(current)
+    continued = parent if parent and parent.manifest.training.encoder_hash == model.encoder_hash() else None
+    known = {label.image: label for label in continued.manifest.training.labels} if continued else {}
     trained, apart, used, skipped = [], [], [], []
-    others = _drawn_besides(parent, config) if continues else set()
+    others = _drawn_besides(continued, config) if continued else set()
     for label in accepted_labels(site.data):
         try:
             digest = label.digest()
@@ -154,13 +154,13 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
     if not any(not seen for _, seen in trained):
         return Nothing(_nothing_new(trained, apart, skipped, parent), tuple(skipped))
     key = _key(site, model, parent, config, used, apart)
-    job = _left_behind(folder, key)
-    if job is not None:
+    left = _left_behind(folder, key)
+    if left is not None:
         progress("reading", 0.1, "Going on with the update that was stopped.")
-        return job
+        return left
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    reader = _Reader(site, config, model, folder, parent if continues else None)
+    reader = _Reader(site, config, model, folder, continued)
     job = reader.read(key, parent, trained, apart, tuple(used), tuple(skipped))
     if isinstance(job, TrainingSet):
         for path in folder.iterdir():  # what is described is there, also after a power failure

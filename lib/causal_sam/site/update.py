@@ -36,7 +36,7 @@ from causal_sam.site.paths import LOCK, TRAINING, Progress, SitePaths, UpdateCon
 from causal_sam.site.plots import draw_update
 from causal_sam.site.publish_gate import GENERATED, generated_cases, measure, rejection_reason
 from causal_sam.site.training import LOSSES, RESULT, train
-from causal_sam.site.training_set import NOTES, NOTES_HELD_OUT, Skipped, TrainingSet, prepare
+from causal_sam.site.training_set import NOTES, NOTES_HELD_OUT, Nothing, Skipped, TrainingSet, prepare
 from causal_sam.site.versions import ConflictError, StoreError, Training, version_name
 from causal_sam.text import load_text_encoder
 from causal_sam.training.corrections import NoteResult, load_samples, train_on_notes
@@ -103,7 +103,8 @@ def update(
         with _alone(folder):
             progress = Progress(folder, tell)
             prepared = prepare(site, config, folder / JOB, progress)
-            if not _agreed(isinstance(prepared, TrainingSet)):
+            _agreed(isinstance(prepared, TrainingSet))
+            if isinstance(prepared, Nothing):
                 shutil.rmtree(folder / JOB, ignore_errors=True)  # it would be of no use to anybody
                 progress("nothing to learn", 1.0, prepared.why)
                 return Outcome("nothing", prepared.why, skipped=prepared.skipped)
@@ -140,8 +141,8 @@ def _launch(processes: int, site: SitePaths, config: UpdateConfig, folder: Path)
     try:
         # They meet in a file: a port could be in use, by the update of another store for one.
         with tempfile.TemporaryDirectory() as meeting:
-            where = {"init_method": (Path(meeting) / "processes").as_uri(), "start_method": "spawn"}
-            with idist.Parallel(backend=fitting_backend(site.device), nproc_per_node=processes, **where) as parallel:
+            backend, file = fitting_backend(site.device), (Path(meeting) / "processes").as_uri()
+            with idist.Parallel(backend, processes, init_method=file, start_method="spawn") as parallel:
                 parallel.run(train, site, config, folder)
     except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException) as error:
         last = str(error).strip().splitlines()[-1]
@@ -213,6 +214,7 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
     metrics = measured(LabelPrompter.from_bundle(bundle, model))
     before = dict.fromkeys(metrics, 0.0)
     if job.continues:
+        assert job.parent is not None
         with store.lease(job.parent) as version:
             before = measured(LabelPrompter.from_bundle(AdapterBundle.read(version.adapter), model))
     film, notes = _film(model, store, config, folder / JOB, job, progress)
@@ -243,9 +245,10 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
     made = f"{version_name(version.number)} was trained on {_counted(len(job.cases))}"
     if notes is not None:
         made += f" and {notes.corrections} corrected slices" if notes.is_better else ""
+    status: Literal["published", "rejected"] = "rejected"
     if why is not None:
         store.reject(version.number, why)
-        message, status = f"{made} and not published. {why} It was measured on {measured_on}.", "rejected"
+        message = f"{made} and not published. {why} It was measured on {measured_on}."
     else:
         try:
             store.publish(version.number)
@@ -256,7 +259,7 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
             with suppress(StoreError):  # it is published, and the next one removes what is too much
                 store.collect(KEPT_VERSIONS)
         except ConflictError as error:
-            message, status = str(error), "rejected"
+            message = str(error)
     if job.skipped:
         message += f" Left out: {' '.join(skip.why for skip in job.skipped)}"
     return Outcome(status, message, version.number, metrics, before, job.skipped)
@@ -268,6 +271,7 @@ def _film(
     """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
     encoder, parent = load_text_encoder(), None
     if job.continues:
+        assert job.parent is not None
         with store.lease(job.parent) as version:
             parent = AdapterBundle.read(version.adapter).film
     if not job.corrections:

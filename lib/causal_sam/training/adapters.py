@@ -114,6 +114,8 @@ class AdapterObjective(Objective):
         InputError: 9 % of the model or more would train.
     """
 
+    vectors: Tensor
+
     def __init__(self, model: CausalSam, prompt: LabelPrompt, vectors: Tensor, config: TrainingConfig) -> None:
         super().__init__()
         model.requires_grad_(False)
@@ -226,7 +228,8 @@ class AdapterObjective(Objective):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             for parameter in adversary:  # this is outside of what averages the gradients of all processes by itself
-                parameter.grad = idist.all_reduce(parameter.grad) / idist.get_world_size()
+                assert parameter.grad is not None
+                parameter.grad = summed(parameter.grad) / idist.get_world_size()
             optimizer.step()
 
     def _adversary(self) -> list[torch.nn.Parameter]:
@@ -265,7 +268,7 @@ class AdapterObjective(Objective):
                 losses.append(label_map_loss(views, wanted.expand_as(views), power))
         return torch.stack(losses).mean()
 
-    def _decode(self, embedding: Embedding, rows: Tensor, prompts: dict[str, Tensor]) -> Tensor:
+    def _decode(self, embedding: Embedding, rows: Tensor, prompts: dict[str, Any]) -> Tensor:
         """Logits Kx1xLxL of K prompts, each on the slice of its row."""
         if embedding.skips:
             return self.model.decode(embedding.at(rows), **prompts).logits

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import ignite.distributed as idist
 import yaml
@@ -36,7 +36,7 @@ def run_script(train: Callable[[int, Any], object], kind: type, description: str
     """
     arguments = read_command_line(description, sample)
     try:
-        config = from_values(kind, read_values(arguments.config, arguments.set))
+        config: Any = from_values(kind, read_values(arguments.config, arguments.set))
         with idist.Parallel(backend=torchrun_backend(arguments.backend, config.device)) as parallel:
             parallel.run(train, config)
     except CausalSamError as error:
@@ -90,7 +90,7 @@ def read_values(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
             raise InputError(
                 f"--set {change!r} does not fit the configuration: {str(error).splitlines()[0]}."
             ) from error
-    return OmegaConf.to_container(values, resolve=True)
+    return cast("dict[str, Any]", OmegaConf.to_container(values, resolve=True))
 
 
 def from_values(kind: type[Config], values: Mapping[str, Any], also: Sequence[str] = ()) -> Config:

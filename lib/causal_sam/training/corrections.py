@@ -29,7 +29,7 @@ from causal_sam.simulation.errors import simulate_error
 from causal_sam.text import TextEncoder, canonical
 from causal_sam.training.engine import LoopConfig, TrainingEngine
 from causal_sam.training.style_pairs import padded
-from causal_sam.training.tci import MODULATED_KINDS, CorrectionObjective, CorrectionSample
+from causal_sam.training.tci import MODULATED_KINDS, CorrectionBatch, CorrectionObjective, CorrectionSample
 
 # Slices of a correction that are trained on: those with the largest errors in the region.
 MAX_SLICES = 6
@@ -191,7 +191,10 @@ def load_samples(path: Path) -> CorrectionSamples:
         parts = [file[name] for name in CorrectionSample._fields]
         count = int(file["real"])
     parts[0] = parts[0].astype(np.float32) / 255
-    every = [CorrectionSample(*row[:4], str(row[4]), float(row[5])) for row in zip(*parts, strict=True)]
+    every = [
+        CorrectionSample(image, wrong, truth, region, str(sentence), float(strength))
+        for image, wrong, truth, region, sentence, strength in zip(*parts, strict=True)
+    ]
     return CorrectionSamples(every[:count], every[count:])
 
 
@@ -230,7 +233,7 @@ def train_on_notes(
     return objective.film, result
 
 
-def _batches(samples: CorrectionSamples, seed: int) -> Iterator[CorrectionSample]:
+def _batches(samples: CorrectionSamples, seed: int) -> Iterator[CorrectionBatch]:
     """Batches without end, half of them simulated, if there are simulated ones."""
     rng, kinds = np.random.default_rng(seed), (samples.simulated or samples.real, samples.real)
     while True:

@@ -31,6 +31,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from causal_sam.atomic import atomic_write
+from causal_sam.training.processes import summed
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +193,7 @@ class TrainingEngine:
             "random": _random_states(self._device),
         }
         if idist.get_rank() == 0:
+            assert self.folder is not None
             # To memory first: torch.save does not say that a disk is full.
             content = io.BytesIO()
             torch.save(state, content)
@@ -242,22 +244,25 @@ class TrainingEngine:
         if self.average:
             self.average.update_parameters(self.objective)
         # Average over the processes, as for gradients; values that already cover all processes are equal and stay so.
-        means = idist.all_reduce(torch.stack([*losses.values()]).detach()) / idist.get_world_size()
+        means = summed(torch.stack([*losses.values()]).detach()) / idist.get_world_size()
         self.step += 1
         self._measure_time()
         self._schedule.step()
-        return dict(zip(losses, means.tolist(), strict=True))
+        record = dict(zip(losses, means.tolist(), strict=True))
+        self._records.append(record)
+        return record
 
     def _measure_time(self) -> None:
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
         if idist.get_world_size() > 1:
-            self.seconds = float(idist.broadcast(self.seconds, src=0))
+            seconds = idist.broadcast(self.seconds, src=0)
+            assert isinstance(seconds, float)
+            self.seconds = seconds
 
     def _finish_step(self) -> None:
         """Log, save and validate where it is time, and stop at the end."""
         config, leads, ended = self.config, idist.get_rank() == 0, self.progress >= self._until
-        self._records.append(self.trainer.state.output)
         if self.step % config.log_every == 0 or (ended and self._log):
             records, self._records = self._records, []
             if leads and self._log:
@@ -280,7 +285,7 @@ class TrainingEngine:
             self._log({"step": self.step, "minutes": self.seconds / 60, **figures})
 
 
-def _moving_average(mean: Tensor, new: Tensor, count: Tensor) -> Tensor:
+def _moving_average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
     """Exponential moving average of weights, short at first."""
     decay = min(MAX_EMA_DECAY, (1 + int(count)) / (20 + int(count)))
     return mean.lerp(new, 1 - decay)
@@ -293,7 +298,12 @@ def _random_states(device: torch.device) -> list[Tensor]:
         states.append(torch.cuda.get_rng_state(device))
     if idist.get_world_size() == 1:
         return [state[None] for state in states]
-    return [idist.all_gather(state[None]).cpu() for state in states]
+    everywhere = []
+    for state in states:
+        rows = idist.all_gather(state[None])
+        assert isinstance(rows, Tensor)
+        everywhere.append(rows.cpu())
+    return everywhere
 
 
 def _set_random_states(states: list[Tensor], device: torch.device) -> None:

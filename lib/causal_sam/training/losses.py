@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.losses import DiceLoss
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from causal_sam.style.lad import with_background
 
-_SMOOTHED = {"smooth_nr": 1.0, "smooth_dr": 1.0, "reduction": "none"}
+_SMOOTHED: dict[str, Any] = {"smooth_nr": 1.0, "smooth_dr": 1.0, "reduction": "none"}
 _DICE, _DICE_OF_LOGITS = DiceLoss(**_SMOOTHED), DiceLoss(**_SMOOTHED, sigmoid=True)
 
 

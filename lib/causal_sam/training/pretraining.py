@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -80,6 +80,16 @@ class PhantomStream(IterableDataset):
         yield from samples(self.size, self.structures, self.seed * 97 + worker)
 
 
+class SampleBatch(Protocol):
+    """B instances of `Sample` after the data loader's collation."""
+
+    image: Tensor
+    masks: Tensor
+    neighbours: Tensor
+    ended: Tensor
+    regions: Tensor
+
+
 class PretrainingObjective(Objective):
     """The compact model, of which everything is trained.
 
@@ -136,7 +146,7 @@ class PretrainingObjective(Objective):
             {"params": others, "lr": self._learning_rate, "weight_decay": 0.0},
         ]
 
-    def forward(self, batch: tuple[Sample, int], progress: float = 0.0) -> dict[str, Tensor]:
+    def forward(self, batch: tuple[SampleBatch, int], progress: float = 0.0) -> dict[str, Tensor]:
         """Return the loss of a batch: of its places, and over a first prompt and corrections of the model's own masks.
 
         The first and the last answer are learned from; those between only lead to the last.
@@ -247,7 +257,7 @@ def region_loss(features: Tensor, regions: Tensor) -> Tensor:
 
 def batches(
     stage: Stage, structures: int, step: int, rank: int = 0, processes: int = 1
-) -> Iterator[tuple[Sample, int]]:
+) -> Iterator[tuple[SampleBatch, int]]:
     """Yield the batches of this process without end, each with the number of answers, the same in all processes.
 
     Args:
@@ -259,8 +269,10 @@ def batches(
     """
     stream = PhantomStream(stage.size, structures, (1 + step) * processes + rank)
     # Not forked: this process has threads by now, and a forked one would wait for their locks without end.
-    workers = {"num_workers": 1, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
-    for number, sample in enumerate(DataLoader(stream, batch_size=stage.batch // processes, **workers), start=step):
+    loader: DataLoader[Any] = DataLoader(
+        stream, stage.batch // processes, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
+    )
+    for number, sample in enumerate(loader, start=step):
         rounds = int(np.random.default_rng([0, number]).choice(len(ROUNDS), p=ROUNDS)) + 1
         yield sample, rounds if stage.decoded else 0
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from causal_sam.simulation.annotator import deepest_point, next_click
+from causal_sam.simulation.annotator import Click, deepest_point, next_click
 
 KINDS = {"click": 0.5, "box": 0.1, "mask": 0.17, "neighbour": 0.2, "empty": 0.03}
 # Share of the structures followed from a neighbouring slice that end there, where the sample has such.
@@ -72,7 +72,7 @@ class SimulatedPrompts:
             click = next_click(truth, mask, self.rng)
             if click is None:
                 inside = truth if truth.any() else self.wrong[n]
-                click = (*deepest_point(inside, self.rng), truth.any())
+                click = Click(*deepest_point(inside, self.rng), foreground=bool(truth.any()))
             row, column, foreground = click
             coordinates.append((float(column), float(row)))
             labels.append(float(foreground))
@@ -106,6 +106,6 @@ class SimulatedPrompts:
                 mask = np.roll(mask, self.rng.integers(-radius, radius + 1, 2), axis=(0, 1))
             else:
                 centre = np.array(deepest_point(truth, self.rng)) + self.rng.normal(0, 2 * radius, 2)
-                disk = cv2.circle(np.zeros_like(mask), (int(centre[1]), int(centre[0])), 3 * radius, 1, -1)
+                disk = cv2.circle(np.zeros_like(mask), (int(centre[1]), int(centre[0])), 3 * radius, (1,), -1)
                 mask = mask & ~disk & 1 if act == 3 else mask | disk
         return mask

@@ -96,8 +96,8 @@ def labelled_slices(
     for index in range(frame.count):
         raw = frame.extract(volume.array, index).astype(np.float32)
         raw = np.nan_to_num(raw, nan=background, posinf=background, neginf=background)
-        raw = torch.from_numpy(np.ascontiguousarray(raw))[None, None]
-        images.append(F.interpolate(raw, size, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy())
+        shade = torch.from_numpy(np.ascontiguousarray(raw))[None, None]
+        images.append(F.interpolate(shade, size, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy())
         here = torch.from_numpy(np.ascontiguousarray(frame.extract(label_map, index)))[None, None]
         labels.append(F.interpolate(here, size, mode="nearest-exact")[0, 0].numpy())
     if frame.neighbours(0)[1] != 1:  # the next slice of the patient is the one before in the file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ SCORED_TOGETHER = 8
 
 
 class CorrectionSample(NamedTuple):
-    """A slice with a wrong mask; of a batch, each field has a leading axis B.
+    """A slice with a wrong mask.
 
     Attributes:
         image: 3xSxS float32 in [0, 1].
@@ -45,6 +45,17 @@ class CorrectionSample(NamedTuple):
     region: NDArray[np.float32]
     sentence: str
     strength: float
+
+
+class CorrectionBatch(Protocol):
+    """B instances of `CorrectionSample` after `default_collate`."""
+
+    image: Tensor
+    wrong: Tensor
+    truth: Tensor
+    region: Tensor
+    sentence: Sequence[str]
+    strength: Tensor
 
 
 class CorrectionObjective(Objective):
@@ -70,13 +81,14 @@ class CorrectionObjective(Objective):
         """See `Objective`."""
         return [{"params": [*self.film.parameters()], "lr": self._learning_rate}]
 
-    def forward(self, batch: CorrectionSample, progress: float = 0.0) -> dict[str, Tensor]:
+    def forward(self, batch: CorrectionBatch, progress: float = 0.0) -> dict[str, Tensor]:
         """Return the loss of a batch, on any device; see `edit_loss`."""
         logits = self.propose(batch, self._encoder.encode(batch.sentence))
         parts = (part[:, None].to(logits.device).float() for part in (batch.truth, batch.wrong, batch.region))
-        return {"loss": edit_loss(logits, *(F.adaptive_avg_pool2d(part, logits.shape[-2:]) for part in parts))}
+        size = (logits.shape[-2], logits.shape[-1])
+        return {"loss": edit_loss(logits, *(F.adaptive_avg_pool2d(part, size) for part in parts))}
 
-    def propose(self, batch: CorrectionSample, vectors: Tensor) -> Tensor:
+    def propose(self, batch: CorrectionBatch, vectors: Tensor) -> Tensor:
         """Decide slices with the modulated decoder.
 
         Args:
@@ -102,7 +114,7 @@ class CorrectionObjective(Objective):
         scores: dict[str, list[float]] = {"before": [], "after": [], "other text": []}
         for first in range(0, len(samples), SCORED_TOGETHER):
             part = samples[first : first + SCORED_TOGETHER]
-            batch = default_collate(part)
+            batch = default_collate(list(part))
             vectors = self._encoder.encode(batch.sentence)
             for name, given in (("after", vectors), ("other text", vectors.roll(1, 0))):
                 found = self.model.upscale(self.propose(batch, given))[:, 0] > 0
