@@ -112,7 +112,7 @@ def the_device_itself(folder: Path) -> None:
 def clicks(folder: Path) -> None:
     volume, masks = study()
     for size in (64, None):  # the second one looks at small structures again on a crop
-        predictor = Predictor(model(size), ahead=0).for_volume(volume)
+        predictor = Predictor(model(size), prefetch_slices=0).for_volume(volume)
         first = predictor.predict([(28, 18, 2)])
         previous = {2: first.slices[2].low_res_logits}
         predictor.predict([(28, 18, 2)], [(5, 5, 2)], previous=previous)
@@ -150,7 +150,7 @@ def an_update_with_notes_and_all_that_uses_it(folder: Path) -> None:
     update(site, quick(epochs=1, lad=True))  # goes on from a version
     base = model()
     labels = LabelPrompter.from_bundle(AdapterBundle.read(version.adapter), base)
-    predictor = Predictor(base, ahead=0).for_volume(study()[0])
+    predictor = Predictor(base, prefetch_slices=0).for_volume(study()[0])
     predictor.predict_named(labels.metadata.names, labels)
     uncertainty(predictor.encoder, predictor.slices, labels)
     corrector = load_corrector(predictor.encoder, None)
@@ -202,7 +202,7 @@ def a_vision_transformer_with_adapters(folder: Path) -> None:
     prompts = PromptEncoder(256, (4, 4), (64, 64), 16)
     decoder = MaskDecoder(transformer_dim=256, transformer=TwoWayTransformer(2, 256, 8, 2048))
     base = CausalSam(Sam(encoder, prompts, decoder), "vit_b").to(DEVICE).eval()
-    predictor = Predictor(base, ahead=0).for_volume(volume)
+    predictor = Predictor(base, prefetch_slices=0).for_volume(volume)
     first = predictor.predict([(28, 18, 2)], box=(20, 35, 8, 28, 2, 2))
     predictor.propagate({2: first.slices[2].mask | predictor.slices.frame.extract(masks[LEFT], 2)})
     text, names, config = load_text_encoder(device=NAME), tuple(masks), TrainingConfig(steps=2, batch=4, pairs=2)

@@ -230,7 +230,7 @@ def finish(
     """Write the result, and measure it on the held-out cases."""
     model, prompt = objective.model.requires_grad_(False).eval(), objective.prompt.eval()
     AdapterBundle(LabelPart.from_training(prompt, metadata, model)).write(config.out / RESULT)
-    labels, predictor = LabelPrompter(prompt, metadata, encoder, model), Predictor(model, ahead=0)
+    labels, predictor = LabelPrompter(prompt, metadata, encoder, model), Predictor(model, prefetch_slices=0)
     scores: dict[str, list[float]] = {}
     for case in data.held_out:
         volume, structures = case.read()

@@ -29,7 +29,7 @@ STRUCTURES = {"liver": "liver", "spleen": "spleen", "kidney": "kidney_right"}
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(load_model("compact", device="cpu"), ahead=0)
+    return Predictor(load_model("compact", device="cpu"), prefetch_slices=0)
 
 
 def read_case(case: str) -> tuple[Volume, Volume, dict[str, int]]:

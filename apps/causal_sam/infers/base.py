@@ -196,14 +196,14 @@ class SessionTask(InferTask):
         """Read and check what is the task's own in a request."""
 
     @abstractmethod
-    def run(self, call: Call, asked: Any) -> Answer:
+    def run(self, call: Call, requested: Any) -> Answer:
         """Do what was parsed in the session, all or nothing."""
 
-    def show(self, call: Call, asked: Any) -> Answer:
+    def show(self, call: Call, requested: Any) -> Answer:
         """Answer with the session as it is after undo or redo, whose message is added."""
         return Answer(*call.session.label_map(), {})
 
-    def step_back(self, call: Call, asked: Any) -> dict[str, Any]:
+    def step_back(self, call: Call, requested: Any) -> dict[str, Any]:
         """Undo or redo a step, and say which; the journal learns of notes.
 
         Raises:
@@ -215,7 +215,7 @@ class SessionTask(InferTask):
             call.record({"act": "undo" if call.options.undo else "redo", "note": step.about})
         return {call.verb.lower(): step.about, "message": f"{call.verb}: {step}."}
 
-    def count(self, request: Mapping[str, Any], frame: int, asked: Any) -> None:
+    def count(self, request: Mapping[str, Any], frame: int, requested: Any) -> None:
         """Count what a person did."""
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -236,7 +236,7 @@ class SessionTask(InferTask):
         key = volume_key(Path(request["image"]), options.frame)
         volume = resources.volumes.get(key)
         predictor = resources.predictors.for_volume(volume, options.plane)
-        asked = self.parse(request, options, predictor.slices)
+        requested = self.parse(request, options, predictor.slices)
         read = time.monotonic()
         with resources.histories.open(_session_key(key, request), volume.shape) as opened:
             session = InteractiveSession(
@@ -249,17 +249,17 @@ class SessionTask(InferTask):
             self._take_over_saved(session, request, volume)
             call = Call(request, options, volume, predictor, session, resources)
             if options.undo or options.redo:
-                params = self.step_back(call, asked)
-                answer = self.show(call, asked)
+                params = self.step_back(call, requested)
+                answer = self.show(call, requested)
                 answer.params.update(params)
             else:
                 with session.one_step() if self.is_one_step else nullcontext():
                     if options.locked is not None:
                         session.lock(*map(resources.labels.known_as, options.locked), only=True)
-                    answer = self.run(call, asked)
+                    answer = self.run(call, requested)
             opened.history = session.history
         if not (options.undo or options.redo):
-            self.count(request, options.frame, asked)
+            self.count(request, options.frame, requested)
         return _written(answer, volume, options, (begin, read, time.monotonic()))
 
     def _take_over_saved(self, session: InteractiveSession, request: Mapping[str, Any], volume: Volume) -> None:

@@ -98,25 +98,25 @@ class NoteInferTask(SessionTask):
         prompts = PromptSet(clicks.current, named, shares_background=True)
         return NoteOptions((note or "").strip(), preview, repeat, prompts)
 
-    def step_back(self, call: Call, asked: NoteOptions) -> dict[str, Any]:
+    def step_back(self, call: Call, requested: NoteOptions) -> dict[str, Any]:
         """Undo or redo a step, of whatever kind, unless the note is a new one.
 
         Raises:
             NoteRefusedError: it is.
         """
         history = call.session.history
-        if asked.note not in ("", *history.notes):
+        if requested.note not in ("", *history.notes):
             raise NoteRefusedError(
                 "The note is new, and undo or redo is ticked: untick undo to carry out the note, or empty the note to "
                 "undo the last step. Nothing was changed."
             )
-        if not asked.preview:
-            return super().step_back(call, asked)
+        if not requested.preview:
+            return super().step_back(call, requested)
         step = call.step_back()
         call.session.history = history
         return {"message": f"Preview, nothing is changed: {call.verb}: {step}."}
 
-    def run(self, call: Call, asked: NoteOptions) -> Answer:
+    def run(self, call: Call, requested: NoteOptions) -> Answer:
         """Carry the note out.
 
         Raises:
@@ -125,53 +125,53 @@ class NoteInferTask(SessionTask):
         """
         session = call.session
         before = session.history
-        if before.last_note == asked.note and not asked.repeat:
+        if before.last_note == requested.note and not requested.repeat:
             params: dict[str, Any] = {"message": "This note was carried out already: write another, or tick repeat."}
         else:
-            params = self._carry_out(call, asked)
-        if asked.preview:
+            params = self._carry_out(call, requested)
+        if requested.preview:
             session.history = before
         version = None if call.bundle is None else call.bundle.version
         return Answer(
             *session.label_map(), with_problem({**params, "version": version}, self._resources.predictors.problem)
         )
 
-    def _carry_out(self, call: Call, asked: NoteOptions) -> dict[str, Any]:
+    def _carry_out(self, call: Call, requested: NoteOptions) -> dict[str, Any]:
         session, options, problem = call.session, call.options, self._resources.predictors.problem
-        session.set_prompts(asked.prompts, follow=options.follow, local=options.local, only_new=True)
+        session.set_prompts(requested.prompts, follow=options.follow, local=options.local, only_new=True)
         self._find(call)
         unnamed = [name for name, state in session.states.items() if is_unnamed(name) and not state.is_empty]
         names = tuple(session.masks())
         if not names and len(unnamed) != 1:
             raise NoteRefusedError(NO_MASK if problem is None else f"{NO_MASK} {problem}")
-        reading = self._read(call, asked, names or self._resources.labels.names)
+        reading = self._read(call, requested, names or self._resources.labels.names)
         plan = reading.plan
         details = {"plan": plan.model_dump(mode="json"), "interpreter": reading.interpreter, "notice": reading.notice}
         if plan.question is not None:
-            self._refuse(call, asked, plan.question, details | {"question": plan.question})
+            self._refuse(call, requested, plan.question, details | {"question": plan.question})
         if not names:
             # OHIF does not say of which label its clicks are; a note about one label says whose mask that is.
             about = {act.label for act in plan.interventions}
             if len(about) > 1:
                 about = ", ".join(sorted(about))
-                self._refuse(call, asked, f"There is one mask, and the note is about {about}.", details)
+                self._refuse(call, requested, f"There is one mask, and the note is about {about}.", details)
             session.history = session.history.renamed(unnamed[0], about.pop())
         states = session.states
-        outcome = session.apply_note(asked.note, plan, self._corrector(call))
+        outcome = session.apply_note(requested.note, plan, self._corrector(call))
         done = [each for each in outcome.corrections if each.objection is None]
         objections = [each.objection for each in outcome.corrections if each.objection is not None]
         details["effects"] = [
             each.to_dict() | {"taken_ml": {name: round(ml, 3) for name, ml in each.effect.taken_ml.items()}}
             for each in outcome.corrections
         ]
-        details["preview"] = asked.preview
+        details["preview"] = requested.preview
         message = " ".join([*(f"{each.effect}." for each in done), *objections, *filter(None, [reading.notice])])
-        if asked.preview:
+        if requested.preview:
             return details | {"message": f"Preview, nothing is changed: {message}"}
         if not done:
-            self._refuse(call, asked, " ".join(objections), details)
+            self._refuse(call, requested, " ".join(objections), details)
         packed = {name: states[name].mask.as_json() for name in outcome.masks}
-        call.record({"act": "note", "note": asked.note, **details, "before": packed})
+        call.record({"act": "note", "note": requested.note, **details, "before": packed})
         return details | {"message": message}
 
     def _find(self, call: Call) -> None:
@@ -183,20 +183,20 @@ class NoteInferTask(SessionTask):
         if names:
             call.session.segment_by_name(names, taught)
 
-    def _read(self, call: Call, asked: NoteOptions, labels: tuple[str, ...]) -> Interpretation:
-        current = asked.prompts.current if asked.prompts.current in labels else None
+    def _read(self, call: Call, requested: NoteOptions, labels: tuple[str, ...]) -> Interpretation:
+        current = requested.prompts.current if requested.prompts.current in labels else None
         if current is None and len(labels) == 1:
             current = labels[0]
         masks = call.session.masks()
         context = VolumeContext(self._corrector(call), call.predictor.slices, masks, self._describe)
         return self._interpreter.invoke(
-            NoteRequest(asked.note, tuple(labels), current, sides_in(call.volume, masks), context)
+            NoteRequest(requested.note, tuple(labels), current, sides_in(call.volume, masks), context)
         )
 
     def _corrector(self, call: Call) -> Corrector:
         return self._resources.predictors.corrector(call.bundle)
 
-    def _refuse(self, call: Call, asked: NoteOptions, sentence: str, details: dict[str, Any]) -> NoReturn:
-        if not asked.preview:
-            call.record({"act": "refused", "note": asked.note, "answer": sentence, **details})
+    def _refuse(self, call: Call, requested: NoteOptions, sentence: str, details: dict[str, Any]) -> NoReturn:
+        if not requested.preview:
+            call.record({"act": "refused", "note": requested.note, "answer": sentence, **details})
         raise NoteRefusedError(sentence, details)

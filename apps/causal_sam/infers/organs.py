@@ -67,7 +67,7 @@ class OrgansInferTask(SessionTask):
         wanted = list(dict.fromkeys(labels.resolve(name) for name in names)) if text else list(labels.names)
         return Wanted(wanted, flag(request, REPLACE_KEY))
 
-    def run(self, call: Call, asked: Wanted) -> Answer:
+    def run(self, call: Call, requested: Wanted) -> Answer:
         """Segment the labels that were learned.
 
         Raises:
@@ -77,21 +77,21 @@ class OrgansInferTask(SessionTask):
         bundle, problem = call.bundle, self._resources.predictors.problem
         if bundle is None:
             raise InputError(NOTHING_TAUGHT) if problem is None else VersionUnusableError(problem)
-        known = [name for name in asked.labels if bundle.labels.find(name) is not None]
-        untaught = [name for name in asked.labels if name not in known]
+        known = [name for name in requested.labels if bundle.labels.find(name) is not None]
+        untaught = [name for name in requested.labels if name not in known]
         if not known:
             are = "was" if len(untaught) == 1 else "were"
             taught = ", ".join(bundle.labels.metadata.names)
             raise InputError(f"{', '.join(untaught)} {are} never learned; this server learned {taught}.")
-        prediction, kept = call.session.segment_by_name(known, bundle.labels, replace=asked.replace)
+        prediction, kept = call.session.segment_by_name(known, bundle.labels, replace=requested.replace)
         params = {**_described(call, prediction, known, kept, untaught), "version": bundle.version}
         return Answer(*call.session.label_map(), with_problem(params, problem))
 
 
 def _described(
-    call: Call, prediction: NamedPrediction, asked: Sequence[str], kept: Sequence[str], untaught: Sequence[str]
+    call: Call, prediction: NamedPrediction, requested: Sequence[str], kept: Sequence[str], untaught: Sequence[str]
 ) -> dict[str, Any]:
-    found = [name for name in asked if name not in kept]
+    found = [name for name in requested if name not in kept]
     labels = {
         name: {
             "volume_ml": round(float(np.count_nonzero(call.session.mask(name))) * call.volume.voxel_ml, 3),
@@ -99,7 +99,7 @@ def _described(
             if name in found and name in prediction.predicted_iou
             else None,
         }
-        for name in asked
+        for name in requested
     }
     present = [f"{name}: {labels[name]['volume_ml']:.1f} ml" for name in found if labels[name]["volume_ml"]]
     missing = [name for name in found if not labels[name]["volume_ml"]]

@@ -75,9 +75,9 @@ class PromptableInferTask(SessionTask):
             prompts = prompts.on_slice(slices.axis, options.only_slice)
         return prompts, lasso
 
-    def run(self, call: Call, asked: tuple[PromptSet, Lasso | None]) -> Answer:
+    def run(self, call: Call, requested: tuple[PromptSet, Lasso | None]) -> Answer:
         """Segment from the prompts, or by the label's name if there are none."""
-        options, session, (prompts, lasso) = call.options, call.session, asked
+        options, session, (prompts, lasso) = call.options, call.session, requested
         by_name = not prompts and not (options.reset and prompts.about)
         problem = self._check_name(call, prompts.current) if by_name else None
         prompts = _named(call, prompts)
@@ -89,15 +89,15 @@ class PromptableInferTask(SessionTask):
         answer = self._answer(call, prompts, refinements)
         return replace(answer, params=with_problem(answer.params, problem))
 
-    def show(self, call: Call, asked: tuple[PromptSet, Lasso | None]) -> Answer:
+    def show(self, call: Call, requested: tuple[PromptSet, Lasso | None]) -> Answer:
         """Answer with the labels as they are."""
-        prompts = _named(call, asked[0])
+        prompts = _named(call, requested[0])
         refinements = {name: Refinement.unchanged(call.session.state(name)) for name in prompts.prompts}
         return self._answer(call, prompts, refinements)
 
-    def count(self, request: Mapping[str, Any], frame: int, asked: tuple[PromptSet, Lasso | None]) -> None:
+    def count(self, request: Mapping[str, Any], frame: int, requested: tuple[PromptSet, Lasso | None]) -> None:
         """Count the clicks."""
-        self._resources.click_log.clicked(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), frame, asked[0])
+        self._resources.click_log.clicked(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), frame, requested[0])
 
     def _check_name(self, call: Call, label: str | None) -> str | None:
         """Refuse a request without prompts whose label cannot be segmented by its name.

@@ -37,19 +37,19 @@ class ScribblesInferTask(SessionTask):
         """Read the strokes."""
         return Scribbles.from_request(request, self._resources.labels.indices, slices.volume)
 
-    def run(self, call: Call, asked: Scribbles) -> Answer:
+    def run(self, call: Call, requested: Scribbles) -> Answer:
         """Segment from the strokes."""
         follow = call.options.follow
-        refinement = call.session.add_scribble(asked.label, asked.strokes, shown=asked.shown, follow=follow)
-        return self._answer(call, asked.label, refinement)
+        refinement = call.session.add_scribble(requested.label, requested.strokes, shown=requested.shown, follow=follow)
+        return self._answer(call, requested.label, refinement)
 
-    def show(self, call: Call, asked: Scribbles) -> Answer:
+    def show(self, call: Call, requested: Scribbles) -> Answer:
         """Answer with the label as it is."""
-        return self._answer(call, asked.label, Refinement.unchanged(call.session.state(asked.label)))
+        return self._answer(call, requested.label, Refinement.unchanged(call.session.state(requested.label)))
 
-    def count(self, request: Mapping[str, Any], frame: int, asked: Scribbles) -> None:
+    def count(self, request: Mapping[str, Any], frame: int, requested: Scribbles) -> None:
         """Count an update."""
-        self._resources.click_log.painted(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), frame, asked.label)
+        self._resources.click_log.painted(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY), frame, requested.label)
 
     def _answer(self, call: Call, label: str, refinement: Refinement) -> Answer:
         params = describe_refinements(call, {label: refinement}, label, counts_unused=True)

@@ -27,7 +27,7 @@ from serving.requests.clients import Priority
 logger = logging.getLogger(__name__)
 
 # After a failure to load a version the next request tries again, those behind it after a pause that grows.
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0
 _UNKNOWN = -1
 
 
@@ -68,7 +68,7 @@ class PredictorPool:
         )
         self.inference_slots = InferenceSlots(conf.parallel)
         self._version: LoadedBundle | None = None  # bundle loaded last from the store
-        self._asked_for: int | None = None  # number of the version that was current then
+        self._version_number: int | None = None  # number of the version that was current then
         self._is_loaded = True  # True if the bundle is that version, not a fallback
         self._problem: str | None = None
         self._retry_at, self._pause = 0.0, 0.0
@@ -93,7 +93,7 @@ class PredictorPool:
                 model = load_model(conf.model, conf.checkpoint, device=conf.device)
                 cache = EmbeddingCache(conf.cache_mb * 2**20, conf.cache_dir)
                 slot = partial(self.inference_slots.hold, priority=Priority.BACKGROUND)
-                self._base = Predictor(model, cache, ahead=conf.prefetch_slices, prefetch_slot=slot)
+                self._base = Predictor(model, cache, prefetch_slices=conf.prefetch_slices, prefetch_slot=slot)
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
 
@@ -140,10 +140,10 @@ class PredictorPool:
             number = self._store.current()
         except StoreError as error:
             self._report(f"{error} {_in_use(self._version)}")
-            self._asked_for = _UNKNOWN  # so that it is loaded once the store can be read
+            self._version_number = _UNKNOWN  # so that it is loaded once the store can be read
             return self._version
-        if number != self._asked_for:
-            self._asked_for, self._is_loaded = number, number is None
+        if number != self._version_number:
+            self._version_number, self._is_loaded = number, number is None
             self._retry_at, self._pause = 0.0, 0.0
             self._problem = None
         if not self._is_loaded and time.monotonic() >= self._retry_at:
@@ -165,7 +165,7 @@ class PredictorPool:
         self._is_loaded = wrong is None
         self._report(wrong)
         self._retry_at = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause + FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        self._pause = min(2 * self._pause + FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
 
     def _report(self, problem: str | None) -> None:
         if problem is not None and problem != self._problem:  # not with each request

@@ -138,7 +138,7 @@ def _measure_here(name: str, repeats: int, threads: int | None) -> Latency:
         model, weights = CausalSam(MODELS[name].build(), name).to(device).eval(), "random"
     load = time.perf_counter() - begin
     volume, voxel = _volume()
-    predictor = Predictor(model, EmbeddingCache(CACHE_BYTES), ahead=0)
+    predictor = Predictor(model, EmbeddingCache(CACHE_BYTES), prefetch_slices=0)
     predictor.set_volume(volume)
     image = predictor.slices.image(voxel[2])
     points, ones = predictor.slices.points((voxel,))[None].to(model.device), torch.ones(1, 1, device=model.device)
@@ -151,7 +151,7 @@ def _measure_here(name: str, repeats: int, threads: int | None) -> Latency:
         )
 
     def first_click() -> None:
-        Predictor(model, EmbeddingCache(CACHE_BYTES), ahead=0).for_volume(volume).predict([voxel])
+        Predictor(model, EmbeddingCache(CACHE_BYTES), prefetch_slices=0).for_volume(volume).predict([voxel])
 
     first = _seconds(first_click, repeats)
     answer = predictor.predict([voxel])

@@ -233,7 +233,7 @@ def _prepare(
     from causal_sam.sam import load_model
     from causal_sam.sam.adapter_bundle import AdapterBundle
 
-    predictor = Predictor(load_model(model, checkpoint), ahead=0)
+    predictor = Predictor(load_model(model, checkpoint), prefetch_slices=0)
     predictor.set_volume(volume, plane)
     film = None if bundle is None else AdapterBundle.read(bundle).film
     return load_corrector(predictor.encoder, film), predictor

@@ -46,7 +46,7 @@ def organs(
     labels = LabelPrompter.from_bundle(AdapterBundle.read(adapter_bundle), loaded)
     wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(labels.metadata.names)
     wanted = list(dict.fromkeys(labels.find(name) or name for name in wanted))
-    predictor = Predictor(loaded, ahead=0)
+    predictor = Predictor(loaded, prefetch_slices=0)
     predictor.set_volume(volume, plane)
     with slice_progress("slices", predictor.slices.frame.count) as on_slice:
         session = InteractiveSession(predictor, wanted, on_slice=on_slice)

@@ -72,7 +72,7 @@ def segment(
     from causal_sam.prompting.prompt_set import PromptSet
     from causal_sam.sam import load_model
 
-    predictor = Predictor(load_model(model, checkpoint), ahead=0)
+    predictor = Predictor(load_model(model, checkpoint), prefetch_slices=0)
     predictor.set_volume(volume, plane)
     ready = time.perf_counter()
     with slice_progress("following the structure") as on_slice:

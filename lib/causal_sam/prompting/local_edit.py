@@ -113,7 +113,7 @@ def propagate_edit(
     index: int,
     clicks: Iterable[tuple[int, int]],
     frame: SliceFrame,
-    held: Collection[int] = (),
+    kept: Collection[int] = (),
 ) -> NDArray[np.bool_]:
     """Move the borders on neighbouring slices as an edit has moved them on one slice.
 
@@ -126,7 +126,7 @@ def propagate_edit(
         index: index of the slice.
         clicks: (row, column) of the clicks that the edit was made from.
         frame: geometry of the slices.
-        held: indices of slices that stay as they are; nothing changes beyond them, or beyond where the structure ends.
+        kept: indices of slices that stay as they are; nothing changes beyond them, or beyond where the structure ends.
 
     Returns:
         A new array.
@@ -151,7 +151,7 @@ def propagate_edit(
     for step in (-1, 1):
         for distance in range(1, int(reach / frame.spacing) + 1):
             other = index + step * distance
-            if other in held or not 0 <= other < frame.count or not (here := frame.extract(result, other)).any():
+            if other in kept or not 0 <= other < frame.count or not (here := frame.extract(result, other)).any():
                 break
             weight = np.exp(-0.5 * (distance * frame.spacing / FADE_MM) ** 2)
             here[area] = _limited_distance(here[area], frame) + weight * move > 0

@@ -48,7 +48,7 @@ class Predictor:
     Args:
         model: model in evaluation mode.
         cache: embedding cache; by default 512 MiB of memory.
-        ahead: number of slices on each side of a prompted one that are encoded in the background; 0 for none.
+        prefetch_slices: number of slices on each side of a prompted one that are encoded in the background; 0 for none.
         zoom: whether small structures are looked at again on a crop around them; by default if the model's
             `ModelSpec` says so.
         prefetch_slot: makes what is entered around each encoding in the background, where others use the model too.
@@ -59,13 +59,13 @@ class Predictor:
         model: CausalSam,
         cache: EmbeddingCache | None = None,
         *,
-        ahead: int = 1,
+        prefetch_slices: int = 1,
         zoom: bool | None = None,
         prefetch_slot: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.model = model
         self._encoder = SliceEncoder(model, EmbeddingCache(DEFAULT_CACHE_BYTES) if cache is None else cache)
-        self._ahead, self._prefetch_slot = ahead, prefetch_slot
+        self._prefetch_slices, self._prefetch_slot = prefetch_slices, prefetch_slot
         self._zoom = model.spec.zoom if zoom is None else zoom
         self._worker = PrefetchWorker()
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ class Predictor:
         return self.slices.low_res_prompt(mask, self.model.mask_size)
 
     def set_volume(self, volume: Volume, plane: str = "auto") -> None:
-        """Choose the volume of the predictions to come; work ahead for the one before is given up.
+        """Choose the volume of the predictions to come; prefetching for the one before is given up.
 
         Args:
             volume: 3D; a 2D image has one axis of size 1.
@@ -216,11 +216,11 @@ class Predictor:
             return segment_named(encoder, slices, names, labels, on_slice)
 
     def wait_for_prefetch(self, timeout: float | None = None) -> bool:
-        """Wait for the work ahead; return False if it is not done after ``timeout`` seconds."""
+        """Wait for the prefetching; return False if it is not done after ``timeout`` seconds."""
         return self._worker.wait(timeout)
 
     def close(self) -> None:
-        """Give up work ahead and wait for what runs; also for predictors made by `for_volume`."""
+        """Give up prefetching and wait for what runs; also for predictors made by `for_volume`."""
         self._worker.close()
 
     def _current(self) -> _Session:
@@ -324,7 +324,7 @@ class Predictor:
         prompted = sorted(indices)
         count = session.slices.volume.shape[session.slices.axis]
         wanted: dict[int, None] = {}
-        for distance in range(1, self._ahead + 1):
+        for distance in range(1, self._prefetch_slices + 1):
             for index in prompted:
                 wanted.update(dict.fromkeys((index + distance, index - distance)))
         wanted_here = [index for index in wanted if 0 <= index < count and index not in set(prompted)]

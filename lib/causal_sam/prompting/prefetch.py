@@ -44,7 +44,7 @@ class PrefetchWorker:
             while len(self._pending) > MAX_PENDING:
                 self._pending.pop()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="causal-sam-ahead", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="causal-sam-prefetch", daemon=True)
                 self._thread.start()
 
     def cancel(self, owner: Hashable) -> None:
@@ -89,7 +89,7 @@ class PrefetchWorker:
             try:
                 task()
             except Exception:
-                logger.warning("Work done ahead failed; it is done again when it is needed.", exc_info=True)
+                logger.warning("Prefetching failed; the work is done again when it is needed.", exc_info=True)
             del task  # a task holds its volume, which must not outlive the queue
 
 

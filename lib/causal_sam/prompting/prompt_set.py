@@ -72,7 +72,7 @@ class PromptSet:
         completed = self.with_earlier(states, axis)
         closed = {*locked, *(label for label, state in states.items() if state.source is Source.ACCEPTED)}
 
-        def is_asked(label: str, prompts: Prompts) -> bool:
+        def is_requested(label: str, prompts: Prompts) -> bool:
             if not self.prompts[label] or label in locked:
                 return False
             is_current = self.about == [label]
@@ -84,10 +84,10 @@ class PromptSet:
                 return bool(prompts.foreground or prompts.box)
             return states[label].asks_for_change(prompts, axis)
 
-        asked = [label for label, prompts in completed.items() if is_asked(label, prompts)]
-        if not (asked or only_new) and self.current is None:  # the same prompts again, perhaps with other options
-            asked = [label for label in self.about if label not in closed]
-        return {label: completed[label] for label in asked}
+        requested = [label for label, prompts in completed.items() if is_requested(label, prompts)]
+        if not (requested or only_new) and self.current is None:  # the same prompts again, perhaps with other options
+            requested = [label for label in self.about if label not in closed]
+        return {label: completed[label] for label in requested}
 
 
 def find_unnamed(states: Mapping[str, LabelState], prompts: Prompts) -> str:

@@ -203,20 +203,20 @@ class InteractiveSession:
         """
         current = prompt_set.current
         states = self._begin([current] if current is not None and prompt_set.prompts.get(current) else [])
-        asked = prompt_set.new_in(states, self.locked, self._axis, only_new=only_new)
+        requested = prompt_set.new_in(states, self.locked, self._axis, only_new=only_new)
         refinements = {}
         for name in sorted(prompt_set.prompts, key=lambda each: each == current):
             state = state_of(states, name, self._shape)
             if lasso is not None and name == current:
                 state = self._with_lasso(state, lasso)
             refinements[name] = Refinement.unchanged(state)
-            if name in asked:
+            if name in requested:
                 others = prompt_set.others(name)
-                refinement = self._refiner.refine(state, asked[name], others=others, follow=follow, local=local)
+                refinement = self._refiner.refine(state, requested[name], others=others, follow=follow, local=local)
                 if refinement.state is not state:
-                    refinement = self._settle(states, name, refinement, asked[name])
+                    refinement = self._settle(states, name, refinement, requested[name])
                 refinements[name] = refinement
-        self._add(StepKind.PROMPTS, asked, states)
+        self._add(StepKind.PROMPTS, requested, states)
         return refinements
 
     def add_scribble(

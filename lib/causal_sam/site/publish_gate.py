@@ -72,7 +72,7 @@ def measure(
         on_case: function called after each case.
     """
     found: dict[str, list[float]] = {}
-    predictor = Predictor(labels.model, ahead=0)
+    predictor = Predictor(labels.model, prefetch_slices=0)
     known = [name for name in names if labels.find(name) is not None]
     for volume, structures in cases:
         label_map = predictor.for_volume(volume, plane).predict_named(known, labels).label_map if known else None

@@ -23,11 +23,11 @@ def fitting_backend(device: str | None) -> str:
     return "nccl" if torch.cuda.is_available() and device in (None, "auto", "cuda") else "gloo"
 
 
-def torchrun_backend(asked: str | None, device: str | None) -> str | None:
+def torchrun_backend(requested: str | None, device: str | None) -> str | None:
     """Return the communication backend of processes that torchrun started.
 
     Args:
-        asked: gloo or nccl; None for the default of the device.
+        requested: gloo or nccl; None for the default of the device.
         device: see `fitting_backend`.
 
     Returns:
@@ -35,7 +35,7 @@ def torchrun_backend(asked: str | None, device: str | None) -> str | None:
     """
     if not torch.distributed.is_torchelastic_launched():
         return None
-    return asked or fitting_backend(device)
+    return requested or fitting_backend(device)
 
 
 class _Sum(torch.autograd.Function):

@@ -314,9 +314,9 @@ def test_a_failure_to_load_that_passes_is_over_with_a_later_request(
         assert pool.current_bundle().version == 1
         tries.extend([second] * (len(loader.loaded) - before))
     assert tries[:5] == [0, 1, 2, 5, 12]
-    assert max(later - earlier for earlier, later in itertools.pairwise(tries)) <= models.LONGEST_PAUSE_SECONDS + 1
+    assert max(later - earlier for earlier, later in itertools.pairwise(tries)) <= models.MAX_PAUSE_SECONDS + 1
     loader.fails.clear()
-    now += models.LONGEST_PAUSE_SECONDS
+    now += models.MAX_PAUSE_SECONDS
     assert pool.current_bundle().version == 2
     assert pool.problem is None
 

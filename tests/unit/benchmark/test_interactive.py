@@ -143,7 +143,7 @@ def test_baseline_for_slices_does_not_do_volumes():
 
 @pytest.fixture(scope="module")
 def compact():
-    return ModelMethod("compact", Predictor(load_model("compact", device="cpu"), ahead=0))
+    return ModelMethod("compact", Predictor(load_model("compact", device="cpu"), prefetch_slices=0))
 
 
 def test_model_finds_a_bright_ball(compact):

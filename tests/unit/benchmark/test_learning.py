@@ -39,7 +39,7 @@ def scans(images: Path) -> list[Scan]:
 @pytest.fixture(scope="module")
 def predictor(scans: list[Scan]) -> Predictor:
     model = load_model("compact", image_size=64, device="cpu")
-    return Predictor(model, ahead=0).for_volume(scans[0].volume)
+    return Predictor(model, prefetch_slices=0).for_volume(scans[0].volume)
 
 
 def test_an_annotator_clicks_until_it_is_right_and_then_no_more(predictor: Predictor, scans: list[Scan]) -> None:

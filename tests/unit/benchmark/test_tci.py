@@ -68,7 +68,7 @@ def model() -> CausalSam:
 
 
 def trials_of(model: CausalSam, film: Film, text: TextEncoder, kind: str, errors: int = 1) -> list[Trial]:
-    predictor = Predictor(model, EmbeddingCache(2**28), ahead=0)
+    predictor = Predictor(model, EmbeddingCache(2**28), prefetch_slices=0)
     bench = TrialRunner(predictor, film.eval(), text, load_interpreter().invoke)
     return list(bench.trials(CASE, errors, SPLEEN.sum() + 1, KIND_NUMBER[kind], 0))
 

@@ -54,7 +54,7 @@ def test_a_click_in_the_middle_says_that_all_is_wrong(slices: VolumeSlices, mask
 
 
 def test_the_model_is_told_what_is_implied(model) -> None:
-    predictor = Predictor(model, ahead=0, zoom=False)
+    predictor = Predictor(model, prefetch_slices=0, zoom=False)
     predictor.set_volume(make_volume())
     slices = predictor.slices
     previous = {INDEX: predictor.mask_prompt(block(slices))}

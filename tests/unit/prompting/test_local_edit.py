@@ -165,7 +165,7 @@ def test_nothing_is_carried_to_held_slices_and_beyond_or_where_the_structure_has
     truth[..., MIDDLE + 2 :] = False
     mask = truth | LEAK[..., None]
     mask[..., MIDDLE + 2] = False
-    result = corrected(mask, truth, held={MIDDLE - 2})
+    result = corrected(mask, truth, kept={MIDDLE - 2})
     changed = np.flatnonzero((result ^ mask).any(axis=(0, 1)))
     assert changed.tolist() == [MIDDLE - 1, MIDDLE, MIDDLE + 1]
 

@@ -52,7 +52,7 @@ def labels(model: CausalSam) -> Callable[..., LabelPrompter]:
 @pytest.fixture
 def predictor(model: CausalSam) -> Predictor:
     array = np.random.default_rng(0).normal(0, 50, SHAPE).astype(np.float32)
-    return Predictor(model, ahead=0).for_volume(Volume(array, np.diag([-2.0, -2.0, 4.0, 1.0])), "axial")
+    return Predictor(model, prefetch_slices=0).for_volume(Volume(array, np.diag([-2.0, -2.0, 4.0, 1.0])), "axial")
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, model: CausalSam, masks: list[NDArray[np.bool_]]) -> None:

@@ -76,7 +76,7 @@ def test_prediction_does_not_depend_on_the_orientation(model, shape, spacing, tu
     turned_voxels = [reorient_voxel(voxel, shape, ornt) for voxel in voxels]
     turned_box = [bound for voxel_pair in zip(*turned_voxels, strict=True) for bound in sorted(voxel_pair)]
 
-    predictor = Predictor(model, EmbeddingCache(0), ahead=0)
+    predictor = Predictor(model, EmbeddingCache(0), prefetch_slices=0)
     predictor.set_volume(volume, plane)
     expected = [predictor.predict([voxels[0]]), predictor.predict([voxels[0]], box=box)]
     predictor.set_volume(turned, plane)

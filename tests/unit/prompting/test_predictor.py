@@ -19,7 +19,7 @@ SECONDS = 60
 
 @pytest.fixture
 def predictor(model):
-    predictor = Predictor(model, ahead=0)
+    predictor = Predictor(model, prefetch_slices=0)
     predictor.set_volume(make_volume())
     yield predictor
     predictor.close()
@@ -177,7 +177,7 @@ def test_disk_tier_serves_a_new_predictor(model, tmp_path: Path):
     answers = []
     for _ in range(2):
         cache = EmbeddingCache(2**20 * 64, tmp_path)
-        predictor = Predictor(model, cache, ahead=0)
+        predictor = Predictor(model, cache, prefetch_slices=0)
         predictor.set_volume(make_volume())
         answers.append(predictor.predict([(4, 4, 3)]).slices[3].logits)
         cache.close()
@@ -233,7 +233,7 @@ class Ahead:
 
     def __init__(self, model, hold: int, distance: int = 1) -> None:
         self.reached, self.release = threading.Event(), threading.Event()
-        self.predictor = Predictor(model, ahead=distance)
+        self.predictor = Predictor(model, prefetch_slices=distance)
         self.predictor.set_volume(make_volume())
         self.hold = hold
         model.before_encode = self._before_encode
@@ -245,7 +245,7 @@ class Ahead:
 
 
 def test_neighbours_are_encoded_ahead(model):
-    predictor = Predictor(model, ahead=2)
+    predictor = Predictor(model, prefetch_slices=2)
     predictor.set_volume(make_volume())
     predictor.predict([(4, 4, 5)])
     assert predictor.wait_for_prefetch(SECONDS)

@@ -201,7 +201,7 @@ def ellipsoid(shape=(64, 56, 20), spacing=(1.5, 1.5, 4.0)) -> tuple[Volume, np.n
 
 @pytest.fixture(scope="module")
 def compact() -> Predictor:
-    return Predictor(load_model("compact", device="cpu"), ahead=0)
+    return Predictor(load_model("compact", device="cpu"), prefetch_slices=0)
 
 
 def test_one_click_gives_the_structure_in_3d(compact):
@@ -247,7 +247,7 @@ def test_a_model_that_needs_a_box_gets_one(monkeypatch):
     decode = model.decode
     monkeypatch.setattr(model, "decode", lambda *args, **prompts: asked.append(prompts) or decode(*args, **prompts))
     volume = make_volume()
-    predictor = Predictor(model, ahead=0, zoom=False)
+    predictor = Predictor(model, prefetch_slices=0, zoom=False)
     predictor.set_volume(volume)
     mask = np.zeros(predictor.slices.frame.shape_rc, bool)
     mask[2:7, 3:9] = True

@@ -43,7 +43,7 @@ def model() -> CausalSam:
 @pytest.fixture
 def predictor(model: CausalSam) -> RecordingPredictor:
     rng = np.random.default_rng(0)
-    predictor = RecordingPredictor(model, EmbeddingCache(10**8), ahead=0)
+    predictor = RecordingPredictor(model, EmbeddingCache(10**8), prefetch_slices=0)
     predictor.calls = []
     predictor.set_volume(Volume(rng.normal(0, 50, SHAPE).astype(np.float32), np.diag([1.0, 1, 4, 1]), "CT"))
     return predictor
@@ -145,7 +145,7 @@ def test_what_is_corrected_on_a_found_mask_is_carried_to_the_slices_beside_it(pr
     alone = refine(state, prompts(background=[B]), predictor)
     before = frame.extract(found, 2)
     np.testing.assert_array_equal(
-        result.mask, propagate_edit(alone.mask, before, 2, [frame.to_slice(B)[1:]], frame, held={4})
+        result.mask, propagate_edit(alone.mask, before, 2, [frame.to_slice(B)[1:]], frame, kept={4})
     )
     np.testing.assert_array_equal(result.mask[..., 4:], found[..., 4:])
     assert result.followed == (0, 1, 3)
@@ -261,7 +261,7 @@ def test_a_mask_prompt_lies_where_the_mask_is(predictor: RecordingPredictor) -> 
 
 @pytest.fixture(scope="module")
 def trained() -> Predictor:
-    return Predictor(load_model("compact", device="cpu"), ahead=0)
+    return Predictor(load_model("compact", device="cpu"), prefetch_slices=0)
 
 
 def test_a_click_is_followed_and_a_correction_reaches_only_its_surroundings(trained) -> None:

@@ -138,7 +138,7 @@ class SmallDisc:
 
 @pytest.fixture
 def zooming(model):
-    predictor = Predictor(model, ahead=0)
+    predictor = Predictor(model, prefetch_slices=0)
     predictor.set_volume(make_volume((120, 100, 3)))
     yield predictor
     predictor.close()
@@ -188,7 +188,7 @@ def test_structure_that_leaves_its_crop_is_seen_wider(zooming):
 
 
 def test_zoom_can_be_left_out(model):
-    predictor = Predictor(model, ahead=0, zoom=False)
+    predictor = Predictor(model, prefetch_slices=0, zoom=False)
     predictor.set_volume(make_volume((120, 100, 3)))
     disc = SmallDisc(predictor, 5.5)
     predictor.predict([(60, 50, 1)])

@@ -46,8 +46,8 @@ class ArchivedSeries:
 
     def is_in(self, folder: Path) -> bool:
         """Return True if a folder has these instances and no others, in files named by their UIDs."""
-        held = {file.stem for file in folder.glob("*.dcm")}
-        return len(held) == self.count and self.instances <= held
+        downloaded = {file.stem for file in folder.glob("*.dcm")}
+        return len(downloaded) == self.count and self.instances <= downloaded
 
 
 class _LimitedAdapter(HTTPAdapter):

@@ -86,7 +86,7 @@ class LearningSite:
         self._site = SitePaths(folder / "data", folder / "adapters", model.name, image_size=model.image_size)
         self._model, self._pool, self._held_out, self._schedule = model, list(pool), list(held_out), schedule
         self._order, self._seed, self._record, self._announce = order, seed, record, announce
-        self._predictor = Predictor(model, ahead=0)
+        self._predictor = Predictor(model, prefetch_slices=0)
         self._labels: LabelPrompter | None = None
         self._version: int | None = None
 

@@ -140,7 +140,7 @@ class TrainedSam:
     def __init__(self, model: CausalSam, labels: LabelPrompter, step_seconds: float, trainable_share: float) -> None:
         self.step_seconds, self.trainable_share = step_seconds, trainable_share
         self._model, self._labels = model, labels
-        self._predictor = Predictor(model, ahead=0)
+        self._predictor = Predictor(model, prefetch_slices=0)
 
     def segment(self, volume: Volume, names: Sequence[str]) -> NDArray[np.uint8]:
         return self._predictor.for_volume(volume, "auto").predict_named(names, self._labels).label_map

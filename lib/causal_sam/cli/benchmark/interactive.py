@@ -151,8 +151,8 @@ def _methods(models: list[str], checkpoint: Path | None, baselines: list[str]) -
 
     names = list(BASELINE_NAMES) if "all" in baselines else baselines
     classical = [BaselineMethod(load_baseline(name)) for name in names]
-    # Work ahead would compete with what is timed.
-    ours = [ModelMethod(name, Predictor(load_model(name, checkpoint), ahead=0)) for name in models]
+    # Prefetching would compete with what is timed.
+    ours = [ModelMethod(name, Predictor(load_model(name, checkpoint), prefetch_slices=0)) for name in models]
     return [*ours, *classical]
 
 

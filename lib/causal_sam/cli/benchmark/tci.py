@@ -84,8 +84,8 @@ def tci(
         raise InputError(f"The model {model} comes without a modulation: train one with training/train_tci.py.")
     make_modulable(loaded)
     modulation = film.load(loaded, text.fingerprint)
-    # Work ahead would compete with what is timed.
-    predictor = Predictor(loaded, EmbeddingCache(CACHE_BYTES), ahead=0)
+    # Prefetching would compete with what is timed.
+    predictor = Predictor(loaded, EmbeddingCache(CACHE_BYTES), prefetch_slices=0)
     bench = TrialRunner(predictor, modulation, text, load_interpreter(llm, llm_consent).invoke)
     trials: list[Trial] = []
     tried = 0
