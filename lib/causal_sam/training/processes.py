@@ -38,14 +38,20 @@ def torchrun_backend(requested: str | None, device: str | None) -> str | None:
     return requested or fitting_backend(device)
 
 
+def _all_reduce(x: Tensor) -> Tensor:
+    total = idist.all_reduce(x.clone())
+    assert isinstance(total, Tensor)
+    return total
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return idist.all_reduce(x.clone())
+        return _all_reduce(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return idist.all_reduce(gradient.clone())
+        return _all_reduce(gradient)
 
 
 def summed(x: Tensor) -> Tensor:
