@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import serving.end_with_server  # before what follows, which takes a while: the server may end meanwhile
-import serving.restart  # noqa: F401  first: it may start this process once more
+import serving.memory  # before threads are started
+import serving.restart  # noqa: F401  it may start this process once more
 
 # isort: split
 import hashlib
