@@ -26,7 +26,7 @@ from causal_sam.site.paths import TRAINING, UpdateConfig, is_running
 
 PHASES = ("reading", "training", "writing", "publishing", "measuring")
 CASES = 2
-# What was learnt first stays as it was, so that each version is as good as the last one and is published.
+# What was learned first stays as it was, so that each version is as good as the last one and is published.
 LATER = {"learning_rate": 1e-15, "adapter_rate": 1e-15, "epochs": 1}
 
 
@@ -132,13 +132,13 @@ def _check(
 
 
 def _check_next(tiny: TinySite, store: AdapterStore, digests: dict[str, str], before: int | None) -> None:
-    """The next update has learnt all labels, and left nothing of those that were killed."""
+    """The next update has learned all labels, and left nothing of those that were killed."""
     with store.lease_current() as (version, notice):
         assert notice is None, notice
-    assert version.number > before, "nothing was learnt"
-    learnt = {label.image: label.sha256 for label in version.manifest.training.labels}
+    assert version.number > before, "nothing was learned"
+    learned = {label.image: label.sha256 for label in version.manifest.training.labels}
     names = [f"case{number:02d}" for number in range(CASES)]
-    assert learnt == {name: digests[f"labels/final/{name}.nii.gz"] for name in names}, "accepted labels were lost"
+    assert learned == {name: digests[f"labels/final/{name}.nii.gz"] for name in names}, "accepted labels were lost"
     assert tiny.digests() == digests, "accepted labels were changed"
     left = [path.name for path in (*store.folder.glob(".*"), *(store.folder / TRAINING).glob(".*"))]
     assert not left, f"{left} were left behind"

@@ -54,7 +54,7 @@ WARM_UP = 0.3
 """Requests before the batch and the training begin, as a share of those that come after."""
 BATCH_IMAGES = 24
 LEARNT = 3
-"""Images whose labels are learnt before."""
+"""Images whose labels are learned before."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def make_site(folder: Path, clients: int) -> Path:
             for image, seed in ((image_of(number), number), (f"extra{number:02d}", 100 + number)):
                 _save(server, image, _draw(seed)[1], NAMES)
         answer = server.post({}, model="causal_sam_organs", image="batch00")
-        assert answer.status_code == 200, f"nothing was learnt: {state}; {answer.text}"
+        assert answer.status_code == 200, f"nothing was learned: {state}; {answer.text}"
     return studies
 
 

@@ -23,7 +23,7 @@ PLACES = {LEFT: (slice(22, 34), slice(10, 26)), RIGHT: (slice(6, 18), slice(10, 
 
 
 def quick(**changes: Any) -> UpdateConfig:
-    """How to learn in a moment: without other styles, measured on what was learnt, and published however bad."""
+    """How to learn in a moment: without other styles, measured on what was learned, and published however bad."""
     moment = {"epochs": 24, "batch": 4, "pairs": 2, "lad": False, "validation": 0.0}
     return UpdateConfig(**{**moment, "min_dice": 0.0, "min_label_dice": 0.0, **changes})
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import ignite.distributed as idist
 import torch
 
-from causal_sam.sam.loading import checked_device, has_bfloat16_units
+from causal_sam.sam.loading import checked_device, trains_in_mixed_precision
 from causal_sam.training.config_file import run_script
 from causal_sam.training.engine import LoopConfig, TrainingEngine
 from causal_sam.training.log import TrainingLog
@@ -54,7 +54,7 @@ def train(local_rank: int, config: RunConfig) -> None:
     torch.manual_seed(0)
     objective = PretrainingObjective(config.learning_rate, config.init)
     objective.to(checked_device(config.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
-    amp = has_bfloat16_units() or objective.model.device.type == "cuda"
+    amp = trains_in_mixed_precision(objective.model.device)
 
     def validated(averaged: PretrainingObjective, step: int) -> dict[str, float]:
         averaged.save_weights(config.out / WEIGHTS, step)

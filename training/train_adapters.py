@@ -59,7 +59,7 @@ def run(site: SitePaths, config: UpdateConfig, backend: str | None) -> int:
     """
     if backend is not None:
         idist.initialize(backend, timeout=MAX_WAIT)
-    outcome = update(site, config, tell=lambda line: print(line, flush=True))
+    outcome = update(site, config, log=lambda line: print(line, flush=True))
     idist.finalize()
     return int(outcome is not None and outcome.status == "rejected")
 

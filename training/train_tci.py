@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 
 from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
-from causal_sam.sam.loading import checked_device, has_bfloat16_units
+from causal_sam.sam.loading import checked_device, trains_in_mixed_precision
 from causal_sam.text import load_lexicon, load_text_encoder
 from causal_sam.training.config_file import run_script
 from causal_sam.training.engine import LoopConfig, TrainingEngine
@@ -75,7 +75,7 @@ def train(local_rank: int, config: RunConfig) -> None:
         AdapterBundle(film=film).write(config.out / "film.safetensors")
         return objective.score(held_out)
 
-    amp = has_bfloat16_units() or model.device.type == "cuda"
+    amp = trains_in_mixed_precision(model.device)
     loop = LoopConfig(minutes=config.minutes, warm_up_steps=100, amp=amp, save_minutes=config.save_minutes)
     log = TrainingLog(config.out).write if rank == 0 else None
     engine = TrainingEngine(objective, loop, config.out, log=log, validate=validated)

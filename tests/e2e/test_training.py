@@ -1,4 +1,4 @@
-"""Labels that were accepted on a DICOMweb server are learnt, also by a server that has seen none of their images."""
+"""Labels that were accepted on a DICOMweb server are learned, also by a server that has seen none of their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels are accepted, learnt and used, as viewers ask for it; a training that is stopped or killed does no harm."""
+"""Labels are accepted, learned and used, as viewers ask for it; a training that is stopped or killed does no harm."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_slicers_training_says_that_nothing_is_new(server: Server) -> None:
     server.client("user-xyz").train_start("adapters", {**OPTIONS, **stale})
     task = ended(server)
     assert task["status"] == "DONE"
-    assert task["details"][-1] == "No label was accepted since v0001 that can be learnt from: it stays in use."
+    assert task["details"][-1] == "No label was accepted since v0001 that can be learned from: it stays in use."
 
 
 def test_what_cannot_be_used_is_said_before_a_training_starts(server: Server) -> None:

@@ -40,7 +40,7 @@ def test_it_publishes_says_when_nothing_is_new_and_rejects_what_is_worse(tmp_pat
     assert store.numbers() == [1]
 
     accept(studies, [2])
-    # So high a rate ruins what was learnt; it stays in use.
+    # So high a rate ruins what was learned; it stays in use.
     code, said, _ = run(studies, "--learning-rate", "1", "--adapter-rate", "1", "--json")
     report = json.loads(said)
     assert (code, report["status"], report["version"]) == (1, "rejected", 2)

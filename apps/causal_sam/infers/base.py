@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from causal_sam import __version__
 from causal_sam.correction.journal import Journal
-from causal_sam.imaging import PLANES, Volume, write_mask
+from causal_sam.imaging import PLANES, Volume, nonempty_slices, write_mask
 from causal_sam.prompting import InteractiveSession, Predictor
 from causal_sam.prompting.history import Step, StepKind
 from causal_sam.prompting.label_state import is_unnamed
@@ -43,9 +43,9 @@ logger = logging.getLogger(__name__)
 CLIENT_KEY = "causal_sam_client"
 IMAGE_ID_KEY = "causal_sam_image_id"
 CONNECTION_KEY = "causal_sam_connection"
-# The task that segments labels by their names; what it saves was made by nobody.
+# The task that segments labels by their names: no person has seen the masks that it saves.
 AUTOMATIC_MODEL = "causal_sam_organs"
-# Following a structure says so in the log this often.
+# Seconds between two log lines about a structure that is being followed.
 PROGRESS_SECONDS = 2.0
 
 _results = ResultsFolder()
@@ -193,11 +193,11 @@ class SessionTask(InferTask):
 
     @abstractmethod
     def parse(self, request: Mapping[str, Any], options: Options, slices: VolumeSlices) -> Any:
-        """Read and check what is the task's own in a request."""
+        """Read and check the parameters that only this task has."""
 
     @abstractmethod
     def run(self, call: Call, requested: Any) -> Answer:
-        """Do what was parsed in the session, all or nothing."""
+        """Carry out the parsed request in the session, or raise and change nothing."""
 
     def show(self, call: Call, requested: Any) -> Answer:
         """Answer with the session as it is after undo or redo, whose message is added."""
@@ -276,7 +276,7 @@ class SessionTask(InferTask):
 
 
 def _session_key(key: tuple[Any, ...], request: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """Image and client; None where nobody can come back to the session: of a batch, or of an upload for one request."""
+    """Return image and client; None for a batch or a one-off upload, whose session no later request can use."""
     is_upload = Path(request["image"]).parent.name.startswith(UPLOAD_PREFIX)
     client = request.get(CLIENT_KEY)
     return None if is_upload or client == SERVER.name else (key, client)
@@ -311,11 +311,11 @@ def describe_refinements(
     axis, volume = call.predictor.slices.axis, call.volume
     labels = {}
     for name, refinement in refinements.items():
-        slices = np.flatnonzero(refinement.mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        slices = sorted(nonempty_slices(refinement.mask, axis))
         ious = [record.predicted_iou for record in refinement.state.slices.values()]
         labels[name] = {
             "volume_ml": round(float(np.count_nonzero(refinement.mask)) * volume.voxel_ml, 3),
-            "slices": [int(index) for index in slices],
+            "slices": slices,
             "updated_slices": list(refinement.decided),
             "followed_slices": list(refinement.followed),
             "predicted_iou": round(float(np.mean(ious)), 4) if ious else None,

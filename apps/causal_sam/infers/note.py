@@ -178,10 +178,10 @@ class NoteInferTask(SessionTask):
         """Without any mask, find the labels that were learned."""
         if call.bundle is None or any(not state.is_empty for state in call.session.states.values()):
             return
-        taught = call.bundle.labels
-        names = [name for name in self._resources.labels.names if taught.find(name) is not None]
+        prompter = call.bundle.labels
+        names = [name for name in self._resources.labels.names if prompter.find(name) is not None]
         if names:
-            call.session.segment_by_name(names, taught)
+            call.session.segment_by_name(names, prompter)
 
     def _read(self, call: Call, requested: NoteOptions, labels: tuple[str, ...]) -> Interpretation:
         current = requested.prompts.current if requested.prompts.current in labels else None

@@ -81,8 +81,8 @@ class OrgansInferTask(SessionTask):
         untaught = [name for name in requested.labels if name not in known]
         if not known:
             are = "was" if len(untaught) == 1 else "were"
-            taught = ", ".join(bundle.labels.metadata.names)
-            raise InputError(f"{', '.join(untaught)} {are} never learned; this server learned {taught}.")
+            learned = ", ".join(bundle.labels.metadata.names)
+            raise InputError(f"{', '.join(untaught)} {are} never learned; this server learned {learned}.")
         prediction, kept = call.session.segment_by_name(known, bundle.labels, replace=requested.replace)
         params = {**_described(call, prediction, known, kept, untaught), "version": bundle.version}
         return Answer(*call.session.label_map(), with_problem(params, problem))

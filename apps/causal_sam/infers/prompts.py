@@ -20,7 +20,7 @@ from serving.requests.clicks import EXTENTS, Options, read_lasso, read_prompts, 
 
 
 class PromptableInferTask(SessionTask):
-    """Segments what was clicked or boxed, and remembers it for the client's next request.
+    """Segments clicked or boxed structures, and keeps the masks for the client's next request.
 
     The prompted slices are segmented first. With the option *extent* on "volume" the structure is then followed from
     them through the volume; with "slice", or when the client names one slice, the other slices stay as they are.

@@ -21,7 +21,7 @@ from serving.sessions.click_log import KINDS, ClickLog
 PAUSE_SECONDS = 10 * 60
 # MONAI Label writes down whole seconds.
 SAME_SECOND = 1.0
-# Kinds of journal entries that are notes somebody wrote; an undo is none.
+# Kinds of journal entries for notes that a person wrote; undo is not among them.
 WRITTEN = ("note", "refused")
 DIGITS = 2
 

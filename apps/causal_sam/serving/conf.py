@@ -191,7 +191,7 @@ class AppConf(BaseModel):
             return cls(**{key: value for key, value in values.items() if value is not None and value != ""})
         except ValidationError as error:
             problem = error.errors()[0]
-            if own := problem.get("ctx", {}).get("error"):  # one of our validators has said it
+            if own := problem.get("ctx", {}).get("error"):  # the message of one of our validators
                 raise InputError(str(own)) from None
             key = str(problem["loc"][0])
             raise InputError(f"{key} must be {cls.model_fields[key].title}, not {values[key]!r}.") from None

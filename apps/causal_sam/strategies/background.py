@@ -119,8 +119,8 @@ class StudyScorer:
         Raises:
             requests.RequestException: the server of the images does not answer as it should.
         """
-        labels = self._taught()
-        taught = None if labels is None else labels.digest
+        labels = self._current_labels()
+        digest = None if labels is None else labels.digest
         unlabelled = self._studies.unlabelled()
         for image_id in self._studies.accepted():
             if self._known(image_id) is None:
@@ -129,7 +129,7 @@ class StudyScorer:
         # In no order that says anything: ids sort studies by scanner, and what is looked at first is given first.
         for image_id in sorted(unlabelled, key=lambda each: hashlib.sha256(each.encode()).digest()):
             known = self._known(image_id)
-            if known is not None and (known.failure is not None or known.taught == taught):
+            if known is not None and (known.failure is not None or known.taught == digest):
                 continue
             if image_id not in here:
                 if len(here) >= MAX_FETCHED:
@@ -138,15 +138,15 @@ class StudyScorer:
             self._score(image_id, labels)
         self.vectors([score.style for score in self._scores.all().values() if score.style is not None])
 
-    def _taught(self) -> LabelPrompter | None:
+    def _current_labels(self) -> LabelPrompter | None:
         try:
-            taught = self._predictors.current_bundle()
+            bundle = self._predictors.current_bundle()
         except CausalSamError as error:
             if str(error) != self._objection:  # not with each pass
                 logger.warning("Studies are chosen by their styles alone: %s", error)
             self._objection = str(error)
             return None
-        return None if taught is None else taught.labels
+        return None if bundle is None else bundle.labels
 
     def _known(self, image_id: str) -> Score | None:
         """The score of an image as it is now."""

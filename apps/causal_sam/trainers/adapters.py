@@ -55,7 +55,7 @@ class AdaptersTrainTask(TrainTask):
     """
 
     def __init__(self, conf: AppConf, store: AdapterStore) -> None:
-        super().__init__("Learn from accepted labels, and use what was learnt if it is better")
+        super().__init__("Learn from accepted labels, and use what was learned if it is better")
         self._conf, self._store = conf, store
 
     def config(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class AdaptersTrainTask(TrainTask):
         """
         config, device, processes = self.checked(request)
         if not isinstance(datastore, LocalDatastore):
-            raise InputError("Labels can be learnt from a local folder of studies or a DICOMweb server only.")
+            raise InputError("Labels can be learned from a local folder of studies or a DICOMweb server only.")
         if isinstance(datastore, DicomWebStore):
             _take_accepted(datastore)
         conf, folder = self._conf, Path(datastore._datastore_path)

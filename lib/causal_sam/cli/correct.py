@@ -28,7 +28,7 @@ from causal_sam.cli.options import (
     read_sides,
     slice_progress,
 )
-from causal_sam.errors import InputError
+from causal_sam.errors import InputError, join_limited
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,8 +167,6 @@ def name_values(label: list[str], labels: str | None, values: list[int]) -> dict
     >>> name_values(["2=spleen", "5=liver"], None, [2, 5]), name_values(["liver"], None, [255])
     ({'spleen': 2, 'liver': 5}, {'liver': 255})
     """
-    from causal_sam.data_sets.case import join_limited
-
     if not values:
         raise InputError("The mask is empty: there is nothing to correct yet.")
     there = join_limited(values)

@@ -165,8 +165,8 @@ def _measured_on(config: Mapping[str, Any]) -> str:
     """Name the cases that a version was measured on; versions of earlier releases say it in their own way."""
     if "measured_on_learnt_cases" not in config:
         return "accepted labels"
-    is_learnt = config["measured_on_learnt_cases"]
-    earlier = "cases that it was trained on, since none was held out" if is_learnt else "held-out cases"
+    measured_on_training = config["measured_on_learnt_cases"]
+    earlier = "cases that it was trained on, since none was held out" if measured_on_training else "held-out cases"
     return config.get("measured_on", earlier)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.imaging import Volume
+from causal_sam.imaging import Volume, other_axes
 from causal_sam.imaging.directions import direction_vector, distances_along
 
 AXES = {"left-right": "right", "posterior-anterior": "anterior", "inferior-superior": "superior"}
@@ -77,7 +77,7 @@ def _contact(mask: NDArray[np.bool_], other: NDArray[np.bool_], volume: Volume) 
     beside = other & ~mask
     area = 0.0
     for axis in range(3):
-        one, two = (volume.affine[:3, side] for side in range(3) if side != axis)
+        one, two = (volume.affine[:3, side] for side in other_axes(axis))
         face = float(np.linalg.norm(np.cross(one, two)))
         low, high = (
             tuple(cut if side == axis else slice(None) for side in range(3)) for cut in (np.s_[:-1], np.s_[1:])

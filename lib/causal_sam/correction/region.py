@@ -183,7 +183,7 @@ def _direction_cone(direction: str, volume: Volume, inside: NDArray[np.bool_]) -
     Voxels beside the mask are excluded, even if they lie further in that direction than parts of it.
     """
     axis, sign = axis_towards(volume.affine, direction)
-    across = [volume.spacing[n] for n in range(3) if n != axis]
+    across = [volume.spacing[n] for n in other_axes(axis)]
     reached = np.zeros_like(inside)
     ordered, nonempty = (np.moveaxis(part, axis, 0)[::sign] for part in (reached, inside))
     # Lateral distance in mm from each place to the edge of the cone, negative outside.

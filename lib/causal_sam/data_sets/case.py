@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.errors import InputError
+from causal_sam.errors import InputError, join_limited
 from causal_sam.imaging import Volume, read_label_map, read_volume, with_modality
 
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-MAX_LISTED = 5  # items of a list in a message
 # Name of an MR sequence in a data set -> common name.
 SEQUENCES = {
     **dict.fromkeys(("t1", "t1w", "t1n"), "T1"),
@@ -108,16 +107,6 @@ def warn_left_out(group: str, names: Sequence[str]) -> None:
     """Log the cases of a data set without label map or image."""
     if names:
         logger.warning("Left out of %s, since the image or the label map is missing: %s.", group, join_limited(names))
-
-
-def join_limited(items: Sequence[object], max_items: int = MAX_LISTED) -> str:
-    """Join items for a message, up to a maximum number.
-
-    >>> join_limited(["a", "b"]), join_limited([1, 2, 3, 4], max_items=2)
-    ('a, b', '1, 2 and 2 more')
-    """
-    more = f" and {len(items) - max_items} more" if len(items) > max_items else ""
-    return ", ".join(map(str, items[:max_items])) + more
 
 
 def image_files(directory: Path) -> dict[str, Path]:

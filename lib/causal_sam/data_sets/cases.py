@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from causal_sam.data_sets import amos, brats, btcv, chaos, folders
-from causal_sam.data_sets.case import Case, LayoutMismatch, join_limited
+from causal_sam.data_sets.case import Case, LayoutMismatch
 from causal_sam.data_sets.layouts import LAYOUTS, Kind
-from causal_sam.errors import InputError
+from causal_sam.errors import InputError, join_limited
 
 # In the order of detection: folders of a data set may also fit the general layouts.
 _FINDERS = {

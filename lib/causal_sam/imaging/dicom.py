@@ -10,9 +10,9 @@ from typing import Any
 import pydicom
 import SimpleITK as sitk
 
-from causal_sam.errors import InputError
+from causal_sam.errors import InputError, join_limited
 from causal_sam.imaging.dicom_frames import has_frames, read_frames
-from causal_sam.imaging.dicom_geometry import SlicePlane, even_stacks, listed, pixel_spacing, slice_thickness
+from causal_sam.imaging.dicom_geometry import MAX_NAMED, SlicePlane, even_stacks, pixel_spacing, slice_thickness
 from causal_sam.imaging.dicom_headers import (
     VALUE_TAGS,
     acquisition_tags,
@@ -135,7 +135,8 @@ def slice_stacks(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[lis
     # Localizers come first: they are the reason for most of what else differs.
     if localizers := [file.name for file, header in headers.items() if "LOCALIZER" in str(header.get("ImageType"))]:
         raise InputError(
-            f"{listed(localizers)} in {folder.name} {'is a localizer' if len(localizers) == 1 else 'are localizers'}: "
+            f"{join_limited(localizers, MAX_NAMED)} in {folder.name} "
+            f"{'is a localizer' if len(localizers) == 1 else 'are localizers'}: "
             "remove what is no slice of the series."
         )
     sizes = _by_value(headers, lambda header: (int(header.Rows), int(header.Columns)))
@@ -143,7 +144,7 @@ def slice_stacks(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[lis
         fewest = next(iter(sizes.values()))
         (a, b), (c, d) = sorted(sizes)[:2]
         raise InputError(
-            f"The slices in {folder.name} differ in size ({a} x {b} and {c} x {d}): {listed(fewest)} "
+            f"The slices in {folder.name} differ in size ({a} x {b} and {c} x {d}): {join_limited(fewest, MAX_NAMED)} "
             "cannot be of the same 3D series."
         )
     for what, value in (
@@ -154,8 +155,8 @@ def slice_stacks(headers: dict[Path, pydicom.Dataset], folder: Path) -> list[lis
         kinds = _by_value(headers, value)
         if len(kinds) > 1:
             raise InputError(
-                f"The slices in {folder.name} {what}: {listed(next(iter(kinds.values())))} cannot be of the same 3D "
-                "series."
+                f"The slices in {folder.name} {what}: {join_limited(next(iter(kinds.values())), MAX_NAMED)} "
+                "cannot be of the same 3D series."
             )
     planes = [
         SlicePlane.of(

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from causal_sam.errors import InputError
+from causal_sam.errors import InputError, join_limited
 
 # Where slices lie may differ from an even stack by this share of their distance.
 EVEN_TOLERANCE = 0.01
@@ -91,7 +91,7 @@ def even_stacks(planes: Sequence[SlicePlane], name: str) -> list[list[int]]:
     if np.ptp(directions, axis=0).max() > ORIENTATION_TOLERANCE:
         odd = np.flatnonzero(np.abs(directions - usual).max(axis=1) > ORIENTATION_TOLERANCE)
         raise InputError(
-            f"The slices in {name} are not parallel: {listed([planes[index].label for index in odd])} "
+            f"The slices in {name} are not parallel: {join_limited([planes[index].label for index in odd], MAX_NAMED)} "
             f"{'lies' if len(odd) == 1 else 'lie'} in another direction than the rest."
         )
     normal = planes[0].normal
@@ -104,22 +104,12 @@ def even_stacks(planes: Sequence[SlicePlane], name: str) -> list[list[int]]:
     if is_doubled or any(len(place) < len(crowded) for place in places):
         raise InputError(
             f"{name} has several slices at the same place ({along[crowded[0]]:.2f} mm along the normal: "
-            f"{listed([planes[index].label for index in crowded])}): they are no 3D series."
+            f"{join_limited([planes[index].label for index in crowded], MAX_NAMED)}): they are no 3D series."
         )
     stacks = [list(stack) for stack in zip(*places, strict=True)]
     for stack in stacks:
         _check_even([planes[index] for index in stack], normal, name)
     return stacks
-
-
-def listed(labels: Sequence[str]) -> str:
-    """Name files in a sentence.
-
-    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
-    ('a, b', 'a, b, c and 2 more')
-    """
-    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
-    return ", ".join(labels[:MAX_NAMED]) + more
 
 
 def numbers(value: Any, keyword: str, count: int, name: str) -> NDArray[np.float64]:

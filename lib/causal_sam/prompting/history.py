@@ -162,7 +162,7 @@ class History:
         return replace(self, steps=(*self.steps[: self.position], replace(self.head, labels=labels)))
 
     def save(self, folder: Path) -> None:
-        """Write the chain into a folder of its own; a process killed meanwhile leaves the chain of before.
+        """Write the chain into a folder of its own; a process killed meanwhile leaves the earlier chain.
 
         Each state has a file that is written once, so that a step costs its own changes alone.
 

@@ -131,7 +131,7 @@ class Refiner:
         is_same_axis = state.axis == self._axis
         followed_before = state.followed if is_same_axis else None
         now = replace(state, axis=self._axis, slices=edit.records, followed=followed_before, source=Source.USER)
-        # An automatic mask stays, but for the part that hangs together with what is decided now.
+        # Only the part of an automatic mask that is connected to the newly decided slices changes.
         keeps_rest = state.is_automatic and local and not edit.given_up
         moved = edit.local if follow and keeps_rest else {}
         changed = None if follow and followed_before is None else {*edit.decided, *edit.given_up} - moved.keys()
@@ -184,7 +184,7 @@ class Refiner:
         frame, record = self._frame, edit.records.get(index)
         before = frame.extract(edit.mask, index)
         if record is not None and record.exceeds(here):
-            record = None  # a client that has forgotten points: what is there counts as drawn
+            record = None  # the client has forgotten points, so the mask counts as drawn
         logits = None if record is None else record.logits
         previous = None
         if not is_anew:
@@ -225,7 +225,7 @@ class Refiner:
         drawn = nonempty_slices(mask, self._axis) - (state.followed or frozenset())
         anchors = {index: self._frame.extract(mask, index).copy() for index in drawn | state.slices.keys()}
         if not any(anchor.any() for anchor in anchors.values()):
-            # Nothing says any longer that the structure is anywhere.
+            # No slice has a mask any more, so there is nothing to follow.
             return replace(state, followed=frozenset()), np.zeros_like(mask), ()
         with self._slot(self._on_slice) as on_slice:
             propagation = self._predictor.propagate(
@@ -237,7 +237,7 @@ class Refiner:
     def _merge(
         self, state: LabelState, followed: NDArray[np.bool_], edit: _Edit, prompts: Prompts
     ) -> NDArray[np.bool_]:
-        """The automatic mask of before, with the decided slices and the followed changes that are at the points."""
+        """Return the earlier automatic mask with the decided slices, and with the followed changes at the points."""
         points = []
         for index in edit.decided:
             here = prompts.on_slice(self._axis, index)
@@ -260,7 +260,7 @@ class Refiner:
         return mask
 
     def _limits(self, prompts: Prompts) -> tuple[int, int] | None:
-        """A box on one slice says where the structure is there; one of several also where it ends."""
+        """Return the first and last slice of a box over several slices; a box on one slice sets no limits."""
         if prompts.box is None:
             return None
         first, last = prompts.box[2 * self._axis : 2 * self._axis + 2]

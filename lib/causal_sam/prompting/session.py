@@ -137,7 +137,7 @@ class InteractiveSession:
     def add_point(
         self, label: str, voxel: Sequence[float], *, positive: bool = True, follow: bool = True, local: bool = True
     ) -> Refinement:
-        """Add a point to those of its slice; one of before at the same voxel is replaced.
+        """Add a point to its slice; it replaces an earlier point at the same voxel.
 
         Args:
             label: any name.
@@ -186,14 +186,14 @@ class InteractiveSession:
         local: bool = True,
         only_new: bool = False,
     ) -> dict[str, Refinement]:
-        """Take all prompts that a client holds, and do what is new in them, as one step.
+        """Take all prompts that a client holds, and apply the new ones as one step.
 
         Args:
             prompt_set: prompts of all labels; labels other than the current one change only if theirs are new.
             lasso: closed curve of the current label, whose bounding box is among its prompts.
             follow: go on from the prompted slices through the volume.
             local: change masks that were drawn, or segmented by name, only at the points.
-            only_new: leave also the current label as it is if nothing new is said of it.
+            only_new: leave the current label unchanged, too, if it has no new prompts.
 
         Returns:
             Label -> what became of it, the current one last.
@@ -270,7 +270,7 @@ class InteractiveSession:
             replace: segment labels that somebody made or corrected too; otherwise these stay, as locked ones always do.
 
         Returns:
-            The model's answer for all of the labels, and the names of those that stayed.
+            The prediction for all labels, and the names of the labels that were not changed.
 
         Raises:
             InputError: a name is not known.

@@ -90,3 +90,8 @@ def checked_device(value: str) -> str | None:
 def has_bfloat16_units() -> bool:
     """Return True if the processor has instructions for bfloat16; emulation is several times as slow as float32."""
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def trains_in_mixed_precision(device: str | torch.device) -> bool:
+    """Return True if training on a device is faster with mixed precision: on a GPU, or with bfloat16 instructions."""
+    return torch.device(device).type == "cuda" or has_bfloat16_units()

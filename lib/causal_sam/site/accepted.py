@@ -151,14 +151,14 @@ def read_accepted(
         try:
             label_map = _read("label", label.image_id, lambda: read_label_map(path, volume))
         except InputError as error:
-            raise InputError(f"The label of {label.image_id} is not learnt: {error}") from error
+            raise InputError(f"The label of {label.image_id} is not learned: {error}") from error
     if not label_map.any():
         raise InputError(f"The label of {label.image_id} is empty.")
     info = label.info if named_values(label.info) else {"label_names": dict(values)}
     structures, unnamed = named_masks(label_map, info)
     if unnamed:
         raise InputError(
-            f"The label of {label.image_id} is not learnt: nothing says for certain which structures its values "
+            f"The label of {label.image_id} is not learned: nothing says for certain which structures its values "
             f"{_join(unnamed)} are. Save it again with their names."
         )
     return volume, {name: mask for name, mask in structures.items() if mask.any()}
@@ -172,7 +172,7 @@ def _verified_copy(label: AcceptedLabel) -> Iterator[Path]:
             path = stack.enter_context(label_copy(label.label, label.info))
         except ChangedLabelError as error:
             raise InputError(
-                f"The label of {label.image_id} is not learnt: its file was changed or saved again since its names "
+                f"The label of {label.image_id} is not learned: its file was changed or saved again since its names "
                 "were written down. The next update takes it if it was saved with names."
             ) from error
         except OSError as error:

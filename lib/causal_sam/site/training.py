@@ -23,7 +23,7 @@ from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.case_files import load_slices
 from causal_sam.site.paths import Progress, SitePaths, UpdateConfig, UpdateError, progress_of
-from causal_sam.site.training_set import TrainingSet, load_job
+from causal_sam.site.training_set import TrainingSet, load_training_set
 from causal_sam.site.versions import version_name
 from causal_sam.text import TextEncoder, load_text_encoder
 from causal_sam.training.adapters import AdapterObjective, TrainingConfig, adapter_engine, batches
@@ -52,20 +52,23 @@ def train(local_rank: int, site: SitePaths, config: UpdateConfig, folder: Path) 
         UpdateError: the loss is not a number any more.
         OSError: the folder cannot be written.
     """
-    job = load_job(folder)
+    training_set = load_training_set(folder)
     if (folder / RESULT).is_file():
         return
     torch.manual_seed(config.seed)
     model = site.load()
     encoder = load_text_encoder()
-    cases = [load_slices(folder, case.files, [name in case.learnt.names for name in job.names]) for case in job.cases]
+    cases = [
+        load_slices(folder, case.files, [name in case.record.names for name in training_set.names])
+        for case in training_set.cases
+    ]
     steps = 1
     if config.epochs:
         slices = sum(len(case.label_map) for case in cases)
         shown = (config.batch - (config.pairs if config.lad else 0)) * idist.get_world_size()
         steps = math.ceil(config.epochs * slices / shown)
     amp = model.device.type == "cuda" or model.encodes_in_bfloat16
-    objective = _objective(site, job, model, encoder, config.training(steps, amp=amp))
+    objective = _objective(site, training_set, model, encoder, config.training(steps, amp=amp))
     fingerprint = model.encoder_hash()
     recorder = _Recorder(folder)
     engine: TrainingEngine = adapter_engine(
@@ -84,33 +87,34 @@ def train(local_rank: int, site: SitePaths, config: UpdateConfig, folder: Path) 
         objective.config,
         styled=config.lad,
         seed=config.seed + engine.step,  # others than those that were seen before a stop
-        weights=[case.weight for case in job.cases],
+        weights=[case.weight for case in training_set.cases],
     )
     engine.run(loader)
     if model.encoder_hash() != fingerprint:
         raise UpdateError("The frozen encoder has changed in training, so nothing was published.")
     if idist.get_rank() == 0:
-        _save_result(folder, job, objective, encoder)
+        _save_result(folder, training_set, objective, encoder)
 
 
 def _objective(
-    site: SitePaths, job: TrainingSet, model: CausalSam, encoder: TextEncoder, config: TrainingConfig
+    site: SitePaths, training_set: TrainingSet, model: CausalSam, encoder: TextEncoder, config: TrainingConfig
 ) -> AdapterObjective:
     """Return what is trained: new, or as the parent has left it."""
-    prompt, vectors = new_label_prompt(model, encoder.dimension), name_vectors(job.names, encoder)
-    if not job.continues:
+    prompt, vectors = new_label_prompt(model, encoder.dimension), name_vectors(training_set.names, encoder)
+    if not training_set.continues:
         return AdapterObjective(model, prompt, vectors, config)
-    assert job.parent is not None
-    with AdapterStore(site.store).lease(job.parent) as version:
+    assert training_set.parent is not None
+    with AdapterStore(site.store).lease(training_set.parent) as version:
         labels = AdapterBundle.read(version.adapter).labels
     assert labels is not None  # an update gives each version labels
     parent = labels.metadata
     if parent.text_fingerprint != encoder.fingerprint:
-        raise InputError(f"{version_name(job.parent)} was trained with the text encoder {parent.text_encoder}: use it.")
+        number = version_name(training_set.parent)
+        raise InputError(f"{number} was trained with the text encoder {parent.text_encoder}: use it.")
     continued = replace(
         config,
         adapters=parent.adapters or AdapterConfig(),
-        area_power=ALL_FOUND if set(job.names) <= set(parent.names) else config.area_power,
+        area_power=ALL_FOUND if set(training_set.names) <= set(parent.names) else config.area_power,
         learning_rate=CONTINUED * config.learning_rate,
         adapter_rate=CONTINUED * config.adapter_rate,
     )
@@ -122,9 +126,9 @@ def _objective(
 class _Recorder:
     """Writes the losses and the progress of the update, in the leading process."""
 
-    def __init__(self, job: Path) -> None:
-        self._job = job
-        self._progress = Progress(job.parent, _print_line, progress_of(job.parent.parent))
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._progress = Progress(folder.parent, _print_line, progress_of(folder.parent.parent))
         self._printed = time.monotonic()
 
     def step(self, record: Mapping[str, float], share: float) -> None:
@@ -138,7 +142,7 @@ class _Recorder:
             raise UpdateError(
                 f"The loss of step {step} is not a number, so nothing was published: lower the learning rate."
             )
-        with (self._job / LOSSES).open("a") as file:
+        with (self._folder / LOSSES).open("a") as file:
             file.write(json.dumps(record) + "\n")
         text, now = "", time.monotonic()
         if now - self._printed >= SECONDS_BETWEEN_CHECKPOINTS:
@@ -147,7 +151,7 @@ class _Recorder:
 
 
 def _print_line(line: str) -> None:
-    # This may be a process of its own, so there is nobody else to tell; what is printed belongs to the result.
+    # A training in its own process can report only by printing; standard output is for its result.
     print(line, file=sys.stderr, flush=True)
 
 
@@ -164,7 +168,7 @@ def _keep_losses(path: Path, done: int) -> None:
         part.write_text("".join(kept))
 
 
-def _save_result(folder: Path, job: TrainingSet, objective: AdapterObjective, encoder: TextEncoder) -> None:
-    counts = {name: sum(case.slices.get(name, 0) for case in job.cases) for name in job.names}
-    metadata = objective.metadata(job.names, encoder, counts)
+def _save_result(folder: Path, training_set: TrainingSet, objective: AdapterObjective, encoder: TextEncoder) -> None:
+    counts = {name: sum(case.slices.get(name, 0) for case in training_set.cases) for name in training_set.names}
+    metadata = objective.metadata(training_set.names, encoder, counts)
     AdapterBundle(LabelPart.from_training(objective.prompt, metadata, objective.model)).write(folder / RESULT)

@@ -70,13 +70,13 @@ class TrainingCase:
     """A case of the training set.
 
     Attributes:
-        learnt: record of the case for replay.
+        record: record of the case for replay.
         files: beginning of the names of its files.
         slices: label -> number of slices that have it.
         weight: share of the training samples that are from it.
     """
 
-    learnt: ReplayCase
+    record: ReplayCase
     files: str
     slices: dict[str, int]
     weight: float
@@ -93,7 +93,7 @@ class TrainingSet:
         names: names of the labels, those of the parent first.
         cases: cases to learn from.
         held_out: beginnings of the file names of the held-out cases, which Dice is measured on.
-        learnt: the same for training cases, for labels that no held-out case has.
+        measured_training: the same for training cases, for labels that no held-out case has.
         used: all labels that the new version will have seen.
         earlier: records of all cases that could be replayed.
         skipped: labels that could not be used.
@@ -106,14 +106,14 @@ class TrainingSet:
     names: tuple[str, ...]
     cases: tuple[TrainingCase, ...]
     held_out: tuple[str, ...]
-    learnt: tuple[str, ...]
+    measured_training: tuple[str, ...]
     used: tuple[UsedLabel, ...]
     earlier: tuple[ReplayCase, ...]
     skipped: tuple[Skipped, ...]
     corrections: int
 
 
-_JOB = TypeAdapter(TrainingSet)
+_TRAINING_SET = TypeAdapter(TrainingSet)
 
 
 def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progress) -> TrainingSet | Nothing:
@@ -136,7 +136,7 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
     parent = None if (current := store.current()) is None else store.version(current)
     continued = parent if parent and parent.manifest.training.encoder_hash == model.encoder_hash() else None
     known = {label.image: label for label in continued.manifest.training.labels} if continued else {}
-    trained, apart, used, skipped = [], [], [], []
+    trained, held_out, used, skipped = [], [], [], []
     others = _drawn_besides(continued, config) if continued else set()
     for label in accepted_labels(site.data):
         try:
@@ -147,13 +147,13 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
             skipped.append(Skipped(label.image_id, str(error)))
             continue
         if is_held_out(label.study, config.validation):
-            apart.append((label, digest))
+            held_out.append((label, digest))
             continue
         used.append(UsedLabel(label.image_id, FINAL, digest))
         trained.append((label, known.get(label.image_id) == used[-1] and label.image_id not in others))
     if not any(not seen for _, seen in trained):
-        return Nothing(_nothing_new(trained, apart, skipped, parent), tuple(skipped))
-    key = _key(site, model, parent, config, used, apart)
+        return Nothing(_nothing_new(trained, held_out, skipped, parent), tuple(skipped))
+    key = _key(site, model, parent, config, used, held_out)
     left = _left_behind(folder, key)
     if left is not None:
         progress("reading", 0.1, "Going on with the update that was stopped.")
@@ -161,30 +161,30 @@ def prepare(site: SitePaths, config: UpdateConfig, folder: Path, progress: Progr
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     reader = _Reader(site, config, model, folder, continued)
-    job = reader.read(key, parent, trained, apart, tuple(used), tuple(skipped))
-    if isinstance(job, TrainingSet):
+    training_set = reader.read(key, parent, trained, held_out, tuple(used), tuple(skipped))
+    if isinstance(training_set, TrainingSet):
         for path in folder.iterdir():  # what is described is there, also after a power failure
             sync(path)
         with atomic_write(folder / DESCRIPTION) as part:
-            part.write_bytes(_JOB.dump_json(job))
-    return job
+            part.write_bytes(_TRAINING_SET.dump_json(training_set))
+    return training_set
 
 
-def load_job(folder: Path) -> TrainingSet:
-    """Read the job of a folder."""
-    return _JOB.validate_json((folder / DESCRIPTION).read_bytes())
+def load_training_set(folder: Path) -> TrainingSet:
+    """Read the training set of a folder."""
+    return _TRAINING_SET.validate_json((folder / DESCRIPTION).read_bytes())
 
 
-def _nothing_new(trained: Sequence, apart: Sequence, skipped: Sequence, parent: Version | None) -> str:
-    count = len(trained) + len(apart) + len(skipped)
+def _nothing_new(trained: Sequence, held_out: Sequence, skipped: Sequence, parent: Version | None) -> str:
+    count = len(trained) + len(held_out) + len(skipped)
     if not count:
         return "No label has been accepted yet: save one with the tag final."
     if parent is None:
         return (
-            f"Of {count} accepted labels {len(apart)} are held out to measure, and {len(skipped)} cannot be used: "
+            f"Of {count} accepted labels {len(held_out)} are held out to measure, and {len(skipped)} cannot be used: "
             "there is none to learn from, so accept more."
         )
-    return f"No label was accepted since {version_name(parent.number)} that can be learnt from: it stays in use."
+    return f"No label was accepted since {version_name(parent.number)} that can be learned from: it stays in use."
 
 
 def _drawn_besides(parent: Version, config: UpdateConfig) -> set[str]:
@@ -204,28 +204,28 @@ def _key(
     parent: Version | None,
     config: UpdateConfig,
     used: Sequence[UsedLabel],
-    apart: Sequence,
+    held_out: Sequence,
 ) -> str:
-    """Digest of all that an update depends on."""
-    told = {
+    """Return the SHA-256 of every input of an update."""
+    inputs = {
         "package": __version__,
         "values": dict(site.values),
         "model": [model.name, model.image_size, model.encoder_hash()],
         "parent": None if parent is None else [parent.number, parent.manifest.adapter_sha256],
         "config": asdict(config),
         "used": [asdict(label) for label in used],
-        "held out": [[label.image_id, digest] for label, digest in apart],
+        "held out": [[label.image_id, digest] for label, digest in held_out],
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _left_behind(folder: Path, key: str) -> TrainingSet | None:
-    """The job that a killed update has left, if it is the same."""
+    """Return the training set that a killed update has left, if its key is the same."""
     try:
-        job = load_job(folder)
+        training_set = load_training_set(folder)
     except (OSError, ValidationError):
         return None
-    return job if job.key == key else None
+    return training_set if training_set.key == key else None
 
 
 @dataclass
@@ -237,7 +237,7 @@ class _Measured:
 
 
 class _Reader:
-    """Reads accepted labels into the files of a job."""
+    """Reads accepted labels into the files of a training set."""
 
     def __init__(
         self, site: SitePaths, config: UpdateConfig, model: CausalSam, folder: Path, continued: Version | None
@@ -259,7 +259,7 @@ class _Reader:
         key: str,
         parent: Version | None,
         trained: Sequence[tuple[AcceptedLabel, bool]],
-        apart: Sequence[tuple[AcceptedLabel, str]],
+        held_out: Sequence[tuple[AcceptedLabel, str]],
         used: tuple[UsedLabel, ...],
         skipped: tuple[Skipped, ...],
     ) -> TrainingSet | Nothing:
@@ -269,7 +269,7 @@ class _Reader:
         fresh = self._keep([label for label, seen in trained if not seen], skips)
         if not fresh:
             why = f" The first of them: {skips[0].why}" if skips else ""
-            return Nothing(f"None of the new labels can be learnt from.{why}", tuple(skips))
+            return Nothing(f"None of the new labels can be learned from.{why}", tuple(skips))
         number = 0 if parent is None else parent.number
         replayed = choose_replay(earlier, len(fresh), config.replay, config.seed + number)
         again = self._keep([by_id[case.image_id] for case in replayed], skips)
@@ -281,14 +281,14 @@ class _Reader:
         # From here on no name is added: labels that are never learned are not measured either.
         self._only = set(self._names)
         measured = _Measured()
-        for label, _ in sorted(apart, key=lambda pair: study_digest(pair[0].study)):
+        for label, _ in sorted(held_out, key=lambda pair: study_digest(pair[0].study)):
             self._save_measured(label, measured, tuple(self._names.values()), skips, self._held_out_samples)
-        held_out, learnt = measured.files, _Measured()
+        training = _Measured()
         # Better than not to measure these labels at all.
         missing = tuple(name for name in self._names.values() if name not in measured.names)
         for case in cases:
-            if not set(missing).isdisjoint(case.learnt.names):
-                self._save_measured(by_id[case.learnt.image_id], learnt, missing, skips, CorrectionSamples([], []))
+            if not set(missing).isdisjoint(case.record.names):
+                self._save_measured(by_id[case.record.image_id], training, missing, skips, CorrectionSamples([], []))
         save_samples(self._folder / NOTES, self._samples)
         save_samples(self._folder / NOTES_HELD_OUT, self._held_out_samples)
         left_out = {skip.image_id for skip in skips}
@@ -298,10 +298,10 @@ class _Reader:
             continues=self._continued is not None,
             names=tuple(self._names.values()),
             cases=cases,
-            held_out=tuple(held_out),
-            learnt=tuple(learnt.files),
+            held_out=tuple(measured.files),
+            measured_training=tuple(training.files),
             used=tuple(label for label in used if label.image not in left_out),
-            earlier=tuple({case.image_id: case for case in (*earlier, *(c.learnt for c in cases))}.values()),
+            earlier=tuple({case.image_id: case for case in (*earlier, *(c.record for c in cases))}.values()),
             skipped=tuple(skips),
             corrections=len(self._samples.real),
         )
@@ -311,10 +311,10 @@ class _Reader:
         if self._continued is None:
             return []
         still = {label.image_id for label, seen in trained if seen}
-        told = self._continued.manifest.training.config.get("cases", {})
+        cases = self._continued.manifest.training.config.get("cases", {})
         return [
             ReplayCase(image_id, tuple(case["names"]), case["style"], tuple(case.get("others", ())))
-            for image_id, case in told.items()
+            for image_id, case in cases.items()
             if image_id in still
         ]
 
@@ -352,9 +352,9 @@ class _Reader:
             ours = self._names.setdefault(meaning, name)
             structures[ours] = structures[ours] | mask if ours in structures else mask
         if len(self._names) > MAX_LABELS:
-            raise UpdateError(f"At most {MAX_LABELS} labels can be learnt: choose some of them with labels.")
+            raise UpdateError(f"At most {MAX_LABELS} labels can be learned: choose some of them with labels.")
         if not structures:
-            raise InputError(f"None of the labels that are to be learnt was drawn in {label.image_id}.")
+            raise InputError(f"None of the labels that are to be learned was drawn in {label.image_id}.")
         return volume, structures, tuple(others)
 
     def _save_measured(

@@ -74,7 +74,7 @@ def update(
     site: SitePaths,
     config: UpdateConfig,
     processes: int = 1,
-    tell: Callable[[str], object] = lambda text: None,
+    log: Callable[[str], object] = lambda text: None,
 ) -> Outcome | None:
     """Learn from the labels that were accepted since the version in use, and publish what is better.
 
@@ -84,7 +84,7 @@ def update(
         site: folders of the labels and of the versions.
         config: settings of the update.
         processes: number of processes that train; only if torchrun did not start them.
-        tell: called with lines for people.
+        log: called with lines for people.
 
     Returns:
         The outcome; None in the processes that do not lead.
@@ -101,7 +101,7 @@ def update(
                 train(idist.get_local_rank(), site, config, folder / JOB)
             return None
         with _alone(folder):
-            progress = Progress(folder, tell)
+            progress = Progress(folder, log)
             prepared = prepare(site, config, folder / JOB, progress)
             _agreed(isinstance(prepared, TrainingSet))
             if isinstance(prepared, Nothing):
@@ -120,7 +120,7 @@ def update(
             "there, or make it writable."
         ) from error
     except SafetensorError as error:  # of a full disk too
-        raise UpdateError(f"What was learnt cannot be written or read ({error}), so nothing was published.") from error
+        raise UpdateError(f"What was learned cannot be written or read ({error}), so nothing was published.") from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, CausalSamError) or not _is_out_of_memory(error):
             raise
@@ -192,49 +192,51 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSet, progress: Progress) -> Outcome:
+def _finish(
+    site: SitePaths, config: UpdateConfig, folder: Path, training_set: TrainingSet, progress: Progress
+) -> Outcome:
     """Measure what was trained, add it to the store, and publish or reject it."""
     model, store = site.load(), AdapterStore(site.store)
     bundle = AdapterBundle.read(folder / JOB / RESULT)
-    own = [load_case(folder / JOB, files) for files in (*job.held_out, *job.learnt)]
-    generated = generated_cases(job.names)
+    own = [load_case(folder / JOB, files) for files in (*training_set.held_out, *training_set.measured_training)]
+    generated = generated_cases(training_set.names)
     total, count = 2 * (len(own) + len(generated)), itertools.count(1)
-    measured_on = _measured_on(len(job.held_out), len(job.learnt), len(generated))
+    measured_on = _measured_on(len(training_set.held_out), len(training_set.measured_training), len(generated))
 
     def measured(labels: LabelPrompter) -> dict[str, float]:
         def done() -> None:
             progress("measuring", 0.8 + 0.2 * next(count) / total)
 
         return {
-            **measure(labels, own, job.names, config.plane, on_case=done),
-            **measure(labels, generated, job.names, "auto", GENERATED, done),
+            **measure(labels, own, training_set.names, config.plane, on_case=done),
+            **measure(labels, generated, training_set.names, "auto", GENERATED, done),
         }
 
     progress("measuring", 0.8, f"Measuring on {measured_on}.")
     metrics = measured(LabelPrompter.from_bundle(bundle, model))
     before = dict.fromkeys(metrics, 0.0)
-    if job.continues:
-        assert job.parent is not None
-        with store.lease(job.parent) as version:
+    if training_set.continues:
+        assert training_set.parent is not None
+        with store.lease(training_set.parent) as version:
             before = measured(LabelPrompter.from_bundle(AdapterBundle.read(version.adapter), model))
-    film, notes = _film(model, store, config, folder / JOB, job, progress)
+    film, notes = _film(model, store, config, folder / JOB, training_set, progress)
     training = Training(
-        parent=job.parent,
+        parent=training_set.parent,
         encoder_hash=model.encoder_hash(),
-        labels=job.used,
-        names=job.names,
+        labels=training_set.used,
+        names=training_set.names,
         metrics=metrics,
-        parent_metrics=before if job.continues else {},
+        parent_metrics=before if training_set.continues else {},
         config={
             **asdict(config),
             "labels": list(config.labels),
-            "measured_on_learnt_cases": not job.held_out,
+            "measured_on_learnt_cases": not training_set.held_out,
             "measured_on": measured_on,
             "cases": {
                 case.image_id: {"names": list(case.names), "style": case.style, "others": list(case.others)}
-                for case in job.earlier
+                for case in training_set.earlier
             },
-            "skipped": {skip.image_id: skip.why for skip in job.skipped},
+            "skipped": {skip.image_id: skip.why for skip in training_set.skipped},
             "notes": None if notes is None else notes._asdict(),
         },
     )
@@ -242,7 +244,7 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
     with suppress(OSError):  # it is no worse without its pictures
         draw_update(folder / REPORTS / version_name(version.number), folder / JOB / LOSSES, metrics, before)
     why = rejection_reason(metrics, before, config.tolerance, config.min_dice, config.min_label_dice)
-    made = f"{version_name(version.number)} was trained on {_counted(len(job.cases))}"
+    made = f"{version_name(version.number)} was trained on {_counted(len(training_set.cases))}"
     if notes is not None:
         made += f" and {notes.corrections} corrected slices" if notes.is_better else ""
     status: Literal["published", "rejected"] = "rejected"
@@ -260,25 +262,30 @@ def _finish(site: SitePaths, config: UpdateConfig, folder: Path, job: TrainingSe
                 store.collect(KEPT_VERSIONS)
         except ConflictError as error:
             message = str(error)
-    if job.skipped:
-        message += f" Left out: {' '.join(skip.why for skip in job.skipped)}"
-    return Outcome(status, message, version.number, metrics, before, job.skipped)
+    if training_set.skipped:
+        message += f" Left out: {' '.join(skip.why for skip in training_set.skipped)}"
+    return Outcome(status, message, version.number, metrics, before, training_set.skipped)
 
 
 def _film(
-    model: CausalSam, store: AdapterStore, config: UpdateConfig, folder: Path, job: TrainingSet, progress: Progress
+    model: CausalSam,
+    store: AdapterStore,
+    config: UpdateConfig,
+    folder: Path,
+    training_set: TrainingSet,
+    progress: Progress,
 ) -> tuple[FilmPart | None, NoteResult | None]:
     """The modulation by notes of the new version: trained on real corrections if there are any, else the parent's."""
     encoder, parent = load_text_encoder(), None
-    if job.continues:
-        assert job.parent is not None
-        with store.lease(job.parent) as version:
+    if training_set.continues:
+        assert training_set.parent is not None
+        with store.lease(training_set.parent) as version:
             parent = AdapterBundle.read(version.adapter).film
-    if not job.corrections:
+    if not training_set.corrections:
         if parent is not None:
             parent.load(model, encoder.fingerprint)  # a version whose film cannot be loaded is of no use
         return parent, None
-    progress("learning from notes", 0.95, f"Learning from {job.corrections} slices that notes corrected.")
+    progress("learning from notes", 0.95, f"Learning from {training_set.corrections} slices that notes corrected.")
     samples, held_out = load_samples(folder / NOTES), load_samples(folder / NOTES_HELD_OUT)
     trained = train_on_notes(model, encoder, parent, samples, held_out.real, NOTE_STEPS, config.seed)
     if trained is None:
@@ -291,12 +298,12 @@ def _counted(count: int, kind: str = "") -> str:
     return f"{count} {kind} case{'' if count == 1 else 's'}".replace("  ", " ")
 
 
-def _measured_on(held_out: int, learnt: int, generated: int) -> str:
+def _measured_on(held_out: int, training: int, generated: int) -> str:
     """Name the cases that a version was measured on, for people."""
     parts = [_counted(held_out, "held-out")] if held_out else []
-    if learnt:
+    if training:
         why = "for labels that no held-out case has" if held_out else "since none is held out yet"
-        parts.append(f"{_counted(learnt)} that it was trained on, {why}")
+        parts.append(f"{_counted(training)} that it was trained on, {why}")
     if generated:
         parts.append(_counted(generated, "generated"))
     return " and ".join(parts)

@@ -407,7 +407,7 @@ def test_labels_and_images_of_an_archive_are_fetched_and_what_is_gone_is_left_ou
     tmp_path: Path, task: AdaptersTrainTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = DicomWebStore(Archive(), {"Modality": "CT"}, str(tmp_path / "cache"))
-    taken, learnt = [], []
+    taken, learned = [], []
 
     def fetch(image_id: str) -> str:
         if image_id == "1.1":
@@ -416,11 +416,11 @@ def test_labels_and_images_of_an_archive_are_fetched_and_what_is_gone_is_left_ou
 
     monkeypatch.setattr(store, "get_image_uri", fetch)
     monkeypatch.setattr(store, "get_label_uri", lambda *arguments: taken.append(arguments))
-    monkeypatch.setattr(adapters, "update", lambda site, *rest: learnt.append(site) or Outcome("nothing", ""))
+    monkeypatch.setattr(adapters, "update", lambda site, *rest: learned.append(site) or Outcome("nothing", ""))
     task({}, store)
     assert taken == [("2.2", "final", "1.2")]
     assert "The label of series 1.1 is left out: The DICOMweb server has no series 1.1." in caplog.text
-    assert learnt[0].data == Path(store._datastore_path)
+    assert learned[0].data == Path(store._datastore_path)
 
 
 def test_an_archive_that_does_not_answer_is_said(

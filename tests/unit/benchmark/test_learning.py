@@ -1,4 +1,4 @@
-"""The benchmark of learning: what an annotator does, what is learnt from, what is told."""
+"""The benchmark of learning: what an annotator does, what is learned from, what is told."""
 
 from __future__ import annotations
 

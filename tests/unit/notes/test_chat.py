@@ -357,7 +357,7 @@ def test_models_that_cannot_be_used_are_refused_in_a_sentence(name, consent, sen
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """Return a folder with a language model of a few random weights, which has learnt nothing."""
+    """Return a folder with a language model of a few random weights, which has learned nothing."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast

@@ -184,11 +184,11 @@ def _cut(path: Path) -> None:
         (lambda tiny: tiny.save("case01", label_map(), {}), "The label of case01 is empty."),
         (
             lambda tiny: tiny.save("case01", label_map(left=1), {}, affine=AFFINE + np.eye(4, k=3)),
-            "The label of case01 is not learnt: case01.nii.gz is not on the grid of its image",
+            "The label of case01 is not learned: case01.nii.gz is not on the grid of its image",
         ),
         (
             lambda tiny: tiny.save("case01", np.stack([label_map(left=1)] * 2, -1), {}),
-            "The label of case01 is not learnt: case01.nii.gz has 2 layers",
+            "The label of case01 is not learned: case01.nii.gz has 2 layers",
         ),
         (
             lambda tiny: tiny.save("case01", label_map(left=1), {"params": {"frame": 1}}),

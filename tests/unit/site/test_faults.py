@@ -37,7 +37,7 @@ from causal_sam.training.engine import CHECKPOINT, TrainingEngine
 pytestmark = pytest.mark.slow
 
 KILL_SCRIPT = Path(__file__).parents[2] / "kill_update.py"
-# So little is learnt that the next version is as good as the first one.
+# So little is learned that the next version is as good as the first one.
 LATER = {"learning_rate": 1e-15, "adapter_rate": 1e-15, "epochs": 1}
 MIB = 2**20
 IS_ROOT = os.geteuid() == 0
@@ -280,7 +280,7 @@ def test_labels_of_which_none_can_be_used(tiny: TinySite) -> None:
     FAULTS["empty"][0](tiny, "case01")
     outcome = update(tiny.site(), quick(**LATER))
     assert outcome.status == "nothing"
-    assert outcome.message.startswith("None of the new labels can be learnt from. The first of them: The label of ")
+    assert outcome.message.startswith("None of the new labels can be learned from. The first of them: The label of ")
     assert len(outcome.skipped) == 1
     assert AdapterStore(tiny.store).current() == 1
 

@@ -18,7 +18,7 @@ from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.case_files import load_case, load_slices
 from causal_sam.site.paths import UpdateError
 from causal_sam.site.publish_gate import is_held_out
-from causal_sam.site.training_set import Nothing, TrainingSet, load_job, prepare
+from causal_sam.site.training_set import Nothing, TrainingSet, load_training_set, prepare
 from causal_sam.site.versions import UsedLabel
 
 SWAPPED = {RIGHT: RIGHT, LEFT: LEFT}
@@ -52,12 +52,12 @@ def learn(tiny: TinySite, job: TrainingSet, encoder_hash: str, **changes: Any) -
 
 
 def ids(job: TrainingSet) -> list[str]:
-    return [case.learnt.image_id for case in job.cases]
+    return [case.record.image_id for case in job.cases]
 
 
 def slices_of(tiny: TinySite, job: TrainingSet, number: int):
     case = job.cases[number]
-    return load_slices(tiny.store / "job", case.files, [name in case.learnt.names for name in job.names])
+    return load_slices(tiny.store / "job", case.files, [name in case.record.names for name in job.names])
 
 
 def test_the_first_update_learns_all_that_was_accepted(tiny: TinySite) -> None:
@@ -68,14 +68,14 @@ def test_the_first_update_learns_all_that_was_accepted(tiny: TinySite) -> None:
     assert (job.parent, job.continues, job.names) == (None, False, (LEFT, RIGHT))
     assert [case.weight for case in job.cases] == [pytest.approx(1 / 3)] * 3
     assert [case.slices for case in job.cases] == [{LEFT: SHAPE[2], RIGHT: SHAPE[2]}] * 3
-    assert (job.held_out, len(job.learnt), job.skipped) == ((), 3, ())
+    assert (job.held_out, len(job.measured_training), job.skipped) == ((), 3, ())
     assert {label.image for label in job.used} == set(ids(job))
-    assert load_job(tiny.store / "job") == job
+    assert load_training_set(tiny.store / "job") == job
     case = slices_of(tiny, job, 0)
     assert case.slices.array.shape == case.label_map.shape == (SHAPE[2], 58, 64)
     assert np.unique(case.label_map).tolist() == [0, 1, 2]
     assert case.known.tolist() == [True, True]
-    volume, structures = load_case(tiny.store / "job", job.learnt[0])
+    volume, structures = load_case(tiny.store / "job", job.measured_training[0])
     assert volume.shape == SHAPE
     assert {name: bool(mask.any()) for name, mask in structures.items()} == {LEFT: True, RIGHT: True}
 
@@ -86,7 +86,7 @@ def test_names_of_one_meaning_are_one_label_under_the_spelling_that_came_first(t
     tiny.accept(2, {RIGHT: "liver", LEFT: "LIVER"})  # two segments that mean the same
     job = prepared(tiny)
     assert job.names == ("hepar", "spleen")
-    assert [case.learnt.names for case in job.cases] == [("hepar",), ("hepar", "spleen"), ("hepar",)]
+    assert [case.record.names for case in job.cases] == [("hepar",), ("hepar", "spleen"), ("hepar",)]
     assert [slices_of(tiny, job, n).known.tolist() for n in range(3)] == [[True, False], [True, True], [True, False]]
     both = slices_of(tiny, job, 2).label_map > 0
     assert both.sum() > 1.5 * (slices_of(tiny, job, 0).label_map > 0).sum()
@@ -100,35 +100,35 @@ def test_a_study_is_on_one_side_as_a_whole(tiny: TinySite) -> None:
     apart = [n for n in range(24) if is_held_out(patients[n // 2], 0.4)]
     assert 0 < len(apart) < 24
     assert ids(job) == [f"case{n:02d}" for n in range(24) if n not in apart]
-    assert not job.learnt
+    assert not job.measured_training
     assert len(job.held_out) == min(len(apart), jobs.MAX_MEASURED)
     assert {label.image for label in job.used} == set(ids(job))
 
 
 def test_what_is_never_learnt_is_not_measured(tiny: TinySite) -> None:
-    learnt, apart = (
+    learned, apart = (
         [n for n in range(40) if is_held_out(f"case{n:02d}", 0.4) == held_out][:2] for held_out in (False, True)
     )
-    for number in learnt:
+    for number in learned:
         tiny.accept(number, {LEFT: LEFT})
     tiny.accept(apart[0], {RIGHT: RIGHT})
     job = prepared(tiny, validation=0.4)
-    assert (job.names, len(job.learnt), len(job.held_out)) == ((LEFT,), 2, 0)
+    assert (job.names, len(job.measured_training), len(job.held_out)) == ((LEFT,), 2, 0)
     tiny.accept(apart[1])
     job = prepared(tiny, validation=0.4)
-    assert (job.names, len(job.learnt), len(job.held_out)) == ((LEFT,), 0, 1)
+    assert (job.names, len(job.measured_training), len(job.held_out)) == ((LEFT,), 0, 1)
     assert set(load_case(tiny.store / "job", job.held_out[0])[1]) == {LEFT}
 
 
 def test_a_label_that_no_held_out_case_has_is_measured_on_learnt_ones(tiny: TinySite) -> None:
-    learnt, apart = ([n for n in range(40) if is_held_out(f"case{n:02d}", 0.4) == side][:3] for side in (False, True))
-    tiny.accept(learnt[0])
-    tiny.accept(learnt[1], {LEFT: LEFT})
-    tiny.accept(learnt[2], {RIGHT: RIGHT})
+    learned, apart = ([n for n in range(40) if is_held_out(f"case{n:02d}", 0.4) == side][:3] for side in (False, True))
+    tiny.accept(learned[0])
+    tiny.accept(learned[1], {LEFT: LEFT})
+    tiny.accept(learned[2], {RIGHT: RIGHT})
     tiny.accept(apart[0], {LEFT: LEFT})
     job = prepared(tiny, validation=0.4)
-    assert (len(job.held_out), len(job.learnt)) == (1, 2)
-    measured = [set(load_case(tiny.store / "job", files)[1]) for files in (*job.held_out, *job.learnt)]
+    assert (len(job.held_out), len(job.measured_training)) == (1, 2)
+    measured = [set(load_case(tiny.store / "job", files)[1]) for files in (*job.held_out, *job.measured_training)]
     assert measured == [{LEFT}, {RIGHT}, {RIGHT}]
 
 
@@ -138,7 +138,7 @@ def test_only_what_is_new_is_learnt_and_some_of_the_rest_shown_again(tiny: TinyS
     learn(tiny, prepared(tiny), encoder_hash)
     nothing = prepared(tiny)
     assert isinstance(nothing, Nothing)
-    assert nothing.why == "No label was accepted since v0001 that can be learnt from: it stays in use."
+    assert nothing.why == "No label was accepted since v0001 that can be learned from: it stays in use."
     tiny.accept(6, {RIGHT: "third"})
     job = prepared(tiny, replay=0.6)
     assert (job.parent, job.continues, job.names) == (1, True, (LEFT, RIGHT, "third"))
@@ -182,13 +182,13 @@ def test_chosen_labels_are_learnt_and_the_others_later(tiny: TinySite, encoder_h
         tiny.accept(number)
     job = prepared(tiny, labels=(LEFT.upper(),))
     assert job.names == (LEFT,)
-    assert job.cases[0].learnt.others == (RIGHT,)
+    assert job.cases[0].record.others == (RIGHT,)
     learn(tiny, job, encoder_hash)
     assert isinstance(prepared(tiny, labels=(LEFT,)), Nothing)
     later = prepared(tiny, labels=(RIGHT,))
-    # What is known already goes on to be learnt and measured, or it would be forgotten.
+    # What is known already goes on to be learned and measured, or it would be forgotten.
     assert (later.names, ids(later)) == ((LEFT, RIGHT), ["case00", "case01"])
-    assert set(load_case(tiny.store / "job", later.learnt[0])[1]) == {LEFT, RIGHT}
+    assert set(load_case(tiny.store / "job", later.measured_training[0])[1]) == {LEFT, RIGHT}
     assert prepared(tiny).names == (LEFT, RIGHT)
     learn(tiny, later, encoder_hash)
     assert isinstance(prepared(tiny), Nothing)
@@ -198,7 +198,7 @@ def test_chosen_labels_that_nobody_drew(tiny: TinySite) -> None:
     tiny.accept(0)
     nothing = prepared(tiny, labels=("aorta",))
     assert isinstance(nothing, Nothing)
-    assert "None of the labels that are to be learnt was drawn in case00." in nothing.why
+    assert "None of the labels that are to be learned was drawn in case00." in nothing.why
 
 
 def test_what_cannot_be_used_is_left_out_and_comes_again(tiny: TinySite, encoder_hash: str) -> None:
@@ -213,7 +213,7 @@ def test_what_cannot_be_used_is_left_out_and_comes_again(tiny: TinySite, encoder
     assert {label.image for label in job.used} == {"case00"}
     learn(tiny, job, encoder_hash)
     nothing = prepared(tiny)
-    assert "None of the new labels can be learnt from. The first of them: " in nothing.why
+    assert "None of the new labels can be learned from. The first of them: " in nothing.why
     (tiny.labels / "case01.nii.gz").write_bytes(good)
     assert ids(prepared(tiny))[0] == "case01"
 
@@ -228,7 +228,7 @@ def test_why_there_is_nothing_to_learn(tiny: TinySite) -> None:
 def test_too_many_labels_are_said_to_be_too_many(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "MAX_LABELS", 1)
     tiny.accept(0)
-    with pytest.raises(UpdateError, match=r"At most 1 labels can be learnt: choose some of them with labels\."):
+    with pytest.raises(UpdateError, match=r"At most 1 labels can be learned: choose some of them with labels\."):
         prepared(tiny)
 
 
@@ -275,7 +275,7 @@ def test_values_are_those_of_the_label_set_where_the_client_did_not_say_them(tin
     drawn[PLACES[LEFT]] = 7
     tiny.save("case00", drawn, {})
     assert prepared(tiny, values={"liver": 7}).names == ("liver",)
-    told = json.loads((tiny.store / "job" / f"{load_job(tiny.store / 'job').cases[0].files}.json").read_text())
+    told = json.loads((tiny.store / "job" / f"{load_training_set(tiny.store / 'job').cases[0].files}.json").read_text())
     assert told["spacing"][0] == 6.0
 
 

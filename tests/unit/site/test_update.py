@@ -36,7 +36,7 @@ from causal_sam.site.update import JOB, REPORTS, Outcome, update
 from causal_sam.training.adapters import AdapterObjective
 from causal_sam.training.engine import CHECKPOINT, TrainingEngine
 
-# So little is learnt that what was there before stays as it was.
+# So little is learned that what was there before stays as it was.
 NEXT_TO_NOTHING = {"learning_rate": 1e-15, "adapter_rate": 1e-15, "epochs": 1}
 SPOILING = {"learning_rate": 1.0, "adapter_rate": 1.0, "epochs": 2}
 
@@ -47,21 +47,21 @@ def tiny(tmp_path: Path) -> TinySite:
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinySite, Outcome, list[str]]:
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinySite, Outcome, list[str]]:
     """Return a site with a first version, and what was told; not to be changed."""
-    tiny, told = TinySite(tmp_path_factory.mktemp("learnt")), []
+    tiny, told = TinySite(tmp_path_factory.mktemp("learned")), []
     for number in range(3):
         tiny.accept(number)
-    return tiny, update(tiny.site(), quick(seed=1), tell=told.append), told
+    return tiny, update(tiny.site(), quick(seed=1), log=told.append), told
 
 
 @pytest.fixture
-def site(learnt: tuple[TinySite, Outcome, list[str]], tmp_path: Path) -> Iterator[TinySite]:
+def site(learned: tuple[TinySite, Outcome, list[str]], tmp_path: Path) -> Iterator[TinySite]:
     """Return a copy of it, to go on from."""
     tiny = TinySite(tmp_path / "copy")
     for number in range(3):
         tiny.accept(number)
-    subprocess.run(["cp", "-a", str(learnt[0].store), str(tiny.store)], check=True)
+    subprocess.run(["cp", "-a", str(learned[0].store), str(tiny.store)], check=True)
     return tiny
 
 
@@ -69,8 +69,8 @@ def version_of(tiny: TinySite, number: int):
     return AdapterStore(tiny.store).version(number)
 
 
-def test_the_first_update_publishes(learnt: tuple[TinySite, Outcome, list[str]]) -> None:
-    tiny, outcome, told = learnt
+def test_the_first_update_publishes(learned: tuple[TinySite, Outcome, list[str]]) -> None:
+    tiny, outcome, told = learned
     assert (outcome.status, outcome.version, outcome.skipped) == ("published", 1, ())
     assert outcome.message.startswith("v0001 was trained on 3 cases and published: Dice 0.")
     assert outcome.message.endswith("on 3 cases that it was trained on, since none is held out yet.")
@@ -85,8 +85,8 @@ def test_the_first_update_publishes(learnt: tuple[TinySite, Outcome, list[str]])
     assert not (tiny.store / TRAINING / JOB).exists()
 
 
-def test_the_manifest_says_what_it_was_made_from(learnt: tuple[TinySite, Outcome, list[str]]) -> None:
-    tiny, outcome, _ = learnt
+def test_the_manifest_says_what_it_was_made_from(learned: tuple[TinySite, Outcome, list[str]]) -> None:
+    tiny, outcome, _ = learned
     training = version_of(tiny, 1).manifest.training
     digests = tiny.digests()
     assert {label.image: label.sha256 for label in training.labels} == {
@@ -106,8 +106,8 @@ def test_the_manifest_says_what_it_was_made_from(learnt: tuple[TinySite, Outcome
     assert config["skipped"] == {}
 
 
-def test_pictures_are_drawn(learnt: tuple[TinySite, Outcome, list[str]]) -> None:
-    folder = learnt[0].store / TRAINING / REPORTS / "v0001"
+def test_pictures_are_drawn(learned: tuple[TinySite, Outcome, list[str]]) -> None:
+    folder = learned[0].store / TRAINING / REPORTS / "v0001"
     for name in ("loss.png", "dice.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -115,7 +115,7 @@ def test_pictures_are_drawn(learnt: tuple[TinySite, Outcome, list[str]]) -> None
 def test_nothing_new_is_said_and_nothing_is_made(site: TinySite) -> None:
     outcome = update(site.site(), quick())
     assert (outcome.status, outcome.version) == ("nothing", None)
-    assert outcome.message == "No label was accepted since v0001 that can be learnt from: it stays in use."
+    assert outcome.message == "No label was accepted since v0001 that can be learned from: it stays in use."
     assert AdapterStore(site.store).numbers() == [1]
     assert progress_of(site.store)["message"] == outcome.message
     assert not (site.store / TRAINING / JOB).exists()
@@ -164,7 +164,7 @@ def test_what_is_worse_is_not_published(site: TinySite) -> None:
     assert version.reason in outcome.message
     with store.lease_current() as (current, notice):
         assert (current.number, notice) == (1, None)
-    # Its labels are still to be learnt.
+    # Its labels are still to be learned.
     assert update(site.site(), quick(**NEXT_TO_NOTHING)).status == "published"
     assert store.current() == 3
 
@@ -282,7 +282,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_used(site: TinySite, monkeypatc
 
     launch = updates._launch
     monkeypatch.setattr(updates, "_launch", spoilt)
-    assert update(site.site(), quick(**NEXT_TO_NOTHING), tell=told.append).status == "published"
+    assert update(site.site(), quick(**NEXT_TO_NOTHING), log=told.append).status == "published"
 
 
 def test_the_shortest_time_is_one_step(tiny: TinySite) -> None:

@@ -1,4 +1,4 @@
-"""What is learnt from notes: from the journal and accepted labels to a modulation that corrects better."""
+"""What is learned from notes: from the journal and accepted labels to a modulation that corrects better."""
 
 from __future__ import annotations
 

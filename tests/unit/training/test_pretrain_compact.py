@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
+from training_script import TORCHRUN, run_script
 
 from causal_sam.phantom.samples import samples
 from causal_sam.sam.causal_sam import CausalSam
@@ -25,9 +23,6 @@ from causal_sam.training.pretraining import (
     true_iou,
 )
 from causal_sam.training.prompts import SimulatedPrompts
-
-ROOT = Path(__file__).parents[3]
-SCRIPT, SAMPLE = (ROOT / "training" / "pretrain_compact.py", ROOT / "sample_configs" / "training" / "compact.yaml")
 
 
 def test_loss_falls_on_one_batch():
@@ -134,17 +129,12 @@ def test_neighbour_is_shown_and_what_ended_there_is_to_become_empty(truth):
 
 
 def launched(out: Path, minutes: float, *before: str) -> list[dict]:
-    changes = {"out": out, "minutes": minutes, "validation": 2, "structures": 1}
-    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, *before, SCRIPT, SAMPLE, *options]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return run_script("pretrain_compact.py", "compact.yaml", out, *before, minutes=minutes, validation=2, structures=1)
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
-    records = launched(tmp_path, 0.001, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    records = launched(tmp_path, 0.001, *TORCHRUN)
     CausalSam(build_compact(), "compact").sam.load_state_dict(load_file(tmp_path / "compact.safetensors"))
     assert records[-1]["step"] >= 1
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
+from training_script import TORCHRUN, run_script
 
 from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle
@@ -20,8 +18,6 @@ from causal_sam.training.losses import edit_loss
 from causal_sam.training.simulated_corrections import SliceCorrections, VolumeCorrections
 from causal_sam.training.tci import CorrectionObjective
 
-ROOT = Path(__file__).parents[3]
-SCRIPT, SAMPLE = (ROOT / "training" / "train_tci.py", ROOT / "sample_configs" / "training" / "tci.yaml")
 NAMES = sorted(load_lexicon().structures)
 
 
@@ -87,12 +83,7 @@ def test_loss_falls_on_one_batch():
 
 
 def launched(out: Path, minutes: float, *before: str) -> list[dict]:
-    changes = {"out": out, "minutes": minutes, "image_size": 64, "batch": 2, "validation": 2}
-    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, *before, SCRIPT, SAMPLE, *options]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return run_script("train_tci.py", "tci.yaml", out, *before, minutes=minutes, image_size=64, batch=2, validation=2)
 
 
 @pytest.mark.slow
@@ -108,5 +99,5 @@ def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_one_generator(tmp_path):
-    launched(tmp_path, 0.001, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    launched(tmp_path, 0.001, *TORCHRUN)
     assert (tmp_path / "film.safetensors").is_file()

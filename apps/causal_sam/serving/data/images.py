@@ -68,7 +68,7 @@ class ImageFinder:
         if self._studies is not None and image and "\0" not in image:
             path = (self._studies / image).resolve()
             if path == self._studies or not path.is_relative_to(self._studies):
-                # The same answer whether the file exists or not: nobody learns what else is on this machine.
+                # The answer does not depend on whether the file exists, so it reveals nothing about this machine.
                 raise ForbiddenPathError(
                     "The image must be an id of the data store or a file inside the studies folder."
                 )

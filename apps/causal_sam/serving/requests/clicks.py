@@ -46,7 +46,7 @@ class Options:
 
     Attributes:
         undo, redo: take the last step back, or do it again; prompts are not read then.
-        locked: names of the labels that this and all later requests leave as they are; None for those of before.
+        locked: names of the labels that this and later requests must not change; None for the locks so far.
         reset: forget what the current label looks like, saved labels included; without a current label, all that have
             clicks. Not to be mistaken for ``reset_state``, which Slicer sends by itself when the user turns to another
             label, for servers that can only remember one.

@@ -149,7 +149,7 @@ class LearningSite:
 
     def _learn(self, accepted: int) -> None:
         begin = time.monotonic()
-        outcome = update(self._site, self._schedule.config, tell=self._announce)
+        outcome = update(self._site, self._schedule.config, log=self._announce)
         assert outcome is not None, "one process leads"
         seconds = time.monotonic() - begin
         self._record(AdapterUpdate(self._order, self._seed, accepted, outcome.version, outcome.status, seconds))

@@ -22,7 +22,7 @@ class Guidance(nn.Module):
     """Compares each pixel of a slice with the pixels that were clicked, and with the earlier mask.
 
     A decoder that knows a click only by its place must find out from coarse features what lies under it. Here the
-    clicked pixels' brightness and learnt description are compared with those of all others, and fuzzy connectedness
+    clicked pixels' brightness and learned description are compared with those of all others, and fuzzy connectedness
     (Udupa and Samarasekera 1996, doi:10.1006/gmip.1996.0021) tells which pixels are joined to a click by a path on
     which nothing looks different: what region growing would give, for all thresholds at once.
 
