@@ -27,7 +27,7 @@ ARROWS = {part: set() for part in COMMON} | {
     "text": set(),
     "chat": set(),
     "data_sets": {"imaging"},
-    "phantom": {"imaging"},
+    "phantom": {"imaging", "style"},
     "sam": {"imaging"},
     "style": {"imaging", "text", "chat"},
     "notes": {"text", "chat"},
@@ -43,7 +43,6 @@ ARROWS["cli"] = ARROWS["benchmark"] | {"benchmark"}
 STRANGERS = {
     "imaging": {"torch", "torchvision", "monai", "segment_anything"},
     "sam": {"monai"},
-    "phantom": {"torch"},
 }
 
 

@@ -1,0 +1,104 @@
+"""Fields of view: which slices of an anatomy a sample shows, and how its body is deformed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Patient axis (0 right, 1 anterior, 2 superior) and sign of slices, rows and columns, as `imaging.frames.SliceFrame`.
+DISPLAY = {
+    "axial": ((2, 1), (1, -1), (0, -1)),
+    "coronal": ((1, 1), (2, -1), (0, -1)),
+    "sagittal": ((0, -1), (2, -1), (1, -1)),
+}
+PLANES = tuple(DISPLAY)
+# Longest side of the coarse grid on which deformations are computed; between its points they are interpolated.
+COARSE = 28
+# Wavelengths in mm of the elastic deformation, and the share of the largest displacement that each may have.
+WAVES = ((160.0, 1.0), (80.0, 0.5), (40.0, 0.2))
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """Slices of an anatomy.
+
+    Attributes:
+        plane: axial, coronal or sagittal.
+        shape: slices, rows, columns.
+        spacing: distance in mm of slices, rows and columns.
+        centre: place of the middle of the slices in mm from the anatomy's first voxel, in RAS order.
+        thickness: thickness of a slice in mm; it is less than the distance of slices if there are gaps.
+    """
+
+    plane: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    centre: NDArray[np.float32]
+    thickness: float
+
+    @property
+    def axes(self) -> NDArray[np.float32]:
+        """3x3: columns are the steps in mm, in RAS order, to the next slice, row and column."""
+        axes = np.zeros((3, 3), np.float32)
+        for own, (patient, sign) in enumerate(DISPLAY[self.plane]):
+            axes[patient, own] = sign * self.spacing[own]
+        return axes
+
+
+def random_affine(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a 3x3 matrix that scales by 0.8 to 1.25, turns by up to 15 degrees and shears."""
+    size = rng.uniform(-0.15, 0.15)
+    scale = np.diag(np.exp(np.clip(size + rng.uniform(-0.12, 0.12, 3), -0.22, 0.22)))
+    turn = np.eye(3)
+    for axis, angle in enumerate(np.deg2rad(rng.uniform(-15, 15, 3) * rng.uniform(0, 1))):
+        a, b = [other for other in range(3) if other != axis]
+        single = np.eye(3)
+        single[a, a] = single[b, b] = np.cos(angle)
+        single[a, b], single[b, a] = -np.sin(angle), np.sin(angle)
+        turn = turn @ single
+    shear = np.eye(3) + np.triu(rng.normal(0, 0.04, (3, 3)), 1)
+    return (turn @ shear @ scale).astype(np.float32)
+
+
+def sample_positions(
+    view: FieldOfView, affine: NDArray[np.float32], stretch: float, rng: np.random.Generator, device: torch.device
+) -> Tensor:
+    """Return the place in the anatomy that each voxel shows.
+
+    Args:
+        view: slices.
+        affine: 3x3; a step in the sample in RAS millimetres -> a step in the anatomy.
+        stretch: largest displacement of the elastic deformation, in mm.
+        rng: source of randomness.
+        device: where the result lies.
+
+    Returns:
+        3xZxHxW float32: RAS millimetres from the anatomy's first voxel.
+    """
+    extent = np.array(view.shape) * view.spacing
+    grid = tuple(int(n) for n in np.clip(np.ceil(extent / extent.max() * COARSE), 6, [max(s, 6) for s in view.shape]))
+    steps = [np.linspace(0, n - 1, g, dtype=np.float32) - (n - 1) / 2 for n, g in zip(view.shape, grid, strict=True)]
+    offsets = np.stack(np.meshgrid(*steps, indexing="ij")).reshape(3, -1)
+    places = view.axes @ offsets
+    places = (affine @ places + view.centre[:, None]).reshape(3, *grid).astype(np.float32)
+    places = torch.from_numpy(places)[None] + _elastic(extent, grid, stretch, rng)
+    return F.interpolate(places.to(device), view.shape, mode="trilinear", align_corners=True)[0]
+
+
+def _elastic(extent: NDArray, grid: tuple[int, ...], stretch: float, rng: np.random.Generator) -> Tensor:
+    """Return a smooth random displacement in mm, 1x3xD1xD2xD3."""
+    total = torch.zeros(1, 3, *grid)
+    for wave, share in WAVES:
+        knots = [max(2, round(length / (wave / 2)) + 1) for length in extent]
+        field = torch.from_numpy(rng.standard_normal((1, 3, *knots), dtype=np.float32))
+        # Half of the largest displacement as standard deviation; rare larger ones are cut.
+        amplitude = share * stretch * rng.uniform(0.1, 0.5)
+        total += F.interpolate(
+            (field * amplitude).clamp(-share * stretch, share * stretch), grid, mode="trilinear", align_corners=True
+        )
+    return total
