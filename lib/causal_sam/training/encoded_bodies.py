@@ -1,0 +1,179 @@
+"""Encoded samples for the volume context: rendered bodies as stacks of slice embeddings, made in other processes."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
+
+from causal_sam.phantom.bodies import BodySample, BodySampler
+from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.sam.loading import load_model
+from causal_sam.volume.network import FeatureStack
+
+STRIDE = 8
+ENCODED_AT_ONCE = 4
+# Number of grid slices between neighbouring slices of the file: the neighbours that the encoder sees lie this much
+# closer than the next slice of the grid.
+SLICES_PER_STEP = (1, 1, 2, 3, 5)
+
+
+@dataclass(frozen=True)
+class EncodedBody:
+    """A rendered body with the embeddings of its slices in V styles.
+
+    Attributes:
+        stacks: V stacks, in half precision.
+        labels: ZxHxW int16 on the pixels of the encoder's input; H and W are multiples of 8.
+        structures: name -> values in ``labels``.
+        absent: names that are certainly not in the volume.
+        unnamed: values of structures without a name.
+        spacing: mm of slices, rows and columns of ``labels``.
+        plane: "axial", "coronal" or "sagittal".
+        styles: V descriptions of the styles.
+    """
+
+    stacks: tuple[FeatureStack, ...]
+    labels: Tensor
+    structures: dict[str, tuple[int, ...]]
+    absent: tuple[str, ...]
+    unnamed: tuple[int, ...]
+    spacing: tuple[float, float, float]
+    plane: str
+    styles: tuple[str, ...]
+
+
+@torch.inference_mode()
+def encode_body(model: CausalSam, sample: BodySample, rng: np.random.Generator) -> EncodedBody:
+    """Encode the slices of a sample as `causal_sam.prompting` encodes those of a real volume.
+
+    Args:
+        model: the frozen compact model.
+        sample: rendered body.
+        rng: source of randomness.
+    """
+    size = model.image_size
+    count, rows, columns = sample.labels.shape
+    scale = size / max(rows, columns)
+    height, width = (max(1, round(side * scale)) for side in (rows, columns))
+    padded = [-(-side // STRIDE) * STRIDE for side in (height, width)]
+    per_step = int(rng.choice(SLICES_PER_STEP))
+    stacks = []
+    for image, wide in zip(sample.images, sample.wide, strict=True):
+        previous = torch.cat([image[:1], image[:-1]])
+        following = torch.cat([image[1:], image[-1:]])
+        pictures = torch.stack([image.lerp(previous, 1 / per_step), image, image.lerp(following, 1 / per_step)], 1)
+        pictures = F.interpolate(pictures, (height, width), mode="bilinear", align_corners=False, antialias=True)
+        wide = F.interpolate(wide[:, None], (height, width), mode="bilinear", align_corners=False, antialias=True)
+        pictures, wide = (
+            F.pad(x.clamp(0, 1), (0, padded[1] - width, 0, padded[0] - height)) for x in (pictures, wide)
+        )
+        parts = [model.encode(part) for part in pictures.split(ENCODED_AT_ONCE)]
+        h, w = (side // STRIDE for side in padded)
+        stacks.append(
+            FeatureStack(
+                torch.cat([part.features[..., :h, :w] for part in parts]).half(),
+                torch.cat([part.skips[1][..., : 2 * h, : 2 * w] for part in parts]).half(),
+                torch.cat([part.skips[0][..., : 4 * h, : 4 * w] for part in parts]).half(),
+                F.avg_pool2d(wide, 2).half(),
+            )
+        )
+    labels = torch.zeros(count, *padded, dtype=torch.int16)
+    y, x = (((torch.arange(n) + 0.5) * (side / n)).long() for n, side in ((height, rows), (width, columns)))
+    labels[:, :height, :width] = sample.labels[:, y[:, None], x]
+    spacing = (sample.spacing[0], sample.spacing[1] * rows / height, sample.spacing[2] * columns / width)
+    return EncodedBody(
+        tuple(stacks),
+        labels,
+        sample.structures,
+        sample.absent,
+        sample.unnamed,
+        spacing,
+        sample.plane,
+        sample.styles,
+    )
+
+
+class EncodedBodies(IterableDataset):
+    """Stream of encoded bodies without end.
+
+    Args:
+        folders: folders of label maps, see `BodySampler`.
+        seed: seed of all random choices; each worker has its own samples.
+        paired: share of the bodies in two styles.
+    """
+
+    def __init__(self, folders: Sequence[Path], seed: int, paired: float) -> None:
+        super().__init__()
+        self._folders, self._seed, self._paired = list(folders), seed, paired
+
+    def __iter__(self) -> Iterator[EncodedBody]:
+        torch.set_num_threads(1)
+        info = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self._seed, info.id if info else 0])
+        model = load_model("compact", device="cpu")
+        samplers = [BodySampler(self._folders, styles=styles) for styles in (1, 2)]
+        while True:
+            yield encode_body(model, samplers[int(rng.random() < self._paired)].sample(rng), rng)
+
+
+class Reservoir:
+    """The newest bodies of a stream, from which training draws without waiting for the next.
+
+    Args:
+        bodies: stream.
+        size: number of bodies that are kept.
+        workers: processes that make bodies.
+        seed: seed of the draws.
+    """
+
+    def __init__(self, bodies: EncodedBodies, size: int, workers: int, seed: int) -> None:
+        # Not forked: this process has threads, and a forked one would wait for their locks without end.
+        self._loader = DataLoader(
+            bodies, batch_size=None, num_workers=workers, prefetch_factor=1, multiprocessing_context="spawn"
+        )
+        self._kept: deque[EncodedBody] = deque(maxlen=size)
+        self._fresh: deque[EncodedBody] = deque(maxlen=size)
+        self._arrived = threading.Condition()
+        self._random = random.Random(seed)
+        self._error: BaseException | None = None
+        self.made = 0
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def _receive(self) -> None:
+        try:
+            for body in self._loader:
+                with self._arrived:
+                    self._fresh.append(body)
+                    self.made += 1
+                    self._arrived.notify()
+        except BaseException as error:
+            with self._arrived:
+                self._error = error
+                self._arrived.notify()
+
+    def __iter__(self) -> Iterator[EncodedBody]:
+        while True:
+            with self._arrived:
+                while not self._kept and not self._fresh and self._error is None:
+                    self._arrived.wait()
+                if self._error is not None:
+                    raise self._error
+                if self._fresh:
+                    self._kept.append(self._fresh.popleft())
+                    body = self._kept[-1]
+                else:
+                    body = self._random.choice(self._kept)
+            yield body
+
+
+Encode = Callable[[Sequence[str]], Tensor]

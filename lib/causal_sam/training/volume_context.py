@@ -1,0 +1,297 @@
+"""The objective of the volume context: coarse masks by prompt and by name, on rendered bodies, with LAD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from causal_sam.atomic import atomic_write
+from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
+from causal_sam.training.context_prompts import corrected, first_prompt
+from causal_sam.training.encoded_bodies import Encode, EncodedBody
+from causal_sam.training.engine import Objective
+from causal_sam.volume.network import WIDTHS, Context, ContextNetwork, GridGeometry
+
+WEIGHTS = "context.safetensors"
+# Share of the steps on the finer grid of a crop, as for small structures.
+FINE_SHARE = 0.35
+# Share of the steps on the coarse grid that see a window of it: cheaper, and the network may not rely on the borders.
+WINDOW_SHARE = 0.6
+FINE_CELLS, COARSE_CELLS = (10, 17), (16, 27)  # windows in cells of stride 8
+MAX_SLICES = 28
+# Smallest structure in cells.
+MIN_CELLS = 3.0
+STRUCTURES = 3
+# Share of the structures that are prompted on a part of the grid around them: cheaper, and what users' crops are.
+PART_SHARE = 0.7
+MARGIN_CELLS, MARGIN_SLICES = (3, 11), (1, 7)
+ROUNDS = ((1, 0.35), (2, 0.45), (3, 0.2))
+MAX_NAMES, MAX_ABSENT = 12, 6
+SLICES_FOR_LAD = 8
+LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0)
+REMEMBERED_BATCH = 64
+
+
+class VolumeContextObjective(Objective):
+    """Trains `ContextNetwork` on encoded bodies.
+
+    Args:
+        encode: texts -> NxD unit vectors.
+        text_dim: D.
+        learning_rate: highest learning rate.
+        seed: seed of all random choices.
+    """
+
+    def __init__(self, encode: Encode, text_dim: int, learning_rate: float, seed: int = 0) -> None:
+        super().__init__()
+        self.network = ContextNetwork(text_dim)
+        self.lad = LadLoss(WIDTHS[0], text_dim, LAD)
+        self._encode, self._learning_rate = encode, learning_rate
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Begin the random choices anew."""
+        self._rng = np.random.default_rng(seed)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """See `Objective`; the adversary must keep up with the features all the time, so its rate stays."""
+        heads = [p for name, p in self.lad.named_parameters() if not name.startswith("adversary.")]
+        return [
+            {"params": [*self.network.parameters(), *heads], "lr": self._learning_rate},
+            {"params": list(self.lad.adversary.parameters()), "lr": 1e-3, "scheduled": False},
+        ]
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the adversary catch up with the features on remembered ones."""
+        loss = self.lad.adversary_loss(REMEMBERED_BATCH)
+        if loss is not None:
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    def forward(self, body: EncodedBody, progress: float) -> dict[str, Tensor]:
+        """Return the loss of one body, and its terms.
+
+        Args:
+            body: in one style or in two.
+            progress: completed share of the training, 0 to 1.
+        """
+        rng = self._rng
+        window, stride = self._window(body)
+        labels = body.labels[window]
+        present = {int(value) for value in labels.unique()}
+        contexts = []
+        for stack in body.stacks:
+            z, y, x = window
+            part = stack.crop(z, slice(y.start // 8, y.stop // 8), slice(x.start // 8, x.stop // 8))
+            contexts.append(self.network.encode(part, _geometry(body, window, stride), stride))
+        names = self._present_names(body, labels, present, stride)
+        parts: dict[str, list[Tensor]] = {"mask": [], "certainty": [], "name": [], "dice_first": [], "dice_last": []}
+        name_logits = []
+        absent = [name for name in body.absent if name not in names]
+        absent = [absent[n] for n in rng.permutation(len(absent))[:MAX_ABSENT]]
+        vectors = self._encode([*names, *absent]) if names or absent else None
+        targets = torch.stack([*names.values()]) if names else labels.new_zeros(0, *contexts[0].features.shape[2:]).float()
+        for context in contexts:
+            if vectors is None:
+                continue
+            logits = self.network.name_logits(context, vectors)
+            name_logits.append(logits)
+            for n, target in enumerate(targets):
+                parts["name"].append(mask_loss(logits[n], target))
+            if absent:
+                parts["name"].append(F.softplus(logits[len(names) :]).mean(0).mean() * 3)
+        structures = self._structures(body, labels, present, names, stride)
+        for n, (name, target) in enumerate(structures):
+            which = n % len(contexts)
+            shown = None
+            if name is not None and name_logits:
+                shown = name_logits[which][list(names).index(name)].detach()
+            self._rounds(contexts[which], target, shown, parts)
+        means = {key: torch.stack(values).mean() for key, values in parts.items() if values}
+        loss = sum(
+            (weight * means[key] for key, weight in (("mask", 1.0), ("certainty", 0.1), ("name", 0.6)) if key in means),
+            start=torch.zeros(()),
+        )
+        record = {key: means[key].detach() if key in means else torch.tensor(0.0) for key in parts}
+        invariance = torch.zeros(())
+        if len(contexts) == 2 and len(names) > 0:
+            lad, terms = self._lad_loss(body, contexts, vectors[: len(names)], targets, progress)
+            loss = loss + lad
+            invariance = terms.invariance.detach()
+        return {"loss": loss, **record, "invariance": invariance}
+
+    def _lad_loss(
+        self, body: EncodedBody, contexts: list[Context], vectors: Tensor, targets: Tensor, progress: float
+    ) -> tuple[Tensor, Any]:
+        """Return the LAD loss of some slices of a body in two styles: each slice counts as an anatomy."""
+        count = targets.shape[1]
+        chosen = torch.from_numpy(self._rng.permutation(count)[:SLICES_FOR_LAD].copy())
+        features = torch.cat([context.features[0].transpose(0, 1)[chosen].float() for context in contexts])
+        styles = self._encode(list(body.styles)).repeat_interleave(len(chosen), 0)
+        truth = targets[:, chosen].transpose(0, 1)
+        ramp = reversal_ramp(progress)
+        with torch.autocast(features.device.type, enabled=False):
+            terms = self.lad(features, styles, truth, vectors, features.new_zeros(0), ramp)
+            return self.lad.weighted(terms, ramp), terms
+
+    def _rounds(self, context: Context, target: Tensor, name: Tensor | None, parts: dict[str, list[Tensor]]) -> None:
+        """Ask for a structure, and correct the answer some times."""
+        rng = self._rng
+        if rng.random() < PART_SHARE:
+            part = self._around(target)
+            context, target = context.crop(part), target[part]
+            name = None if name is None else name[part]
+        rounds = int(rng.choice([n for n, _ in ROUNDS], p=[share for _, share in ROUNDS]))
+        prompts = first_prompt(target, name, rng)
+        for n in range(rounds):
+            is_learned = n in (0, rounds - 1)
+            with torch.set_grad_enabled(is_learned and torch.is_grad_enabled()):
+                logits, certainty = self.network.decode(context, prompts)
+            found = dice((logits.detach() > 0).float(), (target > 0.5).float())
+            if is_learned:
+                parts["mask"].append(mask_loss(logits, target) + 0.1 * _at_points(logits, prompts.foreground, prompts.background))
+                parts["certainty"].append(F.binary_cross_entropy_with_logits(certainty, found))
+            if n == 0:
+                parts["dice_first"].append(found)
+            if n == rounds - 1:
+                parts["dice_last"].append(found)
+            else:
+                prompts = corrected(prompts, target, logits.detach().sigmoid(), rng)
+
+    def _around(self, target: Tensor) -> tuple[slice, slice, slice]:
+        """Choose a part of the grid that holds a structure, with a random margin on each side."""
+        cells = (target > 0).nonzero()
+        low, high = cells.amin(0).tolist(), cells.amax(0).tolist()
+        part = []
+        for axis, side in enumerate(target.shape):
+            before, after = self._rng.integers(*(MARGIN_CELLS if axis else MARGIN_SLICES), size=2)
+            part.append(slice(max(0, low[axis] - int(before)), min(side, high[axis] + 1 + int(after))))
+        z, y, x = part
+        return z, y, x
+
+    def _window(self, body: EncodedBody) -> tuple[tuple[slice, slice, slice], int]:
+        """Choose the part of a body that a step sees, and the stride of its grid."""
+        rng = self._rng
+        count, height, width = body.labels.shape
+        stride = 2 if rng.random() < FINE_SHARE else 4
+        first = int(rng.integers(max(1, count - MAX_SLICES + 1)))
+        slices = slice(first, min(count, first + MAX_SLICES))
+        if stride == 4 and rng.random() >= WINDOW_SHARE:
+            return (slices, slice(0, height), slice(0, width)), stride
+        centre = self._some_voxel(body.labels[slices])
+        window = [slices]
+        for axis, side in ((1, height), (2, width)):
+            size = 8 * int(rng.integers(*(FINE_CELLS if stride == 2 else COARSE_CELLS)))
+            size = min(size, side)
+            start = int(centre[axis] - size / 2 + rng.normal(0, size / 8)) // 8 * 8
+            start = min(max(start, 0), side - size)
+            window.append(slice(start, start + size))
+        z, y, x = window
+        return (z, y, x), stride
+
+    def _some_voxel(self, labels: Tensor) -> np.ndarray:
+        """Choose a voxel of a random structure; the middle if there is none."""
+        coarse = labels[:, ::4, ::4]
+        values = coarse.unique()
+        values = values[values > 0]
+        if not len(values):
+            return np.array(labels.shape) / 2
+        cells = (coarse == values[self._rng.integers(len(values))]).nonzero()
+        return cells[self._rng.integers(len(cells))].numpy() * np.array([1, 4, 4])
+
+    def _present_names(
+        self, body: EncodedBody, labels: Tensor, present: set[int], stride: int
+    ) -> dict[str, Tensor]:
+        """Return some named structures of a window: name -> share of each cell."""
+        found = {}
+        candidates = [name for name, values in body.structures.items() if present & set(values)]
+        for n in self._rng.permutation(len(candidates)):
+            target = _share(labels, body.structures[candidates[n]], stride)
+            if float(target.sum()) >= MIN_CELLS:
+                found[candidates[n]] = target
+            if len(found) == MAX_NAMES:
+                break
+        return found
+
+    def _structures(
+        self, body: EncodedBody, labels: Tensor, present: set[int], names: dict[str, Tensor], stride: int
+    ) -> list[tuple[str | None, Tensor]]:
+        """Choose the structures to prompt for: named ones, larger ones rather, and ones without a name."""
+        rng = self._rng
+        chosen: list[tuple[str | None, Tensor]] = []
+        unnamed = [value for value in body.unnamed if value in present]
+        if names:
+            weights = np.array([float(target.sum()) ** 0.35 for target in names.values()])
+            count = min(len(names), STRUCTURES - (1 if unnamed else 0))
+            for n in rng.choice(len(names), count, replace=False, p=weights / weights.sum()):
+                chosen.append(list(names.items())[n])
+        for n in rng.permutation(len(unnamed))[: STRUCTURES - len(chosen)]:
+            target = _share(labels, (unnamed[n],), stride)
+            if float(target.sum()) >= MIN_CELLS:
+                chosen.append((None, target))
+        return chosen
+
+    def save_weights(self, path: Path, step: int) -> None:
+        """Write the weights of the network in half precision; the file appears whole or not at all."""
+        weights = {name: value.half().contiguous() for name, value in self.network.state_dict().items()}
+        with atomic_write(path) as part:
+            save_file(weights, part, metadata={"network": "context", "step": str(step)})
+
+
+def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return cross-entropy in proportion to the size of a structure, weighted towards hard cells, plus 1 - Dice.
+
+    Args:
+        logits: ZxYxX.
+        target: ZxYxX, share of each cell that is inside.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    found, size = logits.sigmoid(), target.sum()
+    hard = 0.05 + (found - target).abs().detach()
+    overlap = (2 * (found * target).sum() + 1) / (found.sum() + size + 1)
+    return (entropy * hard).sum() / (size + 50) + 1 - overlap
+
+
+def dice(found: Tensor, truth: Tensor) -> Tensor:
+    """Dice of two masks; 1 if both are empty."""
+    return (2 * (found * truth).sum() + 1e-3) / (found.sum() + truth.sum() + 1e-3)
+
+
+def _at_points(logits: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
+    """Return the mean loss of the cells that were prompted."""
+    losses = []
+    for points, sign in ((foreground, -1.0), (background, 1.0)):
+        if len(points):
+            cells = points.round().long()
+            z, y, x = (cells[:, axis].clamp(0, side - 1) for axis, side in enumerate(logits.shape))
+            losses.append(F.softplus(sign * logits[z, y, x]))
+    return torch.cat(losses).mean() if losses else logits.new_zeros(())
+
+
+def _share(labels: Tensor, values: tuple[int, ...], stride: int) -> Tensor:
+    """Return the share of each cell that has one of the values: ZxHxW -> Zx(H/stride)x(W/stride)."""
+    table = torch.zeros(int(labels.max()) + 1, dtype=torch.float32)
+    table[[value for value in values if value < len(table)]] = 1
+    return F.avg_pool2d(table[labels.long()][:, None], stride)[:, 0]
+
+
+def _geometry(body: EncodedBody, window: tuple[slice, slice, slice], stride: int) -> GridGeometry:
+    step, row, column = body.spacing
+    extent = [side * mm for side, mm in zip(body.labels.shape, body.spacing, strict=True)]
+    centre = [
+        ((part.start + part.stop) / 2 - side / 2) * mm
+        for part, side, mm in zip(window, body.labels.shape, body.spacing, strict=True)
+    ]
+    return GridGeometry(
+        (step, row * stride, column * stride),
+        (centre[0], centre[1], centre[2]),
+        (extent[0], extent[1], extent[2]),
+        body.plane,
+    )
