@@ -15,12 +15,14 @@ from __future__ import annotations
 import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
 
 # isort: split
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ignite.distributed as idist
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from causal_sam.sam.loading import checked_device, trains_in_mixed_precision
 from causal_sam.text.loading import load_text_encoder
@@ -54,7 +56,11 @@ def train(local_rank: int, config: RunConfig) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     encoder = load_text_encoder()
-    objective = VolumeContextObjective(encoder.encode, encoder.dimension, config.learning_rate, config.seed)
+
+    def encode(texts: Sequence[str]) -> Tensor:  # a function, since the average copies the objective
+        return encoder.encode(texts)
+
+    objective = VolumeContextObjective(encode, encoder.dimension, config.learning_rate, config.seed)
     if config.init:
         objective.network.load_state_dict({k: v.float() for k, v in load_file(config.init).items()})
     objective.to(checked_device(config.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
