@@ -241,9 +241,6 @@ class LadLoss(nn.Module):
 
     frozen_spread: Tensor
     measured: Tensor
-    bank: Tensor
-    past_features: Tensor
-    past_styles: Tensor
 
     def __init__(self, channels: int, text_dim: int, config: LadConfig) -> None:
         super().__init__()
@@ -260,10 +257,11 @@ class LadLoss(nn.Module):
             self.projection = nn.Linear(channels, text_dim)
         self.register_buffer("frozen_spread", torch.zeros(()))
         self.register_buffer("measured", torch.zeros((), dtype=torch.long))
-        # Descriptions and features of the latest batches.
-        self.register_buffer("bank", torch.zeros(0, text_dim), persistent=False)
-        self.register_buffer("past_features", torch.zeros(0, channels), persistent=False)
-        self.register_buffer("past_styles", torch.zeros(0, text_dim), persistent=False)
+        # Descriptions and features of the latest batches. Not buffers: an average of the weights copies buffers, which
+        # must keep their size.
+        self.bank = torch.zeros(0, text_dim)
+        self.past_features = torch.zeros(0, channels)
+        self.past_styles = torch.zeros(0, text_dim)
 
     def forward(
         self, features: Tensor, styles: Tensor, truth: Tensor, names: Tensor, logits: Tensor, ramp: float
@@ -337,9 +335,9 @@ class LadLoss(nn.Module):
 
     @torch.no_grad()
     def _remember(self, pooled: Tensor, styles: Tensor) -> None:
-        self.bank = torch.unique(torch.cat([styles, self.bank]), dim=0)
+        self.bank = torch.unique(torch.cat([styles, self.bank.to(styles)]), dim=0)
         if len(self.bank) > BANK_SIZE:
             keep = torch.randperm(len(self.bank), device=self.bank.device)[:BANK_SIZE]
             self.bank = self.bank[keep]
-        self.past_features = torch.cat([pooled.float(), self.past_features])[: 2 * BANK_SIZE]
-        self.past_styles = torch.cat([styles, self.past_styles])[: 2 * BANK_SIZE]
+        self.past_features = torch.cat([pooled.float(), self.past_features.to(pooled.device)])[: 2 * BANK_SIZE]
+        self.past_styles = torch.cat([styles, self.past_styles.to(styles)])[: 2 * BANK_SIZE]
