@@ -1,337 +1,83 @@
-"""Classical methods that make a mask from clicks, each with one fixed setting.
+"""The methods that ours are compared with, by name.
 
-The settings are the best of a search on generated images (`causal_sam.benchmark.tuning`), in
+The settings of the classical methods are the best of a search on generated images (`causal_sam.benchmark.tuning`), in
 ``baseline_settings.json``; no real image chose them.
 """
 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-import cv2
 import numpy as np
-import numpymaxflow
-import SimpleITK
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.graph import MCP_Geometric
-from skimage.segmentation import random_walker
 
+from causal_sam.benchmark.classical import (
+    Geodesic,
+    GrabCut,
+    GraphCut,
+    RandomWalker,
+    RegionGrowing,
+    ThresholdBand,
+)
+from causal_sam.benchmark.interactive.options import Prompt
+from causal_sam.benchmark.nninteractive import NnInteractive
 from causal_sam.errors import InputError
-from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging import Volume
 
 SETTINGS_FILE = "baseline_settings.json"
 
 
-class Baseline(ABC):
-    """A classical method. Subclasses are dataclasses whose fields, made by `setting`, are the parameters.
+class BaselineSession(Protocol):
+    """A baseline at work on one structure of an image."""
+
+    def click(self, place: tuple[int, ...], *, inside: bool) -> NDArray[np.bool_]:
+        """Click a place of the image and return the new mask."""
+
+
+class Baseline(Protocol):
+    """A method to compare with.
 
     Attributes:
-        name: name on the command line, a keyword of the class statement.
+        name: name on the command line.
         dimensions: supported numbers of image dimensions.
-        sigma: standard deviation of the Gaussian that smooths the image, in voxels.
+        prompts: first prompts that it takes; its sessions have a method for each.
     """
 
     name: ClassVar[str]
-    dimensions: ClassVar[frozenset[int]] = frozenset({2, 3})
-    sigma: float
+    dimensions: ClassVar[frozenset[int]]
+    prompts: ClassVar[frozenset[Prompt]]
 
-    def __init_subclass__(cls, *, name: str) -> None:
-        super().__init_subclass__()
-        cls.name = name
+    def image(self, volume: Volume) -> NDArray:
+        """Return the voxels of a volume as the method wants them."""
 
-    def segment(
-        self,
-        image: NDArray[np.float32],
-        foreground: NDArray[np.intp],
-        background: NDArray[np.intp],
-        spacing: tuple[float, ...],
-    ) -> NDArray[np.bool_]:
-        """Make a mask from clicks: its components with a foreground click, with all clicked voxels as clicked.
-
-        Args:
-            image: HxW or IxJxK in [0, 1].
-            foreground: Nxd indices of voxels inside the structure, N at least 1.
-            background: Mxd indices of voxels outside it; M may be 0.
-            spacing: voxel spacing in mm along each axis.
-        """
-        smooth = ndimage.gaussian_filter(image, self.sigma) if self.sigma > 0 else image
-        mask = self._mask(smooth, foreground, background, spacing).copy()
-        mask[tuple(foreground.T)] = True
-        mask[tuple(background.T)] = False
-        components, _ = ndimage.label(mask)
-        return np.isin(components, np.setdiff1d(components[tuple(foreground.T)], 0))
-
-    @abstractmethod
-    def _mask(self, image: NDArray, foreground: NDArray, background: NDArray, spacing: tuple) -> NDArray[np.bool_]:
-        """Make a mask of the smoothed image."""
+    def begin(self, image: NDArray, spacing: Sequence[float]) -> BaselineSession:
+        """Start on an image or a slice of it, with its spacing in mm."""
 
 
-def setting(default: float, *choices: float) -> Any:
-    """Return the dataclass field of a parameter.
-
-    Args:
-        default: default value.
-        choices: values that the search may draw.
-    """
-    return field(default=default, metadata={"choices": choices})
-
-
-def seeds_of(shape: tuple[int, ...], points: NDArray[np.intp], radius: int) -> NDArray[np.bool_]:
-    """Draw balls of ``radius`` voxels around clicks, since an annotator never means a single voxel."""
-    seeds = np.zeros(shape, bool)
-    seeds[tuple(points.T)] = True
-    return distance_to(seeds) <= radius if len(points) else seeds
-
-
-def background_seeds(
-    foreground: NDArray[np.intp], background: NDArray[np.intp], shape: tuple[int, ...], reach: float, radius: int
-) -> NDArray[np.bool_]:
-    """Return the background clicks and all voxels farther from foreground clicks than ``reach`` of the image.
-
-    Methods that divide an image between two kinds of seeds need both kinds from the first click on.
-    """
-    far = distance_to(seeds_of(shape, foreground, 0)) > reach * max(shape)
-    if not far.any():  # the whole image is within reach: use its edge
-        far[...] = True
-        far[tuple(slice(1, -1) for _ in shape)] = False
-    far[tuple(foreground.T)] = False
-    return far | seeds_of(shape, background, radius)
-
-
-@dataclass(frozen=True)
-class RandomWalker(Baseline, name="random-walker"):
-    """Random walker (Grady 2006) of scikit-image.
-
-    Attributes:
-        beta: cost of a step across an edge.
-        reach: distance from the clicks, as a share of the image, where the background begins.
-        radius: radius of the seeds in voxels.
-    """
-
-    sigma: float = setting(1.0, 0.0, 1.0)
-    beta: float = setting(1000, 100, 1000, 5000)
-    reach: float = setting(0.25, 0.15, 0.25, 0.4)
-    radius: int = setting(1, 1, 2)
-
-    def _mask(self, image, foreground, background, spacing):
-        labels = np.zeros(image.shape, np.int8)
-        labels[background_seeds(foreground, background, image.shape, self.reach, self.radius)] = 2
-        labels[seeds_of(image.shape, foreground, self.radius)] = 1
-        labels[tuple(background.T)] = 2
-        if np.ptp(image) == 0 or not (labels == 0).any() or not (labels == 1).any():
-            return labels == 1
-        # scikit-image scales beta by the variance of the whole image.
-        return random_walker(image, labels, beta=self.beta, mode="cg_j", spacing=spacing, prob_tol=0.1) == 1
-
-
-@dataclass(frozen=True)
-class Geodesic(Baseline, name="geodesic"):
-    """Nearest seed by geodesic distance (Criminisi et al. 2008), with scikit-image's minimal cost paths.
-
-    Attributes:
-        weight: cost of a step across the whole range of grey values, in voxels of walking.
-        reach: see `RandomWalker`.
-        radius: radius of the seeds in voxels.
-    """
-
-    sigma: float = setting(1.0, 0.0, 1.0)
-    weight: float = setting(400, 100, 400, 1600)
-    reach: float = setting(0.25, 0.15, 0.25, 0.4)
-    radius: int = setting(1, 1, 2)
-
-    def _mask(self, image, foreground, background, spacing):
-        cost = 1 + self.weight * ndimage.generic_gradient_magnitude(image, ndimage.sobel) / 8
-        inside = seeds_of(image.shape, foreground, self.radius) & ~seeds_of(image.shape, background, 0)
-        outside = background_seeds(foreground, background, image.shape, self.reach, self.radius) & ~inside
-        to_inside, to_outside = (
-            MCP_Geometric(cost, sampling=spacing).find_costs(np.argwhere(seeds))[0] for seeds in (inside, outside)
-        )
-        return to_inside < to_outside
-
-
-@dataclass(frozen=True)
-class GraphCut(Baseline, name="graph-cut"):
-    """Graph cut (Boykov and Jolly 2001) of numpymaxflow, as in MONAI Label's scribbles.
-
-    Attributes:
-        lamda: weight of borders against grey values.
-        contrast: difference of grey values that makes a border cheap.
-        width: maximum deviation of grey values inside from the clicked ones.
-        reach: see `RandomWalker`.
-        radius: radius of the seeds in voxels.
-    """
-
-    sigma: float = setting(1.0, 0.0, 1.0)
-    lamda: float = setting(5.0, 1.0, 5.0, 20.0)
-    contrast: float = setting(0.1, 0.03, 0.1)
-    width: float = setting(0.1, 0.05, 0.1, 0.2)
-    reach: float = setting(0.25, 0.15, 0.25, 0.4)
-    radius: int = setting(1, 1, 2)
-
-    def _mask(self, image, foreground, background, spacing):
-        inside = seeds_of(image.shape, foreground, self.radius) & ~seeds_of(image.shape, background, 0)
-        outside = background_seeds(foreground, background, image.shape, self.reach, self.radius) & ~inside
-        likely = _likelihood(image, image[inside], self.width)
-        unlikely = _likelihood(image, image[seeds_of(image.shape, background, self.radius) & ~inside], self.width)
-        # Without background clicks all grey values are as likely outside.
-        unlikely = unlikely if len(background) else np.full(image.shape, 0.5, np.float32)
-        share = np.clip(likely / (likely + unlikely + 1e-6), 0.01, 0.99)
-        share[inside], share[outside] = 1 - 1e-6, 1e-6
-        cut = numpymaxflow.maxflow(
-            np.ascontiguousarray(image[None], np.float32),
-            np.ascontiguousarray(np.stack([1 - share, share]), np.float32),
-            lamda=self.lamda,
-            sigma=self.contrast,
-            connectivity=2 * image.ndim,
-        )
-        return np.asarray(cut).reshape(image.shape) > 0
-
-
-def _likelihood(image: NDArray, clicked: NDArray, width: float) -> NDArray[np.float32]:
-    """Return the Gaussian likelihood of grey values around the clicked ones."""
-    if not clicked.size:
-        return np.zeros(image.shape, np.float32)
-    spread = np.hypot(width, clicked.std())
-    return np.exp(-0.5 * ((image - np.median(clicked)) / spread) ** 2).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class GrabCut(Baseline, name="grabcut"):
-    """GrabCut (Rother et al. 2004) of OpenCV.
-
-    Attributes:
-        likely: distance from the foreground clicks, as a share of the image, where the structure probably is.
-        reach: see `RandomWalker`.
-        radius: radius of the seeds in voxels.
-        rounds: iterations of the algorithm.
-    """
-
-    dimensions = frozenset({2})
-    sigma: float = setting(1.0, 0.0, 1.0)
-    likely: float = setting(0.1, 0.05, 0.1, 0.18)
-    reach: float = setting(0.35, 0.2, 0.35, 0.5)
-    radius: int = setting(1, 1, 2)
-    rounds: int = setting(3, 1, 3)
-
-    def _mask(self, image, foreground, background, spacing):
-        marks = np.full(image.shape, cv2.GC_PR_BGD, np.uint8)
-        marks[background_seeds(foreground, background, image.shape, self.reach, self.radius)] = cv2.GC_BGD
-        marks[seeds_of(image.shape, foreground, max(1, round(self.likely * max(image.shape))))] = cv2.GC_PR_FGD
-        marks[seeds_of(image.shape, background, self.radius)] = cv2.GC_BGD
-        marks[seeds_of(image.shape, foreground, self.radius)] = cv2.GC_FGD
-        marks[tuple(background.T)] = cv2.GC_BGD
-        colour = np.repeat((image * 255).astype(np.uint8)[..., None], 3, axis=2)
-        if np.isin(marks, (cv2.GC_BGD, cv2.GC_PR_BGD)).any() and np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).any():
-            cv2.setRNGSeed(0)  # its colour models begin at random
-            of_background, of_foreground = np.zeros((1, 65)), np.zeros((1, 65))
-            nowhere = (0, 0, 0, 0)  # the marks say where
-            cv2.grabCut(colour, marks, nowhere, of_background, of_foreground, self.rounds, cv2.GC_INIT_WITH_MASK)
-        return np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
-
-
-@dataclass(frozen=True)
-class RegionGrowing(Baseline, name="region-growing"):
-    """Confidence-connected region growing of SimpleITK.
-
-    Attributes:
-        multiplier: maximum deviation of grey values from the region's mean, in standard deviations.
-        rounds: number of updates of mean and deviation from the region.
-        radius: radius in voxels of the neighbourhood of a click for the first mean and deviation.
-        eraser: see `_erase_around`.
-    """
-
-    sigma: float = setting(1.0, 0.0, 1.0, 2.0)
-    multiplier: float = setting(2.5, 1.5, 2.0, 2.5, 3.0)
-    rounds: int = setting(2, 0, 2, 5)
-    radius: int = setting(2, 1, 2, 3)
-    eraser: float = setting(0.6, 0.3, 0.6, 0.9)
-
-    def _mask(self, image, foreground, background, spacing):
-        grown = SimpleITK.ConfidenceConnected(
-            SimpleITK.GetImageFromArray(image.astype(np.float32)),
-            seedList=[tuple(int(v) for v in point[::-1]) for point in foreground],
-            numberOfIterations=self.rounds,
-            multiplier=self.multiplier,
-            initialNeighborhoodRadius=self.radius,
-            replaceValue=1,
-        )
-        return _erase_around(SimpleITK.GetArrayFromImage(grown) > 0, foreground, background, self.eraser)
-
-
-@dataclass(frozen=True)
-class ThresholdBand(Baseline, name="threshold-band"):
-    """Connected voxels whose grey value lies in a band around the clicked ones.
-
-    Attributes:
-        width: half the width of the band.
-        radius: radius in voxels of the neighbourhood of a click whose median is its grey value.
-        opening: radius in voxels of the opening that cuts thin bridges.
-        eraser: see `_erase_around`.
-    """
-
-    sigma: float = setting(1.0, 0.0, 1.0, 2.0)
-    width: float = setting(0.1, 0.05, 0.08, 0.12, 0.18)
-    radius: int = setting(2, 1, 2, 3)
-    opening: int = setting(1, 0, 1, 2)
-    eraser: float = setting(0.6, 0.3, 0.6, 0.9)
-
-    def _mask(self, image, foreground, background, spacing):
-        mask = np.zeros(image.shape, bool)
-        for point in foreground:
-            level = np.median(image[seeds_of(image.shape, point[None], self.radius)])
-            mask |= np.abs(image - level) <= self.width
-        if self.opening:
-            mask = ndimage.binary_opening(mask, iterations=self.opening)
-        return _erase_around(mask, foreground, background, self.eraser)
-
-
-def _erase_around(
-    mask: NDArray[np.bool_], foreground: NDArray[np.intp], background: NDArray[np.intp], eraser: float
-) -> NDArray[np.bool_]:
-    """Erase a ball around each background click, for methods without background seeds.
-
-    Args:
-        mask: mask to correct.
-        foreground: Nxd indices.
-        background: Mxd indices.
-        eraser: radius of the ball as a share of the distance to the nearest foreground click.
-    """
-    if not len(background):
-        return mask
-    to_foreground = distance_to(seeds_of(mask.shape, foreground, 0))
-    mask = mask.copy()
-    for point in background:
-        far = distance_to(seeds_of(mask.shape, point[None], 0))
-        mask &= far > eraser * to_foreground[tuple(point)]
-    return mask
-
-
-_BASELINES: dict[str, Any] = {
-    method.name: method for method in (RandomWalker, Geodesic, GraphCut, GrabCut, RegionGrowing, ThresholdBand)
-}
+_CLASSICAL: tuple[Any, ...] = (RandomWalker, Geodesic, GraphCut, GrabCut, RegionGrowing, ThresholdBand)
+_BASELINES: dict[str, Any] = {method.name: method for method in (*_CLASSICAL, NnInteractive)}
 BASELINE_NAMES = tuple(_BASELINES)
+CLASSICAL_NAMES = tuple(method.name for method in _CLASSICAL)
 
 
 def load_baseline(name: str) -> Baseline:
-    """Return a baseline with its best setting.
+    """Return a baseline, a classical one with its best setting.
 
     Raises:
-        InputError: the baseline does not exist.
+        InputError: the baseline does not exist, or is not installed.
     """
     return make_baseline(name, tuned_settings().get(name, {}).get("setting", {}))
 
 
-def make_baseline(name: str, setting: dict[str, Any]) -> Baseline:
+def make_baseline(name: str, setting: dict[str, Any]) -> Any:
     """Return a baseline with a given setting; missing parameters have their defaults.
 
     Raises:
-        InputError: the baseline or one of the parameters does not exist.
+        InputError: the baseline or one of the parameters does not exist, or the baseline is not installed.
     """
     method = _BASELINES.get(name)
     if method is None:
@@ -348,7 +94,7 @@ def tuned_settings() -> dict[str, dict[str, Any]]:
 
 
 def random_settings(name: str, count: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Yield the default and ``count - 1`` random settings of a baseline, each at most once."""
+    """Yield the default and ``count - 1`` random settings of a classical baseline, each at most once."""
     method = _BASELINES[name]
     choices = {field.name: field.metadata["choices"] for field in fields(method)}
     seen: list[dict[str, Any]] = []

@@ -43,17 +43,20 @@ def hd95(mask: NDArray, truth: NDArray, spacing: Sequence[float]) -> float:
     return float(np.percentile(np.concatenate([to_truth[borders[0]], to_mask[borders[1]]]), 95))
 
 
-def surface_dice(mask: NDArray, truth: NDArray, spacing: Sequence[float], tolerance_mm: float) -> float:
+def surface_dice(
+    mask: NDArray, truth: NDArray, spacing: Sequence[float], tolerance_mm: float, *, by_area: bool = False
+) -> float:
     """Return the share of two masks' borders that lies within a tolerance of the other border.
 
-    This is the normalised surface Dice (NSD) of Nikolov et al. 2018, arXiv 1809.04430, as MONAI computes it, with
-    border voxels in place of areas. Borders are the same as in `hd95`.
+    This is the normalised surface Dice (NSD) of Nikolov et al. 2018, arXiv 1809.04430, as MONAI computes it. Borders
+    are voxels, the same as in `hd95`, or areas between the voxels, as in the paper.
 
     Args:
         mask: array of 2 or 3 dimensions, non-zero inside.
         truth: array of the same shape.
         spacing: voxel spacing in mm along each axis.
         tolerance_mm: largest distance in mm that counts as agreement.
+        by_area: weight the borders by their area in mm².
 
     Returns:
         0 to 1: 1 if both are empty, 0 if one of them is.
@@ -64,4 +67,13 @@ def surface_dice(mask: NDArray, truth: NDArray, spacing: Sequence[float], tolera
     found, true = (torch.from_numpy(each)[None, None] for each in (mask, truth))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of MONAI about a call that it makes itself
-        return float(compute_surface_dice(found, true, [tolerance_mm], include_background=True, spacing=list(spacing)))
+        return float(
+            compute_surface_dice(
+                found,
+                true,
+                [tolerance_mm],
+                include_background=True,
+                spacing=list(spacing),
+                use_subvoxels=by_area,
+            )
+        )

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from causal_sam.benchmark.baselines import Baseline, make_baseline, random_settings
+from causal_sam.benchmark.baselines import make_baseline, random_settings
+from causal_sam.benchmark.classical import ClassicalMethod
 from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.samples import Sample, scans
 from causal_sam.simulation.annotator import next_click
@@ -58,7 +59,7 @@ def tune(
     }
 
 
-def score(baseline: Baseline, samples: list[Sample]) -> float:
+def score(baseline: ClassicalMethod, samples: list[Sample]) -> float:
     """Return the mean Dice after 1, 3 and 5 clicks on the first structure of each sample."""
     scores = []
     for sample in samples:

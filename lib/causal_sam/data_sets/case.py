@@ -48,6 +48,8 @@ class Case:
         frames: required number of frames of the image; None for any number.
         is_complete: whether ``labels`` lists all permitted values except 0.
         label_reader: function that reads the values of the label map, such as `read_label_map`.
+        scribbles: label map of what a person drew: a value of ``labels`` in that structure, 0 outside of all of them,
+            and any other value where nothing was drawn. None if nobody drew.
     """
 
     group: str
@@ -61,6 +63,7 @@ class Case:
     frames: int | None = None
     is_complete: bool = False
     label_reader: Callable[[Path, Volume], NDArray[np.integer]] = read_label_map
+    scribbles: Path | None = None
 
     def names(self) -> list[str]:
         """Return the names of the structures; files are read only if `labels` is None.
@@ -101,6 +104,25 @@ class Case:
                     f"{join_limited(sorted(known), len(known))}: it is damaged, or of another data set."
                 )
         return volume, {name: np.isin(values, value) for value, name in labels.items()}
+
+    def read_scribbles(self, volume: Volume) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Read what a person drew for each structure: inside of it, and outside of it, which is in the others too.
+
+        Args:
+            volume: the image.
+
+        Returns:
+            Name -> two masks in the image's voxel order; structures in which nothing was drawn are left out.
+
+        Raises:
+            InputError: the file cannot be read, or its grid is another one.
+        """
+        if self.scribbles is None or self.labels is None:
+            return {}
+        values = read_label_map(self.scribbles, volume)
+        drawn = np.isin(values, [0, *(v for key in self.labels for v in np.atleast_1d(key).tolist())])
+        inside = {name: np.isin(values, value) for value, name in self.labels.items()}
+        return {name: (mask, drawn & ~mask) for name, mask in inside.items() if mask.any()}
 
 
 def warn_left_out(group: str, names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 
-from causal_sam.data_sets import amos, brats, btcv, chaos, folders
+from causal_sam.data_sets import acdc, amos, brats, btcv, chaos, folders, ibsr, named
 from causal_sam.data_sets.case import Case, LayoutMismatch
 from causal_sam.data_sets.layouts import LAYOUTS, Kind
 from causal_sam.errors import InputError, join_limited
@@ -17,6 +17,9 @@ _FINDERS = {
     Kind.BRATS: brats.find_cases,
     Kind.BTCV: btcv.find_cases,
     Kind.AMOS: amos.find_cases,
+    Kind.ACDC: acdc.find_cases,
+    Kind.IBSR: ibsr.find_cases,
+    Kind.NAMED: named.find_cases,
     Kind.FOLDER: folders.find_cases,
 }
 

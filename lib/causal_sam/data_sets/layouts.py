@@ -13,6 +13,9 @@ class Kind(StrEnum):
     BRATS = "brats"
     BTCV = "btcv"
     AMOS = "amos"
+    ACDC = "acdc"
+    IBSR = "ibsr"
+    NAMED = "named"
     FOLDER = "folder"
 
 
@@ -24,6 +27,9 @@ LAYOUTS = {
     Kind.BTCV: "RawData/Training/img/img0001.nii.gz and …/label/label0001.nii.gz, or the same files in imagesTr and "
     "labelsTr",
     Kind.AMOS: "imagesTr/amos_0001.nii.gz and labelsTr/amos_0001.nii.gz, imagesVa and labelsVa",
+    Kind.ACDC: "imagesTr/patient001_frame01.nii.gz, and the same files in labelsTr and scribblesTr",
+    Kind.IBSR: "IBSR_01/IBSR_01.nii.gz and IBSR_01/IBSR_01_seg.nii.gz",
+    Kind.NAMED: "NAME/image.nii.gz, NAME/label.nii.gz and NAME/labels.json with {value: name}",
     Kind.FOLDER: "cases.json with a list of {set, case, image, label, modality, sequence, labels: {value: name}}, "
     "paths relative to it; or images/ and labels/ with equal file names; or imagesTr/ and labelsTr/ with dataset.json "
     "(Decathlon, nnU-Net); or pairs NAME.nii.gz and NAME_label.nii.gz (also _seg, -label, -seg; .nii, .nrrd, .mha)",

@@ -13,6 +13,7 @@ from scipy import ndimage
 from causal_sam.imaging.distances import distance_to
 from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import InteractiveSession
+from causal_sam.prompting.prompts import Voxel
 
 
 class Click(NamedTuple):
@@ -67,7 +68,11 @@ def deepest_point(region: np.ndarray, rng: np.random.Generator | None = None) ->
             do not aim do.
     """
     depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    row, column = _deepest(depth, rng)
+    if rng is None:
+        chosen = int(depth.argmax())
+    else:
+        chosen = int(rng.choice(np.flatnonzero(depth >= max(depth.max() * (1 - rng.random() ** 2), 1e-3))))
+    row, column = _position(chosen, depth.shape)
     return row, column
 
 
@@ -93,16 +98,14 @@ def next_click_in_volume(
     truth: np.ndarray,
     mask: np.ndarray,
     spacing: Sequence[float],
-    rng: np.random.Generator | None = None,
     clicked: Collection[tuple[int, ...]] = (),
-) -> tuple[tuple[int, int, int], bool] | None:
+) -> tuple[Voxel, bool] | None:
     """Return the voxel that corrects the largest error region of a volume, and whether it is inside the structure.
 
     Args:
         truth: (I, J, K), non-zero inside the structure.
         mask: (I, J, K), non-zero inside the present mask.
         spacing: distance of neighbouring voxels along (i, j, k) in millimetre: depth is measured in these.
-        rng: see `deepest_point`.
         clicked: voxels of earlier clicks; see `next_click`.
 
     Returns:
@@ -112,9 +115,36 @@ def next_click_in_volume(
     if error is None:
         return None
     region, is_missing = error
-    part = ndimage.find_objects(region.astype(np.uint8))[0]
-    voxel = _deepest(distance_to(~np.pad(region[part], 1), spacing)[1:-1, 1:-1, 1:-1], rng)
-    return tuple(v + s.start for v, s in zip(voxel, part, strict=True)), is_missing
+    return _deepest_voxel(region, spacing), is_missing
+
+
+def random_point(region: np.ndarray, rng: np.random.Generator) -> tuple[int, ...]:
+    """Return the position of a random point of a region (non-zero inside, not empty); all are equally likely."""
+    points = np.flatnonzero(region)
+    return _position(int(points[rng.integers(len(points))]), region.shape)
+
+
+def challenge_click(truth: np.ndarray, mask: np.ndarray) -> tuple[Voxel, bool] | None:
+    """Return the voxel that is clicked in the CVPR 2025 challenge, and whether it is inside the structure.
+
+    It is the deepest voxel of the largest error region, where missing and superfluous voxels that touch, also at
+    corners, are one region, and depth is counted in voxels. Source: `CVPR25_iter_eval.py` of
+    github.com/JunMa11/CVPR-MedSegFMCompetition, which draws one of equally deep voxels at random; this takes the first.
+
+    Args:
+        truth: (I, J, K), non-zero inside the structure.
+        mask: (I, J, K), non-zero inside the present mask.
+
+    Returns:
+        None if nothing is wrong.
+    """
+    components, count = ndimage.label((truth > 0) != (mask > 0), np.ones((3, 3, 3)))
+    if not count:
+        return None
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    voxel = _deepest_voxel(components == int(sizes.argmax()), (1, 1, 1))
+    return voxel, bool(truth[voxel])
 
 
 def _largest_error(
@@ -134,9 +164,13 @@ def _largest_error(
     return largest
 
 
-def _deepest(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ...]:
-    if rng is None:
-        deepest = int(depth.argmax())
-    else:
-        deepest = int(rng.choice(np.flatnonzero(depth >= max(depth.max() * (1 - rng.random() ** 2), 1e-3))))
-    return tuple(int(n) for n in np.unravel_index(deepest, depth.shape))
+def _deepest_voxel(region: NDArray[np.bool_], spacing: Sequence[float]) -> Voxel:
+    """Return the voxel of a region (I, J, K) farthest from its border; the volume's edge counts as border."""
+    part = ndimage.find_objects(region.astype(np.uint8))[0]
+    depth = distance_to(~np.pad(region[part], 1), spacing)[1:-1, 1:-1, 1:-1]
+    i, j, k = (n + s.start for n, s in zip(_position(int(depth.argmax()), depth.shape), part, strict=True))
+    return i, j, k
+
+
+def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.unravel_index(index, shape))

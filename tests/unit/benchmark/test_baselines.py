@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causal_sam.benchmark.baselines import (
-    BASELINE_NAMES,
+    CLASSICAL_NAMES,
     load_baseline,
     make_baseline,
     random_settings,
@@ -37,7 +37,7 @@ def disc():
     return np.clip(0.3 + 0.45 * truth + noise, 0, 1).astype(np.float32), truth
 
 
-@pytest.mark.parametrize("name", BASELINE_NAMES)
+@pytest.mark.parametrize("name", CLASSICAL_NAMES)
 def test_bright_disc_from_two_clicks(name, disc):
     image, truth = disc
     mask = make_baseline(name, FITTING.get(name, {})).segment(image, points((30, 34)), points((10, 10)), (1.0, 1.0))
@@ -46,7 +46,7 @@ def test_bright_disc_from_two_clicks(name, disc):
     assert dice(mask, truth) > 0.85
 
 
-@pytest.mark.parametrize("name", [n for n in BASELINE_NAMES if 3 in load_baseline(n).dimensions])
+@pytest.mark.parametrize("name", [n for n in CLASSICAL_NAMES if 3 in load_baseline(n).dimensions])
 def test_bright_ball_in_three_dimensions(name):
     z, y, x = np.mgrid[:12, :40, :40]
     truth = np.sqrt(((z - 6) * 2) ** 2 + (y - 20) ** 2 + (x - 20) ** 2) < 7
@@ -58,7 +58,7 @@ def test_bright_ball_in_three_dimensions(name):
     assert dice(mask, truth) > 0.8
 
 
-@pytest.mark.parametrize("name", BASELINE_NAMES)
+@pytest.mark.parametrize("name", CLASSICAL_NAMES)
 def test_clicks_are_obeyed(name, disc):
     image, _ = disc
     inside, outside = points((30, 34), (5, 60)), points((30, 38), (50, 10))
@@ -67,7 +67,7 @@ def test_clicks_are_obeyed(name, disc):
     assert not mask[tuple(outside.T)].any()
 
 
-@pytest.mark.parametrize("name", BASELINE_NAMES)
+@pytest.mark.parametrize("name", CLASSICAL_NAMES)
 @pytest.mark.parametrize("position", [(0, 0), (15, 31)])
 def test_constant_image_and_clicks_at_the_edge(name, position):
     image = np.full((16, 32), 0.5, np.float32)
@@ -78,13 +78,13 @@ def test_constant_image_and_clicks_at_the_edge(name, position):
         assert np.array_equal(first, again)
 
 
-@pytest.mark.parametrize("name", [n for n in BASELINE_NAMES if 3 in load_baseline(n).dimensions])
+@pytest.mark.parametrize("name", [n for n in CLASSICAL_NAMES if 3 in load_baseline(n).dimensions])
 def test_one_slice_is_a_volume_too(name):
     image = np.random.default_rng(0).random((10, 10, 1)).astype(np.float32)
     assert load_baseline(name).segment(image, points((5, 5, 0)), NONE3, (1.0, 1.0, 3.0))[5, 5, 0]
 
 
-@pytest.mark.parametrize("name", BASELINE_NAMES)
+@pytest.mark.parametrize("name", CLASSICAL_NAMES)
 def test_each_has_a_setting_that_was_found(name):
     found = tuned_settings()[name]
     assert make_baseline(name, found["setting"]) == load_baseline(name)

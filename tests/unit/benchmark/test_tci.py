@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from causal_sam.benchmark.cases import LabelledVolume
 from causal_sam.benchmark.tci import trials
-from causal_sam.benchmark.tci.cases import LabelledVolume, generated_cases
+from causal_sam.benchmark.tci.cases import generated_cases
 from causal_sam.benchmark.tci.report import summarise_trials, trial_table, write_tci_report
 from causal_sam.benchmark.tci.trials import Trial, TrialRunner, another_act, changed_outside, with_other_texts
 from causal_sam.cli import app

@@ -110,3 +110,29 @@ def test_wrong_folders(tmp_path):
     (tmp_path / "cases.json").write_text('[{"set": "x"}]')
     with pytest.raises(InputError, match=r"cases\.json cannot be used"):
         read_cases(tmp_path)
+
+
+def test_folders_with_named_labels_have_unions_too(tmp_path, image):
+    label = np.zeros((5, 4, 3), np.uint8)
+    label[0], label[1], label[2, :2], label[3] = 1, 2, 3, 4
+    names = {"1": "left lung upper lobe", "2": "right lung lower lobe", "3": "L1 vertebra", "4": "left ventricle"}
+    for folder in ("b", "a"):
+        write(tmp_path / folder / "image.nii.gz", image)
+        write(tmp_path / folder / "label.nii.gz", label)
+        (tmp_path / folder / "labels.json").write_text(json.dumps(names))
+    first, _ = read_cases(tmp_path)
+    assert (first.group, first.name) == (tmp_path.name, "a")
+    _, structures = first.read()
+    sizes = {name: int(mask.sum()) for name, mask in structures.items()}
+    assert sizes == {
+        "left lung upper lobe": 12,
+        "right lung lower lobe": 12,
+        "L1 vertebra": 6,
+        "left ventricle": 12,
+        "lungs": 24,
+        "vertebrae": 6,
+    }
+    assert [case.name for case in read_cases(tmp_path / "a")] == ["a"]
+    (tmp_path / "a" / "labels.json").write_text("[1]")
+    with pytest.raises(InputError, match="must be an object of values and names"):
+        read_cases(tmp_path)

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from unit.imaging.dicom_files import AXIAL, CORONAL, OBLIQUE, make_affine, rewrite, write_series
 from unit.imaging.grids import ORIENTATIONS
 
-from causal_sam.data_sets import amos, btcv, chaos
+from causal_sam.data_sets import acdc, amos, btcv, chaos, ibsr
 from causal_sam.data_sets.case import Case
 from causal_sam.data_sets.cases import read_cases
 from causal_sam.data_sets.layouts import LAYOUTS, Kind
@@ -344,8 +344,8 @@ def test_a_folder_that_is_nothing_known(tmp_path):
         read_cases(tmp_path, "chaos")
     with pytest.raises(InputError, match=r"no labelled images\. Known layouts: chaos: Train_Sets.* \| brats: "):
         read_cases(tmp_path)
-    with pytest.raises(InputError, match=r"no kind of data set 'acdc': it must be one of auto, chaos"):
-        read_cases(tmp_path, "acdc")
+    with pytest.raises(InputError, match=r"no kind of data set 'lits': it must be one of auto, chaos"):
+        read_cases(tmp_path, "lits")
 
 
 def test_a_list_of_cases_comes_first(tmp_path, caplog):
@@ -360,3 +360,33 @@ def test_a_list_of_cases_comes_first(tmp_path, caplog):
     check(case, draw(), draw_labels([1, 2]), {1: "milt"})
     assert "mine/2" in caplog.text
     assert read_cases(tmp_path, "btcv")[0].group == "BTCV"
+
+
+def test_acdc_has_what_people_drew(tmp_path):
+    image, labels = draw(), draw_labels(acdc.STRUCTURES)
+    scribbles = np.full(SHAPE, 4, np.uint8)
+    scribbles[0, 0], scribbles[1, 1], scribbles[2, 2] = 1, 2, 0
+    for folder, array in (("imagesTr", image), ("labelsTr", labels), ("scribblesTr", scribbles)):
+        write(tmp_path / folder / "patient003_frame15.nii.gz", array)
+    (case,) = read_cases(tmp_path)
+    assert (case.group, case.name) == ("ACDC", "patient003_frame15")
+    volume = check(case, image, labels, acdc.STRUCTURES)
+    drawn = case.read_scribbles(volume)
+    assert set(drawn) == {"right ventricle of the heart", "myocardium"}
+    inside, outside = drawn["myocardium"]
+    assert np.array_equal(inside, scribbles == 2)
+    assert np.array_equal(outside, (scribbles == 0) | (scribbles == 1))
+    (tmp_path / "scribblesTr" / "patient003_frame15.nii.gz").unlink()
+    with pytest.raises(InputError, match="is not acdc"):
+        read_cases(tmp_path, Kind.ACDC)
+
+
+def test_ibsr_brains_without_labels_are_left_out(tmp_path, caplog):
+    image, labels = draw(), draw_labels(ibsr.TISSUES)
+    write(tmp_path / "IBSR_01" / "IBSR_01.nii.gz", image)
+    write(tmp_path / "IBSR_01" / "IBSR_01_seg.nii.gz", labels[..., None])
+    write(tmp_path / "IBSR_02" / "IBSR_02.nii.gz", image)
+    (case,) = read_cases(tmp_path)
+    assert (case.group, case.name, case.modality, case.sequence) == ("IBSR", "IBSR_01", "MR", "T1")
+    check(case, image, labels, ibsr.TISSUES)
+    assert "IBSR_02" in caplog.text

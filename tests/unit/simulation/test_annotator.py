@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causal_sam.simulation.annotator import Click, deepest_point, next_click, next_click_in_volume
+from causal_sam.simulation.annotator import (
+    Click,
+    challenge_click,
+    deepest_point,
+    next_click,
+    next_click_in_volume,
+    random_point,
+)
 
 
 def rectangle(rows: slice, columns: slice, shape=(30, 40)) -> np.ndarray:
@@ -67,3 +74,23 @@ def test_a_click_without_effect_is_followed_by_one_beside_it():
     assert voxel != (9, 14, 0)
     assert truth[voxel[:2]]
     assert next_click(truth, truth, clicked=[(9, 14)]) is None
+
+
+def test_random_points_are_all_over_the_region():
+    region = np.zeros((4, 5, 6), bool)
+    region[1:3, 2:4, 3:5] = True
+    rng = np.random.default_rng(0)
+    points = [random_point(region, rng) for _ in range(200)]
+    assert set(points) == set(map(tuple, np.argwhere(region).tolist()))
+
+
+def test_challenge_takes_missing_and_superfluous_voxels_as_one_error():
+    truth, mask = np.zeros((9, 9, 9), bool), np.zeros((9, 9, 9), bool)
+    truth[1:4, 1:4, 1:4] = True  # 27 missing voxels, which touch 8 superfluous ones at a corner
+    mask[4:6, 4:6, 4:6] = True
+    mask[0:9, 7:9, 0:2] = True  # 36 superfluous ones, more than of each kind there, but not than of both
+    assert next_click_in_volume(truth, mask, (1, 1, 1))[1] is False
+    mask[7:9, 7:9, 0:2] = False
+    assert challenge_click(truth, mask) == ((2, 2, 2), True)
+    assert challenge_click(np.zeros_like(truth), mask) == ((0, 7, 0), False)
+    assert challenge_click(truth, truth) is None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from causal_sam.benchmark.interactive import ModelMethod
+from causal_sam.benchmark.interactive.methods import ModelMethod
 from causal_sam.benchmark.ood.clock import StepClock
 from causal_sam.benchmark.ood.features import Features, pooled_features
 from causal_sam.benchmark.ood.report import OURS, REFERENCE
@@ -146,7 +146,7 @@ class TrainedSam:
         return self._predictor.for_volume(volume, "auto").predict_named(names, self._labels).label_map
 
     def segment_clicked(self, volume: Volume, frame: SliceFrame, index: int, voxel: tuple) -> NDArray[np.bool_]:
-        return ModelMethod(self._model.name, self._predictor).on_slice(volume, frame, index)([voxel], [])
+        return ModelMethod(self._model.name, self._predictor).on_slice(volume, frame, index).click(voxel, inside=True)
 
     @torch.inference_mode()
     def features(self, labelled: LabelledSlices, names: Sequence[str]) -> Features:

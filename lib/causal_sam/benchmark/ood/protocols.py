@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from causal_sam.benchmark.interactive import join_structures
+from causal_sam.benchmark.cases import join_structures
 from causal_sam.data_sets.cases import Case, matching_cases, read_cases
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, read_volume

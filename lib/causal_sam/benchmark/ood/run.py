@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.atomic import atomic_write
-from causal_sam.benchmark.interactive import slice_targets
+from causal_sam.benchmark.interactive.targets import slice_targets
 from causal_sam.benchmark.metrics import hd95, surface_dice
 from causal_sam.benchmark.ood.features import Features
 from causal_sam.benchmark.ood.methods import METHODS, Setup, Trained

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from causal_sam.benchmark.tci.cases import LabelledVolume
+from causal_sam.benchmark.cases import LabelledVolume
 from causal_sam.correction.corrector import MODULATED, Correction, Corrector
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from causal_sam.benchmark.interactive.options import Mode, Prompt, Protocol
 from causal_sam.data_sets.layouts import Kind
 from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
-    from causal_sam.benchmark.interactive import Method
+    from causal_sam.benchmark.interactive.methods import Method
 
-PICTURES = 3  # of the worst slices, and as many of the best
-
-
-class Mode(StrEnum):
-    """Images that are segmented by clicks: single slices, or whole volumes."""
-
-    SLICES = "slices"
-    VOLUME = "volume"
+PICTURES = 3  # of the worst masks, and as many of the best
+CHALLENGE_CLICKS = 5
+# Clicks by default after each first prompt, the prompt itself included if it is one.
+CLICKS = {Prompt.CLICK: 10, Prompt.BOX: 5, Prompt.SCRIBBLE: 0, Prompt.NAME: 0}
 
 
 def interactive(
@@ -32,11 +29,39 @@ def interactive(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights instead of the model's own; for one model.", show_default=False)
     ] = None,
-    baseline: Annotated[
-        list[str] | None, typer.Option(help="A baseline for comparison, or 'all'; may be repeated.", show_default=False)
+    adapter_bundle: Annotated[
+        Path | None,
+        typer.Option(help="Adapter bundle with the labels that are known by name; for one model.", show_default=False),
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="Click slices one by one, or structures as a whole.")] = Mode.SLICES,
-    clicks: Annotated[int, typer.Option(min=1, help="Clicks on each slice or structure.")] = 10,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A baseline for comparison, 'all' for the classical ones, or nninteractive; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="Segment slices one by one, or structures as a whole.", show_default="slices for clicks"),
+    ] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Rules of the annotator: ours, or those of the CVPR 2025 challenge.")
+    ] = Protocol.OWN,
+    prompt: Annotated[
+        Prompt | None,
+        typer.Option(
+            help="First prompt: a click, a box on the middle slice, what a person drew, or the name of the structure.",
+            show_default="click; box in the challenge",
+        ),
+    ] = None,
+    clicks: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Clicks on each slice or structure.",
+            show_default="10; 5 after a box; none after a scribble or a name",
+        ),
+    ] = None,
     slices: Annotated[int, typer.Option(min=0, help="Slices of each structure, evenly spread; 0 for all.")] = 10,
     min_voxels: Annotated[int, typer.Option(min=1, help="Leave out structures with fewer voxels.")] = 50,
     case: Annotated[
@@ -47,85 +72,69 @@ def interactive(
     join: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=A+B", help="Also the union of structures, where a case has them.", show_default=False
+            metavar="NAME=A+B",
+            help="Also the union of structures, where a case has them; names may have * and ?, as in 'lungs=* lung *'.",
+            show_default=False,
         ),
     ] = None,
     jitter: Annotated[
-        bool, typer.Option(help="Click somewhere inside the error instead of its deepest point.")
-    ] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Annotators with jitter, each with their own aim.")] = 1,
-    seed: Annotated[int, typer.Option(help="Random seed of the jitter.")] = 0,
+        int,
+        typer.Option(min=0, help="Random first clicks anywhere in each structure; 0 for one at its deepest point."),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the first clicks.")] = 0,
+    say_name: Annotated[
+        bool, typer.Option(help="Send the structure's name with each prompt, as all clients do.")
+    ] = True,
 ) -> None:
-    """Let a simulated annotator click labelled structures, and report Dice, clicks needed, HD95 and time.
+    """Let a simulated annotator prompt labelled structures, and report Dice, clicks needed, HD95, harm done and time.
 
     The first click is at the deepest point of the structure, each next one at the deepest point of the largest error.
     """
     joins = parse_joins(join or [])
-    if checkpoint is not None and len(model or ["compact"]) != 1:
-        raise InputError("A checkpoint belongs to one model: give one --model with it.")
-    if repeats > 1 and not jitter:
-        raise InputError("Without --jitter all repeats are the same: add it, or leave --repeats out.")
+    if (checkpoint is not None or adapter_bundle is not None) and len(model or ["compact"]) != 1:
+        raise InputError("A checkpoint or an adapter bundle belongs to one model: give one --model with it.")
+    is_challenge = protocol is Protocol.CVPR2025
+    prompt = prompt or (Prompt.BOX if is_challenge else Prompt.CLICK)
+    mode = mode or (Mode.VOLUME if is_challenge or prompt is not Prompt.CLICK else Mode.SLICES)
+    count = clicks if clicks is not None else CHALLENGE_CLICKS if is_challenge else CLICKS[prompt]
+    if problem := _contradiction(mode, prompt, count, jitter, is_challenge=is_challenge):
+        raise InputError(problem)
 
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from causal_sam.benchmark.interactive import click_through, draw_example, slice_targets, volume_targets
-    from causal_sam.benchmark.interactive_report import write_interactive_report
+    from causal_sam.benchmark.cases import real_cases
+    from causal_sam.benchmark.interactive.cvpr2025 import TOLERANCE_MM
+    from causal_sam.benchmark.interactive.pictures import Gallery
+    from causal_sam.benchmark.interactive.report import write_interactive_report
+    from causal_sam.benchmark.interactive.run import Selection, run_trials
+    from causal_sam.benchmark.interactive.trials import Annotator
     from causal_sam.benchmark.report import check_folder
-    from causal_sam.benchmark.tci.cases import real_cases
+    from causal_sam.cli.progress import case_progress
 
     check_folder(output)
     cases = real_cases(data, kind, case or (), label or (), joins)
-    methods = _methods(model or ["compact"], checkpoint, baseline or [])
-
-    jobs = []
-    for read in cases:
-        labelled = read()
-        structures = {name: labelled.structures[name] for name in labelled.tested}
-        targets = (
-            slice_targets(labelled.group, labelled.case, labelled.volume, structures, slices, min_voxels)
-            if mode is Mode.SLICES
-            else volume_targets(labelled.group, labelled.case, structures, min_voxels)
-        )
-        jobs += [(labelled.volume, target) for target in targets]
-    trials = []
-    annotators = range(repeats)
-    aim = seed if jitter else None
-    with Progress(*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn()) as progress:
-        bar = progress.add_task("clicking", total=len(jobs) * len(methods) * repeats)
-        for volume, target in jobs:
-            for method in methods:
-                for repeat in annotators:
-                    trial = click_through(method, volume, target, clicks, repeat, aim)
-                    trials += [] if trial is None else [trial]
-                    progress.advance(bar)
-
-    pictures = []
-    if mode is Mode.SLICES:
-        volumes = {id(target): volume for volume, target in jobs}
-        ranked = sorted((t for t in trials if t.method == methods[0].name), key=lambda t: t.dice[min(2, clicks - 1)])
-        chosen = [("worst", n, t) for n, t in enumerate(ranked[:PICTURES], 1)]
-        chosen += [("best", n, t) for n, t in enumerate(ranked[: -PICTURES - 1 : -1], 1)]
-        pictures = [
-            (
-                f"{kind}-{n} {t.target.case} {t.target.structure} {t.target.index}".replace(" ", "-"),
-                draw_example(methods[0], volumes[id(t.target)], t.target, clicks, t.repeat, aim),
-            )
-            for kind, n, t in chosen
-        ]
+    methods = _methods(model or ["compact"], checkpoint, adapter_bundle, baseline or [], prompt, says_name=say_name)
+    annotator = Annotator(prompt, count, seed if jitter else None, is_challenge, TOLERANCE_MM if is_challenge else None)
+    selection = Selection(mode, slices, min_voxels, repeats=max(jitter, 1))
+    gallery = Gallery(PICTURES)
+    with case_progress(len(cases)) as progress:
+        trials = list(run_trials(cases, methods, annotator, selection, gallery, progress))
     settings = {
         "command": "causal-sam benchmark interactive",
         "data": data.name,
         "cases": len(cases),
-        "targets": len(jobs),
+        "targets": len({id(trial.target) for trial in trials}),
         "mode": mode.value,
-        "clicks": clicks,
-        "slices": slices or "all",
+        "protocol": protocol.value,
+        "first prompt": prompt.value,
+        "clicks": count,
+        "slices": (slices or "all") if mode is Mode.SLICES else "whole structures",
         "smallest target": f"{min_voxels} voxels",
-        "annotator": f"jittered, seed {seed}, {repeats} repeats" if jitter else "at the deepest point",
+        "first click": f"{jitter} random ones on each target, seed {seed}" if jitter else "at the deepest point",
+        "name": "sent with each prompt" if say_name else "not sent",
+        "labels known by name": adapter_bundle.name if adapter_bundle else "none",
         "baselines": _baseline_settings(baseline or []),
     }
-    write_interactive_report(output, trials, settings, pictures)
-    typer.echo(f"{output / 'report.md'}: {len(trials)} trials on {len(jobs)} targets.")
+    write_interactive_report(output, trials, settings, gallery, is_challenge=is_challenge)
+    typer.echo(f"{output / 'report.md'}: {len(trials)} trials on {settings['targets']} targets.")
 
 
 def parse_joins(texts: list[str]) -> dict[str, list[str]]:
@@ -143,20 +152,54 @@ def parse_joins(texts: list[str]) -> dict[str, list[str]]:
     return joins
 
 
-def _methods(models: list[str], checkpoint: Path | None, baselines: list[str]) -> list[Method]:
-    from causal_sam.benchmark.baselines import BASELINE_NAMES, load_baseline
-    from causal_sam.benchmark.interactive import BaselineMethod, ModelMethod
-    from causal_sam.prompting import Predictor
+def _contradiction(mode: Mode, prompt: Prompt, clicks: int, jitter: int, *, is_challenge: bool) -> str | None:
+    """Return what is wrong with a combination of options, in a sentence; None if nothing is."""
+    if is_challenge and (mode is not Mode.VOLUME or clicks != CHALLENGE_CLICKS or jitter):
+        return f"The protocol cvpr2025 is about volumes, with {CHALLENGE_CLICKS} clicks and no --jitter."
+    if is_challenge and prompt not in (Prompt.BOX, Prompt.CLICK):
+        return "The protocol cvpr2025 begins with --prompt box or --prompt click."
+    if prompt is not Prompt.CLICK and mode is not Mode.VOLUME:
+        return f"--prompt {prompt.value} is for --mode volume."
+    if prompt is not Prompt.CLICK and jitter:
+        return f"--jitter is about first clicks: leave it out with --prompt {prompt.value}."
+    if prompt is Prompt.NAME and clicks:
+        return "By name, nothing is clicked: leave --clicks out with --prompt name."
+    if prompt is Prompt.CLICK and not clicks:
+        return "Without a click there is nothing to measure: give --clicks of 1 or more."
+    return None
+
+
+def _methods(
+    models: Sequence[str],
+    checkpoint: Path | None,
+    adapter_bundle: Path | None,
+    baselines: Sequence[str],
+    prompt: Prompt,
+    *,
+    says_name: bool,
+) -> list[Method]:
+    from causal_sam.benchmark.baselines import CLASSICAL_NAMES, load_baseline
+    from causal_sam.benchmark.interactive.methods import BaselineMethod, ModelMethod
+    from causal_sam.prompting import LabelPrompter, Predictor
     from causal_sam.sam import load_model
+    from causal_sam.sam.adapter_bundle import AdapterBundle
 
-    names = list(BASELINE_NAMES) if "all" in baselines else baselines
-    classical = [BaselineMethod(load_baseline(name)) for name in names]
-    # Prefetching would compete with what is timed.
-    ours = [ModelMethod(name, Predictor(load_model(name, checkpoint), prefetch_slices=0)) for name in models]
-    return [*ours, *classical]
+    names = dict.fromkeys(name for each in baselines for name in (CLASSICAL_NAMES if each == "all" else (each,)))
+    others = [BaselineMethod(load_baseline(name)) for name in names]
+    if wrong := [other.name for other in others if prompt not in other.prompts]:
+        raise InputError(f"The baseline {wrong[0]} takes no --prompt {prompt.value}: leave it out.")
+    ours = []
+    for name in models:
+        loaded = load_model(name, checkpoint)
+        labels = None
+        if adapter_bundle is not None:
+            labels = LabelPrompter.from_bundle(AdapterBundle.read(adapter_bundle), loaded)
+        # Prefetching would compete with what is timed.
+        ours.append(ModelMethod(name, Predictor(loaded, prefetch_slices=0), labels, says_name=says_name))
+    return [*ours, *others]
 
 
-def _baseline_settings(baselines: list[str]) -> str:
+def _baseline_settings(baselines: Sequence[str]) -> str:
     if not baselines:
         return "none"
-    return "each with its best setting on generated images (causal-sam benchmark tune)"
+    return "classical ones each with its best setting on generated images (causal-sam benchmark tune)"

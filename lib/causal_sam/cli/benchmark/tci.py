@@ -62,8 +62,9 @@ def tci(
     from rich.console import Console
     from rich.progress import Progress
 
+    from causal_sam.benchmark.cases import real_cases
     from causal_sam.benchmark.report import check_folder
-    from causal_sam.benchmark.tci.cases import generated_cases, real_cases
+    from causal_sam.benchmark.tci.cases import generated_cases
     from causal_sam.benchmark.tci.report import write_tci_report
     from causal_sam.benchmark.tci.trials import Trial, TrialRunner
     from causal_sam.notes import load_interpreter

@@ -13,7 +13,9 @@ from causal_sam.atomic import atomic_write
 
 def tune(
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write; other baselines in it are kept.")],
-    baseline: Annotated[list[str] | None, typer.Option(help="A baseline; may be repeated. Default: all.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="A classical baseline; may be repeated. Default: all.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Generated scans to segment.")] = 24,
     settings: Annotated[int, typer.Option(min=1, help="Settings to try for each baseline.")] = 12,
     seed: Annotated[int, typer.Option(help="Random seed of the scans and of the search.")] = 0,
@@ -26,10 +28,10 @@ def tune(
 
     from rich.progress import Progress
 
-    from causal_sam.benchmark.baselines import BASELINE_NAMES, make_baseline
+    from causal_sam.benchmark.baselines import CLASSICAL_NAMES, make_baseline
     from causal_sam.benchmark.tuning import tune as search
 
-    names = baseline or list(BASELINE_NAMES)
+    names = baseline or list(CLASSICAL_NAMES)
     for name in names:
         make_baseline(name, {})  # a wrong name should cost no time
     found = json.loads(output.read_text()) if output.is_file() else {}
