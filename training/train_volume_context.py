@@ -41,10 +41,11 @@ class RunConfig:
     folders: list[Path] = field(default_factory=list)
     init: Path | None = None
     minutes: float = 720.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     workers: int = 1
     reservoir: int = 24
-    paired: float = 0.3
+    reuse: float = 3.0
+    paired: float = 0.2
     save_minutes: float = 5.0
     seed: int = 0
     device: str = "cpu"
@@ -71,13 +72,13 @@ def train(local_rank: int, config: RunConfig) -> None:
         return {"bodies": reservoir.made}
 
     loop = LoopConfig(
-        minutes=config.minutes, warm_up_steps=200, floor=0.02, amp=amp, ema=True, save_minutes=config.save_minutes
+        minutes=config.minutes, warm_up_steps=60, floor=0.02, amp=amp, ema=True, save_minutes=config.save_minutes
     )
     log = TrainingLog(config.out).write if rank == 0 else None
     engine = TrainingEngine(objective, loop, config.out, log=log, validate=validated)
     seed = config.seed + 1000 * engine.step + rank
     objective.reseed(seed)
-    reservoir = Reservoir(EncodedBodies(config.folders, seed, config.paired), config.reservoir, config.workers, seed)
+    reservoir = Reservoir(EncodedBodies(config.folders, seed, config.paired), config.reservoir, config.workers, config.reuse, seed)
     engine.run(reservoir)
 
 

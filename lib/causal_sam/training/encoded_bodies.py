@@ -74,9 +74,7 @@ def encode_body(model: CausalSam, sample: BodySample, rng: np.random.Generator) 
         pictures = torch.stack([image.lerp(previous, 1 / per_step), image, image.lerp(following, 1 / per_step)], 1)
         pictures = F.interpolate(pictures, (height, width), mode="bilinear", align_corners=False, antialias=True)
         wide = F.interpolate(wide[:, None], (height, width), mode="bilinear", align_corners=False, antialias=True)
-        pictures, wide = (
-            F.pad(x.clamp(0, 1), (0, padded[1] - width, 0, padded[0] - height)) for x in (pictures, wide)
-        )
+        pictures, wide = (F.pad(x.clamp(0, 1), (0, padded[1] - width, 0, padded[0] - height)) for x in (pictures, wide))
         parts = [model.encode(part) for part in pictures.split(ENCODED_AT_ONCE)]
         h, w = (side // STRIDE for side in padded)
         stacks.append(
@@ -133,10 +131,11 @@ class Reservoir:
         bodies: stream.
         size: number of bodies that are kept.
         workers: processes that make bodies.
+        reuse: steps for each body that is made; those who make them pause if training is slower.
         seed: seed of the draws.
     """
 
-    def __init__(self, bodies: EncodedBodies, size: int, workers: int, seed: int) -> None:
+    def __init__(self, bodies: EncodedBodies, size: int, workers: int, reuse: float, seed: int) -> None:
         # Not forked: this process has threads, and a forked one would wait for their locks without end.
         self._loader = DataLoader(
             bodies, batch_size=None, num_workers=workers, prefetch_factor=1, multiprocessing_context="spawn"
@@ -146,7 +145,8 @@ class Reservoir:
         self._arrived = threading.Condition()
         self._random = random.Random(seed)
         self._error: BaseException | None = None
-        self.made = 0
+        self._reuse = reuse
+        self.made = self.drawn = 0
         threading.Thread(target=self._receive, daemon=True).start()
 
     def _receive(self) -> None:
@@ -155,11 +155,12 @@ class Reservoir:
                 with self._arrived:
                     self._fresh.append(body)
                     self.made += 1
-                    self._arrived.notify()
+                    self._arrived.notify_all()
+                    self._arrived.wait_for(lambda: len(self._kept) < 8 or self.drawn >= self._reuse * self.made)
         except BaseException as error:
             with self._arrived:
                 self._error = error
-                self._arrived.notify()
+                self._arrived.notify_all()
 
     def __iter__(self) -> Iterator[EncodedBody]:
         while True:
@@ -173,6 +174,8 @@ class Reservoir:
                     body = self._kept[-1]
                 else:
                     body = self._random.choice(self._kept)
+                self.drawn += 1
+                self._arrived.notify_all()
             yield body
 
 

@@ -97,7 +97,9 @@ class VolumeContextObjective(Objective):
         absent = [name for name in body.absent if name not in names]
         absent = [absent[n] for n in rng.permutation(len(absent))[:MAX_ABSENT]]
         vectors = self._encode([*names, *absent]) if names or absent else None
-        targets = torch.stack([*names.values()]) if names else labels.new_zeros(0, *contexts[0].features.shape[2:]).float()
+        targets = (
+            torch.stack([*names.values()]) if names else labels.new_zeros(0, *contexts[0].features.shape[2:]).float()
+        )
         for context in contexts:
             if vectors is None:
                 continue
@@ -156,7 +158,9 @@ class VolumeContextObjective(Objective):
                 logits, certainty = self.network.decode(context, prompts)
             found = dice((logits.detach() > 0).float(), (target > 0.5).float())
             if is_learned:
-                parts["mask"].append(mask_loss(logits, target) + 0.1 * _at_points(logits, prompts.foreground, prompts.background))
+                parts["mask"].append(
+                    mask_loss(logits, target) + 0.1 * _at_points(logits, prompts.foreground, prompts.background)
+                )
                 parts["certainty"].append(F.binary_cross_entropy_with_logits(certainty, found))
             if n == 0:
                 parts["dice_first"].append(found)
@@ -206,9 +210,7 @@ class VolumeContextObjective(Objective):
         cells = (coarse == values[self._rng.integers(len(values))]).nonzero()
         return cells[self._rng.integers(len(cells))].numpy() * np.array([1, 4, 4])
 
-    def _present_names(
-        self, body: EncodedBody, labels: Tensor, present: set[int], stride: int
-    ) -> dict[str, Tensor]:
+    def _present_names(self, body: EncodedBody, labels: Tensor, present: set[int], stride: int) -> dict[str, Tensor]:
         """Return some named structures of a window: name -> share of each cell."""
         found = {}
         candidates = [name for name, values in body.structures.items() if present & set(values)]

@@ -9,6 +9,7 @@ and of 2 pixels for the finer pass on a crop.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,9 +60,7 @@ class FeatureStack(NamedTuple):
                 columns.start * scale : columns.stop * scale,
             ]
 
-        return FeatureStack(
-            part(self.features, 1), part(self.skip4, 2), part(self.skip2, 4), part(self.wide, 4)
-        )
+        return FeatureStack(part(self.features, 1), part(self.skip4, 2), part(self.skip2, 4), part(self.wide, 4))
 
 
 @dataclass(frozen=True)
@@ -175,8 +174,8 @@ class UNet3d(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(*(Block(width) for _ in range(count))) for width, count in zip(widths, blocks, strict=True)
         )
-        self.widen = nn.ModuleList(nn.Conv3d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
-        self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.widen = nn.ModuleList(nn.Conv3d(a, b, 1) for a, b in itertools.pairwise(widths))
+        self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(Block(width) for width in widths[:-1])
         self.attention = nn.ModuleList(Attention(widths[-1]) for _ in range(attention))
 
@@ -220,7 +219,9 @@ class ContextNetwork(nn.Module):
         self.to_names = nn.Sequential(
             nn.Conv3d(WIDTHS[0], NAME_DIM, 1), nn.ReLU(inplace=True), nn.Conv3d(NAME_DIM, NAME_DIM, 1)
         )
-        self.from_text = nn.Sequential(nn.Linear(text_dim, 2 * NAME_DIM), nn.GELU(), nn.Linear(2 * NAME_DIM, NAME_DIM + 1))
+        self.from_text = nn.Sequential(
+            nn.Linear(text_dim, 2 * NAME_DIM), nn.GELU(), nn.Linear(2 * NAME_DIM, NAME_DIM + 1)
+        )
         nn.init.constant_(self.from_text[-1].bias[-1:], -3.0)
         self.text_dim = text_dim
         first, second, third = DECODER_WIDTHS

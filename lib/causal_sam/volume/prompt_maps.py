@@ -137,7 +137,9 @@ def _connected(smooth: Tensor, far: Tensor, points: Tensor) -> Tensor:
     """
     shape = smooth.shape
     factor = tuple(2 if side > 2 else 1 for side in shape)
-    alike = F.avg_pool3d((1 - far / PATH_WIDTH).clamp(min=0)[None, None], factor, ceil_mode=True, count_include_pad=False)
+    alike = F.avg_pool3d(
+        (1 - far / PATH_WIDTH).clamp(min=0)[None, None], factor, ceil_mode=True, count_include_pad=False
+    )
     z, y, x = _nearest(points, shape)
     reached = torch.zeros_like(alike)
     reached[0, 0, z // factor[0], y // factor[1], x // factor[2]] = 1

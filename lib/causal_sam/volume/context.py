@@ -1,0 +1,292 @@
+"""The context of one volume: computed once, then it answers prompts and names with coarse masks in 3D."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from cachetools import LRUCache
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.loading import has_bfloat16_units
+from causal_sam.volume.grid import FEATURE_STRIDE, Grid, SliceGeometry
+from causal_sam.volume.network import Context, ContextNetwork, FeatureStack
+from causal_sam.volume.prompt_maps import GridPrompts
+
+CONTEXT_WEIGHTS = Path(__file__).parent / "weights" / "context.safetensors"
+Voxel = tuple[int, int, int]
+Encode = Callable[[Sequence[str]], Tensor]
+# Logit of voxels that a coarse mask does not cover.
+OUTSIDE = -8.0
+# A structure whose mask is at most this many cells wide is looked at again on the finer grid, with a margin in cells.
+MAX_CELLS_TO_REFINE, MARGIN = 22, 4
+MARGIN_SLICES = 2
+# Finer grids that are kept: clicks on one structure mostly need the same.
+FINE_GRIDS = 4
+
+
+@dataclass(frozen=True)
+class CoarseMask:
+    """A coarse mask in 3D.
+
+    Attributes:
+        grid: its grid, over all of the volume or a part.
+        logits: ZxYxX; positive is inside.
+        certainty: expected Dice, 0 to 1.
+    """
+
+    grid: Grid
+    logits: Tensor
+    certainty: float
+
+    def slice_logits(self, index: int) -> NDArray[np.float32]:
+        """Interpolate the logits at every voxel of a slice: float32 (rows, columns), canonical."""
+        return self.grid.slice_logits(self.logits, index, OUTSIDE)
+
+    def indices(self) -> tuple[int, ...]:
+        """Return the voxel indices of the slices where any voxel may be inside, ascending."""
+        return tuple(n for n in range(self.grid.slices.frame.count) if self._reaches(n))
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the mask, bool (I, J, K) in the file's order."""
+        frame = self.grid.slices.frame
+        mask = np.zeros(frame.volume_shape, bool)
+        for index in self.indices():
+            frame.insert(self.slice_logits(index) > 0, mask, index)
+        return mask
+
+    def _reaches(self, index: int) -> bool:
+        z = self.grid.slice_position(index)
+        if not -0.75 <= z <= len(self.logits) - 0.25:
+            return False
+        low, high = int(np.floor(z)), int(np.ceil(z))
+        return bool((self.logits[max(low, 0) : min(high, len(self.logits) - 1) + 1] > 0).any())
+
+
+class ContextModel:
+    """The trained network with the names that it knows; shared by all volumes.
+
+    Args:
+        network: in evaluation mode.
+        names: names that it was trained on.
+        encode: names -> NxD unit vectors of the text encoder that it was trained with.
+    """
+
+    def __init__(self, network: ContextNetwork, names: Iterable[str], encode: Encode) -> None:
+        self.network, self.names, self.encode = network.eval(), frozenset(names), encode
+        self.in_bfloat16 = has_bfloat16_units()
+
+    @classmethod
+    def load(cls, encode: Encode, path: Path = CONTEXT_WEIGHTS) -> ContextModel:
+        """Load weights.
+
+        Args:
+            encode: names -> NxD unit vectors.
+            path: safetensors with the names in its metadata.
+        """
+        with safe_open(path, "pt") as file:
+            names = (file.metadata() or {}).get("names", "")
+        network = ContextNetwork()
+        network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        network.to(memory_format=torch.channels_last_3d)
+        return cls(network, filter(None, names.split("\n")), encode)
+
+
+class VolumeContext:
+    """Coarse masks of one volume by prompts and by names; thread-safe.
+
+    Args:
+        model: the trained network.
+        slices: geometry of the canonical slices in the encoder's input.
+        embedding: slice index -> embedding by the frozen encoder, without adapters.
+        wide: slice index -> float32 (rows, columns) brightness in [0, 1] in the wide window.
+    """
+
+    def __init__(
+        self,
+        model: ContextModel,
+        slices: SliceGeometry,
+        embedding: Callable[[int], Embedding],
+        wide: Callable[[int], NDArray[np.float32]],
+    ) -> None:
+        self.model = model
+        self.grid = Grid.whole(slices)
+        self._embedding, self._wide = embedding, wide
+        self._lock = threading.Lock()
+        self._stack: FeatureStack | None = None
+        self._context: Context | None = None
+        self._names: dict[str, Tensor] = {}
+        self._fine: LRUCache[Grid, Context] = LRUCache(FINE_GRIDS)
+
+    @property
+    def is_ready(self) -> bool:
+        """True if `prepare` has run."""
+        return self._context is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        kept = [*(self._stack or ())]
+        for context in (self._context, *self._fine.values()):
+            kept += [] if context is None else list(context[:4])
+        return sum(x.numel() * x.element_size() for x in kept)
+
+    def knows(self, name: str) -> bool:
+        """Return True if the network was trained on a name."""
+        return name in self.model.names
+
+    def prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
+        """Compute the context, once; later calls return at once.
+
+        Args:
+            on_slice: called before each slice with the number of slices done; what it raises ends the work.
+        """
+        with self._lock:
+            self._prepare(on_slice)
+
+    def segment(
+        self,
+        foreground: Sequence[Voxel] = (),
+        background: Sequence[Voxel] = (),
+        box: Sequence[int] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        name: str | None = None,
+    ) -> CoarseMask:
+        """Answer the prompts of one structure.
+
+        Args:
+            foreground, background: voxels (i, j, k) inside and outside.
+            box: (i0, i1, j0, j1, k0, k1), both ends inclusive.
+            mask: bool (I, J, K), the mask so far.
+            name: name of the label; used if the network knows it.
+        """
+        with self._lock, self._inference():
+            self._prepare()
+            assert self._context is not None
+            known = name if name is not None and self.knows(name) else None
+            logits, certainty = self._decode(self.grid, self._context, foreground, background, box, mask, known)
+            answer = CoarseMask(self.grid, logits, certainty)
+            fine = self._fine_grid(answer)
+            if fine is None:
+                return answer
+            context = self._fine.get(fine)
+            if context is None:
+                context = self._encode(fine)
+                self._fine[fine] = context
+            logits, certainty = self._decode(fine, context, foreground, background, box, mask, known, answer)
+            return CoarseMask(fine, logits, certainty)
+
+    def segment_named(self, names: Sequence[str]) -> dict[str, CoarseMask]:
+        """Segment structures by their names alone.
+
+        Args:
+            names: names that the network knows.
+        """
+        with self._lock, self._inference():
+            self._prepare()
+            found = {}
+            for name in names:
+                logits = self._name_logits(name)
+                inside = logits.sigmoid()
+                sure = float((inside * (inside > 0.5)).sum() / (inside > 0.5).sum().clamp(min=1))
+                found[name] = CoarseMask(self.grid, logits, sure)
+            return found
+
+    def _prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
+        if self._context is not None:
+            return
+        parts = []
+        for done, index in enumerate(self.grid.indices):
+            on_slice(done)
+            parts.append(self._stacked(index))
+        stack = FeatureStack(*(torch.cat(maps) for maps in zip(*parts, strict=True)))
+        self._stack = stack
+        with self._inference():
+            self._context = self._encode(self.grid)
+
+    def _stacked(self, index: int) -> FeatureStack:
+        """Return the features of one slice, cut to the picture."""
+        slices = self.grid.slices
+        rows, columns = slices.padded
+        h, w = rows // FEATURE_STRIDE, columns // FEATURE_STRIDE
+        embedding = self._embedding(index)
+        wide = torch.from_numpy(np.ascontiguousarray(self._wide(index)))[None, None]
+        wide = F.interpolate(wide, (slices.height, slices.width), mode="bilinear", align_corners=False, antialias=True)
+        wide = F.pad(wide.clamp(0, 1), (0, columns - slices.width, 0, rows - slices.height))
+        return FeatureStack(
+            embedding.features[..., :h, :w].half(),
+            embedding.skips[1][..., : 2 * h, : 2 * w].half(),
+            embedding.skips[0][..., : 4 * h, : 4 * w].half(),
+            F.avg_pool2d(wide, 2).half(),
+        )
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.model.in_bfloat16):
+            yield
+
+    def _encode(self, grid: Grid) -> Context:
+        assert self._stack is not None
+        order = {index: n for n, index in enumerate(self.grid.indices)}
+        slices = slice(order[grid.indices[0]], order[grid.indices[-1]] + 1)
+        part = self._stack.crop(slices, slice(*grid.rows), slice(*grid.columns))
+        return self.model.network.encode(part, grid.geometry, grid.stride)
+
+    def _name_logits(self, name: str) -> Tensor:
+        logits = self._names.get(name)
+        if logits is None:
+            assert self._context is not None
+            logits = self.model.network.name_logits(self._context, self.model.encode([name]))[0]
+            self._names[name] = logits
+        return logits
+
+    def _decode(
+        self,
+        grid: Grid,
+        context: Context,
+        foreground: Sequence[Voxel],
+        background: Sequence[Voxel],
+        box: Sequence[int] | None,
+        mask: NDArray[np.bool_] | None,
+        name: str | None,
+        coarse: CoarseMask | None = None,
+    ) -> tuple[Tensor, float]:
+        so_far = None
+        if mask is not None and mask.any():
+            so_far = grid.from_voxels(mask)
+        elif coarse is not None:
+            so_far = coarse.grid.resampled(coarse.logits, grid).sigmoid()
+        named = None
+        if name is not None:
+            named = self._name_logits(name)
+            named = named if grid == self.grid else self.grid.resampled(named, grid)
+        prompts = GridPrompts(
+            grid.positions(foreground),
+            grid.positions(background),
+            None if box is None else grid.positions([tuple(box[0::2]), tuple(box[1::2])]).sort(0).values,
+            so_far,
+            named,
+        )
+        logits, certainty = self.model.network.decode(context, prompts)
+        return logits, float(certainty.sigmoid())
+
+    def _fine_grid(self, answer: CoarseMask) -> Grid | None:
+        """Return the finer grid for a small structure; None for a large one."""
+        cells = (answer.logits > 0).nonzero()
+        if not len(cells):
+            return None
+        low, high = cells.amin(0), cells.amax(0)
+        if int((high - low)[1:].max()) >= MAX_CELLS_TO_REFINE:
+            return None
+        first, last = max(0, int(low[0]) - MARGIN_SLICES), int(high[0]) + MARGIN_SLICES + 1
+        return self.grid.around(low - MARGIN, high + MARGIN, self.grid.indices[first:last])
