@@ -104,12 +104,38 @@ def test_samples_are_what_they_say(samples):
         assert 0 <= sample.images.min() < sample.images.max() <= 1
         assert len(sample.styles) == 2
         for values in sample.structures.values():
+            assert len(values)
             assert all((sample.labels == value).any() for value in values)
         assert not set(sample.absent) & sample.structures.keys()
         for number, style in enumerate(sample.styles):
             is_ct = style.startswith("A CT image")
             assert is_ct or style.startswith(("An MR image", "A medical image")) or " MR image" in style
             assert torch.equal(sample.images[number], sample.wide[number]) != is_ct
+        assert set(sample.unnamed).isdisjoint(value for values in sample.structures.values() for value in values)
+
+
+def test_left_and_right_are_exchanged_with_their_names(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pelvis")
+    array = np.zeros((80, 40, 40), np.uint8)
+    array[2:-2, 2:-2] = 4
+    array[10:30, 10:30, 10:30] = 1
+    array[50:70, 10:30, 10:30] = 2
+    (folder / "pelvis").mkdir()
+    nib.save(nib.Nifti1Image(array, np.diag([4.0, 4, 4, 1])), folder / "pelvis" / "labels.nii.gz")
+    names = {1: "left hip bone", 2: "right hip bone", 4: "skin"}
+    (folder / "pelvis" / "labels.json").write_text(json.dumps(names))
+    sampler = BodySampler([folder], styles=1)
+    rng = np.random.default_rng(1)
+    seen = set()
+    for _ in range(20):
+        sample = sampler.sample(rng)
+        if sample.plane != "sagittal" and {"left hip bone", "right hip bone"} <= sample.structures.keys():
+            left, right = (sample.structures[name][0] for name in ("left hip bone", "right hip bone"))
+            columns = [(sample.labels == value).nonzero().float()[:, 2].mean() for value in (left, right)]
+            # Columns run to the patient's left.
+            assert columns[0] > columns[1]
+            seen.add((left, right))
+    assert len(seen) == 2
 
 
 def test_unions_of_what_is_there(samples):

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causal_sam.phantom.bodies.label_maps import Anatomy
+
 # Patient axis (0 right, 1 anterior, 2 superior) and sign of slices, rows and columns, as `imaging.frames.SliceFrame`.
 DISPLAY = {
     "axial": ((2, 1), (1, -1), (0, -1)),
@@ -21,6 +23,9 @@ PLANES = tuple(DISPLAY)
 COARSE = 28
 # Wavelengths in mm of the elastic deformation, and the share of the largest displacement that each may have.
 WAVES = ((160.0, 1.0), (80.0, 0.5), (40.0, 0.2))
+
+# Regions with larger displacements than this, in mm, are trunks.
+TRUNK_STRETCH = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,32 +71,69 @@ def random_affine(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def sample_positions(
-    view: FieldOfView, affine: NDArray[np.float32], stretch: float, rng: np.random.Generator, device: torch.device
+    view: FieldOfView,
+    anatomy: Anatomy,
+    stretch: float,
+    is_mirrored: bool,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> Tensor:
-    """Return the place in the anatomy that each voxel shows.
+    """Return the place in the anatomy that each voxel of a randomly deformed body shows.
 
     Args:
         view: slices.
-        affine: 3x3; a step in the sample in RAS millimetres -> a step in the anatomy.
+        anatomy: anatomy.
         stretch: largest displacement of the elastic deformation, in mm.
+        is_mirrored: whether the body is mirrored in the sagittal plane.
         rng: source of randomness.
         device: where the result lies.
 
     Returns:
-        3xZxHxW float32: RAS millimetres from the anatomy's first voxel.
+        3xZxHxW float32: voxels of the anatomy, in RAS order.
     """
     extent = np.array(view.shape) * view.spacing
     grid = tuple(int(n) for n in np.clip(np.ceil(extent / extent.max() * COARSE), 6, [max(s, 6) for s in view.shape]))
     steps = [np.linspace(0, n - 1, g, dtype=np.float32) - (n - 1) / 2 for n, g in zip(view.shape, grid, strict=True)]
-    offsets = np.stack(np.meshgrid(*steps, indexing="ij")).reshape(3, -1)
-    places = view.axes @ offsets
-    places = (affine @ places + view.centre[:, None]).reshape(3, *grid).astype(np.float32)
-    places = torch.from_numpy(places)[None] + _elastic(extent, grid, stretch, rng)
-    return F.interpolate(places.to(device), view.shape, mode="trilinear", align_corners=True)[0]
+    offsets = view.axes @ np.stack(np.meshgrid(*steps, indexing="ij")).reshape(3, -1)
+    if is_mirrored:
+        offsets[0] *= -1
+    places = random_affine(rng) @ offsets + view.centre[:, None]
+    places = places.reshape(3, *grid) + _elastic(extent, grid, stretch, rng)
+    places = _grown(places, anatomy, rng)
+    if stretch >= TRUNK_STRETCH and rng.random() < 0.6:
+        places = _fattened(places, anatomy, float(rng.uniform(0.5, 1.4)))
+    voxels = torch.from_numpy((places / anatomy.spacing[:, None, None, None]).astype(np.float32))
+    return F.interpolate(voxels[None].to(device), view.shape, mode="trilinear", align_corners=True)[0]
 
 
-def _elastic(extent: NDArray, grid: tuple[int, ...], stretch: float, rng: np.random.Generator) -> Tensor:
-    """Return a smooth random displacement in mm, 1x3xD1xD2xD3."""
+def _grown(places: NDArray, anatomy: Anatomy, rng: np.random.Generator) -> NDArray:
+    """Let a few structures grow or shrink: places near their middle move away from it or towards it."""
+    near = [
+        box
+        for box in anatomy.boxes.values()
+        if (box[1] > places.min(axis=(1, 2, 3))).all() and (box[0] < places.max(axis=(1, 2, 3))).all()
+    ]
+    for number in rng.permutation(len(near))[: int(rng.integers(0, 7))]:
+        box = near[int(number)]
+        away = places - box.mean(axis=0)[:, None, None, None]
+        # Half of the structure's size as standard deviation.
+        width = float(np.clip(np.diff(box, axis=0).mean() / 2, 6, 60))
+        places = places + away * (rng.uniform(-0.28, 0.35) * np.exp(-0.5 * (away**2).sum(axis=0) / width**2))
+    return places
+
+
+def _fattened(places: NDArray, anatomy: Anatomy, factor: float) -> NDArray:
+    """Make the outermost part of a trunk thinner (factor above 1) or thicker (below)."""
+    middle, half = anatomy.body.mean(axis=0)[:2], np.diff(anatomy.body, axis=0)[0, :2] / 2
+    away = places[:2] - middle[:, None, None, None]
+    distance = np.sqrt(((away / half[:, None, None, None]) ** 2).sum(axis=0)) + 1e-6
+    inner = 0.8
+    moved = np.where(distance > inner, inner + (distance - inner) * factor, distance)
+    return np.concatenate([middle[:, None, None, None] + away * (moved / distance), places[2:]])
+
+
+def _elastic(extent: NDArray, grid: tuple[int, ...], stretch: float, rng: np.random.Generator) -> NDArray:
+    """Return a smooth random displacement in mm, 3xD1xD2xD3."""
     total = torch.zeros(1, 3, *grid)
     for wave, share in WAVES:
         knots = [max(2, round(length / (wave / 2)) + 1) for length in extent]
@@ -101,4 +143,4 @@ def _elastic(extent: NDArray, grid: tuple[int, ...], stretch: float, rng: np.ran
         total += F.interpolate(
             (field * amplitude).clamp(-share * stretch, share * stretch), grid, mode="trilinear", align_corners=True
         )
-    return total
+    return total[0].numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ import yaml
 
 from causal_sam.phantom.bodies.geometry import DISPLAY, PLANES, FieldOfView
 from causal_sam.phantom.bodies.label_maps import Anatomy
+from causal_sam.phantom.bodies.names import contents
 
 # Pixels along the longest side: usual and possible range.
 USUAL_PIXELS, PIXELS = (110, 150), (96, 192)
@@ -34,13 +35,20 @@ class Region:
     mirror: bool
     styles: tuple[float, ...]
     stripped: float = 0.0
+    absent: str = ""
 
     def anchors_of(self, anatomy: Anatomy) -> dict[int, float]:
         """Return the labels of an anatomy around which slices of this region lie, and their weights."""
         if anatomy.spacing.max() > self.max_voxel:
             return {}
+        if not self.anchors:
+            return dict.fromkeys(anatomy.boxes, 1.0)
         found = {anatomy.label_of(name): weight for name, weight in self.anchors.items()}
         return {label: weight for label, weight in found.items() if label in anatomy.boxes}
+
+    def absent_in(self, known: Collection[str]) -> list[str]:
+        """Return names of structures that are never in this region, but those that a map knows."""
+        return [name for name in (contents()[self.absent] if self.absent else ()) if name not in known]
 
     def field_of_view(self, anatomy: Anatomy, rng: np.random.Generator) -> FieldOfView:
         """Return random slices around one of the anchors."""

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 
 from causal_sam.errors import InputError
-from causal_sam.phantom.bodies.appearance import description, finish, normalised, random_style
-from causal_sam.phantom.bodies.geometry import FieldOfView, random_affine, sample_positions
-from causal_sam.phantom.bodies.label_maps import Anatomy, read_anatomies
-from causal_sam.phantom.bodies.names import contents, mirrored, unions
+from causal_sam.phantom.bodies.appearance import description, normalised, random_style
+from causal_sam.phantom.bodies.devices import Metal, insert_metal
+from causal_sam.phantom.bodies.filling import read_anatomies
+from causal_sam.phantom.bodies.geometry import sample_positions
+from causal_sam.phantom.bodies.label_maps import OUTSIDE, OUTSIDE_CODE, Anatomy
+from causal_sam.phantom.bodies.lesions import NAMES as LESION_NAMES
+from causal_sam.phantom.bodies.lesions import insert_lesions, structures_with
+from causal_sam.phantom.bodies.names import mirrored, unions
 from causal_sam.phantom.bodies.regions import Region, pick, regions
+from causal_sam.phantom.bodies.rendering import partial_volumes, random_variation, render
+from causal_sam.phantom.bodies.scene import Scene
+from causal_sam.phantom.bodies.shapes import random_anatomy
 
+SHAPES = "shapes"
+KINDS = ("CT", "MR", "random")
 MAX_ABSENT = 60
+# Shares of the samples of a trunk without arms, and of all with metal.
+ARMLESS_SHARE, METAL_SHARE = 0.85, 0.05
 # Fewest voxels of a structure that counts as present.
 MIN_VOXELS = 4
 
@@ -57,7 +68,7 @@ class BodySampler:
     """Makes samples of all label maps in some folders.
 
     Args:
-        folders: see `read_anatomies`.
+        folders: see `read_label_maps`.
         device: where samples are made and lie.
         styles: number of styles of a sample, 1 at least.
 
@@ -67,95 +78,95 @@ class BodySampler:
 
     def __init__(self, folders: Sequence[Path], device: torch.device | str = "cpu", styles: int = 2) -> None:
         self.device, self.styles = torch.device(device), styles
-        anatomies = [_Prepared(anatomy, self.device) for anatomy in read_anatomies(folders)]
-        self._choices = {
-            name: [own for own in anatomies if region.anchors_of(own.anatomy)] for name, region in regions().items()
+        sources = [_Source(anatomy, self.device) for anatomy in read_anatomies(folders)]
+        choices = {
+            name: [own for own in sources if area.anchors_of(own.anatomy)]
+            for name, area in regions().items()
+            if name != SHAPES
         }
-        self._choices = {name: own for name, own in self._choices.items() if own}
-        if not self._choices:
+        self._sources = {name: own for name, own in choices.items() if own}
+        if not self._sources:
             raise InputError("None of the label maps has a structure of a region that is sampled.")
 
     def sample(self, rng: np.random.Generator) -> BodySample:
         """Return a random sample; equal states of ``rng`` give equal samples."""
-        names = list(self._choices)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        names = [SHAPES, *self._sources]
         name = pick(rng, names, [regions()[own].weight for own in names])
         region = regions()[name]
-        own = self._choices[name][int(rng.integers(len(self._choices[name])))]
-        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        view = region.field_of_view(own.anatomy, rng)
+        if name == SHAPES:
+            source = _Source(random_anatomy(rng), self.device)
+        else:
+            source = self._sources[name][int(rng.integers(len(self._sources[name])))]
+        view = region.field_of_view(source.anatomy, rng)
         is_mirrored = region.mirror and rng.random() < 0.5
-        places = self._voxels(own, view, region, is_mirrored, rng)
-        codes = own.codes_at(places)
-        labels = own.labels[codes]
+        codes_at = source.codes_without_arms if rng.random() < ARMLESS_SHARE else source.codes_at
+        places = sample_positions(view, source.anatomy, region.stretch, is_mirrored, rng, self.device)
+        codes = codes_at(places)
+        scene = Scene(source.anatomy, view, places, codes, source.labels[codes])
 
-        images, wide, styles = [], [], []
-        kinds = [pick(rng, ("CT", "MR", "random"), region.styles) for _ in range(self.styles)]
-        looks = [random_style(own.anatomy, kind, rng) for kind in kinds]
-        means = self._partial_volumes(own, places, view, [look.levels for look in looks], rng)
+        insert_lesions(scene, "brain" in name, rng)
+        metal = insert_metal(scene, rng) if rng.random() < METAL_SHARE else None
+        brain = source.brain(scene, rng) if rng.random() < region.stripped else None
+        if brain is not None:
+            scene.labels[~brain] = OUTSIDE
+        images, wide, styles = self._images(scene, region, codes_at, metal, brain, generator, rng)
+        structures, absent = source.structures(scene, is_mirrored)
+        absent += region.absent_in(source.known | structures.keys())
+        order = rng.permutation(len(absent))[:MAX_ABSENT]
+        unnamed = [label for label in source.unnamed(scene.labels) if name == SHAPES]
+        return BodySample(
+            images,
+            wide,
+            scene.labels,
+            structures,
+            tuple(absent[int(i)] for i in order),
+            (*unnamed, *([metal.label] if metal and bool((scene.labels == metal.label).any()) else [])),
+            view.spacing,
+            view.plane,
+            styles,
+        )
+
+    def _images(
+        self,
+        scene: Scene,
+        region: Region,
+        codes_at: Callable[[Tensor], Tensor],
+        metal: Metal | None,
+        brain: Tensor | None,
+        generator: torch.Generator,
+        rng: np.random.Generator,
+    ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        """Return the images of a scene in all styles, those in the wide window, and the texts of the styles."""
+        kinds = [pick(rng, KINDS, region.styles) for _ in range(self.styles)]
+        looks = [random_style(scene.anatomy, kind, rng) for kind in kinds]
+        means = partial_volumes(scene, codes_at, [look.levels for look in looks], rng)
+        variation = random_variation(scene, metal, rng)
+        images, wide, texts = [], [], []
         for look, mean in zip(looks, means, strict=True):
-            image = finish(look, mean, codes, generator, rng)
+            image = render(scene, look, mean, variation, generator, rng)
+            if brain is not None:
+                image = torch.where(brain, image, image.amin() if look.modality != "CT" else -1000.0)
             shown, wider = normalised(look, image)
             images.append(shown)
             wide.append(wider)
-            styles.append(description(look, shown, codes, view.thickness, view.spacing[1]))
-        structures, absent = own.structures(labels, is_mirrored)
-        others = contents()["only_in_trunk" if name in ("brain", "fetus") else "only_in_head"]
-        if name in ("brain", "fetus", "abdomen", "pelvis", "legs"):
-            absent = [*absent, *(other for other in others if other not in own.known)]
-        absent = [absent[int(i)] for i in rng.permutation(len(absent))[:MAX_ABSENT]]
-        return BodySample(
-            torch.stack(images),
-            torch.stack(wide),
-            labels,
-            structures,
-            tuple(absent),
-            (),
-            view.spacing,
-            view.plane,
-            tuple(styles),
-        )
-
-    def _voxels(
-        self, own: _Prepared, view: FieldOfView, region: Region, is_mirrored: bool, rng: np.random.Generator
-    ) -> Tensor:
-        """Return 3xZxHxW float32: the place of each voxel of the sample in voxels of the anatomy."""
-        affine = random_affine(rng)
-        places = sample_positions(view, affine, region.stretch, rng, self.device)
-        if is_mirrored:
-            places[0] = 2 * float(view.centre[0]) - places[0]
-        return places.div_(own.spacing)
-
-    def _partial_volumes(
-        self, own: _Prepared, places: Tensor, view: FieldOfView, levels: Sequence[NDArray], rng: np.random.Generator
-    ) -> list[Tensor]:
-        """Return the mean brightness of each voxel by several points of it, one result for each style."""
-        count = 4 if view.thickness > 3 * view.spacing[1] else 3
-        tables = [torch.from_numpy(level).to(self.device) for level in levels]
-        totals = [torch.zeros(places.shape[1:], device=self.device) for _ in levels]
-        # Points spread over the voxel, or over one of the anatomy if that is larger.
-        size = np.array([view.thickness, view.spacing[1], view.spacing[2]])
-        cell = np.abs(view.axes / view.spacing) @ size
-        cell = np.maximum(cell, own.anatomy.spacing) / own.anatomy.spacing
-        spread = (np.stack([rng.permutation(count) for _ in range(3)], 1) + 0.5) / count - 0.5
-        for offset in spread * cell:
-            codes = own.codes_at(
-                places + torch.tensor(offset, dtype=torch.float32, device=self.device)[:, None, None, None]
-            )
-            for total, table in zip(totals, tables, strict=True):
-                total += table[codes]
-        return [total / count for total in totals]
+            body = scene.body if brain is None else brain
+            texts.append(description(look, shown, body, scene.view.thickness, scene.view.spacing[1]))
+        return torch.stack(images), torch.stack(wide), tuple(texts)
 
 
-class _Prepared:
+class _Source:
     """An anatomy on the device, with what does not change between samples."""
 
     def __init__(self, anatomy: Anatomy, device: torch.device) -> None:
         self.anatomy = anatomy
-        self.flat = anatomy.codes.to(device).flatten()
         self.labels = torch.from_numpy(anatomy.code_labels).to(device)
-        self.spacing = torch.from_numpy(anatomy.spacing).to(device)[:, None, None, None]
         self.parts = unions(anatomy.known)
         self.known = anatomy.known | self.parts.keys()
+        self._flat = torch.from_numpy(anatomy.codes).to(device).flatten()
+        armless = np.arange(len(anatomy.code_labels), dtype=np.int32)
+        armless[list(anatomy.arms)] = OUTSIDE_CODE
+        self._armless = torch.from_numpy(armless).to(device) if anatomy.arms else None
 
     def codes_at(self, places: Tensor) -> Tensor:
         """Return the code at each place: 3xZxHxW in voxels -> ZxHxW int32. Borders go on outside of the map."""
@@ -163,11 +174,37 @@ class _Prepared:
         index = places[0].to(torch.int32).clamp_(0, shape[0] - 1)
         for axis in (1, 2):
             index = index.mul_(shape[axis]).add_(places[axis].to(torch.int32).clamp_(0, shape[axis] - 1))
-        return self.flat[index].to(torch.int32)
+        return self._flat[index].to(torch.int32)
 
-    def structures(self, labels: Tensor, is_mirrored: bool) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-        """Return the structures in a sample and those that the map labels, but that are not there."""
-        counts = torch.bincount(labels.flatten().to(torch.int32), minlength=int(self.labels.max()) + 1).cpu().numpy()
+    def codes_without_arms(self, places: Tensor) -> Tensor:
+        """Return the same for a body whose arms are not in the field of view."""
+        codes = self.codes_at(places)
+        return codes if self._armless is None else self._armless[codes]
+
+    def brain(self, scene: Scene, rng: np.random.Generator) -> Tensor | None:
+        """Return what is left of a head without its skull, ZxHxW bool; None if the brain is not labelled."""
+        parts = self.anatomy.labels_of(self.parts.get("brain", ()))
+        if not parts:
+            return None
+        inside = [*parts, *(own.label for own in scene.lesions)]
+        brain = torch.isin(scene.labels, torch.tensor(inside, dtype=torch.int16, device=scene.device))
+        wide = int(rng.integers(0, 4))
+        if wide:
+            grown = F.max_pool2d(brain[:, None].float(), 2 * wide + 1, 1, wide)[:, 0] > 0
+            fluid = self.anatomy.labels_of(("cerebrospinal fluid", "fetal extra-axial csf"))
+            brain |= grown & torch.isin(scene.labels, torch.tensor(fluid, dtype=torch.int16, device=scene.device))
+        return brain
+
+    def unnamed(self, labels: Tensor) -> list[int]:
+        """Return the labels in a sample that have no name."""
+        present = torch.unique(labels).tolist()
+        return [label for label in present if self.anatomy.names.get(label) == ""]
+
+    def structures(self, scene: Scene, is_mirrored: bool) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+        """Return the structures in a sample, and those that are known not to be there."""
+        top = int(self.labels.max())
+        counts = torch.bincount(scene.labels.flatten().clamp_max(top + 1).to(torch.int32), minlength=top + 2)
+        counted = counts.cpu().numpy()
         by_name: dict[str, tuple[int, ...]] = {}
         for label, name in self.anatomy.names.items():
             if name:
@@ -177,8 +214,9 @@ class _Prepared:
         present, absent = {}, []
         for name, own in by_name.items():
             shown = mirrored(name) if is_mirrored else name
-            if counts[list(own)].sum() >= MIN_VOXELS:
-                present[shown] = tuple(label for label in own if counts[label])
-            elif not counts[list(own)].any():
+            if counted[list(own)].sum() >= MIN_VOXELS:
+                present[shown] = tuple(label for label in own if counted[label])
+            elif not counted[list(own)].any():
                 absent.append(shown)
-        return present, absent
+        present = structures_with(scene, present)
+        return present, [name for name in (*absent, *LESION_NAMES) if name not in present]
