@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from causal_sam.benchmark.baselines import (
     CLASSICAL_NAMES,
@@ -13,6 +14,7 @@ from causal_sam.benchmark.baselines import (
     tuned_settings,
 )
 from causal_sam.benchmark.tuning import tune
+from causal_sam.cli import app
 from causal_sam.errors import InputError
 from causal_sam.imaging.overlap import dice
 
@@ -115,3 +117,11 @@ def test_tuning_takes_the_best_and_is_reproducible():
     assert first["score"] >= first["score_of_default"]
     assert first["settings_tried"] == 4
     make_baseline("threshold-band", first["setting"])
+
+
+def test_only_classical_baselines_have_settings_to_tune(tmp_path):
+    result = CliRunner().invoke(
+        app, ["benchmark", "tune", "-o", str(tmp_path / "s.json"), "--baseline", "nninteractive"]
+    )
+    assert "no classical baseline 'nninteractive'" in result.output
+    assert result.exit_code == 2

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from causal_sam.atomic import atomic_write
+from causal_sam.errors import InputError
 
 
 def tune(
@@ -28,12 +29,12 @@ def tune(
 
     from rich.progress import Progress
 
-    from causal_sam.benchmark.baselines import CLASSICAL_NAMES, make_baseline
+    from causal_sam.benchmark.baselines import CLASSICAL_NAMES
     from causal_sam.benchmark.tuning import tune as search
 
     names = baseline or list(CLASSICAL_NAMES)
-    for name in names:
-        make_baseline(name, {})  # a wrong name should cost no time
+    if unknown := [name for name in names if name not in CLASSICAL_NAMES]:
+        raise InputError(f"There is no classical baseline {unknown[0]!r}: choose from {', '.join(CLASSICAL_NAMES)}.")
     found = json.loads(output.read_text()) if output.is_file() else {}
     with Progress() as progress:
         for name in names:
