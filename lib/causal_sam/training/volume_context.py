@@ -22,9 +22,9 @@ WEIGHTS = "context.safetensors"
 # Share of the steps on the finer grid of a crop, as for small structures.
 FINE_SHARE = 0.35
 # Share of the steps on the coarse grid that see a window of it: cheaper, and the network may not rely on the borders.
-WINDOW_SHARE = 0.6
-FINE_CELLS, COARSE_CELLS = (10, 17), (16, 27)  # windows in cells of stride 8
-MAX_SLICES = 28
+WINDOW_SHARE = 0.75
+FINE_CELLS, COARSE_CELLS = (8, 15), (12, 23)  # windows in cells of stride 8
+MAX_SLICES = 22
 # Smallest structure in cells.
 MIN_CELLS = 3.0
 STRUCTURES = 3
@@ -32,7 +32,7 @@ STRUCTURES = 3
 PART_SHARE = 0.7
 MARGIN_CELLS, MARGIN_SLICES = (3, 11), (1, 7)
 ROUNDS = ((1, 0.35), (2, 0.45), (3, 0.2))
-MAX_NAMES, MAX_ABSENT = 12, 6
+MAX_NAMES, MAX_ABSENT = 10, 5
 SLICES_FOR_LAD = 8
 LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0)
 REMEMBERED_BATCH = 64
