@@ -68,7 +68,7 @@ def train(local_rank: int, config: RunConfig) -> None:
     amp = trains_in_mixed_precision(next(objective.parameters()).device)
 
     def validated(averaged: VolumeContextObjective, step: int) -> dict[str, float]:
-        averaged.save_weights(config.out / WEIGHTS, step)
+        averaged.save_weights(config.out / WEIGHTS, step, reservoir.names)
         return {"bodies": reservoir.made}
 
     loop = LoopConfig(
@@ -78,7 +78,8 @@ def train(local_rank: int, config: RunConfig) -> None:
     engine = TrainingEngine(objective, loop, config.out, log=log, validate=validated)
     seed = config.seed + 1000 * engine.step + rank
     objective.reseed(seed)
-    reservoir = Reservoir(EncodedBodies(config.folders, seed, config.paired), config.reservoir, config.workers, config.reuse, seed)
+    bodies = EncodedBodies(config.folders, seed, config.paired)
+    reservoir = Reservoir(bodies, config.reservoir, config.workers, config.reuse, seed)
     engine.run(reservoir)
 
 

@@ -133,6 +133,10 @@ class Reservoir:
         workers: processes that make bodies.
         reuse: steps for each body that is made; those who make them pause if training is slower.
         seed: seed of the draws.
+
+    Attributes:
+        made, drawn: number of bodies that were made, and of draws.
+        names: names of structures in all bodies so far.
     """
 
     def __init__(self, bodies: EncodedBodies, size: int, workers: int, reuse: float, seed: int) -> None:
@@ -147,6 +151,7 @@ class Reservoir:
         self._error: BaseException | None = None
         self._reuse = reuse
         self.made = self.drawn = 0
+        self.names: set[str] = set()
         threading.Thread(target=self._receive, daemon=True).start()
 
     def _receive(self) -> None:
@@ -155,6 +160,7 @@ class Reservoir:
                 with self._arrived:
                     self._fresh.append(body)
                     self.made += 1
+                    self.names.update(body.structures)
                     self._arrived.notify_all()
                     self._arrived.wait_for(lambda: len(self._kept) < 8 or self.drawn >= self._reuse * self.made)
         except BaseException as error:

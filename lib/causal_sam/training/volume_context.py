@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.training.context_prompts import corrected, first_prompt
 from causal_sam.training.encoded_bodies import Encode, EncodedBody
 from causal_sam.training.engine import Objective
+from causal_sam.volume.context import read_names
 from causal_sam.volume.network import WIDTHS, Context, ContextNetwork, GridGeometry
 
 WEIGHTS = "context.safetensors"
@@ -240,11 +242,19 @@ class VolumeContextObjective(Objective):
                 chosen.append((None, target))
         return chosen
 
-    def save_weights(self, path: Path, step: int) -> None:
-        """Write the weights of the network in half precision; the file appears whole or not at all."""
+    def save_weights(self, path: Path, step: int, names: Iterable[str]) -> None:
+        """Write the weights of the network in half precision; the file appears whole or not at all.
+
+        Args:
+            path: safetensors file; the names in it stay.
+            step: number of steps that were made.
+            names: names that were trained.
+        """
+        known = set(names) | (read_names(path) if path.is_file() else set())
         weights = {name: value.half().contiguous() for name, value in self.network.state_dict().items()}
         with atomic_write(path) as part:
-            save_file(weights, part, metadata={"network": "context", "step": str(step)})
+            metadata = {"network": "context", "step": str(step), "names": "\n".join(sorted(known))}
+            save_file(weights, part, metadata=metadata)
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -94,12 +94,17 @@ class ContextModel:
             encode: names -> NxD unit vectors.
             path: safetensors with the names in its metadata.
         """
-        with safe_open(path, "pt") as file:
-            names = (file.metadata() or {}).get("names", "")
         network = ContextNetwork()
         network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
         network.to(memory_format=torch.channels_last_3d)
-        return cls(network, filter(None, names.split("\n")), encode)
+        return cls(network, read_names(path), encode)
+
+
+def read_names(path: Path) -> set[str]:
+    """Return the names that the weights in a file were trained on."""
+    with safe_open(path, "pt") as file:
+        names = (file.metadata() or {}).get("names", "")
+    return set(filter(None, names.split("\n")))
 
 
 class VolumeContext:

@@ -153,7 +153,9 @@ def _factors(cell_mm: tuple[float, float, float], levels: int) -> list[tuple[int
 
 
 def _pool(x: Tensor, factor: tuple[int, int, int]) -> Tensor:
-    return F.avg_pool3d(x, factor, ceil_mode=True, count_include_pad=False)
+    # Where a volume has a single slice, there is nothing to join.
+    sides = tuple(min(each, side) for each, side in zip(factor, x.shape[2:], strict=True))
+    return F.avg_pool3d(x, sides, ceil_mode=True, count_include_pad=False)
 
 
 def _grow(x: Tensor, like: Tensor) -> Tensor:
