@@ -60,7 +60,7 @@ def draw_prompts(
     described = _unit(descriptors.float()[0].unflatten(0, (GROUPS, -1)))  # GxdxZxYxX
     narrow, wide = brightness[0].float()
     # A point means the tissue around it, not the noise of one cell.
-    smooth = F.avg_pool3d(brightness.float(), (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)[0]
+    smooth = F.avg_pool2d(brightness[0].float(), 3, 1, 1, count_include_pad=False)
     maps: list[Tensor] = []
     for points in (prompts.foreground, prompts.background):
         points = points.to(device)
