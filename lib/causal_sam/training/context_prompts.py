@@ -59,7 +59,8 @@ def corrected(prompts: GridPrompts, target: Tensor, answer: Tensor, rng: np.rand
     """
     wrong = (target > 0.5) != (answer > 0.5)
     error = (target - answer).abs() * (wrong if wrong.any() else 1.0)
-    thick = F.avg_pool3d(error[None, None], (3, 5, 5), 1, (1, 2, 2))[0, 0] * (error > 0)
+    padded = F.pad(error[None, None], (2, 2, 2, 2, 1, 1))
+    thick = F.avg_pool3d(padded, (3, 5, 5), 1)[0, 0] * (error > 0)
     if rng.random() < 0.5:
         cell = int(thick.argmax())
     else:
