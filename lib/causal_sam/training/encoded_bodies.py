@@ -6,7 +6,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +119,12 @@ class EncodedBodies(IterableDataset):
         info = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self._seed, info.id if info else 0])
         model = load_model("compact", device="cpu")
-        samplers = [BodySampler(self._folders, styles=styles) for styles in (1, 2)]
+        sampler = BodySampler(self._folders, styles=2)
         while True:
-            yield encode_body(model, samplers[int(rng.random() < self._paired)].sample(rng), rng)
+            sample = sampler.sample(rng)
+            if rng.random() >= self._paired:  # rendering is cheap, encoding is not
+                sample = replace(sample, images=sample.images[:1], wide=sample.wide[:1], styles=sample.styles[:1])
+            yield encode_body(model, sample, rng)
 
 
 class Reservoir:
