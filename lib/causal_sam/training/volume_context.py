@@ -125,7 +125,7 @@ class VolumeContextObjective(Objective):
         )
         record = {key: means[key].detach() if key in means else torch.tensor(0.0) for key in parts}
         invariance = torch.zeros(())
-        if len(contexts) == 2 and len(names) > 0:
+        if len(contexts) == 2 and names and vectors is not None:
             lad, terms = self._lad_loss(body, contexts, vectors[: len(names)], targets, progress)
             loss = loss + lad
             invariance = terms.invariance.detach()
@@ -232,7 +232,7 @@ class VolumeContextObjective(Objective):
         chosen: list[tuple[str | None, Tensor]] = []
         unnamed = [value for value in body.unnamed if value in present]
         if names:
-            weights = np.array([float(target.sum()) ** 0.35 for target in names.values()])
+            weights = np.array([float(target.sum()) ** 0.5 for target in names.values()])
             count = min(len(names), STRUCTURES - (1 if unnamed else 0))
             for n in rng.choice(len(names), count, replace=False, p=weights / weights.sum()):
                 chosen.append(list(names.items())[n])

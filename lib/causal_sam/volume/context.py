@@ -96,7 +96,6 @@ class ContextModel:
         """
         network = ContextNetwork()
         network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-        network.to(memory_format=torch.channels_last_3d)
         return cls(network, read_names(path), encode)
 
 
@@ -170,13 +169,14 @@ class VolumeContext:
         """Answer the prompts of one structure.
 
         Args:
-            foreground, background: voxels (i, j, k) inside and outside.
+            foreground: voxels (i, j, k) inside the structure.
+            background: voxels (i, j, k) outside of it.
             box: (i0, i1, j0, j1, k0, k1), both ends inclusive.
             mask: bool (I, J, K), the mask so far.
             name: name of the label; used if the network knows it.
         """
+        self.prepare()
         with self._lock, self._inference():
-            self._prepare()
             assert self._context is not None
             known = name if name is not None and self.knows(name) else None
             logits, certainty = self._decode(self.grid, self._context, foreground, background, box, mask, known)
@@ -197,8 +197,8 @@ class VolumeContext:
         Args:
             names: names that the network knows.
         """
+        self.prepare()
         with self._lock, self._inference():
-            self._prepare()
             found = {}
             for name in names:
                 logits = self._name_logits(name)
@@ -278,7 +278,7 @@ class VolumeContext:
         prompts = GridPrompts(
             grid.positions(foreground),
             grid.positions(background),
-            None if box is None else grid.positions([tuple(box[0::2]), tuple(box[1::2])]).sort(0).values,
+            None if box is None else grid.positions([box[0::2], box[1::2]]).sort(0).values,
             so_far,
             named,
         )

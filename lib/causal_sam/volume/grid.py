@@ -9,6 +9,7 @@ sees the same anatomy the same way, in whatever order a file stores it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,7 @@ class Grid:
         step = self.indices[1] - self.indices[0] if len(self.indices) > 1 else 1
         return (index - self.indices[0]) / step
 
-    def positions(self, voxels: NDArray[np.floating] | list[tuple[int, int, int]]) -> Tensor:
+    def positions(self, voxels: Sequence[Sequence[int]]) -> Tensor:
         """Return Nx3 positions (slice, row, column) in cells of voxels (i, j, k); 0 is the centre of the first cell."""
         found = [self._position(*self.slices.frame.to_slice(voxel)) for voxel in voxels]
         return torch.tensor(found, dtype=torch.float32).reshape(-1, 3)
@@ -218,7 +219,8 @@ class Grid:
         """Return the finer grid over a part of this one.
 
         Args:
-            low, high: first and last position (slice, row, column) of the part in cells of this grid.
+            low: first position (slice, row, column) of the part in cells of this grid.
+            high: last position.
             indices: voxel indices of the slices of the finer grid.
         """
         scale = FEATURE_STRIDE // self.stride

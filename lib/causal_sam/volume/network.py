@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,9 @@ class Context(NamedTuple):
 
     def crop(self, part: tuple[slice, slice, slice]) -> Context:
         """Return a part of the grid: slices, rows and columns in cells."""
-        return Context(*(maps[(..., *part)] for maps in self[:4]), self.cell_mm)
+        z, y, x = part
+        features, descriptors, names, brightness = (maps[..., z, y, x] for maps in self[:4])
+        return Context(features, descriptors, names, brightness, self.cell_mm)
 
 
 class Block(nn.Module):
@@ -221,10 +223,10 @@ class ContextNetwork(nn.Module):
         self.to_names = nn.Sequential(
             nn.Conv3d(WIDTHS[0], NAME_DIM, 1), nn.ReLU(inplace=True), nn.Conv3d(NAME_DIM, NAME_DIM, 1)
         )
-        self.from_text = nn.Sequential(
-            nn.Linear(text_dim, 2 * NAME_DIM), nn.GELU(), nn.Linear(2 * NAME_DIM, NAME_DIM + 1)
-        )
-        nn.init.constant_(self.from_text[-1].bias[-1:], -3.0)
+        to_name = nn.Linear(2 * NAME_DIM, NAME_DIM + 1)
+        self.from_text = nn.Sequential(nn.Linear(text_dim, 2 * NAME_DIM), nn.GELU(), to_name)
+        # Before training no name and no prompt finds anything.
+        nn.init.constant_(to_name.bias[-1:], -3.0)
         self.text_dim = text_dim
         first, second, third = DECODER_WIDTHS
         self.enter = nn.Sequential(
@@ -232,7 +234,7 @@ class ContextNetwork(nn.Module):
         )
         self.decoder = UNet3d((first, second, third), (1, 2, 2))
         self.to_logits = nn.Conv3d(first, 1, 1)
-        nn.init.constant_(self.to_logits.bias, -3.0)
+        nn.init.constant_(cast(Tensor, self.to_logits.bias), -3.0)
         self.to_certainty = nn.Sequential(nn.Linear(first + 2, 32), nn.GELU(), nn.Linear(32, 1))
 
     def encode(self, stack: FeatureStack, geometry: GridGeometry, stride: int) -> Context:
