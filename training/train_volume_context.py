@@ -15,6 +15,7 @@ from __future__ import annotations
 import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
 
 # isort: split
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ from causal_sam.training.config_file import run_script
 from causal_sam.training.encoded_bodies import EncodedBodies, Reservoir
 from causal_sam.training.engine import LoopConfig, TrainingEngine
 from causal_sam.training.log import TrainingLog
-from causal_sam.training.volume_context import WEIGHTS, VolumeContextObjective
+from causal_sam.training.volume_context import WEIGHTS, VolumeContextObjective, validate
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class RunConfig:
 
     out: Path
     folders: list[Path] = field(default_factory=list)
+    validation: list[Path] = field(default_factory=list)
+    validated: int = 8
     init: Path | None = None
     minutes: float = 720.0
     learning_rate: float = 1.5e-3
@@ -65,11 +68,14 @@ def train(local_rank: int, config: RunConfig) -> None:
     if config.init:
         objective.network.load_state_dict({k: v.float() for k, v in load_file(config.init).items()})
     objective.to(checked_device(config.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
-    amp = trains_in_mixed_precision(next(objective.parameters()).device)
+    device = next(objective.parameters()).device
+    amp = trains_in_mixed_precision(device)
 
     def validated(averaged: VolumeContextObjective, step: int) -> dict[str, float]:
         averaged.save_weights(config.out / WEIGHTS, step, reservoir.names)
-        return {"bodies": reservoir.made}
+        with torch.autocast(device.type, enabled=amp):
+            scores = validate(averaged.network, held_out, encode)
+        return {"bodies": reservoir.made, **scores}
 
     loop = LoopConfig(
         minutes=config.minutes, warm_up_steps=60, floor=0.02, amp=amp, ema=True, save_minutes=config.save_minutes
@@ -79,6 +85,9 @@ def train(local_rank: int, config: RunConfig) -> None:
     seed = config.seed + 1000 * engine.step + rank
     objective.reseed(seed)
     bodies = EncodedBodies(config.folders, seed, config.paired)
+    held_out = list(
+        itertools.islice(EncodedBodies(config.validation, 0, 0.0), config.validated if config.validation else 0)
+    )
     reservoir = Reservoir(bodies, config.reservoir, config.workers, config.reuse, seed)
     engine.run(reservoir)
 

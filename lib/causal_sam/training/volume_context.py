@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ STRUCTURES = 3
 PART_SHARE = 0.7
 MARGIN_CELLS, MARGIN_SLICES = (3, 11), (1, 7)
 ROUNDS = ((1, 0.35), (2, 0.45), (3, 0.2))
+# Smallest structure of the validation, in cells.
+MIN_VALIDATED_CELLS = 40.0
 MAX_NAMES, MAX_ABSENT = 10, 5
 SLICES_FOR_LAD = 8
 LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0)
@@ -307,3 +309,34 @@ def _geometry(body: EncodedBody, window: tuple[slice, slice, slice], stride: int
         (extent[0], extent[1], extent[2]),
         body.plane,
     )
+
+
+@torch.inference_mode()
+def validate(network: ContextNetwork, bodies: Sequence[EncodedBody], encode: Encode) -> dict[str, float]:
+    """Return mean Dice on the coarse grid of whole bodies: after one random click, after three, and by name.
+
+    Args:
+        network: network in any mode.
+        bodies: bodies that are not trained on.
+        encode: texts -> NxD unit vectors.
+    """
+    scores: dict[str, list[float]] = {"click@1": [], "click@3": [], "name": []}
+    rng = np.random.default_rng(0)
+    for body in bodies:
+        whole = (slice(0, len(body.labels)), slice(0, body.labels.shape[1]), slice(0, body.labels.shape[2]))
+        context = network.encode(body.stacks[0], _geometry(body, whole, 4), 4)
+        targets = {name: _share(body.labels, values, 4) for name, values in body.structures.items()}
+        names = sorted(name for name, target in targets.items() if float(target.sum()) >= MIN_VALIDATED_CELLS)
+        if not names:
+            continue
+        named = network.name_logits(context, encode(names))
+        for n, name in enumerate(names):
+            truth = (targets[name] > 0.5).float()
+            scores["name"].append(float(dice((named[n] > 0).float(), truth)))
+            prompts = first_prompt(targets[name], None, rng, kinds={"point": 1.0})
+            for clicks in (1, 2, 3):
+                logits, _ = network.decode(context, prompts)
+                if clicks != 2:
+                    scores[f"click@{clicks}"].append(float(dice((logits > 0).float(), truth)))
+                prompts = corrected(prompts, targets[name], logits.sigmoid(), rng)
+    return {name: float(np.mean(values)) for name, values in scores.items() if values}
