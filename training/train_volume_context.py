@@ -28,7 +28,7 @@ from torch import Tensor
 from causal_sam.sam.loading import checked_device, trains_in_mixed_precision
 from causal_sam.text.loading import load_text_encoder
 from causal_sam.training.config_file import run_script
-from causal_sam.training.encoded_bodies import EncodedBodies, Reservoir
+from causal_sam.training.encoded_bodies import EncodedBodies, EncodedBody, Reservoir
 from causal_sam.training.engine import LoopConfig, TrainingEngine
 from causal_sam.training.log import TrainingLog
 from causal_sam.training.volume_context import WEIGHTS, VolumeContextObjective, validate

@@ -115,8 +115,9 @@ class EncodedBodies(IterableDataset):
         self._folders, self._seed, self._paired = list(folders), seed, paired
 
     def __iter__(self) -> Iterator[EncodedBody]:
-        torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
+        if info:  # one process for each core
+            torch.set_num_threads(1)
         rng = np.random.default_rng([self._seed, info.id if info else 0])
         model = load_model("compact", device="cpu")
         sampler = BodySampler(self._folders, styles=2)
