@@ -85,9 +85,9 @@ def train(local_rank: int, config: RunConfig) -> None:
     seed = config.seed + 1000 * engine.step + rank
     objective.reseed(seed)
     bodies = EncodedBodies(config.folders, seed, config.paired)
-    held_out = list(
-        itertools.islice(EncodedBodies(config.validation, 0, 0.0), config.validated if config.validation else 0)
-    )
+    held_out: list[EncodedBody] = []
+    if config.validation and rank == 0:
+        held_out = list(itertools.islice(EncodedBodies(config.validation, 0, 0.0), config.validated))
     reservoir = Reservoir(bodies, config.reservoir, config.workers, config.reuse, seed)
     engine.run(reservoir)
 

@@ -122,7 +122,7 @@ class VolumeContextObjective(Objective):
             self._rounds(contexts[which], target, shown, parts)
         means = {key: torch.stack(values).mean() for key, values in parts.items() if values}
         loss = sum(
-            (weight * means[key] for key, weight in (("mask", 1.0), ("certainty", 0.1), ("name", 0.6)) if key in means),
+            (weight * means[key] for key, weight in (("mask", 1.0), ("certainty", 0.1), ("name", 1.0)) if key in means),
             start=torch.zeros(()),
         )
         record = {key: means[key].detach() if key in means else torch.tensor(0.0) for key in parts}

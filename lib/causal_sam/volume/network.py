@@ -183,8 +183,8 @@ class UNet3d(nn.Module):
         self.up = nn.ModuleList(Block(width) for width in widths[:-1])
         self.attention = nn.ModuleList(Attention(widths[-1]) for _ in range(attention))
 
-    def forward(self, x: Tensor, cell_mm: tuple[float, float, float]) -> Tensor:
-        """Map 1xCxZxYxX to features of the same shape."""
+    def forward(self, x: Tensor, cell_mm: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
+        """Map 1xCxZxYxX to features of the same shape, and to those of the next coarser level."""
         factors = _factors(cell_mm, len(self.widen) + 1)
         x = self.down[0](x)
         levels = [x]
@@ -197,8 +197,9 @@ class UNet3d(nn.Module):
                 y = block(y)
             x = x + _grow(y, x)
         for level in reversed(range(len(self.widen))):
+            coarser = x
             x = self.up[level](levels[level] + _grow(self.narrow[level](x), levels[level]))
-        return x
+        return x, coarser
 
 
 class ContextNetwork(nn.Module):
@@ -220,9 +221,10 @@ class ContextNetwork(nn.Module):
         )
         self.trunk = UNet3d(WIDTHS, (1, 2, 2), attention=3)
         self.to_descriptors = nn.Conv3d(WIDTHS[0], DESCRIPTORS, 1)
-        self.to_names = nn.Sequential(
-            nn.Conv3d(WIDTHS[0], NAME_DIM, 1), nn.ReLU(inplace=True), nn.Conv3d(NAME_DIM, NAME_DIM, 1)
-        )
+        # A name is a matter of surroundings, its border one of the finest level.
+        self.name_surroundings = nn.Conv3d(WIDTHS[1], NAME_DIM, 1)
+        self.name_border = nn.Conv3d(WIDTHS[0], NAME_DIM, 1)
+        self.to_names = nn.Conv3d(NAME_DIM, NAME_DIM, 1)
         to_name = nn.Linear(2 * NAME_DIM, NAME_DIM + 1)
         self.from_text = nn.Sequential(nn.Linear(text_dim, 2 * NAME_DIM), nn.GELU(), to_name)
         # Before training no name and no prompt finds anything.
@@ -253,9 +255,9 @@ class ContextNetwork(nn.Module):
         brightness = _resized(torch.cat([stack.skip2[:, -1:].float(), stack.wide.float()], 1), size)
         x = torch.cat([*parts, brightness], 1).transpose(0, 1)[None]
         x = torch.cat([x, _positions(x.shape[2:], geometry, x.device)], 1)
-        x = self.trunk(self.stem(x), geometry.cell_mm)
-        descriptors = self.to_descriptors(x)
-        return Context(x, descriptors, self.to_names(x), brightness.transpose(0, 1)[None], geometry.cell_mm)
+        x, coarser = self.trunk(self.stem(x), geometry.cell_mm)
+        names = self.to_names(F.relu(self.name_border(x) + _grow(self.name_surroundings(coarser), x)))
+        return Context(x, self.to_descriptors(x), names, brightness.transpose(0, 1)[None], geometry.cell_mm)
 
     def name_logits(self, context: Context, names: Tensor) -> Tensor:
         """Return coarse logits of names.
@@ -281,7 +283,7 @@ class ContextNetwork(nn.Module):
         """
         maps = draw_prompts(context.descriptors, context.brightness, prompts, context.cell_mm)
         x = self.enter(torch.cat([context.features, maps.to(context.features.dtype)], 1))
-        x = self.decoder(x, context.cell_mm)
+        x, _ = self.decoder(x, context.cell_mm)
         logits = self.to_logits(x)[0, 0].float()
         inside = logits.detach().sigmoid()
         pooled = (x[0].float() * inside).flatten(1).sum(1) / inside.sum().clamp(min=1)
