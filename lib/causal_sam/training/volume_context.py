@@ -36,6 +36,7 @@ MARGIN_CELLS, MARGIN_SLICES = (3, 11), (1, 7)
 ROUNDS = ((1, 0.35), (2, 0.45), (3, 0.2))
 # Smallest structure of the validation, in cells.
 MIN_VALIDATED_CELLS = 40.0
+MAX_VALIDATED_NAMES = 6
 MAX_NAMES, MAX_ABSENT = 10, 5
 SLICES_FOR_LAD = 8
 LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0)
@@ -329,6 +330,7 @@ def validate(network: ContextNetwork, bodies: Sequence[EncodedBody], encode: Enc
         names = sorted(name for name, target in targets.items() if float(target.sum()) >= MIN_VALIDATED_CELLS)
         if not names:
             continue
+        names = [names[n] for n in rng.permutation(len(names))[:MAX_VALIDATED_NAMES]]
         named = network.name_logits(context, encode(names))
         for n, name in enumerate(names):
             truth = (targets[name] > 0.5).float()
