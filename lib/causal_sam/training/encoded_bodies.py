@@ -25,6 +25,8 @@ ENCODED_AT_ONCE = 4
 # Number of grid slices between neighbouring slices of the file: the neighbours that the encoder sees lie this much
 # closer than the next slice of the grid.
 SLICES_PER_STEP = (1, 1, 2, 3, 5)
+# Bodies that are made at the start however slow the training is, so that its first steps see different ones.
+FIRST = 8
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class Reservoir:
                     self.made += 1
                     self.names.update(body.structures)
                     self._arrived.notify_all()
-                    self._arrived.wait_for(lambda: len(self._kept) < 8 or self.drawn >= self._reuse * self.made)
+                    self._arrived.wait_for(lambda: self.made < FIRST or self.drawn >= self._reuse * self.made)
         except BaseException as error:
             with self._arrived:
                 self._error = error
