@@ -22,6 +22,8 @@ from causal_sam.style.description import StyleDescription
 from causal_sam.style.measures import StyleMeasures
 
 PHASES = ("native", "arterial", "portal venous", "delayed")
+# Share of the images in which left and right structures look alike.
+SYMMETRIC_SHARE = 0.85
 # Brightness of lesions in MR by sequence; T1 with contrast agent counts as T1.
 LESIONS = {
     "T1": {"edema": 0.45, "tumour core": 0.4, "white matter lesion": 0.5, "lesion": 0.35},
@@ -105,8 +107,11 @@ def _kinds(anatomy: Anatomy) -> list[Tissue]:
 
 
 def _by_label(anatomy: Anatomy, rng: np.random.Generator) -> NDArray:
-    """Return a standard normal number for each code, equal for the codes of one label."""
-    return rng.standard_normal(int(anatomy.code_labels.max()) + 1)[anatomy.code_labels]
+    """Return a standard normal number for each code, equal for the codes of one label and mostly for both sides."""
+    numbers = rng.standard_normal(len(anatomy.pairs))
+    if rng.random() < SYMMETRIC_SHARE:
+        numbers = numbers[anatomy.pairs]
+    return numbers[anatomy.code_labels]
 
 
 def _by_tissue(anatomy: Anatomy, numbers: NDArray) -> NDArray:

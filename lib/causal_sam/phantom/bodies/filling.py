@@ -33,10 +33,14 @@ from causal_sam.phantom.bodies.names import unions
 MIN_SHARED = 3
 # Margin in mm in which a surface has room, and the fat that covers structures at the surface.
 MARGIN_MM, FAT_MM = 90.0, 9.0
+# A body is cut at the end of a map if the cut has at least this share of the largest cross-section.
+CUT_SHARE = 0.25
+# Half of the width in mm of grooves in the surface that are filled.
+GROOVE_MM = 18.0
 # Distance in mm between the labels and the hull of a body for which there is no complete one.
 HULL_MM = 22.0
 # Distance of the points in mm at which the spline is computed, and its smoothing.
-SPLINE_MM, SMOOTHING, MAX_SPLINE_MM = 16.0, 10.0, 25.0
+SPLINE_MM, SMOOTHING, MAX_SPLINE_MM = 16.0, 30.0, 25.0
 # Weight of a map without turn and shear, against that of the landmarks.
 STIFFNESS = 0.5
 # Unions of so many kinds that a map with one of them may still leave parts of it open.
@@ -45,6 +49,8 @@ ARM = re.compile(
     r"humerus|\bulna|radius|forearm|brachi(al|oradialis)|(bi|tri)ceps brachii|coracobrachialis|\bhand|"
     r"carpal|finger|radial artery|ulnar artery|cephalic|basilic"
 )
+# Tissues that take the place of organs that are not there.
+SPREADING = ("lung", "filler", "fat", "muscle")
 SOFT = ("skin", "fat", "filler")
 # How far below its upper end, in mm, the upper arm is apart from the trunk.
 SHOULDER_MM = 110.0
@@ -54,7 +60,7 @@ def read_anatomies(folders: Sequence[Path]) -> list[Anatomy]:
     """Read all label maps of some folders and fill the open space of each; see `read_label_maps`."""
     anatomies = [_with_arms(anatomy) for anatomy in read_label_maps(folders)]
     complete = [anatomy for anatomy in anatomies if anatomy.has_skin]
-    return [anatomy if anatomy.has_skin else _filled(anatomy, complete) for anatomy in anatomies]
+    return [_capped(anatomy if anatomy.has_skin else _filled(anatomy, complete)) for anatomy in anatomies]
 
 
 def _filled(anatomy: Anatomy, complete: Sequence[Anatomy]) -> Anatomy:
@@ -64,9 +70,7 @@ def _filled(anatomy: Anatomy, complete: Sequence[Anatomy]) -> Anatomy:
     codes = cropped(anatomy.codes, (x, y, 0))
     anatomy = replace(anatomy, codes=codes)
     if max(map(len, shared), default=0) < MIN_SHARED:
-        filling = np.where(_near(codes > 0, HULL_MM, anatomy.spacing, convex=True), FILLER_CODE, OUTSIDE_CODE).astype(
-            np.int16
-        )
+        filling = np.where(_hull(codes > 0, anatomy.spacing), FILLER_CODE, OUTSIDE_CODE).astype(np.int16)
         tissues: tuple[str, ...] = ()
     else:
         # Of several maps of one body the finest counts.
@@ -74,8 +78,8 @@ def _filled(anatomy: Anatomy, complete: Sequence[Anatomy]) -> Anatomy:
         filling, tissues = _borrowed(anatomy, complete[best], shared[best])
     is_open = codes == OUTSIDE_CODE
     codes = np.where(is_open, filling, codes)
-    bare = (codes == OUTSIDE_CODE) & _near(~is_open, FAT_MM, anatomy.spacing)
-    codes[bare] = FILLER_CODE
+    is_outside = codes == OUTSIDE_CODE
+    codes[is_outside & _surface(~is_open, ~is_outside, anatomy.spacing)] = FILLER_CODE
     return replace(
         anatomy,
         codes=cropped(codes, (1, 1, 0)),
@@ -87,16 +91,17 @@ def _filled(anatomy: Anatomy, complete: Sequence[Anatomy]) -> Anatomy:
 def _borrowed(anatomy: Anatomy, donor: Anatomy, shared: Sequence[str]) -> tuple[NDArray[np.int16], tuple[str, ...]]:
     """Return the codes of the donor's tissues on an anatomy's grid, and the tissues of the codes that are new."""
     tissues = tuple(sorted(set(donor.code_tissues) - {"air"}))
-    # Structures that the map labels are only where it labels them.
+    # Structures that the map labels are only where it labels them: what is next to them takes their place.
     parts = unions(donor.known)
     known = (anatomy.known | unions(anatomy.known).keys()) - BROAD
     hidden = anatomy.known | {part for name in known & parts.keys() for part in parts[name]}
     new = {tissue: len(anatomy.code_labels) + number for number, tissue in enumerate(tissues)}
+    hidden_code = -1
     table = np.array(
         [
             OUTSIDE_CODE
             if tissue == "air" or code in donor.arms
-            else (FILLER_CODE if donor.names.get(int(label), "") in hidden else new[tissue])
+            else (hidden_code if donor.names.get(int(label), "") in hidden else new[tissue])
             for code, (label, tissue) in enumerate(zip(donor.code_labels, donor.code_tissues, strict=True))
         ],
         np.int16,
@@ -105,7 +110,9 @@ def _borrowed(anatomy: Anatomy, donor: Anatomy, shared: Sequence[str]) -> tuple[
     index = tuple(
         np.clip(place, 0, size - 1).astype(np.int32) for place, size in zip(places, donor.codes.shape, strict=True)
     )
-    return table[donor.codes[index]], tissues
+    borrowed = table[donor.codes[index]]
+    spread = np.array([OUTSIDE_CODE, *(code for tissue, code in new.items() if tissue in SPREADING)])
+    return _replaced(borrowed, borrowed == hidden_code, spread, anatomy.spacing), tissues
 
 
 def _onto(anatomy: Anatomy, donor: Anatomy, shared: Sequence[str]) -> NDArray[np.float32]:
@@ -147,6 +154,13 @@ def _landmarks(anatomy: Anatomy, name: str) -> NDArray[np.float64]:
     )
 
 
+def _capped(anatomy: Anatomy) -> Anatomy:
+    """Return an anatomy with air above and below, but where the body is cut there."""
+    areas = np.count_nonzero(anatomy.codes, axis=(0, 1))
+    caps = [int(areas[end] < CUT_SHARE * areas.max()) for end in (0, -1)]
+    return replace(anatomy, codes=np.pad(anatomy.codes, ((0, 0), (0, 0), (caps[0], caps[1]))))
+
+
 def _with_arms(anatomy: Anatomy) -> Anatomy:
     """Return an anatomy in which arms that hang beside a trunk have codes of their own."""
     is_arm = np.array([bool(ARM.search(anatomy.names.get(int(label), ""))) for label in anatomy.code_labels])
@@ -156,7 +170,7 @@ def _with_arms(anatomy: Anatomy) -> Anatomy:
     top = int((anatomy.boxes[humerus][1, 2] - SHOULDER_MM) / anatomy.spacing[2])
     codes = anatomy.codes[:, :, :top]
     # Skin, fat and what has no name belong to the arm if the nearest other structure does.
-    step = np.maximum(np.rint(4.5 / anatomy.spacing), 1).astype(int)
+    step = _step(anatomy.spacing, 4.5)
     coarse = codes[:: step[0], :: step[1], :: step[2]]
     is_soft = np.array(
         [
@@ -184,15 +198,52 @@ def _with_arms(anatomy: Anatomy) -> Anatomy:
     )
 
 
-def _near(mask: NDArray[np.bool_], distance: float, spacing: NDArray[np.float32], convex: bool = False) -> NDArray:
-    """Return the voxels within a distance in mm of a mask, or of its convex hull in each axial slice."""
-    step = np.maximum(np.rint(4.0 / spacing), 1).astype(int)
+def _replaced(
+    codes: NDArray[np.int16], mask: NDArray[np.bool_], others: NDArray, spacing: NDArray[np.float32]
+) -> NDArray[np.int16]:
+    """Return codes in which those of a mask are replaced by the nearest of some others."""
+    step = _step(spacing, 3.0)
+    small = codes[:: step[0], :: step[1], :: step[2]]
+    table = np.ones(int(codes.max()) + 2, bool)
+    table[others] = False
+    nearest = ndimage.distance_transform_edt(table[small], step * spacing, return_distances=False, return_indices=True)
+    places = np.nonzero(mask)
+    coarse = tuple(np.minimum(own // size, n - 1) for own, size, n in zip(places, step, small.shape, strict=True))
+    codes[mask] = small[tuple(own[coarse] for own in nearest)]
+    return codes
+
+
+def _step(spacing: NDArray[np.float32], size: float) -> NDArray[np.int64]:
+    """Return how many voxels along each axis are about a size in mm."""
+    return np.maximum(np.rint(size / spacing), 1).astype(int)
+
+
+def _surface(labelled: NDArray[np.bool_], body: NDArray[np.bool_], spacing: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return a body whose labels are covered by fat and whose surface has no narrow grooves."""
+    step = _step(spacing, 4.0)
+    small = tuple(slice(None, None, size) for size in step)
+
+    def distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return ndimage.distance_transform_edt(mask, sampling=spacing * step)
+
+    covered = FAT_MM - distance(~labelled[small])
+    # What a ball that rolls over the surface from outside cannot reach.
+    closed = distance(distance(~body[small]) < GROOVE_MM) - GROOVE_MM
+    return _fine(np.maximum(covered, closed), body.shape) > 0
+
+
+def _hull(mask: NDArray[np.bool_], spacing: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the body around the labels: convex in each axial slice, and `HULL_MM` wider."""
+    step = _step(spacing, 4.0)
     small = mask[:: step[0], :: step[1], :: step[2]]
-    if convex:
-        small = np.stack([_convex(small[:, :, k]) for k in range(small.shape[2])], axis=2)
-    away = ndimage.distance_transform_edt(~small, sampling=spacing * step).astype(np.float32)
-    near = torch.from_numpy(ndimage.gaussian_filter(away, 0.7))
-    return F.interpolate(near[None, None], mask.shape, mode="trilinear")[0, 0].numpy() < distance
+    filled = np.stack([_convex(small[:, :, k]) for k in range(small.shape[2])], axis=2)
+    return _fine(ndimage.distance_transform_edt(~filled, sampling=spacing * step), mask.shape) < HULL_MM
+
+
+def _fine(coarse: NDArray, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a coarse array on a finer grid, smoothed."""
+    smooth = torch.from_numpy(ndimage.gaussian_filter(coarse.astype(np.float32), 0.7))
+    return F.interpolate(smooth[None, None], shape, mode="trilinear")[0, 0].numpy()
 
 
 def _convex(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ PLANES = tuple(DISPLAY)
 # Longest side of the coarse grid on which deformations are computed; between its points they are interpolated.
 COARSE = 28
 # Wavelengths in mm of the elastic deformation, and the share of the largest displacement that each may have.
-WAVES = ((160.0, 1.0), (80.0, 0.5), (40.0, 0.2))
+WAVES = ((160.0, 1.0), (80.0, 0.5), (40.0, 0.13))
 
 # Regions with larger displacements than this, in mm, are trunks.
 TRUNK_STRETCH = 10.0
@@ -37,6 +37,7 @@ class FieldOfView:
         shape: slices, rows, columns.
         spacing: distance in mm of slices, rows and columns.
         centre: place of the middle of the slices in mm from the anatomy's first voxel, in RAS order.
+        affine: 3x3; a step in RAS millimetres of the sample -> a step in the anatomy.
         thickness: thickness of a slice in mm; it is less than the distance of slices if there are gaps.
     """
 
@@ -44,6 +45,7 @@ class FieldOfView:
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     centre: NDArray[np.float32]
+    affine: NDArray[np.float32]
     thickness: float
 
     @property
@@ -97,11 +99,11 @@ def sample_positions(
     offsets = view.axes @ np.stack(np.meshgrid(*steps, indexing="ij")).reshape(3, -1)
     if is_mirrored:
         offsets[0] *= -1
-    places = random_affine(rng) @ offsets + view.centre[:, None]
+    places = view.affine @ offsets + view.centre[:, None]
     places = places.reshape(3, *grid) + _elastic(extent, grid, stretch, rng)
     places = _grown(places, anatomy, rng)
-    if stretch >= TRUNK_STRETCH and rng.random() < 0.6:
-        places = _fattened(places, anatomy, float(rng.uniform(0.5, 1.4)))
+    if stretch >= TRUNK_STRETCH and rng.random() < 0.7:
+        places = _fattened(places, anatomy, float(rng.uniform(0.35, 1.3)), float(rng.uniform(0.8, 0.92)))
     voxels = torch.from_numpy((places / anatomy.spacing[:, None, None, None]).astype(np.float32))
     return F.interpolate(voxels[None].to(device), view.shape, mode="trilinear", align_corners=True)[0]
 
@@ -122,12 +124,12 @@ def _grown(places: NDArray, anatomy: Anatomy, rng: np.random.Generator) -> NDArr
     return places
 
 
-def _fattened(places: NDArray, anatomy: Anatomy, factor: float) -> NDArray:
-    """Make the outermost part of a trunk thinner (factor above 1) or thicker (below)."""
-    middle, half = anatomy.body.mean(axis=0)[:2], np.diff(anatomy.body, axis=0)[0, :2] / 2
+def _fattened(places: NDArray, anatomy: Anatomy, factor: float, inner: float) -> NDArray:
+    """Make what lies farther out in a trunk than a share of its radius thinner (factor above 1) or thicker (below)."""
+    body = anatomy.body_between(float(places[2].min()), float(places[2].max()))
+    middle, half = body.mean(axis=0)[:2], np.diff(body, axis=0)[0, :2] / 2
     away = places[:2] - middle[:, None, None, None]
     distance = np.sqrt(((away / half[:, None, None, None]) ** 2).sum(axis=0)) + 1e-6
-    inner = 0.8
     moved = np.where(distance > inner, inner + (distance - inner) * factor, distance)
     return np.concatenate([middle[:, None, None, None] + away * (moved / distance), places[2:]])
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from causal_sam.errors import InputError
 from causal_sam.imaging.directions import patient_axes
 from causal_sam.imaging.reading import read_volume
-from causal_sam.phantom.bodies.names import common_name, contents
+from causal_sam.phantom.bodies.names import common_name, contents, without_side
 from causal_sam.phantom.bodies.tissues import tissue_of, tissues
 
 # Labels of samples: nothing is known of a voxel, or it is certainly outside of the body. Others are structures.
@@ -54,10 +54,39 @@ class Anatomy:
 
     @cached_property
     def body(self) -> NDArray[np.float32]:
-        """The same of all that is neither outside nor an arm."""
-        is_body = np.ones(len(self.code_labels), np.int8)
-        is_body[[OUTSIDE_CODE, *self.arms]] = 0
-        return self._box(ndimage.find_objects(is_body[self.codes])[0])
+        """First and last corner of all that is neither outside nor an arm, in mm from the map's first voxel."""
+        wide, deep = self._extents
+        places = [np.flatnonzero(own) for own in (wide.any(axis=1), deep.any(axis=1), deep.any(axis=0))]
+        return np.array([[own[0] for own in places], [own[-1] + 1 for own in places]], np.float32) * self.spacing
+
+    def body_between(self, low: float, high: float) -> NDArray[np.float32]:
+        """Return the box of the body's part between two heights in mm; all of it if there is none."""
+        first, last = (int(np.clip(height / self.spacing[2], 0, self.codes.shape[2] - 1)) for height in (low, high))
+        box = self.body.copy()
+        for axis, extents in enumerate(self._extents):
+            part = extents[:, first : last + 1].any(axis=1)
+            if part.any():
+                places = np.flatnonzero(part)
+                box[:, axis] = places[0] * self.spacing[axis], (places[-1] + 1) * self.spacing[axis]
+        return box
+
+    @cached_property
+    def _extents(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """XxZ and YxZ: where there is body behind or beside."""
+        is_body = np.ones(len(self.code_labels), bool)
+        is_body[[OUTSIDE_CODE, *self.arms]] = False
+        mask = is_body[self.codes]
+        return mask.any(axis=1), mask.any(axis=0)
+
+    @cached_property
+    def pairs(self) -> NDArray[np.int64]:
+        """Label -> label of the same structure at the other side, the first of both, or itself."""
+        found = np.arange(int(self.code_labels.max()) + 1)
+        first: dict[str, int] = {}
+        for label, name in self.names.items():
+            if name:
+                found[label] = first.setdefault(without_side(name), label)
+        return found
 
     @property
     def known(self) -> frozenset[str]:

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from causal_sam.phantom.bodies.geometry import DISPLAY, PLANES, FieldOfView
+from causal_sam.phantom.bodies.geometry import DISPLAY, PLANES, FieldOfView, random_affine
 from causal_sam.phantom.bodies.label_maps import Anatomy
 from causal_sam.phantom.bodies.names import contents
 
 # Pixels along the longest side: usual and possible range.
 USUAL_PIXELS, PIXELS = (110, 150), (96, 192)
 SLICES = (10, 56)
+# The width of a body is that of its part so far above and below the wanted place.
+NEAR_MM = 50.0
 # The 3D network works on a grid of this many cells along the longest side of a slice.
 CELLS = 64
 
@@ -34,6 +37,7 @@ class Region:
     stretch: float
     mirror: bool
     styles: tuple[float, ...]
+    fitted: float = 0.0
     stripped: float = 0.0
     absent: str = ""
 
@@ -54,36 +58,52 @@ class Region:
         """Return random slices around one of the anchors."""
         anchors = self.anchors_of(anatomy)
         box = anatomy.boxes[pick(rng, list(anchors), list(anchors.values()))]
+        wanted = rng.uniform(*box) if rng.random() < 0.5 else box.mean(axis=0) + rng.normal(0, 15, 3)
+        affine = random_affine(rng)
+        scale = np.abs(np.diag(affine))
         plane = pick(rng, PLANES, self.planes)
-        low, high, _ = pick(rng, self.fields, [weight for *_, weight in self.fields])
-        field = rng.uniform(low, high)
-        longest = int(rng.integers(*(USUAL_PIXELS if rng.random() < 0.75 else PIXELS), endpoint=True))
-        shortest = int(np.clip(round(longest * rng.uniform(0.62, 1.05)), 64, longest))
-        # Bodies are wider than deep and taller than wide; heads are longer than wide.
-        body = np.diff(anatomy.body, axis=0)[0]
         (slices, _), (rows, _), (columns, _) = DISPLAY[plane]
-        tall = body[rows] > body[columns] if rng.random() < 0.9 else rng.random() < 0.5
-        shape_rc = (longest, shortest) if tall else (shortest, longest)
-        pixel = field / longest
-        thick = rng.random() < self.thick
-        step = rng.uniform(5, 10) if thick else field / CELLS * rng.uniform(0.5, 1.1)
+        local = anatomy.body_between(wanted[2] - NEAR_MM, wanted[2] + NEAR_MM)
+        body = np.diff(local, axis=0)[0] / scale
+
+        longest = int(rng.integers(*(USUAL_PIXELS if rng.random() < 0.75 else PIXELS), endpoint=True))
+        ratio = rng.uniform(0.62, 1.05)
+        if plane != "sagittal" and rng.random() < self.fitted:
+            # As wide as the body or a little wider, and as deep.
+            field = body[columns] * rng.uniform(0.98, 1.3)
+            if plane == "axial" and rng.random() < 0.6:
+                ratio = body[rows] * rng.uniform(1.0, 1.3) / field
+        else:
+            low, high, _ = pick(rng, self.fields, [weight for *_, weight in self.fields])
+            field = rng.uniform(low, high)
+        shortest = int(np.clip(round(longest * ratio), 64, longest))
+        # Bodies are wider than deep and taller than wide; heads are longer than wide.
+        is_tall = body[rows] > body[columns] if rng.random() < 0.9 else rng.random() < 0.5
+        shape_rc = (longest, shortest) if is_tall else (shortest, longest)
+        pixel = float(field / longest)
+        is_thick = rng.random() < self.thick
+        step = rng.uniform(5, 10) if is_thick else field / CELLS * rng.uniform(0.5, 1.1)
+        whole = np.diff(anatomy.body, axis=0)[0] / scale
         count = int(np.clip(round(rng.normal(32, 13)), *SLICES))
-        count = max(SLICES[0], min(count, int(body[slices] / step)))
+        count = max(SLICES[0], min(count, int(whole[slices] / step)))
         extent = np.zeros(3)
         extent[[slices, rows, columns]] = count * step, shape_rc[0] * pixel, shape_rc[1] * pixel
         return FieldOfView(
             plane,
             (count, *shape_rc),
-            (step, pixel, pixel),
-            _centre(box, anatomy.body, extent, slices, rng),
-            step * (rng.uniform(0.7, 1.0) if thick else rng.uniform(0.5, 1.2)),
+            (float(step), pixel, pixel),
+            _centre(wanted, np.c_[local[:, :2], anatomy.body[:, 2]], extent * scale, slices, rng),
+            affine,
+            float(step * (rng.uniform(0.7, 1.0) if is_thick else rng.uniform(0.5, 1.2))),
         )
 
 
-def _centre(box: np.ndarray, body: np.ndarray, extent: np.ndarray, slices: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a random centre of a field of view that shows a structure, and no more air than images do."""
-    wanted = rng.uniform(*box) if rng.random() < 0.5 else box.mean(axis=0) + rng.normal(0, 0.1, 3) * extent
+def _centre(
+    wanted: NDArray, body: NDArray, extent: NDArray, slices: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return the centre of a field of view near a wanted place that shows no more air than images do, in mm."""
     margin = 0.08 * extent
+    # Nothing is known of what lies above and below a map.
     margin[2] = min(margin[2], 5.0)
     margin[slices] = 0.0
     low, high = body[0] + extent / 2 - margin, body[1] - extent / 2 + margin

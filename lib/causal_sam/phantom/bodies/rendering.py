@@ -125,7 +125,7 @@ def render(
     strength = torch.from_numpy(style.texture).to(scene.device)[scene.codes]
     image.addcmul_(strength, noise(image, rng.uniform(0.8, 2.5), generator))
     if style.modality == "CT" and variation.table is not None:
-        image += variation.table * rng.uniform(600, 1300)
+        image += variation.table * rng.uniform(700, 1500)
     if variation.metal is not None:
         image.lerp_(torch.full_like(image, METAL_HU if style.modality == "CT" else 0.0), variation.metal.mask)
     image = blurred(image, style.blur)
@@ -188,8 +188,14 @@ def noise(like: Tensor, blur: float, generator: torch.Generator) -> Tensor:
 def blurred(image: Tensor, sigma: float) -> Tensor:
     """Blur ZxHxW in the plane by a Gaussian with a standard deviation in pixels."""
     radius = max(1, round(2.5 * sigma))
-    steps = torch.arange(-radius, radius + 1, dtype=torch.float32, device=image.device)
-    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    kernel = (kernel / kernel.sum())[None, None]
-    stack = F.conv2d(F.pad(image[:, None], (0, 0, radius, radius), mode="replicate"), kernel[..., None])
-    return F.conv2d(F.pad(stack, (radius, radius, 0, 0), mode="replicate"), kernel[:, :, None])[:, 0]
+    weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
+    weights /= weights[0] + 2 * weights[1:].sum()
+    for axis, margin in ((1, (0, 0, radius, radius)), (2, (radius, radius, 0, 0))):
+        size = image.shape[axis]
+        wide = F.pad(image, margin, mode="replicate")
+        # Sums of shifted images take a third of the time of a convolution.
+        image = wide.narrow(axis, radius, size) * float(weights[0])
+        for away, weight in enumerate(weights[1:].tolist(), 1):
+            image.add_(wide.narrow(axis, radius - away, size), alpha=weight)
+            image.add_(wide.narrow(axis, radius + away, size), alpha=weight)
+    return image

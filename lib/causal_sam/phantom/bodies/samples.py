@@ -145,9 +145,12 @@ class BodySampler:
         images, wide, texts = [], [], []
         for look, mean in zip(looks, means, strict=True):
             image = render(scene, look, mean, variation, generator, rng)
-            if brain is not None:
-                image = torch.where(brain, image, image.amin() if look.modality != "CT" else -1000.0)
-            shown, wider = normalised(look, image)
+            if brain is None:
+                shown, wider = normalised(look, image)
+            else:
+                # As in public data sets of brains: exactly 0 outside.
+                low = -1000.0 if look.modality == "CT" else float(image.amin())
+                shown, wider = (own * brain for own in normalised(look, torch.where(brain, image, low)))
             images.append(shown)
             wide.append(wider)
             body = scene.body if brain is None else brain
