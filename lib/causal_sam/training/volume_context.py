@@ -17,6 +17,7 @@ from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.training.context_prompts import corrected, first_prompt
 from causal_sam.training.encoded_bodies import Encode, EncodedBody
 from causal_sam.training.engine import Objective
+from causal_sam.training.losses import label_map_loss
 from causal_sam.volume.context import read_names
 from causal_sam.volume.network import WIDTHS, Context, ContextNetwork, GridGeometry
 
@@ -38,6 +39,8 @@ ROUNDS = ((1, 0.35), (2, 0.45), (3, 0.2))
 MIN_VALIDATED_CELLS = 40.0
 MAX_VALIDATED_NAMES = 6
 MAX_NAMES, MAX_ABSENT = 10, 5
+# Power of the structures' sizes in the loss of names: small ones count for more than their share of the cells.
+AREA_POWER = 0.5
 SLICES_FOR_LAD = 8
 LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0)
 REMEMBERED_BATCH = 64
@@ -105,15 +108,17 @@ class VolumeContextObjective(Objective):
         targets = (
             torch.stack([*names.values()]) if names else labels.new_zeros(0, *contexts[0].features.shape[2:]).float()
         )
+        exclusive = self._exclusive(body, names)
         for context in contexts:
             if vectors is None:
                 continue
             logits = self.network.name_logits(context, vectors)
             name_logits.append(logits)
-            for n, target in enumerate(targets):
-                parts["name"].append(mask_loss(logits[n], target))
+            if exclusive:
+                rows = logits[exclusive].flatten(1, 2)[None], targets[exclusive].flatten(1, 2)[None]
+                parts["name"].append(label_map_loss(*rows, power=AREA_POWER))
             if absent:
-                parts["name"].append(F.softplus(logits[len(names) :]).mean(0).mean() * 3)
+                parts["name"].append(F.softplus(logits[len(names) :]).mean())
         structures = self._structures(body, labels, present, names, stride)
         for n, (name, target) in enumerate(structures):
             which = n % len(contexts)
@@ -123,7 +128,7 @@ class VolumeContextObjective(Objective):
             self._rounds(contexts[which], target, shown, parts)
         means = {key: torch.stack(values).mean() for key, values in parts.items() if values}
         loss = sum(
-            (weight * means[key] for key, weight in (("mask", 1.0), ("certainty", 0.1), ("name", 1.0)) if key in means),
+            (weight * means[key] for key, weight in (("mask", 1.0), ("certainty", 0.1), ("name", 0.4)) if key in means),
             start=torch.zeros(()),
         )
         record = {key: means[key].detach() if key in means else torch.tensor(0.0) for key in parts}
@@ -226,6 +231,17 @@ class VolumeContextObjective(Objective):
             if len(found) == MAX_NAMES:
                 break
         return found
+
+    def _exclusive(self, body: EncodedBody, names: dict[str, Tensor]) -> list[int]:
+        """Choose names whose structures have no voxel in common: these compete, since each must not be another."""
+        taken: set[int] = set()
+        chosen = []
+        for n, name in enumerate(names):
+            values = set(body.structures[name])
+            if not values & taken:
+                chosen.append(n)
+                taken |= values
+        return chosen
 
     def _structures(
         self, body: EncodedBody, labels: Tensor, present: set[int], names: dict[str, Tensor], stride: int
