@@ -53,6 +53,7 @@ from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
 from serving.data.style_cache import StyleCache
 from serving.models import PredictorPool
+from serving.opened_images import OpenedImages
 from serving.private_log import install_private_log
 from serving.requests.border import install_border
 from serving.requests.clicks import LABEL_FILE_KEY, flag, requested_frame
@@ -114,6 +115,7 @@ class CausalSamApp(MONAILabelApp):
         self.requests_per_client = self._conf.requests_per_client
         self.max_queued_trainings = self._conf.max_queued_trainings
         self._finder = ImageFinder(self._datastore, self.studies)
+        server.state.opened_images = OpenedImages(self._finder, self._volumes, self._predictors, self._conf.plane)
         # MONAI Label would score with each start and each "next sample", every time in two processes that load all
         # there is. It is done when somebody asks for it.
         self._auto_update_scoring = False

@@ -31,11 +31,12 @@ ARROWS = {part: set() for part in COMMON} | {
     "sam": {"imaging"},
     "style": {"imaging", "text", "chat"},
     "notes": {"text", "chat"},
-    "prompting": {"imaging", "sam", "text"},
+    "volume": {"imaging", "sam", "text"},
+    "prompting": {"imaging", "sam", "text", "volume"},
     "simulation": {"imaging", "notes", "prompting"},
     "correction": {"imaging", "sam", "text", "prompting", "notes"},
 }
-ARROWS["training"] = ARROWS["correction"] | {"correction", "style", "simulation", "phantom"}
+ARROWS["training"] = ARROWS["correction"] | {"correction", "style", "simulation", "phantom", "volume"}
 ARROWS["site"] = ARROWS["training"] | {"training"}
 ARROWS["benchmark"] = ARROWS["site"] | {"site", "data_sets"}
 ARROWS["cli"] = ARROWS["benchmark"] | {"benchmark"}

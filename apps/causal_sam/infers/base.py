@@ -260,6 +260,7 @@ class SessionTask(InferTask):
             opened.history = session.history
         if not (options.undo or options.redo):
             self.count(request, options.frame, requested)
+        predictor.prepare_context()
         return _written(answer, volume, options, (begin, read, time.monotonic()))
 
     def _take_over_saved(self, session: InteractiveSession, request: Mapping[str, Any], volume: Volume) -> None:

@@ -175,11 +175,11 @@ class NoteInferTask(SessionTask):
         return details | {"message": message}
 
     def _find(self, call: Call) -> None:
-        """Without any mask, find the labels that were learned."""
-        if call.bundle is None or any(not state.is_empty for state in call.session.states.values()):
+        """Without any mask, find the labels that were learned, or that the context of the volume knows."""
+        if any(not state.is_empty for state in call.session.states.values()):
             return
-        prompter = call.bundle.labels
-        names = [name for name in self._resources.labels.names if prompter.find(name) is not None]
+        prompter = None if call.bundle is None else call.bundle.labels
+        names = [name for name in self._resources.labels.names if call.predictor.knows_name(name, prompter)]
         if names:
             call.session.segment_by_name(names, prompter)
 

@@ -11,6 +11,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from causal_sam.errors import InputError
 from causal_sam.prompting import NamedPrediction
+from causal_sam.prompting.named import is_known
 from causal_sam.prompting.slices import VolumeSlices
 from infers.base import Answer, Call, Resources, SessionTask
 from serving.models import VersionUnusableError, with_problem
@@ -68,23 +69,28 @@ class OrgansInferTask(SessionTask):
         return Wanted(wanted, flag(request, REPLACE_KEY))
 
     def run(self, call: Call, requested: Wanted) -> Answer:
-        """Segment the labels that were learned.
+        """Segment the labels that were learned here, and those that the context of the volume knows.
 
         Raises:
             InputError: none of them was learned.
             VersionUnusableError: what was learned cannot be loaded.
         """
         bundle, problem = call.bundle, self._resources.predictors.problem
-        if bundle is None:
-            raise InputError(NOTHING_TAUGHT) if problem is None else VersionUnusableError(problem)
-        known = [name for name in requested.labels if bundle.labels.find(name) is not None]
+        labels = None if bundle is None else bundle.labels
+        known = [name for name in requested.labels if call.predictor.knows_name(name, labels)]
         untaught = [name for name in requested.labels if name not in known]
         if not known:
+            if bundle is None:
+                raise InputError(NOTHING_TAUGHT) if problem is None else VersionUnusableError(problem)
             are = "was" if len(untaught) == 1 else "were"
             learned = ", ".join(bundle.labels.metadata.names)
             raise InputError(f"{', '.join(untaught)} {are} never learned; this server learned {learned}.")
-        prediction, kept = call.session.segment_by_name(known, bundle.labels, replace=requested.replace)
-        params = {**_described(call, prediction, known, kept, untaught), "version": bundle.version}
+        prediction, kept = call.session.segment_by_name(known, labels, replace=requested.replace)
+        params = {
+            **_described(call, prediction, known, kept, untaught),
+            "version": None if bundle is None else bundle.version,
+            "by_context": [name for name in known if not is_known(name, labels)],
+        }
         return Answer(*call.session.label_map(), with_problem(params, problem))
 
 
@@ -101,7 +107,11 @@ def _described(
         }
         for name in requested
     }
-    present = [f"{name}: {labels[name]['volume_ml']:.1f} ml" for name in found if labels[name]["volume_ml"]]
+    present = [
+        f"{name}: {labels[name]['volume_ml']:.1f} ml" + _certainty(labels[name]["predicted_iou"])
+        for name in found
+        if labels[name]["volume_ml"]
+    ]
     missing = [name for name in found if not labels[name]["volume_ml"]]
     said = present or (["nothing was found"] if found else [])
     if missing and present:
@@ -111,3 +121,7 @@ def _described(
     if untaught:
         said.append(f"never learned, so left out: {', '.join(untaught)}")
     return {"labels": labels, "kept": list(kept), "untaught": list(untaught), "message": "; ".join(said) + "."}
+
+
+def _certainty(estimate: float | None) -> str:
+    return "" if estimate is None else f" ({100 * estimate:.0f} % sure)"

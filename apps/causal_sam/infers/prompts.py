@@ -84,7 +84,7 @@ class PromptableInferTask(SessionTask):
         if options.reset:
             session.reset(prompts.about)
         if by_name:
-            session.segment_by_name([prompts.current], call.bundle.labels)
+            session.segment_by_name([prompts.current], None if call.bundle is None else call.bundle.labels)
         refinements = session.set_prompts(prompts, lasso=lasso, follow=options.follow, local=options.local)
         answer = self._answer(call, prompts, refinements)
         return replace(answer, params=with_problem(answer.params, problem))
@@ -107,7 +107,7 @@ class PromptableInferTask(SessionTask):
         """
         bundle = call.bundle if label is not None else None
         problem, only_slice = self._resources.predictors.problem, call.options.only_slice
-        if bundle is None or bundle.labels.find(label) is None:
+        if label is None or not call.predictor.knows_name(label, None if bundle is None else bundle.labels):
             raise InputError(
                 "Nothing was clicked: give at least one foreground point, a roi or a lasso"
                 + (" on any slice" if only_slice is None else f" on slice {only_slice}")

@@ -125,6 +125,9 @@ class AppConf(BaseModel):
         1024, "memory for encoded slices, in MiB; one takes about 2 MiB with `compact`, 4 MiB with the others"
     )
     cache_dir: Folder | None = _key(None, "a folder", "keeps encoded slices over restarts; servers may share it")
+    context_mb: Count = _count(
+        512, "memory for the contexts of volumes, in MiB; what was unused for longest is computed again"
+    )
     volume_mb: Count = _count(2048, "memory for decoded images, in MiB")
     working_mask_mb: Count = _count(
         256, "memory for what clients are segmenting, in MiB; what was unused for longest is read from the disk again"

@@ -15,7 +15,8 @@ from cachetools import LRUCache
 from causal_sam.correction.corrector import Corrector, load_corrector
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
-from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor
+from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor, shipped_contexts
+from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
 from causal_sam.sam.loading import load_model
 from causal_sam.site.adapter_store import AdapterStore
@@ -93,7 +94,10 @@ class PredictorPool:
                 model = load_model(conf.model, conf.checkpoint, device=conf.device)
                 cache = EmbeddingCache(conf.cache_mb * 2**20, conf.cache_dir)
                 slot = partial(self.inference_slots.hold, priority=Priority.BACKGROUND)
-                self._base = Predictor(model, cache, prefetch_slices=conf.prefetch_slices, prefetch_slot=slot)
+                contexts = shipped_contexts(SliceEncoder(model, cache), conf.context_mb * 2**20, slot)
+                self._base = Predictor(
+                    model, cache, prefetch_slices=conf.prefetch_slices, prefetch_slot=slot, contexts=contexts
+                )
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
 

@@ -16,9 +16,13 @@ from causal_sam.errors import InputError
 def organs(
     image: ImageFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Label map to write: .nii.gz, .nii or .nrrd.")],
-    adapter_bundle: Annotated[Path, typer.Option(help="Adapter bundle with the labels.")],
+    adapter_bundle: Annotated[
+        Path | None,
+        typer.Option(help="Adapter bundle with labels, which come before the names that the package knows."),
+    ] = None,
     names: Annotated[
-        str | None, typer.Option(help="Labels to find, with commas between them.", show_default="all of the bundle")
+        str | None,
+        typer.Option(help="Labels to find, with commas between them.", show_default="all of the adapter bundle"),
     ] = None,
     model: Annotated[str, typer.Option(help="The model that the bundle was trained with.")] = "compact",
     checkpoint: Checkpoint = None,
@@ -26,27 +30,30 @@ def organs(
     frame: Frame = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Segment the labels of an adapter bundle by their names.
+    """Segment structures by their names: the labels of an adapter bundle, or those that the volume context knows.
 
     The values of the label map are the positions of the names, counted from 1.
     """
     begin = time.perf_counter()
     if output.resolve() == image.resolve():
         raise InputError(f"The label map would replace its image {image}: give another file with -o.")
+    if adapter_bundle is None and not names:
+        raise InputError("Give the labels to find with --names, or an adapter bundle with labels.")
 
     import numpy as np
 
     from causal_sam.imaging import read_volume, write_mask
-    from causal_sam.prompting import InteractiveSession, LabelPrompter, Predictor
+    from causal_sam.prompting import InteractiveSession, LabelPrompter, predictor_with_context
     from causal_sam.sam import load_model
     from causal_sam.sam.adapter_bundle import AdapterBundle
 
     volume = read_volume(image, frame)
     loaded = load_model(model, checkpoint)
-    labels = LabelPrompter.from_bundle(AdapterBundle.read(adapter_bundle), loaded)
-    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else list(labels.metadata.names)
-    wanted = list(dict.fromkeys(labels.find(name) or name for name in wanted))
-    predictor = Predictor(loaded, prefetch_slices=0)
+    labels = None if adapter_bundle is None else LabelPrompter.from_bundle(AdapterBundle.read(adapter_bundle), loaded)
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else []
+    if labels is not None:
+        wanted = list(dict.fromkeys(labels.find(name) or name for name in wanted or labels.metadata.names))
+    predictor = predictor_with_context(loaded, prefetch_slices=0)
     predictor.set_volume(volume, plane)
     with slice_progress("slices", predictor.slices.frame.count) as on_slice:
         session = InteractiveSession(predictor, wanted, on_slice=on_slice)

@@ -68,11 +68,11 @@ def segment(
     prompts = Prompts.checked(volume.shape, foreground, background, limits)
     prompts.slices(axis, {})
 
-    from causal_sam.prompting import InteractiveSession, Predictor
+    from causal_sam.prompting import InteractiveSession, predictor_with_context
     from causal_sam.prompting.prompt_set import PromptSet
     from causal_sam.sam import load_model
 
-    predictor = Predictor(load_model(model, checkpoint), prefetch_slices=0)
+    predictor = predictor_with_context(load_model(model, checkpoint), prefetch_slices=0)
     predictor.set_volume(volume, plane)
     ready = time.perf_counter()
     with slice_progress("following the structure") as on_slice:

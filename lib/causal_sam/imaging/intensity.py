@@ -11,6 +11,8 @@ from causal_sam.imaging.volume import Volume
 
 # Soft tissue, in Hounsfield units: from below fat to contrast-filled vessels.
 CT_WINDOW = (-160.0, 240.0)
+# From air to dense bone.
+WIDE_CT_WINDOW = (-1000.0, 1000.0)
 # Magnitude images of MR are never negative and z-scores never reach this; air in Hounsfield units does, and a single
 # wrong voxel is no air.
 AIR_BELOW, FAT_BELOW = -200.0, -20.0

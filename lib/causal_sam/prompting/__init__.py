@@ -6,6 +6,7 @@ from causal_sam.prompting.prediction import Prediction, SlicePrediction
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.propagation import Propagation
 from causal_sam.prompting.session import InteractiveSession
+from causal_sam.prompting.shipped_context import predictor_with_context, shipped_contexts
 
 __all__ = [
     "EmbeddingCache",
@@ -16,4 +17,6 @@ __all__ = [
     "Predictor",
     "Propagation",
     "SlicePrediction",
+    "predictor_with_context",
+    "shipped_contexts",
 ]

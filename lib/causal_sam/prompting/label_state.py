@@ -99,6 +99,7 @@ class LabelState:
         is_automatic: whether the mask was first segmented by the label's name.
         source: last author of the mask.
         lasso: closed curve that was filled last; None without.
+        is_from_context: whether the volume context made the mask from the prompts.
         key: tells the state from all others.
     """
 
@@ -109,6 +110,7 @@ class LabelState:
     is_automatic: bool = False
     source: Source = Source.USER
     lasso: Lasso | None = None
+    is_from_context: bool = False
     key: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -206,7 +208,40 @@ class LabelState:
             for index, record in self.slices.items()
         }
         followed = self.followed and self.followed - differs
-        return LabelState(PackedMask.pack(mask), self.axis, slices, followed, self.is_automatic, source, self.lasso)
+        return LabelState(
+            PackedMask.pack(mask),
+            self.axis,
+            slices,
+            followed,
+            self.is_automatic,
+            source,
+            self.lasso,
+            self.is_from_context,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """The new state of a label.
+
+    Attributes:
+        state: state of the label to keep for the next request.
+        mask: bool, all slices, in the file's voxel order.
+        decided: voxel indices along the slice axis of the slices whose mask the model decided now from prompts.
+        followed: indices of the slices whose mask was followed now from other slices, or changed as these were.
+        unused: background points on slices where the label has neither a mask nor a foreground point.
+    """
+
+    state: LabelState
+    mask: NDArray[np.bool_]
+    decided: tuple[int, ...] = ()
+    followed: tuple[int, ...] = ()
+    unused: int = 0
+
+    @classmethod
+    def unchanged(cls, state: LabelState) -> Refinement:
+        """Return the refinement of a label without new prompts: its state does not change."""
+        return cls(state, state.mask.unpack())
 
 
 States = dict[str, LabelState]

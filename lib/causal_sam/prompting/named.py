@@ -97,6 +97,17 @@ class LabelPrompter:
         return tokens, coarse[0, :, None]
 
 
+def is_known(name: str, labels: LabelPrompter | None) -> bool:
+    """Return True if labels know a name."""
+    return labels is not None and labels.find(name) is not None
+
+
+def unknown_names(names: Sequence[str], learned: Sequence[str]) -> InputError:
+    """Return the error for names that nothing knows."""
+    were = "was" if len(names) == 1 else "were"
+    return InputError(f"{', '.join(names)} {were} never learned; learned are {', '.join(learned) or 'none'}.")
+
+
 def name_vectors(names: Sequence[str], encoder: TextEncoder) -> Tensor:
     """Return unit vectors NxD of the meanings of label names, so that synonyms have the same vector."""
     return encoder.encode([canonical(name) for name in names])
@@ -136,12 +147,8 @@ def segment_named(
     """
     if not 1 <= len(names) <= MAX_LABELS:
         raise InputError(f"1 to {MAX_LABELS} labels can be segmented at a time, not {len(names)}.")
-    unknown = [name for name in names if labels.find(name) is None]
-    if unknown:
-        raise InputError(
-            f"{', '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} never learned; learned are "
-            f"{', '.join(labels.metadata.names) or 'none'}."
-        )
+    if unknown := [name for name in names if not is_known(name, labels)]:
+        raise unknown_names(unknown, labels.metadata.names)
     frame = slices.frame
     label_map = np.zeros(slices.volume.shape, np.uint8, order=FILE_ORDER)
     ious: dict[int, list[float]] = {n: [] for n in range(len(names))}

@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting.cache import EmbeddingCache
+from causal_sam.prompting.contexts import ContextCache, PreparedContext
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.implied import with_implied_foreground
-from causal_sam.prompting.named import LabelPrompter, NamedPrediction, segment_named
+from causal_sam.prompting.named import LabelPrompter, NamedPrediction, is_known, segment_named, unknown_names
+from causal_sam.prompting.named_context import add_from_context
 from causal_sam.prompting.prediction import Prediction, SlicePrediction, as_iou
 from causal_sam.prompting.prefetch import PrefetchWorker
 from causal_sam.prompting.prompts import Prompts, checked_previous
 from causal_sam.prompting.propagation import Followed, Propagation, Propagator
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.prompting.slots import OnSlice, Slot, ignore, no_queue
 from causal_sam.prompting.zoom import Extent, crop_around, is_cut, wider
 from causal_sam.sam.causal_sam import CausalSam
+from causal_sam.volume.context import CoarseMask
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
 _session_numbers = itertools.count()
@@ -52,6 +56,8 @@ class Predictor:
         zoom: whether small structures are looked at again on a crop around them; by default if the model's
             `ModelSpec` says so.
         prefetch_slot: makes what is entered around each encoding in the background, where others use the model too.
+        contexts: volume contexts, which give prompts their third dimension; None to follow structures from slice to
+            slice.
     """
 
     def __init__(
@@ -62,8 +68,9 @@ class Predictor:
         prefetch_slices: int = 1,
         zoom: bool | None = None,
         prefetch_slot: Callable[[], AbstractContextManager[object]] = nullcontext,
+        contexts: ContextCache | None = None,
     ) -> None:
-        self.model = model
+        self.model, self._contexts = model, contexts
         self._encoder = SliceEncoder(model, EmbeddingCache(DEFAULT_CACHE_BYTES) if cache is None else cache)
         self._prefetch_slices, self._prefetch_slot = prefetch_slices, prefetch_slot
         self._zoom = model.spec.zoom if zoom is None else zoom
@@ -89,6 +96,29 @@ class Predictor:
             InputError: no volume is set.
         """
         return self._current().slices
+
+    @property
+    def has_contexts(self) -> bool:
+        """True if volumes have contexts."""
+        return self._contexts is not None
+
+    @property
+    def context(self) -> PreparedContext | None:
+        """Context of the volume that is set; None without contexts.
+
+        Raises:
+            InputError: no volume is set.
+        """
+        return None if self._contexts is None else self._contexts.of(self.slices)
+
+    def prepare_context(self) -> None:
+        """Begin to prepare the context of the volume in the background, if there are contexts.
+
+        Raises:
+            InputError: no volume is set.
+        """
+        if self._contexts is not None:
+            self._contexts.start(self.slices)
 
     def mask_prompt(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Turn a mask of a slice that is not from this model, say an edited one, into a value for ``previous``.
@@ -116,6 +146,8 @@ class Predictor:
             former, self._session = self._session, session
         if former is not None:
             self._worker.cancel(former.number)
+            if self._contexts is not None:
+                self._contexts.leave(former.slices)
 
     def for_volume(self, volume: Volume, plane: str = "auto") -> Predictor:
         """Return a predictor for one volume that shares this one's model, cache and background thread.
@@ -172,6 +204,7 @@ class Predictor:
         changed: Iterable[int] | None = None,
         limits: tuple[int, int] | None = None,
         on_slice: Callable[[int], object] = lambda done: None,
+        coarse: CoarseMask | None = None,
     ) -> Propagation:
         """Follow a structure from the slices that were prompted or drawn through the volume.
 
@@ -183,6 +216,7 @@ class Predictor:
                 again. None for all.
             limits: first and last slice that may be followed.
             on_slice: called before each slice with the number of slices followed so far; what it raises ends the work.
+            coarse: see `Propagator`.
 
         Raises:
             InputError: no volume is set, or there is nothing to follow.
@@ -193,27 +227,52 @@ class Predictor:
             with self._worker.foreground():
                 return self._follow(slices, index, mask)
 
-        return Propagator(slices.frame, follow, on_slice).propagate(anchors, before, changed, limits)
+        return Propagator(slices.frame, follow, on_slice, coarse).propagate(anchors, before, changed, limits)
+
+    def knows_name(self, name: str, labels: LabelPrompter | None = None) -> bool:
+        """Return True if labels, or the context of the volume, know a structure by a name.
+
+        Raises:
+            InputError: no volume is set.
+        """
+        return is_known(name, labels) or (self.context is not None and self.context.knows(name))
 
     def predict_named(
-        self, names: Sequence[str], labels: LabelPrompter, on_slice: Callable[[int], object] = lambda done: None
+        self,
+        names: Sequence[str],
+        labels: LabelPrompter | None,
+        on_slice: OnSlice = ignore,
+        slot: Slot = no_queue,
     ) -> NamedPrediction:
         """Segment the whole volume by label names.
 
         Args:
-            names: labels that the model was trained on, each once.
-            labels: prompter for the labels that the model was trained on.
+            names: labels that the model or the context of the volume was trained on, each once.
+            labels: prompter for the labels that the model was trained on, which come before the context; None without.
             on_slice: called before each slice with the number of slices done; what it raises ends the work.
+            slot: entered around the use of the model.
 
         Raises:
-            InputError: no volume is set, or the model was not trained on a label.
+            InputError: no volume is set, or a name is not known.
         """
-        slices = self._current().slices
-        encoder = self._encoder
-        if labels.model is not self.model:  # the learned labels came with adapters
-            encoder = SliceEncoder(labels.model, encoder.cache)
-        with self._worker.foreground():
-            return segment_named(encoder, slices, names, labels, on_slice)
+        slices, context = self.slices, self.context
+        by_context = [name for name in names if not is_known(name, labels) and context and context.knows(name)]
+        trained = [name for name in names if name not in by_context]
+        prediction = None
+        if labels is not None and (trained or not names):
+            encoder = self._encoder
+            if labels.model is not self.model:  # the learned labels came with adapters
+                encoder = SliceEncoder(labels.model, encoder.cache)
+            with slot(on_slice) as yield_slot, self._worker.foreground():
+                prediction = segment_named(encoder, slices, trained, labels, yield_slot)
+        elif trained or not names:
+            raise unknown_names(trained, ())
+        if context is None or not by_context:
+            assert prediction is not None
+            return prediction
+        masker = context.masker(slot, on_slice)
+        with slot(on_slice), self._worker.foreground():
+            return add_from_context(prediction, names, trained, by_context, masker)
 
     def wait_for_prefetch(self, timeout: float | None = None) -> bool:
         """Wait for the prefetching; return False if it is not done after ``timeout`` seconds."""
@@ -222,6 +281,8 @@ class Predictor:
     def close(self) -> None:
         """Give up prefetching and wait for what runs; also for predictors made by `for_volume`."""
         self._worker.close()
+        if self._contexts is not None:
+            self._contexts.close()
 
     def _current(self) -> _Session:
         with self._lock:

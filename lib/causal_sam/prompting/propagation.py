@@ -19,6 +19,7 @@ from scipy import ndimage
 from causal_sam.errors import InputError
 from causal_sam.imaging import FILE_ORDER, SliceFrame
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
+from causal_sam.volume.context import CoarseMask
 
 # From one slice to the next a structure may become this many times as large, and a few voxels more.
 MAX_GROWTH = 2.5
@@ -27,6 +28,8 @@ MARGIN_VOXELS = 30
 MIN_OVERLAP = 0.25
 # Estimated by the model; below it the answer is a guess.
 MIN_PREDICTED_IOU = 0.35
+# Where the coarse logits are below this in all of a mask, the structure is not.
+MIN_COARSE_LOGIT = -4.0
 # A mask that was followed before and comes out so similar (Dice) on two slices running will not differ further on.
 SAME_DICE = 0.97
 SAME_SLICES = 2
@@ -54,6 +57,7 @@ class End(StrEnum):
     JUMPED = "it would have moved too far"
     UNSURE = "the model is not sure of the next slice"
     SAME = "the rest is as it was"
+    IMPLAUSIBLE = "the context of the volume does not see it there"
     BORDER = "the volume or the box ends there"
 
 
@@ -85,13 +89,20 @@ class Propagator:
         frame: geometry of the slices.
         follow: asks the model.
         on_slice: called before each slice with the number of slices followed so far; what it raises ends the work.
+        coarse: coarse mask of the structure by a context that is not sure of it, but sees it at the anchors: following
+            stops where this has no trace of it.
     """
 
     def __init__(
-        self, frame: SliceFrame, follow: Follow, on_slice: Callable[[int], object] = lambda done: None
+        self,
+        frame: SliceFrame,
+        follow: Follow,
+        on_slice: Callable[[int], object] = lambda done: None,
+        coarse: CoarseMask | None = None,
     ) -> None:
         self._frame = frame
         self._follow = follow
+        self._coarse = coarse
         self._on_slice = on_slice
         self._done = 0
 
@@ -232,11 +243,16 @@ class Propagator:
             here = np.zeros(self._frame.shape_rc, bool)
             here[answer.area] = answer.logits > 0
             reason = _reason_to_stop(here, last, answer.predicted_iou)
+            if reason is None and not self._is_plausible(index, here):
+                reason = End.IMPLAUSIBLE
             if reason is not None:
                 yield index, answer, reason
                 return
             yield index, answer, here
             last = here
+
+    def _is_plausible(self, index: int, mask: NDArray[np.bool_]) -> bool:
+        return self._coarse is None or bool((self._coarse.slice_logits(index)[mask] > MIN_COARSE_LOGIT).any())
 
     def _connected(self, mask: NDArray[np.bool_], anchors: Mapping[int, NDArray[np.bool_]]) -> NDArray[np.bool_]:
         """Drop what does not touch, slice by slice, any part of an anchor: islands that appeared on the way."""

@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.imaging import PackedMask, nonempty_slices
-from causal_sam.prompting.label_state import LabelState, SliceRecord, Source
+from causal_sam.prompting.context_refinement import ContextRefiner
+from causal_sam.prompting.label_state import LabelState, Refinement, SliceRecord, Source, is_unnamed
 from causal_sam.prompting.local_edit import apply_edit_near_clicks, progressive_merge, propagate_edit
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.prompts import Prompts, Voxel
-
-OnSlice = Callable[[int], object]
-# Context manager around each use of the model. It takes the callback for between slices, and yields the one that long
-# work calls instead: that one may also let others use the model.
-Slot = Callable[[OnSlice], AbstractContextManager[OnSlice]]
-
-
-def ignore(done: int) -> None:
-    """Do nothing between slices."""
-
-
-@contextmanager
-def no_queue(on_slice: OnSlice = ignore) -> Iterator[OnSlice]:
-    """Use the model at once."""
-    yield on_slice
-
-
-@dataclass(frozen=True, eq=False)
-class Refinement:
-    """The new state of a label.
-
-    Attributes:
-        state: state of the label to keep for the next request.
-        mask: bool, all slices, in the file's voxel order.
-        decided: voxel indices along the slice axis of the slices whose mask the model decided now from prompts.
-        followed: indices of the slices whose mask was followed now from other slices, or changed as these were.
-        unused: background points on slices where the label has neither a mask nor a foreground point.
-    """
-
-    state: LabelState
-    mask: NDArray[np.bool_]
-    decided: tuple[int, ...] = ()
-    followed: tuple[int, ...] = ()
-    unused: int = 0
-
-    @classmethod
-    def unchanged(cls, state: LabelState) -> Refinement:
-        """Return the refinement of a label without new prompts: its state does not change."""
-        return cls(state, state.mask.unpack())
+from causal_sam.prompting.slots import OnSlice, Slot, ignore, no_queue
+from causal_sam.volume.context import CoarseMask
 
 
 @dataclass
@@ -92,6 +55,8 @@ class Refiner:
     Slices without prompts keep their mask, unless the structure is to be followed through the volume: then all that
     was neither prompted nor drawn is followed again, as far as the change reaches.
 
+    Where the volume has a context that knows the structure, `ContextRefiner` decides in place of all this.
+
     Args:
         predictor: predictor for the volume.
         slot: entered around each use of the model.
@@ -111,6 +76,7 @@ class Refiner:
         follow: bool = False,
         local: bool = True,
         limits: tuple[int, int] | None = None,
+        name: str | None = None,
     ) -> Refinement:
         """Return the state that ``prompts`` lead to; ``state`` is left as it is.
 
@@ -123,14 +89,30 @@ class Refiner:
             local: change a mask that was drawn, or segmented by its name, only at the points. If False,
                 slices that these points changed in this way before are decided again.
             limits: first and last slice to follow it to; by default those of a box of several slices.
+            name: name of the label, which a volume context may know; None without.
 
         Raises:
             InputError: the prompts cannot be used.
         """
+        limits = limits or self._limits(prompts)
+        coarse = None
+        if follow and (context := self._predictor.context) is not None:
+            refiner = ContextRefiner(self._predictor, context, self._slot, self._on_slice)
+            answer = refiner.refine(state, prompts, others, None if is_unnamed(name) else name, limits, local)
+            if isinstance(answer, Refinement):
+                return answer
+            coarse = answer
         edit = self._decide(state, prompts, others, local)
         is_same_axis = state.axis == self._axis
         followed_before = state.followed if is_same_axis else None
-        now = replace(state, axis=self._axis, slices=edit.records, followed=followed_before, source=Source.USER)
+        now = replace(
+            state,
+            axis=self._axis,
+            slices=edit.records,
+            followed=followed_before,
+            source=Source.USER,
+            is_from_context=state.is_from_context and not follow,
+        )
         # Only the part of an automatic mask that is connected to the newly decided slices changes.
         keeps_rest = state.is_automatic and local and not edit.given_up
         moved = edit.local if follow and keeps_rest else {}
@@ -138,7 +120,7 @@ class Refiner:
         mask = edit.mask
         followed: tuple[int, ...] = ()
         if follow and (changed is None or changed):
-            now, mask, followed = self._follow(now, edit.mask, limits or self._limits(prompts), changed)
+            now, mask, followed = self._follow(now, edit.mask, limits, changed, coarse)
             if keeps_rest:
                 mask = self._merge(state, mask, edit, prompts)
                 so_far = (now.followed or frozenset()) | (followed_before or frozenset())
@@ -219,7 +201,12 @@ class Refiner:
         edit.decided.append(index)
 
     def _follow(
-        self, state: LabelState, mask: NDArray[np.bool_], limits: tuple[int, int] | None, changed: set[int] | None
+        self,
+        state: LabelState,
+        mask: NDArray[np.bool_],
+        limits: tuple[int, int] | None,
+        changed: set[int] | None,
+        coarse: CoarseMask | None,
     ) -> tuple[LabelState, NDArray[np.bool_], tuple[int, ...]]:
         """Follow the structure; return the state but for its mask, the mask, and the slices that were followed."""
         drawn = nonempty_slices(mask, self._axis) - (state.followed or frozenset())
@@ -229,7 +216,12 @@ class Refiner:
             return replace(state, followed=frozenset()), np.zeros_like(mask), ()
         with self._slot(self._on_slice) as on_slice:
             propagation = self._predictor.propagate(
-                anchors, before=None if changed is None else mask, changed=changed, limits=limits, on_slice=on_slice
+                anchors,
+                before=None if changed is None else mask,
+                changed=changed,
+                limits=limits,
+                on_slice=on_slice,
+                coarse=coarse,
             )
         followed = nonempty_slices(propagation.mask, self._axis).difference(anchors)
         return replace(state, followed=followed), propagation.mask, tuple(sorted(propagation.followed))

@@ -2,7 +2,7 @@
 
 The app, the command line, the simulated annotator and scripts all work through this object::
 
-    predictor = Predictor(load_model("compact"))
+    predictor = predictor_with_context(load_model("compact"))
     predictor.set_volume(volume)
     session = InteractiveSession(predictor, ["liver", "spleen"])
     session.add_point("liver", (66, 53, 39))                    # decides slice k=39, and follows the liver from there
@@ -28,11 +28,11 @@ Clients that send all their points each time use `InteractiveSession.set_prompts
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,23 +42,15 @@ from causal_sam.imaging import FILE_ORDER, PackedMask
 from causal_sam.prompting.history import History, Step, StepKind
 from causal_sam.prompting.label_state import LabelState, Source, States, is_unnamed, overlaps, settle, state_of
 from causal_sam.prompting.named import MAX_LABELS, LabelPrompter, NamedPrediction
+from causal_sam.prompting.plan_corrector import PlanCorrector
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.prompts import Lasso, Prompts, Strokes, Voxel
-from causal_sam.prompting.refinement import OnSlice, Refinement, Refiner, Slot, ignore, no_queue
-from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.prompting.refinement import Refinement, Refiner
+from causal_sam.prompting.slots import OnSlice, Slot, ignore, no_queue
 
 MAX_UNNAMED = 16
 Mask = NDArray[np.bool_]
-
-
-class PlanCorrector(Protocol):
-    """Carries out the plan of a note, as `causal_sam.correction.corrector.Corrector` does."""
-
-    def carry_out(
-        self, plan: Any, slices: VolumeSlices, masks: Mapping[str, Mask], on_slice: OnSlice, *, locked: Collection[str]
-    ) -> Any:
-        """Return an object whose ``masks`` are those of the labels that changed, by name."""
 
 
 class InteractiveSession:
@@ -212,7 +204,9 @@ class InteractiveSession:
             refinements[name] = Refinement.unchanged(state)
             if name in requested:
                 others = prompt_set.others(name)
-                refinement = self._refiner.refine(state, requested[name], others=others, follow=follow, local=local)
+                refinement = self._refiner.refine(
+                    state, requested[name], others=others, follow=follow, local=local, name=name
+                )
                 if refinement.state is not state:
                     refinement = self._settle(states, name, refinement, requested[name])
                 refinements[name] = refinement
@@ -238,7 +232,7 @@ class InteractiveSession:
         state = self.state(label) if shown is None else self.state(label).edited(shown)
         state = state.without_outgrown(prompts, axis)
         limits = None if strokes.region is None else (strokes.region[2 * axis], strokes.region[2 * axis + 1])
-        refinement = self._refiner.refine(state, prompts, follow=follow, limits=limits)
+        refinement = self._refiner.refine(state, prompts, follow=follow, limits=limits, name=label)
         mask = strokes.enforced(refinement.mask)
         enforced = replace(refinement.state, mask=PackedMask.pack(mask))
         refinement = self._settle(states, label, replace(refinement, mask=mask, state=enforced), prompts)
@@ -260,13 +254,13 @@ class InteractiveSession:
         self._add(StepKind.MASK, [label], states)
 
     def segment_by_name(
-        self, labels: Sequence[str], prompter: LabelPrompter, *, replace: bool = False
+        self, labels: Sequence[str], prompter: LabelPrompter | None, *, replace: bool = False
     ) -> tuple[NamedPrediction, list[str]]:
         """Segment labels by their names, but for the voxels of other labels.
 
         Args:
-            labels: names that the prompter knows, each once.
-            prompter: prompter for the model's labels.
+            labels: names that the prompter or the context of the volume knows, each once.
+            prompter: prompter for the model's labels; it comes before the context. None without.
             replace: segment labels that somebody made or corrected too; otherwise these stay, as locked ones always do.
 
         Returns:
@@ -277,8 +271,7 @@ class InteractiveSession:
         """
         self._begin()
         stay = [n for n in labels if n in self.locked or (self.state(n).is_kept and not replace)]
-        with self._slot(self._on_slice) as on_slice:
-            prediction = self._predictor.predict_named(labels, prompter, on_slice)
+        prediction = self._predictor.predict_named(labels, prompter, self._on_slice, self._slot)
         found = [name for name in labels if name not in stay]
         states = {name: state for name, state in self.states.items() if name not in found}
         for name in found:

@@ -51,6 +51,7 @@ class VolumeSlices:
         crop: the part of the slices that the model sees.
         rows, columns: size of that part in voxels.
         height, width: size of that part in pixels of the input; pixels are square in mm and the longer side is S.
+        image_size: side S of the model's input.
         geometry: numbers that, with the voxels, the axis and the window, determine every input image.
     """
 
@@ -59,7 +60,7 @@ class VolumeSlices:
         self.axis = slice_axis(volume, plane)
         self.frame = SliceFrame(volume.affine, volume.shape, self.axis)
         self.window = intensity_window(volume)
-        self._image_size = image_size
+        self.image_size = image_size
         self._show(Crop(0, 0, *self.frame.shape_rc))
 
     def cropped(self, crop: Crop) -> VolumeSlices:
@@ -68,13 +69,20 @@ class VolumeSlices:
         part._show(crop)
         return part
 
+    def scaled(self, image_size: int) -> VolumeSlices:
+        """Return the whole slices, scaled for a model with another input size."""
+        slices = copy.copy(self)
+        slices.image_size = image_size
+        slices._show(Crop(0, 0, *self.frame.shape_rc))
+        return slices
+
     def _show(self, crop: Crop) -> None:
         self.crop = crop
         self.rows, self.columns = crop.rows, crop.columns
         row_mm, column_mm = self.pixel_mm
         longest_mm = max(self.rows * row_mm, self.columns * column_mm)
-        self.height = max(1, round(self.rows * row_mm / longest_mm * self._image_size))
-        self.width = max(1, round(self.columns * column_mm / longest_mm * self._image_size))
+        self.height = max(1, round(self.rows * row_mm / longest_mm * self.image_size))
+        self.width = max(1, round(self.columns * column_mm / longest_mm * self.image_size))
         self.geometry = (self.height, self.width, *crop, *self._orientation())
 
     @property
@@ -128,8 +136,8 @@ class VolumeSlices:
 
         Sampling at the voxels leaves the padding out exactly, also where its edge is between two logits.
         """
-        x = (torch.arange(self.columns, dtype=torch.float32) + 0.5) * (2 * self._scale_x / self._image_size) - 1
-        y = (torch.arange(self.rows, dtype=torch.float32) + 0.5) * (2 * self._scale_y / self._image_size) - 1
+        x = (torch.arange(self.columns, dtype=torch.float32) + 0.5) * (2 * self._scale_x / self.image_size) - 1
+        y = (torch.arange(self.rows, dtype=torch.float32) + 0.5) * (2 * self._scale_y / self.image_size) - 1
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
         sampled = F.grid_sample(
             low_res[None, None].float().cpu(), grid, mode="bilinear", padding_mode="border", align_corners=False
@@ -158,7 +166,7 @@ class VolumeSlices:
         Returns:
             float32 LxL, minus `MASK_PROMPT_LOGIT` in the padding.
         """
-        size = [max(1, round(side * mask_size / self._image_size)) for side in (self.height, self.width)]
+        size = [max(1, round(side * mask_size / self.image_size)) for side in (self.height, self.width)]
         scaled = F.interpolate(
             torch.from_numpy(np.ascontiguousarray(logits))[None, None],
             size,

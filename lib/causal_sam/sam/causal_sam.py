@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causal_sam.errors import InputError
-from causal_sam.sam.embedding import Embedding
+from causal_sam.sam.embedding import Embedding, Window
 from causal_sam.sam.registry import MODELS, ModelSpec
 
 BASE_VERSION = "base"
@@ -165,6 +165,32 @@ class CausalSam(nn.Module):
             **extra,
         )
         return Decoded(logits, iou)
+
+    def decode_masks(self, embedding: Embedding, mask_logits: Tensor, window: Window) -> Tensor:
+        """Decode mask prompts of B slices on a part of them, which takes less time than the whole.
+
+        Args:
+            embedding: embedding of B slices, of a model that decodes several slices at a time (the compact one).
+            mask_logits: Bx1xLxL logits of the masks.
+            window: the part.
+
+        Returns:
+            BxHxW logits on the mask grid of the window.
+        """
+        scale = self.mask_size // embedding.features.shape[-1]
+        prompt_encoder, part = self.sam.prompt_encoder, embedding.cut(window)
+        masks = window.of(mask_logits.to(self.device), scale)
+        guidance = prompt_encoder.guide(part.skips, None, masks, len(masks))
+        sparse, dense = prompt_encoder(points=None, boxes=None, masks=masks, guidance=guidance)
+        logits, _ = self.sam.mask_decoder.predict_masks(
+            image_embeddings=part.features,
+            image_pe=window.of(prompt_encoder.get_dense_pe()),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            skips=part.skips,
+            guidance=guidance,
+        )
+        return logits[:, 0]
 
     def upscale(self, logits: Tensor) -> Tensor:
         """Interpolate BxMxLxL logits to the BxMxSxS input frame."""

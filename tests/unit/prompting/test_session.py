@@ -54,6 +54,8 @@ def answer(foreground, background, box=None) -> NDArray[np.bool_]:
 class FakePredictor:
     """Answers through the interface of `Predictor` from the prompts alone."""
 
+    context = None
+
     def __init__(self) -> None:
         self.slices = VolumeSlices(VOLUME, "axial", 64)
         self.named = np.zeros(SHAPE, np.uint8)
@@ -72,7 +74,7 @@ class FakePredictor:
             found[index] = SlicePrediction(mask, mask.astype(np.float32), np.zeros((MASK_SIZE, MASK_SIZE)), 0.5)
         return Prediction(found, 2, SHAPE, self.slices.frame)
 
-    def propagate(self, anchors, *, before=None, changed=None, limits=None, on_slice=lambda done: None) -> Propagation:
+    def propagate(self, anchors, *, before=None, changed=None, limits=None, on_slice, coarse) -> Propagation:
         """Copy the lowest mask to the slice below it."""
         on_slice(0)
         mask = np.zeros(SHAPE, bool)
@@ -85,7 +87,7 @@ class FakePredictor:
             followed[first - 1] = 0.5
         return Propagation(mask, followed, {})
 
-    def predict_named(self, names, labels, on_slice=lambda done: None) -> NamedPrediction:
+    def predict_named(self, names, labels, on_slice, slot) -> NamedPrediction:
         on_slice(0)
         return NamedPrediction(self.named, dict.fromkeys(names, 0.5))
 

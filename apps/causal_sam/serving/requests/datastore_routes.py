@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from zipfile import ZipFile
 
-from fastapi import BackgroundTasks, File, Form, UploadFile
+from fastapi import BackgroundTasks, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
@@ -27,6 +27,7 @@ from causal_sam.errors import InputError, NotFoundError
 from causal_sam.site.label_files import CHECKSUM
 from serving.data.files import Extensions
 from serving.data.folder_store import FolderStore
+from serving.opened_images import prepare_opened
 from serving.requests.identifiers import checked_identifier
 from serving.requests.inference import removed_on_failure
 from serving.requests.json_objects import checked_object
@@ -75,13 +76,14 @@ def add_image(
         return {"image": app_instance().datastore().add_image(image, str(path), info)}
 
 
-def get_image(image: str, user: Reader) -> StreamingResponse:
+def get_image(request: Request, image: str, user: Reader) -> StreamingResponse:
     """Send the file of an image, whole even if it is replaced or removed meanwhile.
 
     Raises:
         NotFoundError: there is none.
     """
     path = Path(app_instance().datastore().get_image_uri(image))
+    prepare_opened(request.app, image)
     try:
         file = path.open("rb")
     except OSError as error:

@@ -20,6 +20,7 @@ from monailabel.config import settings
 
 from causal_sam.errors import NotFoundError
 from serving.data.archive import CONNECT_SECONDS, QUERY_SECONDS, ArchiveError
+from serving.opened_images import prepare_opened
 from serving.requests.errors import RefusedError
 from serving.requests.sign_in import Reader
 
@@ -29,6 +30,8 @@ _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
 # Resources of DICOMweb, below the root. No part can be "..", nor hold what an archive may decode to a separator.
 _RESOURCE = re.compile(r"(studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9._,-]*)*/?")
 _STORE = re.compile(r"studies(/[0-9][0-9.]*)?/?")
+# A viewer that opens a series asks for its metadata.
+_SERIES = re.compile(r"studies/[0-9.]+/series/(?P<series>[0-9.]+)/metadata/?")
 _SEARCH = re.compile(r"(.+/)?(studies|series|instances)/?")
 _SENT = ("accept", "accept-encoding", "content-type")
 _ANSWERED = ("content-type", "content-encoding", "content-length", "etag", "last-modified", "cache-control", "warning")
@@ -85,6 +88,8 @@ async def proxy(request: Request, path: str, user: Reader) -> StreamingResponse:
     if answer.status_code not in range(200, 300):
         answer.close()
         _refuse(answer)
+    if (opened := _SERIES.fullmatch(path)) and request.method == "GET":
+        prepare_opened(request.app, opened["series"])
     passed = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
     return StreamingResponse(_body(answer), answer.status_code, passed | _SANDBOX)
 

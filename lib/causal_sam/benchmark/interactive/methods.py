@@ -77,13 +77,11 @@ class ModelMethod:
         return self._begin(volume, structure, follow=True)
 
     def by_name(self, volume: Volume, names: Sequence[str]) -> dict[str, Mask]:
-        labels = self._labels
-        if labels is None:
-            return {}
-        known = {name: label for name in names if (label := labels.find(name)) is not None}
+        labels, predictor = self._labels, self._predictor.for_volume(volume)
+        known = {name: (labels and labels.find(name)) or name for name in names if predictor.knows_name(name, labels)}
         if not known:
             return {}
-        session = InteractiveSession(self._predictor.for_volume(volume))
+        session = InteractiveSession(predictor)
         session.segment_by_name(list(dict.fromkeys(known.values())), labels)
         return {name: session.mask(label) for name, label in known.items()}
 

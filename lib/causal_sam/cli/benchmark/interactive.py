@@ -180,7 +180,7 @@ def _methods(
 ) -> list[Method]:
     from causal_sam.benchmark.baselines import CLASSICAL_NAMES, load_baseline
     from causal_sam.benchmark.interactive.methods import BaselineMethod, ModelMethod
-    from causal_sam.prompting import LabelPrompter, Predictor
+    from causal_sam.prompting import LabelPrompter, predictor_with_context
     from causal_sam.sam import load_model
     from causal_sam.sam.adapter_bundle import AdapterBundle
 
@@ -195,7 +195,7 @@ def _methods(
         if adapter_bundle is not None:
             labels = LabelPrompter.from_bundle(AdapterBundle.read(adapter_bundle), loaded)
         # Prefetching would compete with what is timed.
-        ours.append(ModelMethod(name, Predictor(loaded, prefetch_slices=0), labels, says_name=says_name))
+        ours.append(ModelMethod(name, predictor_with_context(loaded, prefetch_slices=0), labels, says_name=says_name))
     return [*ours, *others]
 
 

@@ -64,7 +64,7 @@ class Guidance(nn.Module):
         paths = []
         for wanted in (1, 0):
             chosen = (labels == wanted).to(brightness.dtype)
-            spots = _spots(positions, chosen, brightness.shape[-1])
+            spots = _spots(positions, chosen, brightness.shape[-2:])
             maps.append(spots)
             clicked = _at(smooth, positions)  # Bx1xN
             far = _far(smooth, clicked, chosen)
@@ -93,14 +93,15 @@ class Guidance(nn.Module):
         return F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def _spots(positions: Tensor, chosen: Tensor, size: int) -> Tensor:
-    """Bx1xLxL: 1 at the chosen clicks, falling to 1/e two pixels away."""
+def _spots(positions: Tensor, chosen: Tensor, shape: torch.Size) -> Tensor:
+    """Bx1xHxW: 1 at the chosen clicks, falling to 1/e two pixels away. With clicks the map is square."""
+    if not positions.shape[1]:
+        return positions.new_zeros(positions.shape[0], 1, *shape)
+    size = shape[-1]
     centres = (torch.arange(size, device=positions.device, dtype=positions.dtype) + 0.5) * (2 / size) - 1
     radius2 = (2 * 2 / size) ** 2
     columns = torch.exp(-((centres - positions[..., :1]) ** 2) / radius2)  # BxNxL
     rows = torch.exp(-((centres - positions[..., 1:]) ** 2) / radius2) * chosen[..., None]
-    if not positions.shape[1]:
-        return rows.new_zeros(positions.shape[0], 1, size, size)
     return (rows[..., :, None] * columns[..., None, :]).amax(1, keepdim=True)
 
 

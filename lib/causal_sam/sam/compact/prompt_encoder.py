@@ -86,7 +86,11 @@ class CompactPromptEncoder(PromptEncoder):
             Sparse embeddings BxNxC and the dense embedding BxCxhxw.
         """
         sparse, dense = super().forward(points, boxes, masks)
-        maps = torch.cat([self.draw(points, boxes, guidance.shape[0]), guidance], 1)
+        if points is None and boxes is None:  # a mask alone, perhaps of a window
+            drawn = guidance.new_zeros(guidance.shape[0], 2 * len(CLICK_RADII) + 2, *guidance.shape[-2:])
+        else:
+            drawn = self.draw(points, boxes, guidance.shape[0])
+        maps = torch.cat([drawn, guidance], 1)
         return sparse, dense + self.prompt_downscaling(maps)
 
     def draw(self, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, batch: int) -> Tensor:

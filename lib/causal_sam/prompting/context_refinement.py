@@ -1,0 +1,207 @@
+"""Refinement of a label in 3D with a volume context, in place of following it from slice to slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.imaging import PackedMask, nonempty_slices
+from causal_sam.prompting.contexts import PreparedContext
+from causal_sam.prompting.label_state import LabelState, Refinement, SliceRecord, Source
+from causal_sam.prompting.local_edit import apply_edit_near_clicks, propagate_edit
+from causal_sam.prompting.prediction import SlicePrediction
+from causal_sam.prompting.predictor import Predictor
+from causal_sam.prompting.prompts import Prompts, Voxel
+from causal_sam.prompting.slots import OnSlice, Slot
+from causal_sam.volume.context import CoarseMask
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """What the prompts of a request say beyond the state of the label.
+
+    Attributes:
+        prompts: all prompts of the label, those of slices that the request leaves out included.
+        new: points that no slice was decided from.
+        elsewhere: points inside other labels.
+        is_anew: the mask does not come from the context yet, or prompts were taken back: it is decided as a whole.
+        fixed: indices of slices that were drawn, and are not prompted now.
+        unused: background points where there is nothing to correct.
+    """
+
+    prompts: Prompts
+    new: Prompts
+    elsewhere: tuple[Voxel, ...]
+    is_anew: bool
+    fixed: frozenset[int]
+    unused: int
+
+    @property
+    def shown(self) -> Prompts:
+        """All prompts, with points inside other labels as background."""
+        return replace(self.prompts, background=(*self.prompts.background, *self.elsewhere))
+
+
+class ContextRefiner:
+    """Applies prompts to the state of a label with the context of its volume.
+
+    Args:
+        predictor: predictor for the volume.
+        context: context of the volume.
+        slot: entered around each use of the model.
+        on_slice: called during long work with the number of slices done; what it raises ends the work.
+    """
+
+    def __init__(self, predictor: Predictor, context: PreparedContext, slot: Slot, on_slice: OnSlice) -> None:
+        self._predictor, self._context = predictor, context
+        self._slot, self._on_slice = slot, on_slice
+        self._axis, self._frame = predictor.slices.axis, predictor.slices.frame
+
+    def refine(
+        self,
+        state: LabelState,
+        prompts: Prompts,
+        others: Sequence[Voxel],
+        name: str | None,
+        limits: tuple[int, int] | None,
+        local: bool,
+    ) -> Refinement | CoarseMask | None:
+        """Return the state that prompts lead to.
+
+        Args:
+            state: state before.
+            prompts: prompts of the request.
+            others: points inside other labels.
+            name: name of the label; None without.
+            limits: first and last slice of the structure.
+            local: a mask that was segmented by its name changes only at the points.
+
+        Returns:
+            The refinement. If the context does not know the structure: its coarse mask, if that holds a point at
+            least, so that it may limit how far the structure is followed. None if the request is not about the volume.
+        """
+        before = state.mask.unpack()
+        request = self._read(state, before, prompts, others, local)
+        if request is None:
+            return None
+        masker = self._context.masker(self._slot, self._on_slice)
+        with self._slot(self._on_slice):
+            so_far = None if request.is_anew or not before.any() else before
+            coarse = masker.coarse(request.shown, name, so_far)
+            knows = masker.knows(coarse, request.prompts.foreground)
+            if request.is_anew and not knows:
+                return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
+            answer = None
+            if request.is_anew:
+                answer = masker.draw(coarse, request.prompts, limits, request.fixed)
+                for index in request.fixed:
+                    self._frame.insert(self._frame.extract(before, index), answer.mask, index)
+            elif knows:
+                answer = masker.correct(coarse, before, request.new, request.fixed)
+        mask, changed = (before, frozenset()) if answer is None else (answer.mask, frozenset(answer.changed))
+        return self._decided(state, request, coarse.certainty, mask, changed)
+
+    def _decided(
+        self, state: LabelState, request: _Request, certainty: float, mask: Mask, changed: frozenset[int]
+    ) -> Refinement:
+        """Let the mask agree with the points, and record what each prompted slice was decided from."""
+        records = {} if request.is_anew else dict(state.records(self._axis))
+        decided = (request.prompts if request.is_anew else request.new).indices(self._axis)
+        for index in decided:
+            mask = self._enforced(request, mask, index)
+            records[index] = self._record(request, certainty, mask, index)
+        followed = nonempty_slices(mask, self._axis).difference(records, request.fixed)
+        now = replace(
+            state,
+            mask=PackedMask.pack(mask),
+            axis=self._axis,
+            slices=records,
+            followed=followed,
+            source=Source.USER,
+            is_from_context=True,
+        )
+        return Refinement(now, mask, tuple(decided), tuple(sorted(changed.difference(decided))), request.unused)
+
+    def _read(
+        self, state: LabelState, before: Mask, prompts: Prompts, others: Sequence[Voxel], local: bool
+    ) -> _Request | None:
+        """Compare prompts with the state; None if they say nothing new, or correct a mask that somebody drew."""
+        axis, records = self._axis, state.records(self._axis)
+        indices = prompts.indices(axis)
+        there = nonempty_slices(before, axis)
+        followed = (state.followed or frozenset()) if state.axis == axis else frozenset()
+        drawn = there.difference(followed, records)
+        if drawn.difference(indices) and not followed:
+            return None
+        takes_back = state.takes_back(prompts)
+        is_anew = not (state.is_from_context or (state.is_automatic and local)) or not there
+        foreground, background, unused = [], [], 0
+        for index in indices:
+            here, record = prompts.on_slice(axis, index), records.get(index)
+            if record is None:
+                is_anew |= here.box is not None
+            elif (takes_back and record.exceeds(here)) or record.has_other_box(here):
+                is_anew, record = True, None
+            known = frozenset() if record is None else record.foreground | record.background | record.others
+            foreground += [voxel for voxel in here.foreground if voxel not in known]
+            outside = [voxel for voxel in here.background if voxel not in known]
+            if not (here.foreground or here.box or index in there or there == frozenset()):
+                unused += len(outside)
+            background += outside
+        whole = self._with_earlier(state, prompts, indices)
+        if (is_anew and not (whole.foreground or whole.box)) or not (foreground or background or is_anew):
+            return None
+        own = {*whole.foreground, *whole.background}
+        elsewhere = tuple(voxel for voxel in others if voxel not in own)
+        fixed = drawn.difference(indices)
+        return _Request(whole, Prompts(tuple(foreground), tuple(background)), elsewhere, is_anew, fixed, unused)
+
+    def _with_earlier(self, state: LabelState, prompts: Prompts, indices: Sequence[int]) -> Prompts:
+        """Add the prompts of slices that the request leaves out."""
+        rest = [index for index in state.records(self._axis) if index not in indices]
+        earlier = state.prompts_on(rest, self._axis)
+        return Prompts(
+            (*prompts.foreground, *earlier.foreground),
+            (*prompts.background, *earlier.background),
+            prompts.box or earlier.box,
+        )
+
+    def _enforced(self, request: _Request, mask: Mask, index: int) -> Mask:
+        """Let the decoder correct a prompted slice, and those beside it, where the mask contradicts its points."""
+        here = request.shown.on_slice(self._axis, index)
+        before = self._frame.extract(mask, index).copy()
+        if all(mask[v] for v in here.foreground) and not any(mask[v] for v in here.background):
+            return mask
+        answer = self._ask(here, before, index)
+        inside, outside = ([self._frame.to_slice(v)[1:] for v in part] for part in (here.foreground, here.background))
+        if before.any():
+            decision = apply_edit_near_clicks(before, answer.mask, inside, outside, self._frame.spacing_rc)
+        else:
+            decision = answer.mask
+        mask = mask.copy(order="K")
+        self._frame.insert(decision, mask, index)
+        kept = frozenset(request.prompts.indices(self._axis)) | request.fixed
+        return propagate_edit(mask, before, index, inside + outside, self._frame, kept)
+
+    def _ask(self, here: Prompts, before: Mask, index: int) -> SlicePrediction:
+        previous = {index: self._predictor.mask_prompt(before)} if before.any() else None
+        with self._slot(self._on_slice):
+            return self._predictor.predict(here.foreground, here.background, here.box, previous).slices[index]
+
+    def _record(self, request: _Request, certainty: float, mask: Mask, index: int) -> SliceRecord:
+        here = request.prompts.on_slice(self._axis, index)
+        logits = self._predictor.mask_prompt(self._frame.extract(mask, index)).astype(np.float16)
+        others = frozenset(voxel for voxel in request.elsewhere if voxel[self._axis] == index)
+        return SliceRecord(
+            frozenset(here.foreground),
+            frozenset(here.background),
+            here.box,
+            logits,
+            certainty,
+            others=others,
+        )

@@ -1,0 +1,23 @@
+"""What carries out the plan of a note in a session."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.prompting.slots import OnSlice
+
+Mask = NDArray[np.bool_]
+
+
+class PlanCorrector(Protocol):
+    """Carries out the plan of a note, as `causal_sam.correction.corrector.Corrector` does."""
+
+    def carry_out(
+        self, plan: Any, slices: VolumeSlices, masks: Mapping[str, Mask], on_slice: OnSlice, *, locked: Collection[str]
+    ) -> Any:
+        """Return an object whose ``masks`` are those of the labels that changed, by name."""

@@ -1,0 +1,226 @@
+"""Masks of whole structures: coarse masks of a volume context, whose borders a mask decoder draws.
+
+The first answer is free. After that a click changes the mask only where the wrong part that it lies in is: a background
+click removes, a foreground click adds, the connected part of the difference between the mask and the context's new
+answer that the click lies in or touches. All other voxels stay, so that more clicks do not undo what is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch.nn import functional as F
+
+from causal_sam.imaging import FILE_ORDER, nonempty_slices
+from causal_sam.prompting.borders import BorderDecoder
+from causal_sam.prompting.prompts import Prompts, Voxel
+from causal_sam.prompting.slices import MASK_PROMPT_LOGIT, VolumeSlices
+from causal_sam.text import canonical
+from causal_sam.volume.context import CoarseMask
+from causal_sam.volume.grid import FEATURE_STRIDE
+from causal_sam.volume.segmenter import CoarseSegmenter
+
+Mask = NDArray[np.bool_]
+# Below this predicted Dice the context does not know the structure.
+MIN_CERTAINTY = 0.4
+# Pixels of the mask grid in a cell of the context: a click reaches so far, and thinner lines are only other borders.
+CELL = 2
+# Components smaller than this share of the largest one are removed where no point says which one is meant.
+MIN_SHARE = 0.05
+_CROSS = np.zeros((3, 3, 3), bool)
+_CROSS[1] = ndimage.generate_binary_structure(2, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeMask:
+    """Answer of a volume context.
+
+    Attributes:
+        mask: (I, J, K).
+        coarse: the coarse mask that it was made from.
+        changed: voxel indices along the slice axis of the slices that were decided.
+    """
+
+    mask: Mask
+    coarse: CoarseMask
+    changed: tuple[int, ...]
+
+
+class VolumeMasker:
+    """Segments structures of one volume with a context.
+
+    Args:
+        context: context of the volume.
+        decoder: draws the borders; its slices are those of the volume.
+    """
+
+    def __init__(self, context: CoarseSegmenter, decoder: BorderDecoder) -> None:
+        self.context = context
+        self._decoder, self._frame = decoder, decoder.slices.frame
+        self._grid = _MaskGrid(decoder.slices, decoder.mask_size)
+
+    @property
+    def slices(self) -> VolumeSlices:
+        """Whole slices of the volume, scaled for the decoder."""
+        return self._decoder.slices
+
+    def coarse(self, prompts: Prompts, name: str | None, before: Mask | None) -> CoarseMask:
+        """Ask the context for the structure of all prompts, given the mask so far."""
+        return self.context.segment(
+            prompts.foreground, prompts.background, prompts.box, before, None if name is None else canonical(name)
+        )
+
+    def knows(self, coarse: CoarseMask, foreground: Sequence[Voxel]) -> bool:
+        """Return True if a coarse mask can be the structure: the context is sure, and it holds most of the points."""
+        if coarse.certainty < MIN_CERTAINTY or not coarse.indices():
+            return False
+        held = [self._holds(coarse, voxel) for voxel in foreground]
+        return 2 * sum(held) >= len(held)
+
+    def holds_any(self, coarse: CoarseMask, points: Sequence[Voxel]) -> bool:
+        """Return True if a coarse mask holds a point."""
+        return any(self._holds(coarse, voxel) for voxel in points)
+
+    def draw(
+        self, coarse: CoarseMask, prompts: Prompts, limits: tuple[int, int] | None = None, fixed: Collection[int] = ()
+    ) -> VolumeMask:
+        """Draw the borders of a coarse mask: the part that is connected with the foreground points.
+
+        Args:
+            coarse: coarse mask.
+            prompts: prompts that it was made from.
+            limits: first and last slice.
+            fixed: indices of slices to leave out.
+        """
+        first, last = limits or (0, self._frame.count - 1)
+        indices = [index for index in coarse.indices() if first <= index <= last and index not in fixed]
+        mask = np.zeros(self._frame.volume_shape, bool, order=FILE_ORDER)
+        for index, low_res in zip(indices, self._draw(coarse, indices, self._low_res(coarse, indices)), strict=True):
+            self._frame.insert(self.slices.logits(torch.from_numpy(low_res)) > 0, mask, index)
+        return VolumeMask(_connected(mask, prompts.foreground), coarse, tuple(indices))
+
+    def correct(self, coarse: CoarseMask, before: Mask, new: Prompts, fixed: Collection[int] = ()) -> VolumeMask:
+        """Change the mask so far in the connected wrong parts that new points lie in.
+
+        Args:
+            coarse: coarse mask of all prompts.
+            before: mask so far.
+            new: points that are new.
+            fixed: indices of slices that stay.
+        """
+        there = {*coarse.indices(), *nonempty_slices(before, self._frame.axis)}
+        there.update(voxel[self._frame.axis] for voxel in (*new.foreground, *new.background))
+        indices = list(range(min(there), max(there) + 1))
+        low_res = self._low_res(coarse, indices)
+        now = np.stack([self._grid.down(self._frame.extract(before, index)) for index in indices])
+        added = self._part_at(new.foreground, (low_res > 0) & ~now, indices)
+        removed = self._part_at(new.background, now & (low_res <= 0), indices)
+        changed = [n for n, index in enumerate(indices) if index not in fixed and (added[n].any() or removed[n].any())]
+        mask = before.copy(order="K")
+        drawn = self._draw(coarse, [indices[n] for n in changed], low_res[changed])
+        for n, logits in zip(changed, drawn, strict=True):
+            inside = self.slices.logits(torch.from_numpy(logits)) > 0
+            here = self._frame.extract(mask, indices[n])
+            here |= self._grid.up(added[n]) & inside
+            here &= ~self._grid.up(removed[n]) | inside
+        return VolumeMask(mask, coarse, tuple(indices[n] for n in changed))
+
+    def _draw(self, coarse: CoarseMask, indices: Sequence[int], low_res: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits NxLxL with borders by the decoder."""
+        return self._decoder.draw(indices, low_res, frozenset(coarse.grid.indices)) if len(indices) else low_res
+
+    def _low_res(self, coarse: CoarseMask, indices: Sequence[int]) -> NDArray[np.float32]:
+        """Return logits NxLxL on the mask grid, whose pixels are whole parts of the coarse cells."""
+        grid, size = coarse.grid, self._decoder.mask_size
+        low_res = np.full((len(indices), size, size), -MASK_PROMPT_LOGIT, np.float32)
+        last = len(coarse.logits) - 1
+        at = np.array([grid.slice_position(index) for index in indices])
+        there = np.flatnonzero((at >= -0.75) & (at <= last + 0.75))
+        if not len(there):
+            return low_res
+        place = torch.from_numpy(at[there].clip(0, last)).float()
+        below = place.long()
+        planes = torch.lerp(
+            coarse.logits[below].float(),
+            coarse.logits[(below + 1).clamp(max=last)].float(),
+            (place - below)[:, None, None],
+        )
+        pixel = self.slices.image_size // size
+        fine = F.interpolate(planes[:, None], scale_factor=grid.stride // pixel, mode="bilinear")[:, 0]
+        top, left = (part[0] * FEATURE_STRIDE // pixel for part in (grid.rows, grid.columns))
+        rows, columns = fine.shape[1:]
+        low_res[there, top : top + rows, left : left + columns] = fine.clamp(-MASK_PROMPT_LOGIT, MASK_PROMPT_LOGIT)
+        return low_res
+
+    def _part_at(self, points: Sequence[Voxel], change: Mask, indices: Sequence[int]) -> Mask:
+        """Return the connected parts (NxLxL) of a change that points lie in or touch, with a margin of a cell."""
+        at = np.zeros_like(change)
+        for voxel in points:
+            index, row, column = self._grid.place(voxel)
+            at[index - indices[0], row, column] = True
+        if not (at.any() and change.any()):
+            return np.zeros_like(change)
+        near = ndimage.binary_dilation(at, ndimage.generate_binary_structure(3, 1))
+        near = ndimage.binary_dilation(near, _CROSS, iterations=CELL) & change
+        solid = ndimage.binary_opening(change, _CROSS)
+        parts, _ = ndimage.label(solid)
+        wanted = np.unique(parts[near & solid])
+        part = np.isin(parts, wanted[wanted > 0]) | near
+        return ndimage.binary_dilation(part, _CROSS, iterations=CELL)
+
+    def _holds(self, coarse: CoarseMask, voxel: Voxel) -> bool:
+        """Return True if a coarse mask holds a voxel, or ends within a cell of it."""
+        index, row, column = self._grid.place(voxel)
+        inside = self._low_res(coarse, [index])[0] > 0
+        return bool(inside[max(row - CELL, 0) : row + CELL + 1, max(column - CELL, 0) : column + CELL + 1].any())
+
+
+class _MaskGrid:
+    """Places of voxels on the mask grid, by the nearest pixel."""
+
+    def __init__(self, slices: VolumeSlices, size: int) -> None:
+        self._frame, self._size = slices.frame, size
+        self._rows, self._columns = (
+            ((np.arange(count) + 0.5) * side * size / (count * slices.image_size)).astype(np.intp).clip(0, size - 1)
+            for count, side in ((slices.rows, slices.height), (slices.columns, slices.width))
+        )
+
+    def place(self, voxel: Voxel) -> tuple[int, int, int]:
+        """Return slice index, row and column of a voxel."""
+        index, row, column = self._frame.to_slice(voxel)
+        return index, int(self._rows[row]), int(self._columns[column])
+
+    def up(self, grid: Mask) -> Mask:
+        """Return the values LxL at all voxels (rows, columns)."""
+        return grid[np.ix_(self._rows, self._columns)]
+
+    def down(self, mask: Mask) -> Mask:
+        """Return a mask (rows, columns) on the grid: LxL."""
+        grid = np.zeros((self._size, self._size), bool)
+        places = (np.searchsorted(steps, np.arange(steps[-1] + 1)) for steps in (self._rows, self._columns))
+        part = mask[np.ix_(*places)]
+        grid[: part.shape[0], : part.shape[1]] = part
+        return grid
+
+
+def _connected(mask: Mask, points: Sequence[Voxel]) -> Mask:
+    """Keep the components that hold points; those that are not small beside the largest, if none does."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    if not found:
+        return mask
+    part = mask[found[0]]
+    components, count = ndimage.label(part, structure=np.ones((3, 3, 3)))
+    if count > 1:
+        starts = [side.start for side in found[0]]
+        at = [tuple(v - start for v, start in zip(voxel, starts, strict=True)) for voxel in points if mask[voxel]]
+        kept = {int(components[place]) for place in at}
+        if not kept:
+            sizes = np.bincount(components.ravel())[1:]
+            kept = set((1 + np.flatnonzero(sizes >= MIN_SHARE * sizes.max())).tolist())
+        part &= np.isin(components, list(kept))
+    return mask

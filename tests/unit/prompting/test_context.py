@@ -1,0 +1,315 @@
+"""Clicks in 3D and names through the context of a volume, which is scripted here; the 2D model is the shipped one."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scripted_context import ScriptedContext, scripted_contexts
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import Volume
+from causal_sam.imaging.overlap import dice
+from causal_sam.prompting import InteractiveSession, Predictor
+from causal_sam.prompting.borders import BorderDecoder
+from causal_sam.prompting.contexts import ContextCache
+from causal_sam.prompting.label_state import LabelState, Source
+from causal_sam.prompting.prompt_set import PromptSet
+from causal_sam.prompting.prompts import Prompts
+from causal_sam.sam import load_model
+from causal_sam.sam.embedding import Window, joined
+
+SHAPE = (96, 80, 12)
+X, Y, Z = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+ORGAN = ((X - 36) / 20) ** 2 + ((Y - 36) / 16) ** 2 + ((Z - 6) / 5) ** 2 < 1
+CENTRE = (36, 36, 6)
+LEAK = (np.abs(X - 64) < 10) & (np.abs(Y - 36) < 8) & (np.abs(Z - 6) < 4)
+STRAY = (np.abs(X - 30) < 9) & (np.abs(Y - 66) < 8) & (np.abs(Z - 5) < 4)
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def plain() -> Predictor:
+    """A predictor without contexts, for an image with a bright organ and bright surroundings to leak into."""
+    array = np.where(ORGAN | LEAK | STRAY, 130, 20) + np.random.default_rng(0).normal(0, 10, SHAPE)
+    predictor = Predictor(load_model("compact", device="cpu"), prefetch_slices=0)
+    return predictor.for_volume(Volume(array.astype(np.float32), np.diag([2.0, 2, 5, 1]), "CT"))
+
+
+class Script:
+    """Answers in the order of the script, the last one for ever."""
+
+    def __init__(self, *answers: NDArray[np.bool_] | tuple[NDArray[np.bool_], float]) -> None:
+        self.answers, self.asked = list(answers), []
+
+    def __call__(self, asked: dict) -> tuple[NDArray[np.bool_], float]:
+        self.asked.append(asked)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return answer if isinstance(answer, tuple) else (answer, 0.9)
+
+
+def with_script(plain: Predictor, script: Script, names: dict | None = None) -> Predictor:
+    contexts = scripted_contexts(plain.encoder, script, names)
+    return Predictor(plain.model, plain.cache, prefetch_slices=0, contexts=contexts).for_volume(plain.slices.volume)
+
+
+def begin(plain: Predictor, script: Script, names: dict | None = None) -> InteractiveSession:
+    return InteractiveSession(with_script(plain, script, names))
+
+
+def test_one_click_gives_the_structure_that_the_context_sees_with_borders_by_the_decoder(plain: Predictor) -> None:
+    script = Script(ORGAN | STRAY)
+    session = begin(plain, script)
+    refinement = session.add_point("Liver ", CENTRE)
+    assert refinement.decided == (6,)
+    assert refinement.followed == tuple(k for k in range(2, 11) if k != 6)
+    mask = session.mask("Liver ")
+    assert dice(mask, ORGAN) > 0.9
+    assert not (mask & STRAY).any()  # not connected with the click
+    assert script.asked == [
+        {"foreground": (CENTRE,), "background": (), "box": None, "mask": None, "name": "liver"}
+    ]  # the name in its usual spelling
+    state = session.state("Liver ")
+    assert state.is_from_context
+    assert state.followed == frozenset(refinement.followed)
+    assert state.slices[6].foreground == {CENTRE}
+
+
+def test_the_same_click_asks_nothing(plain: Predictor) -> None:
+    script = Script(ORGAN)
+    session = begin(plain, script)
+    session.add_point("liver", CENTRE)
+    history = session.history
+    assert session.set_prompts(PromptSet("liver", {"liver": Prompts((CENTRE,))}))["liver"].decided == ()
+    assert session.history is history
+    assert len(script.asked) == 1
+
+
+def test_a_background_click_removes_the_wrong_part_that_it_lies_in_and_nothing_else(plain: Predictor) -> None:
+    missing = ORGAN & (X < 24)
+    script = Script(ORGAN | LEAK, ORGAN & ~missing)  # it also gives up a part that is right
+    session = begin(plain, script)
+    session.add_point("liver", CENTRE)
+    before = session.mask("liver")
+    assert (before & LEAK).sum() > 0.8 * LEAK.sum()
+    session.add_point("liver", (66, 36, 5), positive=False)
+    after = session.mask("liver")
+    assert script.asked[-1]["background"] == ((66, 36, 5),)
+    np.testing.assert_array_equal(script.asked[-1]["mask"], before)
+    assert (after & LEAK & ~ORGAN & (X > 58)).sum() < 0.1 * (LEAK & (X > 58)).sum()
+    np.testing.assert_array_equal(after[:46], before[:46])
+    assert not (after & ~before).any()
+
+
+def test_a_foreground_click_adds_the_missing_part_that_it_lies_in_and_nothing_else(plain: Predictor) -> None:
+    script = Script(ORGAN & (X < 40), ORGAN | LEAK | STRAY)
+    session = begin(plain, script)
+    session.add_point("liver", (28, 36, 6))
+    before = session.mask("liver")
+    session.add_point("liver", (50, 36, 7))
+    after = session.mask("liver")
+    assert not (before & ~after).any()
+    assert dice(after, ORGAN | LEAK) > 0.85
+    assert not (after & STRAY).any()
+
+
+def test_a_click_that_the_context_does_not_follow_changes_its_surroundings(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN | LEAK))
+    session.add_point("liver", CENTRE)
+    before = session.mask("liver")
+    click = (66, 36, 5)
+    session.add_point("liver", click, positive=False)
+    after = session.mask("liver")
+    assert not after[click]
+    changed = np.argwhere(before != after)
+    assert (np.abs(changed - click).max(0) <= (30, 30, 4)).all()
+
+
+def test_without_a_context_that_is_sure_the_structure_is_followed(plain: Predictor) -> None:
+    session = begin(plain, Script((ORGAN, 0.1)))
+    session.add_point("liver", CENTRE)
+    assert not session.state("liver").is_from_context
+    followed = session.mask("liver")
+    assert np.count_nonzero(followed.any(axis=(0, 1))) > 4
+    # Where the coarse mask has no trace of the structure, following stops.
+    vetoed = begin(plain, Script((ORGAN & (Z < 8), 0.1)))
+    vetoed.add_point("liver", CENTRE)
+    assert vetoed.mask("liver")[..., :8].any()
+    assert not vetoed.mask("liver")[..., 9:].any()
+
+
+def test_points_taken_back_are_decided_anew(plain: Predictor) -> None:
+    script = Script(ORGAN | LEAK, ORGAN, ORGAN | LEAK)
+    session = begin(plain, script)
+    one, two = Prompts((CENTRE,)), Prompts((CENTRE,), ((66, 36, 6),))
+    first = session.set_prompts(PromptSet("liver", {"liver": one}))["liver"].mask
+    session.set_prompts(PromptSet("liver", {"liver": two}))
+    again = session.set_prompts(PromptSet("liver", {"liver": one}))["liver"].mask
+    assert script.asked[-1]["background"] == ()
+    assert script.asked[-1]["mask"] is None
+    np.testing.assert_array_equal(again, first)
+
+
+def test_points_inside_other_labels_are_background(plain: Predictor) -> None:
+    script = Script(ORGAN)
+    session = begin(plain, script)
+    other = (30, 66, 5)
+    session.set_prompts(PromptSet("liver", {"liver": Prompts((CENTRE,)), "cyst": Prompts((other,))}))
+    assert [asked["background"] for asked in script.asked if asked["name"] == "liver"] == [(other,)]
+
+
+def test_slices_that_were_drawn_stay(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN | LEAK, ORGAN))
+    session.add_point("liver", CENTRE)
+    drawn = session.mask("liver")
+    drawn[..., 7] = False
+    drawn[60:70, 30:40, 7] = True
+    session.set_mask("liver", drawn)
+    session.add_point("liver", (66, 36, 5), positive=False)
+    np.testing.assert_array_equal(session.mask("liver")[..., 7], drawn[..., 7])
+
+
+def test_a_whole_mask_that_was_drawn_is_corrected_at_the_click(plain: Predictor) -> None:
+    script = Script(ORGAN)
+    session = begin(plain, script)
+    session.set_mask("liver", ORGAN | LEAK)
+    session.add_point("liver", (66, 36, 5), positive=False)
+    assert script.asked == []
+
+
+def test_a_mask_that_was_segmented_by_its_name_changes_in_the_part_at_the_click(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN))
+    session.set_mask("liver", ORGAN | LEAK | STRAY, automatic=True)
+    session.add_point("liver", (66, 36, 5), positive=False)
+    mask = session.mask("liver")
+    assert (mask & STRAY).sum() == STRAY.sum()
+    assert (mask & LEAK & ~ORGAN & (X > 58)).sum() < 0.1 * (LEAK & (X > 58)).sum()
+
+
+def test_a_box_of_several_slices_is_the_limit(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN))
+    session.add_box("liver", (14, 58, 18, 54, 4, 7))
+    assert sorted(np.flatnonzero(session.mask("liver").any(axis=(0, 1)))) == [4, 5, 6, 7]
+
+
+def test_undo_and_a_round_trip_keep_what_the_context_made(plain: Predictor, tmp_path) -> None:
+    session = begin(plain, Script(ORGAN))
+    session.add_point("liver", CENTRE)
+    session.save(tmp_path)
+    loaded = InteractiveSession.load(tmp_path, with_script(plain, Script(ORGAN)))
+    assert loaded.state("liver").is_from_context
+    np.testing.assert_array_equal(loaded.mask("liver"), session.mask("liver"))
+    session.undo()
+    assert not session.mask("liver").any()
+
+
+def test_names_that_only_the_context_knows_are_segmented_by_it(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN), {"liver": ORGAN, "spleen": STRAY})
+    prediction, stay = session.segment_by_name(["spleen", "Liver"], None)
+    assert stay == []
+    assert prediction.predicted_iou == {"spleen": 0.9, "Liver": 0.9}
+    assert dice(session.mask("Liver"), ORGAN) > 0.9
+    assert dice(session.mask("spleen"), STRAY) > 0.85
+    assert session.state("Liver").source is Source.AUTOMATIC
+    with pytest.raises(InputError, match="cyst was never learned"):
+        session.segment_by_name(["liver", "cyst"], None)
+
+
+def test_without_a_point_small_components_are_left_out(plain: Predictor) -> None:
+    crumb = (np.abs(X - 80) < 3) & (np.abs(Y - 66) < 3) & (Z == 6)
+    session = begin(plain, Script(ORGAN), {"liver": ORGAN | crumb})
+    session.segment_by_name(["liver"], None)
+    assert not session.mask("liver")[74:, 60:].any()
+
+
+def test_a_context_is_prepared_once_and_in_the_background(plain: Predictor) -> None:
+    made: list[ScriptedContext] = []
+
+    def make(encoder, slices):
+        made.append(ScriptedContext(slices, Script(ORGAN), {}))
+        return made[-1]
+
+    contexts = ContextCache(plain.encoder, make)
+    predictor = Predictor(plain.model, plain.cache, prefetch_slices=0, contexts=contexts)
+    predictor.for_volume(plain.slices.volume).prepare_context()
+    assert contexts.wait(SECONDS)
+    predictor.for_volume(plain.slices.volume).context.masker()
+    assert [context.prepared for context in made] == [1]
+    predictor.close()
+
+
+def test_preparing_ends_when_the_volume_is_left_and_nobody_waits_with_a_slot(plain: Predictor) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class Slow(ScriptedContext):
+        def prepare(self, on_slice=lambda done: None) -> None:
+            on_slice(0)
+            began.set()
+            assert go_on.wait(SECONDS)
+            super().prepare(on_slice)
+
+    made: list[Slow] = []
+
+    def make(encoder, slices):
+        made.append(Slow(slices, Script(ORGAN), {}))
+        return made[-1]
+
+    contexts = ContextCache(plain.encoder, make)
+    contexts.start(plain.slices)
+    assert began.wait(SECONDS)
+    contexts.leave(plain.slices)
+    go_on.set()
+    assert contexts.wait(SECONDS)
+    assert made[0].prepared == 0
+    contexts.of(plain.slices).masker()  # whoever needs it later prepares it
+    assert made[0].prepared == 1
+
+
+def test_contexts_are_kept_within_a_limit(plain: Predictor) -> None:
+    slices = plain.slices
+    size = slices.volume.array.nbytes + ScriptedContext.nbytes
+    contexts = ContextCache(plain.encoder, lambda _, own: ScriptedContext(own, Script(ORGAN), {}), size + 10)
+    one = contexts.of(slices)
+    one.masker()
+    assert contexts.of(slices) is one
+    other = Volume(slices.volume.array + 1, slices.volume.affine, "CT")
+    contexts.of(plain.for_volume(other).slices)
+    assert contexts.of(slices) is not one
+    small = ContextCache(plain.encoder, lambda _, own: ScriptedContext(own, Script(ORGAN), {}), 10)
+    one = small.of(slices)
+    one.masker()
+    assert small.of(slices) is one  # the only one stays
+    small.of(plain.for_volume(other).slices)
+    assert small.of(slices) is not one
+
+
+def test_a_decoder_on_the_whole_window_is_the_decoder(plain: Predictor) -> None:
+    model, slices = plain.model, plain.slices
+    embedding = joined([plain.encoder.embedding(slices, index) for index in (5, 6)])
+    masks = torch.stack([torch.from_numpy(plain.mask_prompt(slices.frame.extract(ORGAN, index))) for index in (5, 6)])
+    with torch.inference_mode():
+        whole = model.decode(embedding, mask_logits=masks[:, None]).logits[:, 0]
+        size = embedding.features.shape[-1]
+        np.testing.assert_allclose(
+            model.decode_masks(embedding, masks[:, None], Window(0, 0, size, size)), whole, atol=1e-4
+        )
+        part = model.decode_masks(embedding, masks[:, None], Window(2, 0, 20, 24))
+    assert part.shape == (2, 80, 96)
+
+
+def test_borders_of_slices_between_are_interpolated(plain: Predictor) -> None:
+    decoder = BorderDecoder(plain.encoder, plain.slices)
+    indices = [4, 5, 6, 7, 8]
+    frame = plain.slices.frame
+    coarse = np.stack([plain.mask_prompt(frame.extract(ORGAN, index)) for index in indices])
+    drawn = decoder.draw(indices, coarse, frozenset({4, 8}))
+    change = drawn - coarse
+    np.testing.assert_allclose(change[2], (change[0] + change[4]) / 2, atol=1e-4)
+    np.testing.assert_array_equal(decoder.draw(indices, np.full_like(coarse, -8), frozenset()), -8)
+
+
+def test_a_state_says_by_default_that_no_context_made_it() -> None:
+    assert not LabelState.automatic(ORGAN, 2).is_from_context
