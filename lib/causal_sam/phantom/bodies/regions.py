@@ -54,16 +54,26 @@ class Region:
         """Return names of structures that are never in this region, but those that a map knows."""
         return [name for name in (contents()[self.absent] if self.absent else ()) if name not in known]
 
-    def field_of_view(self, anatomy: Anatomy, rng: np.random.Generator) -> FieldOfView:
-        """Return random slices around one of the anchors."""
+    def field_of_view(
+        self, anatomy: Anatomy, rng: np.random.Generator, shown: NDArray[np.float32] | None = None
+    ) -> FieldOfView:
+        """Return random slices around one of the anchors.
+
+        Args:
+            anatomy: anatomy.
+            rng: source of randomness.
+            shown: first and last corner in mm of what is shown; by default the body.
+        """
         anchors = self.anchors_of(anatomy)
         box = anatomy.boxes[pick(rng, list(anchors), list(anchors.values()))]
-        wanted = rng.uniform(*box) if rng.random() < 0.5 else box.mean(axis=0) + rng.normal(0, 15, 3)
+        spread = rng.uniform(size=3) * np.diff(box, axis=0)[0]
+        wanted = box[0] + spread if rng.random() < 0.5 else box.mean(axis=0) + rng.normal(0, 15, 3)
         affine = random_affine(rng)
         scale = np.abs(np.diag(affine))
         plane = pick(rng, PLANES, self.planes)
         (slices, _), (rows, _), (columns, _) = DISPLAY[plane]
-        local = anatomy.body_between(wanted[2] - NEAR_MM, wanted[2] + NEAR_MM)
+        near = anatomy.body_between(wanted[2] - NEAR_MM, wanted[2] + NEAR_MM)
+        local, all_of_it = (near, anatomy.body) if shown is None else (shown, shown)
         body = np.diff(local, axis=0)[0] / scale
 
         longest = int(rng.integers(*(USUAL_PIXELS if rng.random() < 0.75 else PIXELS), endpoint=True))
@@ -83,7 +93,7 @@ class Region:
         pixel = float(field / longest)
         is_thick = rng.random() < self.thick
         step = rng.uniform(5, 10) if is_thick else field / CELLS * rng.uniform(0.5, 1.1)
-        whole = np.diff(anatomy.body, axis=0)[0] / scale
+        whole = np.diff(all_of_it, axis=0)[0] / scale
         count = int(np.clip(round(rng.normal(32, 13)), *SLICES))
         count = max(SLICES[0], min(count, int(whole[slices] / step)))
         extent = np.zeros(3)
@@ -92,7 +102,7 @@ class Region:
             plane,
             (count, *shape_rc),
             (float(step), pixel, pixel),
-            _centre(wanted, np.c_[local[:, :2], anatomy.body[:, 2]], extent * scale, slices, rng),
+            _centre(wanted, np.c_[local[:, :2], all_of_it[:, 2]], extent * scale, slices, rng),
             affine,
             float(step * (rng.uniform(0.7, 1.0) if is_thick else rng.uniform(0.5, 1.2))),
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from causal_sam.errors import InputError
@@ -98,7 +100,8 @@ class BodySampler:
             source = _Source(random_anatomy(rng), self.device)
         else:
             source = self._sources[name][int(rng.integers(len(self._sources[name])))]
-        view = region.field_of_view(source.anatomy, rng)
+        is_stripped = bool(source.brain_labels) and rng.random() < region.stripped
+        view = region.field_of_view(source.anatomy, rng, source.brain_box if is_stripped else None)
         is_mirrored = region.mirror and rng.random() < 0.5
         codes_at = source.codes_without_arms if rng.random() < ARMLESS_SHARE else source.codes_at
         places = sample_positions(view, source.anatomy, region.stretch, is_mirrored, rng, self.device)
@@ -107,7 +110,7 @@ class BodySampler:
 
         insert_lesions(scene, "brain" in name, rng)
         metal = insert_metal(scene, rng) if rng.random() < METAL_SHARE else None
-        brain = source.brain(scene, rng) if rng.random() < region.stripped else None
+        brain = source.brain(scene, rng) if is_stripped else None
         if brain is not None:
             scene.labels[~brain] = OUTSIDE
         images, wide, styles = self._images(scene, region, codes_at, metal, brain, generator, rng)
@@ -184,12 +187,20 @@ class _Source:
         codes = self.codes_at(places)
         return codes if self._armless is None else self._armless[codes]
 
-    def brain(self, scene: Scene, rng: np.random.Generator) -> Tensor | None:
-        """Return what is left of a head without its skull, ZxHxW bool; None if the brain is not labelled."""
-        parts = self.anatomy.labels_of(self.parts.get("brain", ()))
-        if not parts:
-            return None
-        inside = [*parts, *(own.label for own in scene.lesions)]
+    @cached_property
+    def brain_labels(self) -> list[int]:
+        """Labels of all parts of the brain; none if the map does not label it completely."""
+        return self.anatomy.labels_of(self.parts.get("brain", ()))
+
+    @cached_property
+    def brain_box(self) -> NDArray[np.float32]:
+        """First and last corner of the brain in mm."""
+        boxes = np.stack([self.anatomy.boxes[label] for label in self.brain_labels])
+        return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
+
+    def brain(self, scene: Scene, rng: np.random.Generator) -> Tensor:
+        """Return what is left of a head without its skull, ZxHxW bool."""
+        inside = [*self.brain_labels, *(own.label for own in scene.lesions)]
         brain = torch.isin(scene.labels, torch.tensor(inside, dtype=torch.int16, device=scene.device))
         wide = int(rng.integers(0, 4))
         if wide:
