@@ -18,8 +18,10 @@ from causal_sam.training.context_prompts import corrected, first_prompt
 from causal_sam.training.encoded_bodies import Encode, EncodedBody
 from causal_sam.training.engine import Objective
 from causal_sam.training.losses import label_map_loss
+from causal_sam.training.pretraining import region_loss
 from causal_sam.volume.context import read_names
 from causal_sam.volume.network import WIDTHS, Context, ContextNetwork, GridGeometry
+from causal_sam.volume.prompt_maps import GROUPS
 
 WEIGHTS = "context.safetensors"
 # Share of the steps on the finer grid of a crop, as for small structures.
@@ -38,10 +40,14 @@ ROUNDS = ((1, 0.35), (2, 0.45), (3, 0.2))
 # Smallest structure of the validation, in cells.
 MIN_VALIDATED_CELLS = 40.0
 MAX_VALIDATED_NAMES = 6
+# Cells whose descriptions are compared in each step.
+PLACES = 400
 MAX_NAMES, MAX_ABSENT = 10, 5
 # Power of the structures' sizes in the loss of names: small ones count for more than their share of the cells.
 AREA_POWER = 0.5
 SLICES_FOR_LAD = 8
+# Terms of the loss and their weights; LAD's own come on top.
+TERMS = {"mask": 1.0, "certainty": 0.1, "name": 0.4, "regions": 0.3}
 LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0)
 REMEMBERED_BATCH = 64
 
@@ -100,7 +106,14 @@ class VolumeContextObjective(Objective):
             part = stack.crop(z, slice(y.start // 8, y.stop // 8), slice(x.start // 8, x.stop // 8))
             contexts.append(self.network.encode(part, _geometry(body, window, stride), stride))
         names = self._present_names(body, labels, present, stride)
-        parts: dict[str, list[Tensor]] = {"mask": [], "certainty": [], "name": [], "dice_first": [], "dice_last": []}
+        parts: dict[str, list[Tensor]] = {
+            "mask": [],
+            "certainty": [],
+            "name": [],
+            "regions": [],
+            "dice_first": [],
+            "dice_last": [],
+        }
         name_logits = []
         absent = [name for name in body.absent if name not in names]
         absent = [absent[n] for n in rng.permutation(len(absent))[:MAX_ABSENT]]
@@ -119,6 +132,8 @@ class VolumeContextObjective(Objective):
                 parts["name"].append(label_map_loss(*rows, power=AREA_POWER))
             if absent:
                 parts["name"].append(F.softplus(logits[len(names) :]).mean())
+        for context in contexts:
+            parts["regions"].append(self._region_loss(context, labels, stride))
         structures = self._structures(body, labels, present, names, stride)
         for n, (name, target) in enumerate(structures):
             which = n % len(contexts)
@@ -127,10 +142,7 @@ class VolumeContextObjective(Objective):
                 shown = name_logits[which][list(names).index(name)].detach()
             self._rounds(contexts[which], target, shown, parts)
         means = {key: torch.stack(values).mean() for key, values in parts.items() if values}
-        loss = sum(
-            (weight * means[key] for key, weight in (("mask", 1.0), ("certainty", 0.1), ("name", 0.4)) if key in means),
-            start=torch.zeros(()),
-        )
+        loss = sum((weight * means[name] for name, weight in TERMS.items() if name in means), start=torch.zeros(()))
         record = {key: means[key].detach() if key in means else torch.tensor(0.0) for key in parts}
         invariance = torch.zeros(())
         if len(contexts) == 2 and names and vectors is not None:
@@ -152,6 +164,18 @@ class VolumeContextObjective(Objective):
         with torch.autocast(features.device.type, enabled=False):
             terms = self.lad(features, styles, truth, vectors, features.new_zeros(0), ramp)
             return self.lad.weighted(terms, ramp), terms
+
+    def _region_loss(self, context: Context, labels: Tensor, stride: int) -> Tensor:
+        """Return the loss by which cells of one structure get descriptions alike, and those of others do not."""
+        cells = labels[:, stride // 2 :: stride, stride // 2 :: stride].flatten()
+        sizes = torch.bincount(cells.long())
+        weights = (1 / sizes.clamp(min=1).double().sqrt())[cells.long()] * (cells > 0)
+        if not weights.any():
+            return context.descriptors.new_zeros(())
+        generator = torch.Generator().manual_seed(int(self._rng.integers(2**31)))
+        chosen = torch.multinomial(weights, PLACES, replacement=True, generator=generator).unique()
+        groups = context.descriptors[0].flatten(1)[:, chosen].float().unflatten(0, (GROUPS, -1))
+        return region_loss(F.normalize(groups, dim=1).flatten(0, 1)[None, :, None], cells[chosen][None, None])
 
     def _rounds(self, context: Context, target: Tensor, name: Tensor | None, parts: dict[str, list[Tensor]]) -> None:
         """Ask for a structure, and correct the answer some times."""
