@@ -22,14 +22,14 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class _Request:
+class ContextRequest:
     """What the prompts of a request say beyond the state of the label.
 
     Attributes:
         prompts: all prompts of the label, those of slices that the request leaves out included.
         new: points that no slice was decided from.
         elsewhere: points inside other labels.
-        is_anew: the mask does not come from the context yet, or prompts were taken back: it is decided as a whole.
+        is_anew: there is no mask in 3D yet, or prompts were taken back: it is decided as a whole.
         fixed: indices of slices that were drawn, and are not prompted now.
         unused: background points where there is nothing to correct.
     """
@@ -62,84 +62,27 @@ class ContextRefiner:
         self._slot, self._on_slice = slot, on_slice
         self._axis, self._frame = predictor.slices.axis, predictor.slices.frame
 
-    def refine(
-        self,
-        state: LabelState,
-        prompts: Prompts,
-        others: Sequence[Voxel],
-        name: str | None,
-        limits: tuple[int, int] | None,
-        local: bool,
-    ) -> Refinement | CoarseMask | None:
-        """Return the state that prompts lead to.
+    def read(self, state: LabelState, prompts: Prompts, others: Sequence[Voxel], local: bool) -> ContextRequest | None:
+        """Compare prompts with the state of their label.
 
         Args:
             state: state before.
             prompts: prompts of the request.
             others: points inside other labels.
-            name: name of the label; None without.
-            limits: first and last slice of the structure.
             local: a mask that was segmented by its name changes only at the points.
 
         Returns:
-            The refinement. If the context does not know the structure: its coarse mask, if that holds a point at
-            least, so that it may limit how far the structure is followed. None if the request is not about the volume.
+            None if the prompts say nothing new, or correct a mask that somebody drew.
         """
-        before = state.mask.unpack()
-        request = self._read(state, before, prompts, others, local)
-        if request is None:
-            return None
-        masker = self._context.masker(self._slot, self._on_slice)
-        with self._slot(self._on_slice):
-            so_far = None if request.is_anew or not before.any() else before
-            coarse = masker.coarse(request.shown, name, so_far)
-            knows = masker.knows(coarse, request.prompts.foreground)
-            if request.is_anew and not knows:
-                return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
-            answer = None
-            if request.is_anew:
-                answer = masker.draw(coarse, request.prompts, limits, request.fixed)
-                for index in request.fixed:
-                    self._frame.insert(self._frame.extract(before, index), answer.mask, index)
-            elif knows:
-                answer = masker.correct(coarse, before, request.new, request.fixed)
-        mask, changed = (before, frozenset()) if answer is None else (answer.mask, frozenset(answer.changed))
-        return self._decided(state, request, coarse.certainty, mask, changed)
-
-    def _decided(
-        self, state: LabelState, request: _Request, certainty: float, mask: Mask, changed: frozenset[int]
-    ) -> Refinement:
-        """Let the mask agree with the points, and record what each prompted slice was decided from."""
-        records = {} if request.is_anew else dict(state.records(self._axis))
-        decided = (request.prompts if request.is_anew else request.new).indices(self._axis)
-        for index in decided:
-            mask = self._enforced(request, mask, index)
-            records[index] = self._record(request, certainty, mask, index)
-        followed = nonempty_slices(mask, self._axis).difference(records, request.fixed)
-        now = replace(
-            state,
-            mask=PackedMask.pack(mask),
-            axis=self._axis,
-            slices=records,
-            followed=followed,
-            source=Source.USER,
-            is_from_context=True,
-        )
-        return Refinement(now, mask, tuple(decided), tuple(sorted(changed.difference(decided))), request.unused)
-
-    def _read(
-        self, state: LabelState, before: Mask, prompts: Prompts, others: Sequence[Voxel], local: bool
-    ) -> _Request | None:
-        """Compare prompts with the state; None if they say nothing new, or correct a mask that somebody drew."""
         axis, records = self._axis, state.records(self._axis)
         indices = prompts.indices(axis)
-        there = nonempty_slices(before, axis)
+        there = nonempty_slices(state.mask.unpack(), axis)
         followed = (state.followed or frozenset()) if state.axis == axis else frozenset()
         drawn = there.difference(followed, records)
         if drawn.difference(indices) and not followed:
             return None
         takes_back = state.takes_back(prompts)
-        is_anew = not (state.is_from_context or (state.is_automatic and local)) or not there
+        is_anew = not there or not followed or (state.is_automatic and not local)
         foreground, background, unused = [], [], 0
         for index in indices:
             here, record = prompts.on_slice(axis, index), records.get(index)
@@ -159,7 +102,73 @@ class ContextRefiner:
         own = {*whole.foreground, *whole.background}
         elsewhere = tuple(voxel for voxel in others if voxel not in own)
         fixed = drawn.difference(indices)
-        return _Request(whole, Prompts(tuple(foreground), tuple(background)), elsewhere, is_anew, fixed, unused)
+        return ContextRequest(whole, Prompts(tuple(foreground), tuple(background)), elsewhere, is_anew, fixed, unused)
+
+    def refine(
+        self, state: LabelState, request: ContextRequest, name: str | None, limits: tuple[int, int] | None
+    ) -> Refinement | CoarseMask | None:
+        """Return the state that a request leads to.
+
+        Args:
+            state: state before.
+            request: result of `read` for this state.
+            name: name of the label; None without.
+            limits: first and last slice of the structure.
+
+        Returns:
+            The refinement. If the context does not know the structure, and did not make its mask: the coarse mask, if
+            that holds a point at least, so that it may limit how far the structure is followed; else None.
+        """
+        before = state.mask.unpack()
+        masker = self._context.masker(self._slot, self._on_slice)
+        with self._slot(self._on_slice):
+            coarse = masker.coarse(request.shown, name, None if request.is_anew else before)
+            knows = masker.knows(coarse, request.prompts.foreground)
+            if not knows and (request.is_anew or not state.is_from_context):
+                return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
+            answer = None
+            if request.is_anew:
+                answer = masker.draw(coarse, request.prompts, limits, request.fixed)
+                for index in request.fixed:
+                    self._frame.insert(self._frame.extract(before, index), answer.mask, index)
+            elif knows:
+                answer = masker.correct(coarse, before, request.new, request.fixed)
+        mask, changed = (before, ()) if answer is None else (answer.mask, answer.changed)
+        return self._decided(state, request, coarse.certainty, mask, changed)
+
+    def limited(self, state: LabelState, request: ContextRequest, followed: Refinement) -> Refinement:
+        """Take over from a structure that was followed anew only the parts that new points lie in.
+
+        Args:
+            state: state before.
+            request: result of `read` for this state.
+            followed: the refinement by following.
+        """
+        masker = self._context.masker(self._slot, self._on_slice)
+        mask, changed = masker.limited(state.mask.unpack(), followed.mask, request.new, request.fixed)
+        estimates = [record.predicted_iou for record in followed.state.slices.values()]
+        return self._decided(state, request, float(np.mean(estimates)), mask, changed)
+
+    def _decided(
+        self, state: LabelState, request: ContextRequest, certainty: float, mask: Mask, changed: Sequence[int]
+    ) -> Refinement:
+        """Let the mask agree with the points, and record what each prompted slice was decided from."""
+        records = {} if request.is_anew else dict(state.records(self._axis))
+        decided = (request.prompts if request.is_anew else request.new).indices(self._axis)
+        for index in decided:
+            mask = self._enforced(request, mask, index)
+            records[index] = self._record(request, certainty, mask, index)
+        followed = nonempty_slices(mask, self._axis).difference(records, request.fixed)
+        now = replace(
+            state,
+            mask=PackedMask.pack(mask),
+            axis=self._axis,
+            slices=records,
+            followed=followed,
+            source=Source.USER,
+            is_from_context=request.is_anew or state.is_from_context,
+        )
+        return Refinement(now, mask, tuple(decided), tuple(sorted({*changed}.difference(decided))), request.unused)
 
     def _with_earlier(self, state: LabelState, prompts: Prompts, indices: Sequence[int]) -> Prompts:
         """Add the prompts of slices that the request leaves out."""
@@ -171,7 +180,7 @@ class ContextRefiner:
             prompts.box or earlier.box,
         )
 
-    def _enforced(self, request: _Request, mask: Mask, index: int) -> Mask:
+    def _enforced(self, request: ContextRequest, mask: Mask, index: int) -> Mask:
         """Let the decoder correct a prompted slice, and those beside it, where the mask contradicts its points."""
         here = request.shown.on_slice(self._axis, index)
         before = self._frame.extract(mask, index).copy()
@@ -193,7 +202,7 @@ class ContextRefiner:
         with self._slot(self._on_slice):
             return self._predictor.predict(here.foreground, here.background, here.box, previous).slices[index]
 
-    def _record(self, request: _Request, certainty: float, mask: Mask, index: int) -> SliceRecord:
+    def _record(self, request: ContextRequest, certainty: float, mask: Mask, index: int) -> SliceRecord:
         here = request.prompts.on_slice(self._axis, index)
         logits = self._predictor.mask_prompt(self._frame.extract(mask, index)).astype(np.float16)
         others = frozenset(voxel for voxel in request.elsewhere if voxel[self._axis] == index)

@@ -95,24 +95,33 @@ class Refiner:
             InputError: the prompts cannot be used.
         """
         limits = limits or self._limits(prompts)
-        coarse = None
         if follow and (context := self._predictor.context) is not None:
             refiner = ContextRefiner(self._predictor, context, self._slot, self._on_slice)
-            answer = refiner.refine(state, prompts, others, None if is_unnamed(name) else name, limits, local)
-            if isinstance(answer, Refinement):
-                return answer
-            coarse = answer
+            if (request := refiner.read(state, prompts, others, local)) is not None:
+                answer = refiner.refine(state, request, None if is_unnamed(name) else name, limits)
+                if isinstance(answer, Refinement):
+                    return answer
+                if state.is_from_context:  # what follows is not
+                    state = replace(state, is_from_context=False)
+                followed = self._slice_by_slice(state, prompts, others, True, local, limits, answer)
+                return followed if request.is_anew else refiner.limited(state, request, followed)
+        return self._slice_by_slice(state, prompts, others, follow, local, limits)
+
+    def _slice_by_slice(
+        self,
+        state: LabelState,
+        prompts: Prompts,
+        others: Sequence[Voxel],
+        follow: bool,
+        local: bool,
+        limits: tuple[int, int] | None,
+        coarse: CoarseMask | None = None,
+    ) -> Refinement:
+        """Decide the prompted slices, and follow the structure from them; see `refine`."""
         edit = self._decide(state, prompts, others, local)
         is_same_axis = state.axis == self._axis
         followed_before = state.followed if is_same_axis else None
-        now = replace(
-            state,
-            axis=self._axis,
-            slices=edit.records,
-            followed=followed_before,
-            source=Source.USER,
-            is_from_context=state.is_from_context and not follow,
-        )
+        now = replace(state, axis=self._axis, slices=edit.records, followed=followed_before, source=Source.USER)
         # Only the part of an automatic mask that is connected to the newly decided slices changes.
         keeps_rest = state.is_automatic and local and not edit.given_up
         moved = edit.local if follow and keeps_rest else {}

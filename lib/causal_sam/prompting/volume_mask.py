@@ -7,7 +7,7 @@ answer that the click lies in or touches. All other voxels stay, so that more cl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,22 +113,71 @@ class VolumeMasker:
             new: points that are new.
             fixed: indices of slices that stay.
         """
-        there = {*coarse.indices(), *nonempty_slices(before, self._frame.axis)}
-        there.update(voxel[self._frame.axis] for voxel in (*new.foreground, *new.background))
-        indices = list(range(min(there), max(there) + 1))
+        indices = self._span(before, coarse.indices(), new)
         low_res = self._low_res(coarse, indices)
+
+        def masks(chosen: list[int]) -> Iterator[Mask]:
+            for logits in self._draw(coarse, [indices[n] for n in chosen], low_res[chosen]):
+                yield self.slices.logits(torch.from_numpy(logits)) > 0
+
+        mask, changed = self._changed_at(new, before, low_res > 0, masks, indices, fixed)
+        return VolumeMask(mask, coarse, changed)
+
+    def limited(
+        self, before: Mask, after: Mask, new: Prompts, fixed: Collection[int] = ()
+    ) -> tuple[Mask, tuple[int, ...]]:
+        """Take over from another mask only the connected parts that new points lie in.
+
+        Args:
+            before: mask so far.
+            after: mask that was made in another way.
+            new: points that are new.
+            fixed: indices of slices that stay.
+
+        Returns:
+            The mask, and the indices of the slices that changed.
+        """
+        indices = self._span(before, nonempty_slices(after, self._frame.axis), new)
+        now = np.stack([self._grid.down(self._frame.extract(after, index)) for index in indices])
+        return self._changed_at(
+            new, before, now, lambda chosen: (self._frame.extract(after, indices[n]) for n in chosen), indices, fixed
+        )
+
+    def _span(self, before: Mask, after: Collection[int], new: Prompts) -> list[int]:
+        """Return the indices of all slices that may change, and those between them."""
+        there = {*after, *nonempty_slices(before, self._frame.axis), *new.indices(self._frame.axis)}
+        return list(range(min(there), max(there) + 1))
+
+    def _changed_at(
+        self,
+        new: Prompts,
+        before: Mask,
+        after: Mask,
+        masks: Callable[[list[int]], Iterable[Mask]],
+        indices: Sequence[int],
+        fixed: Collection[int],
+    ) -> tuple[Mask, tuple[int, ...]]:
+        """Change a mask in the connected parts that points lie in.
+
+        Args:
+            new: the points.
+            before: mask (I, J, K).
+            after: new mask on the mask grid, NxLxL.
+            masks: positions in ``indices`` -> new masks (rows, columns) of these slices.
+            indices: N consecutive voxel indices along the slice axis.
+            fixed: indices of slices that stay.
+        """
         now = np.stack([self._grid.down(self._frame.extract(before, index)) for index in indices])
-        added = self._part_at(new.foreground, (low_res > 0) & ~now, indices)
-        removed = self._part_at(new.background, now & (low_res <= 0), indices)
-        changed = [n for n, index in enumerate(indices) if index not in fixed and (added[n].any() or removed[n].any())]
+        added = self._part_at(new.foreground, after & ~now, indices)
+        removed = self._part_at(new.background, now & ~after, indices)
+        some = (added | removed).any((1, 2))
+        changed = [n for n, index in enumerate(indices) if some[n] and index not in fixed]
         mask = before.copy(order="K")
-        drawn = self._draw(coarse, [indices[n] for n in changed], low_res[changed])
-        for n, logits in zip(changed, drawn, strict=True):
-            inside = self.slices.logits(torch.from_numpy(logits)) > 0
+        for n, inside in zip(changed, masks(changed), strict=True):
             here = self._frame.extract(mask, indices[n])
             here |= self._grid.up(added[n]) & inside
             here &= ~self._grid.up(removed[n]) | inside
-        return VolumeMask(mask, coarse, tuple(indices[n] for n in changed))
+        return mask, tuple(indices[n] for n in changed)
 
     def _draw(self, coarse: CoarseMask, indices: Sequence[int], low_res: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits NxLxL with borders by the decoder."""
