@@ -189,7 +189,7 @@ class VolumeContext:
                 context = self._encode(fine)
                 self._fine[fine] = context
             logits, certainty = self._decode(fine, context, foreground, background, box, mask, known, answer)
-            return CoarseMask(fine, logits, certainty)
+            return answer if fine.is_cut(logits > 0, self.grid) else CoarseMask(fine, logits, certainty)
 
     def segment_named(self, names: Sequence[str]) -> dict[str, CoarseMask]:
         """Segment structures by their names alone.

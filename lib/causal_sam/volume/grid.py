@@ -215,6 +215,18 @@ class Grid:
         part = logits[first : first + len(finer.indices), rows, columns].float()
         return F.interpolate(part[:, None], scale_factor=ratio, mode="bilinear", align_corners=False)[:, 0]
 
+    def is_cut(self, mask: Tensor, wider: Grid) -> bool:
+        """Return True if a mask ZxYxX of this grid reaches an end of it where a wider grid goes on."""
+        ends = (
+            (0, 0, self.indices[0] != wider.indices[0]),
+            (0, -1, self.indices[-1] != wider.indices[-1]),
+            (1, 0, self.rows[0] > wider.rows[0]),
+            (1, -1, self.rows[1] < wider.rows[1]),
+            (2, 0, self.columns[0] > wider.columns[0]),
+            (2, -1, self.columns[1] < wider.columns[1]),
+        )
+        return any(goes_on and bool(mask.select(axis, end).any()) for axis, end, goes_on in ends)
+
     def around(self, low: Tensor, high: Tensor, indices: tuple[int, ...]) -> Grid:
         """Return the finer grid over a part of this one.
 

@@ -117,6 +117,19 @@ def test_logits_of_the_grid_on_the_finer_grid():
     assert ((logits > 0) != direct).float().sum() < 0.2 * direct.float().sum()
 
 
+def test_a_mask_is_cut_where_the_wider_grid_goes_on():
+    grid = grid_of(volume_of())
+    fine = grid.around(torch.tensor([0, 0, 8]), torch.tensor([9, 20, 20]), grid.indices[:9])
+    mask = torch.zeros(fine.shape, dtype=torch.bool)
+    mask[2:5, 4:8, 4:8] = True
+    assert not fine.is_cut(mask, grid)
+    mask[0, 0] = True  # first slice and first row of the volume: there is nothing beyond
+    mask[0, 0, 0] = mask[0, 0, -1] = False
+    assert not fine.is_cut(mask, grid)
+    mask[-1] = True
+    assert fine.is_cut(mask, grid)
+
+
 def test_a_single_slice_and_outside_slices():
     grid = grid_of(volume_of((40, 30, 1)))
     assert grid.indices == (0,)
