@@ -18,7 +18,7 @@ from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import Slot, no_queue
 from causal_sam.sam.causal_sam import BASE_VERSION, CausalSam
 from causal_sam.sam.loading import load_model
-from causal_sam.text import load_text_encoder
+from causal_sam.text import load_lexicon, load_text_encoder
 from causal_sam.volume.context import CONTEXT_WEIGHTS, ContextModel, VolumeContext
 from causal_sam.volume.grid import SliceGeometry
 
@@ -45,6 +45,7 @@ def shipped_contexts(
     """
     if not CONTEXT_WEIGHTS.is_file():
         return None
+    load_lexicon()  # kept, so that the first click need not wait for it
     texts = load_text_encoder()
     network = ContextModel.load(lambda names: name_vectors(names, texts))
     return ContextCache(_base_encoder(encoder), partial(volume_context, network), max_bytes, slot)

@@ -259,17 +259,19 @@ class _MaskGrid:
 
 def _connected(mask: Mask, points: Sequence[Voxel]) -> Mask:
     """Keep the components that hold points; those that are not small beside the largest, if none does."""
-    found = ndimage.find_objects(mask.view(np.uint8))
-    if not found:
+    hits = [nonempty_slices(mask, axis) for axis in range(3)]
+    if not all(hits):
         return mask
-    part = mask[found[0]]
+    starts = [min(hit) for hit in hits]
+    part = mask[tuple(slice(start, max(hit) + 1) for start, hit in zip(starts, hits, strict=True))]
     components, count = ndimage.label(part, structure=np.ones((3, 3, 3)))
     if count > 1:
-        starts = [side.start for side in found[0]]
         at = [tuple(v - start for v, start in zip(voxel, starts, strict=True)) for voxel in points if mask[voxel]]
         kept = {int(components[place]) for place in at}
         if not kept:
             sizes = np.bincount(components.ravel())[1:]
             kept = set((1 + np.flatnonzero(sizes >= MIN_SHARE * sizes.max())).tolist())
-        part &= np.isin(components, list(kept))
+        is_kept = np.zeros(count + 1, bool)
+        is_kept[list(kept)] = True
+        part &= is_kept[components]
     return mask
