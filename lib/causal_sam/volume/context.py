@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.loading import has_bfloat16_units
+from causal_sam.text import canonical
 from causal_sam.volume.grid import FEATURE_STRIDE, Grid, SliceGeometry
 from causal_sam.volume.network import Context, ContextNetwork, FeatureStack
 from causal_sam.volume.prompt_maps import GridPrompts
@@ -83,8 +84,18 @@ class ContextModel:
     """
 
     def __init__(self, network: ContextNetwork, names: Iterable[str], encode: Encode) -> None:
-        self.network, self.names, self.encode = network.eval(), frozenset(names), encode
+        self.network, self.encode = network.eval(), encode
+        self._names = {canonical(name): name for name in names}
         self.in_bfloat16 = has_bfloat16_units()
+
+    def trained_name(self, name: str) -> str | None:
+        """Return a name, in any spelling, as it was trained; None if it was not."""
+        return self._names.get(canonical(name))
+
+    @property
+    def names(self) -> list[str]:
+        """Names that the network was trained on."""
+        return sorted(self._names.values())
 
     @classmethod
     def load(cls, encode: Encode, path: Path = CONTEXT_WEIGHTS) -> ContextModel:
@@ -146,8 +157,8 @@ class VolumeContext:
         return sum(x.numel() * x.element_size() for x in kept)
 
     def knows(self, name: str) -> bool:
-        """Return True if the network was trained on a name."""
-        return name in self.model.names
+        """Return True if the network was trained on a name, in any spelling."""
+        return self.model.trained_name(name) is not None
 
     def prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
         """Compute the context, once; later calls return at once.
@@ -178,7 +189,7 @@ class VolumeContext:
         self.prepare()
         with self._lock, self._inference():
             assert self._context is not None
-            known = name if name is not None and self.knows(name) else None
+            known = None if name is None else self.model.trained_name(name)
             logits, certainty = self._decode(self.grid, self._context, foreground, background, box, mask, known)
             answer = CoarseMask(self.grid, logits, certainty)
             fine = self._fine_grid(answer)
@@ -195,13 +206,15 @@ class VolumeContext:
         """Segment structures by their names alone.
 
         Args:
-            names: names that the network knows.
+            names: names that the network knows, in any spelling.
         """
         self.prepare()
         with self._lock, self._inference():
             found = {}
             for name in names:
-                logits = self._name_logits(name)
+                trained = self.model.trained_name(name)
+                assert trained is not None, f"the network was not trained on {name}"
+                logits = self._name_logits(trained)
                 inside = logits.sigmoid()
                 sure = float((inside * (inside > 0.5)).sum() / (inside > 0.5).sum().clamp(min=1))
                 found[name] = CoarseMask(self.grid, logits, sure)

@@ -146,7 +146,9 @@ def test_names_are_kept_in_the_weights(tmp_path, model):
     save_file(weights, path, metadata={"names": "left kidney\nliver"})
     assert read_names(path) == {"left kidney", "liver"}
     loaded = ContextModel.load(vectors_of, path)
-    assert loaded.names == {"left kidney", "liver"}
+    assert loaded.names == ["left kidney", "liver"]
+    assert loaded.trained_name("Kidney_left") == "left kidney"
+    assert loaded.trained_name("spleen") is None
 
 
 def test_the_network_is_small():
