@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ MAX_VALIDATED_NAMES = 6
 # Cells whose descriptions are compared in each step.
 PLACES = 400
 MAX_NAMES, MAX_ABSENT = 10, 5
+LESIONS = ("lesion", "edema", "tumour core", "whole tumour", "white matter lesion")
 # Power of the structures' sizes in the loss of names: small ones count for more than their share of the cells.
 AREA_POWER = 0.5
 SLICES_FOR_LAD = 8
@@ -270,15 +271,19 @@ class VolumeContextObjective(Objective):
     def _structures(
         self, body: EncodedBody, labels: Tensor, present: set[int], names: dict[str, Tensor], stride: int
     ) -> list[tuple[str | None, Tensor]]:
-        """Choose the structures to prompt for: named ones, larger ones rather, and ones without a name."""
+        """Choose the structures to prompt for: named ones, larger ones rather, and ones without a name.
+
+        Unions of structures, such as both kidneys, are left out: a click inside means the part that it is in.
+        """
         rng = self._rng
         chosen: list[tuple[str | None, Tensor]] = []
         unnamed = [value for value in body.unnamed if value in present]
-        if names:
-            weights = np.array([float(target.sum()) ** 0.5 for target in names.values()])
-            count = min(len(names), STRUCTURES - (1 if unnamed else 0))
-            for n in rng.choice(len(names), count, replace=False, p=weights / weights.sum()):
-                chosen.append(list(names.items())[n])
+        single = [name for name in names if not is_union(name, body.structures)]
+        if single:
+            weights = np.array([float(names[name].sum()) ** 0.5 for name in single])
+            count = min(len(single), STRUCTURES - (1 if unnamed else 0))
+            for n in rng.choice(len(single), count, replace=False, p=weights / weights.sum()):
+                chosen.append((single[n], names[single[n]]))
         for n in rng.permutation(len(unnamed))[: STRUCTURES - len(chosen)]:
             target = _share(labels, (unnamed[n],), stride)
             if float(target.sum()) >= MIN_CELLS:
@@ -298,6 +303,22 @@ class VolumeContextObjective(Objective):
         with atomic_write(path) as part:
             metadata = {"network": "context", "step": str(step), "names": "\n".join(sorted(known))}
             save_file(weights, part, metadata=metadata)
+
+
+def is_union(name: str, structures: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return True if a structure has other named structures as its parts; a lesion is no part of an organ.
+
+    Args:
+        name: name of the structure.
+        structures: name -> label values.
+
+    >>> is_union("kidneys", {"kidneys": (1, 2), "left kidney": (1,), "right kidney": (2,)})
+    True
+    >>> is_union("liver", {"liver": (1, 2), "lesion": (2,)})
+    False
+    """
+    values = set(structures[name])
+    return any(set(part) < values for other, part in structures.items() if other not in LESIONS)
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -367,7 +388,8 @@ def validate(network: ContextNetwork, bodies: Sequence[EncodedBody], encode: Enc
         whole = (slice(0, len(body.labels)), slice(0, body.labels.shape[1]), slice(0, body.labels.shape[2]))
         context = network.encode(body.stacks[0], _geometry(body, whole, 4), 4)
         targets = {name: _share(body.labels, values, 4) for name, values in body.structures.items()}
-        names = sorted(name for name, target in targets.items() if float(target.sum()) >= MIN_VALIDATED_CELLS)
+        sizes = {name: float(target.sum()) for name, target in targets.items() if not is_union(name, body.structures)}
+        names = sorted(name for name, size in sizes.items() if size >= MIN_VALIDATED_CELLS)
         if not names:
             continue
         names = [names[n] for n in rng.permutation(len(names))[:MAX_VALIDATED_NAMES]]
