@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from causal_sam.atomic import atomic_write
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.training.context_prompts import corrected, first_prompt
+from causal_sam.training.context_targets import dice, is_union, mask_loss, share_of_cells
 from causal_sam.training.encoded_bodies import Encode, EncodedBody
 from causal_sam.training.engine import Objective
 from causal_sam.training.losses import label_map_loss
@@ -43,7 +44,6 @@ MAX_VALIDATED_NAMES = 6
 # Cells whose descriptions are compared in each step.
 PLACES = 400
 MAX_NAMES, MAX_ABSENT = 10, 5
-LESIONS = ("lesion", "edema", "tumour core", "whole tumour", "white matter lesion")
 # Power of the structures' sizes in the loss of names: small ones count for more than their share of the cells.
 AREA_POWER = 0.5
 SLICES_FOR_LAD = 8
@@ -250,7 +250,7 @@ class VolumeContextObjective(Objective):
         found = {}
         candidates = [name for name, values in body.structures.items() if present & set(values)]
         for n in self._rng.permutation(len(candidates)):
-            target = _share(labels, body.structures[candidates[n]], stride)
+            target = share_of_cells(labels, body.structures[candidates[n]], stride)
             if float(target.sum()) >= MIN_CELLS:
                 found[candidates[n]] = target
             if len(found) == MAX_NAMES:
@@ -285,7 +285,7 @@ class VolumeContextObjective(Objective):
             for n in rng.choice(len(single), count, replace=False, p=weights / weights.sum()):
                 chosen.append((single[n], names[single[n]]))
         for n in rng.permutation(len(unnamed))[: STRUCTURES - len(chosen)]:
-            target = _share(labels, (unnamed[n],), stride)
+            target = share_of_cells(labels, (unnamed[n],), stride)
             if float(target.sum()) >= MIN_CELLS:
                 chosen.append((None, target))
         return chosen
@@ -305,41 +305,6 @@ class VolumeContextObjective(Objective):
             save_file(weights, part, metadata=metadata)
 
 
-def is_union(name: str, structures: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return True if a structure has other named structures as its parts; a lesion is no part of an organ.
-
-    Args:
-        name: name of the structure.
-        structures: name -> label values.
-
-    >>> is_union("kidneys", {"kidneys": (1, 2), "left kidney": (1,), "right kidney": (2,)})
-    True
-    >>> is_union("liver", {"liver": (1, 2), "lesion": (2,)})
-    False
-    """
-    values = set(structures[name])
-    return any(set(part) < values for other, part in structures.items() if other not in LESIONS)
-
-
-def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return cross-entropy in proportion to the size of a structure, weighted towards hard cells, plus 1 - Dice.
-
-    Args:
-        logits: ZxYxX.
-        target: ZxYxX, share of each cell that is inside.
-    """
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    found, size = logits.sigmoid(), target.sum()
-    hard = 0.05 + (found - target).abs().detach()
-    overlap = (2 * (found * target).sum() + 1) / (found.sum() + size + 1)
-    return (entropy * hard).sum() / (size + 50) + 1 - overlap
-
-
-def dice(found: Tensor, truth: Tensor) -> Tensor:
-    """Dice of two masks; 1 if both are empty."""
-    return (2 * (found * truth).sum() + 1e-3) / (found.sum() + truth.sum() + 1e-3)
-
-
 def _at_points(logits: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
     """Return the mean loss of the cells that were prompted."""
     losses = []
@@ -349,13 +314,6 @@ def _at_points(logits: Tensor, foreground: Tensor, background: Tensor) -> Tensor
             z, y, x = (cells[:, axis].clamp(0, side - 1) for axis, side in enumerate(logits.shape))
             losses.append(F.softplus(sign * logits[z, y, x]))
     return torch.cat(losses).mean() if losses else logits.new_zeros(())
-
-
-def _share(labels: Tensor, values: tuple[int, ...], stride: int) -> Tensor:
-    """Return the share of each cell that has one of the values: ZxHxW -> Zx(H/stride)x(W/stride)."""
-    table = torch.zeros(int(labels.max()) + 1, dtype=torch.float32)
-    table[[value for value in values if value < len(table)]] = 1
-    return F.avg_pool2d(table[labels.long()][:, None], stride)[:, 0]
 
 
 def _geometry(body: EncodedBody, window: tuple[slice, slice, slice], stride: int) -> GridGeometry:
@@ -387,7 +345,7 @@ def validate(network: ContextNetwork, bodies: Sequence[EncodedBody], encode: Enc
     for body in bodies:
         whole = (slice(0, len(body.labels)), slice(0, body.labels.shape[1]), slice(0, body.labels.shape[2]))
         context = network.encode(body.stacks[0], _geometry(body, whole, 4), 4)
-        targets = {name: _share(body.labels, values, 4) for name, values in body.structures.items()}
+        targets = {name: share_of_cells(body.labels, values, 4) for name, values in body.structures.items()}
         sizes = {name: float(target.sum()) for name, target in targets.items() if not is_union(name, body.structures)}
         names = sorted(name for name, size in sizes.items() if size >= MIN_VALIDATED_CELLS)
         if not names:

@@ -12,8 +12,9 @@ from causal_sam.phantom.bodies import BodySample
 from causal_sam.sam.loading import load_model
 from causal_sam.training import encoded_bodies
 from causal_sam.training.context_prompts import FIRST, corrected, first_prompt
+from causal_sam.training.context_targets import mask_loss
 from causal_sam.training.encoded_bodies import EncodedBody, Reservoir, encode_body
-from causal_sam.training.volume_context import VolumeContextObjective, mask_loss, validate
+from causal_sam.training.volume_context import VolumeContextObjective, validate
 from causal_sam.volume.context import read_names
 
 
