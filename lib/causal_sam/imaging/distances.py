@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 
-def distance_to(mask: NDArray[np.bool_], spacing: Sequence[float] | None = None) -> NDArray[np.float64]:
+def distance_to(
+    mask: NDArray[np.bool_], spacing: Sequence[float] | NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
     """Return the distance of each voxel to the nearest voxel of a mask: 0 inside, infinite if the mask is empty.
 
     Args:
@@ -27,7 +29,24 @@ def distance_to(mask: NDArray[np.bool_], spacing: Sequence[float] | None = None)
     return ndimage.distance_transform_edt(~mask, spacing)
 
 
-def signed_distance(mask: NDArray[np.bool_], spacing: Sequence[float] | None = None) -> NDArray[np.float64]:
+def nearest_voxels(
+    mask: NDArray[np.bool_], spacing: Sequence[float] | NDArray[np.floating] | None = None
+) -> NDArray[np.int32]:
+    """Return the indices of the voxel of a mask that is nearest to each voxel: one row for each dimension.
+
+    Args:
+        mask: mask of any number of dimensions; some voxel is inside.
+        spacing: voxel spacing in mm along each axis; by default 1.
+
+    >>> nearest_voxels(np.array([False, True, False, False])).tolist()
+    [[1, 1, 1, 1]]
+    """
+    return ndimage.distance_transform_edt(~mask, spacing, return_distances=False, return_indices=True)
+
+
+def signed_distance(
+    mask: NDArray[np.bool_], spacing: Sequence[float] | NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
     """Return the distance of each voxel to the nearest voxel on the other side of a mask's border.
 
     Args:

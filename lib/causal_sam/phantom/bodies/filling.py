@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import RBFInterpolator
 
+from causal_sam.imaging.distances import distance_to, nearest_voxels
 from causal_sam.phantom.bodies.label_maps import (
     FILLER_CODE,
     OUTSIDE_CODE,
@@ -178,7 +179,7 @@ def _with_arms(anatomy: Anatomy) -> Anatomy:
             for label, tissue in zip(anatomy.code_labels, anatomy.code_tissues, strict=True)
         ]
     )
-    nearest = ndimage.distance_transform_edt(is_soft[coarse], return_distances=False, return_indices=True)
+    nearest = nearest_voxels(~is_soft[coarse])
     near_arm = is_arm[coarse[tuple(nearest)]]
     for axis in range(3):
         near_arm = near_arm.repeat(step[axis], axis)
@@ -206,7 +207,7 @@ def _replaced(
     small = codes[:: step[0], :: step[1], :: step[2]]
     table = np.ones(int(codes.max()) + 2, bool)
     table[others] = False
-    nearest = ndimage.distance_transform_edt(table[small], step * spacing, return_distances=False, return_indices=True)
+    nearest = nearest_voxels(~table[small], step * spacing)
     places = np.nonzero(mask)
     coarse = tuple(np.minimum(own // size, n - 1) for own, size, n in zip(places, step, small.shape, strict=True))
     codes[mask] = small[tuple(own[coarse] for own in nearest)]
@@ -223,12 +224,9 @@ def _surface(labelled: NDArray[np.bool_], body: NDArray[np.bool_], spacing: NDAr
     step = _step(spacing, 4.0)
     small = tuple(slice(None, None, size) for size in step)
 
-    def distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return ndimage.distance_transform_edt(mask, sampling=spacing * step)
-
-    covered = FAT_MM - distance(~labelled[small])
+    covered = FAT_MM - distance_to(labelled[small], spacing * step)
     # What a ball that rolls over the surface from outside cannot reach.
-    closed = distance(distance(~body[small]) < GROOVE_MM) - GROOVE_MM
+    closed = distance_to(distance_to(body[small], spacing * step) >= GROOVE_MM, spacing * step) - GROOVE_MM
     return _fine(np.maximum(covered, closed), body.shape) > 0
 
 
@@ -237,7 +235,7 @@ def _hull(mask: NDArray[np.bool_], spacing: NDArray[np.float32]) -> NDArray[np.b
     step = _step(spacing, 4.0)
     small = mask[:: step[0], :: step[1], :: step[2]]
     filled = np.stack([_convex(small[:, :, k]) for k in range(small.shape[2])], axis=2)
-    return _fine(ndimage.distance_transform_edt(~filled, sampling=spacing * step), mask.shape) < HULL_MM
+    return _fine(distance_to(filled, spacing * step), mask.shape) < HULL_MM
 
 
 def _fine(coarse: NDArray, shape: tuple[int, ...]) -> NDArray[np.float32]:
