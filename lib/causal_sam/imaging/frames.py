@@ -15,15 +15,13 @@ from causal_sam.errors import InputError
 from causal_sam.imaging.directions import patient_axes
 from causal_sam.imaging.volume import Volume
 
-PLANES = ("auto", "axial", "coronal", "sagittal")
-# Patient axis (0 left-right, 1 posterior-anterior, 2 inferior-superior) perpendicular to each plane.
-_NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
-# Radiological display, for the patient axis of the normal: the patient axis and the sign of rows, columns and slices.
-_DISPLAY = {
-    2: ((1, -1), (0, -1), (2, 1)),  # axial: to posterior, to left; slices to superior
-    1: ((2, -1), (0, -1), (1, 1)),  # coronal: to inferior, to left; slices to anterior
-    0: ((2, -1), (1, -1), (0, -1)),  # sagittal: to inferior, to posterior; slices to left
+# Radiological display: patient axis (0 to right, 1 to anterior, 2 to superior) and sign of slices, rows and columns.
+DISPLAY = {
+    "axial": ((2, 1), (1, -1), (0, -1)),  # slices to superior, rows to posterior, columns to left
+    "coronal": ((1, 1), (2, -1), (0, -1)),  # slices to anterior, rows to inferior, columns to left
+    "sagittal": ((0, -1), (2, -1), (1, -1)),  # slices to left, rows to inferior, columns to posterior
 }
+PLANES = ("auto", *DISPLAY)
 # Slices this much thicker than the pixels are wide were acquired as slices; other planes would be a blurred reformat.
 THICK_SLICES = 1.5
 
@@ -70,7 +68,9 @@ def slice_axis(volume: Volume, plane: str = "auto") -> int:
         if round(float(spacing[thickest] / np.delete(spacing, thickest).max()), 3) >= THICK_SLICES:
             return thickest
         plane = "axial"
-    return next(axis for axis, (patient, _) in enumerate(patient_axes(volume.affine)) if patient == _NORMALS[plane])
+    return next(
+        axis for axis, (patient, _) in enumerate(patient_axes(volume.affine)) if patient == DISPLAY[plane][0][0]
+    )
 
 
 class SliceFrame:
@@ -85,6 +85,7 @@ class SliceFrame:
         axis: voxel axis perpendicular to the slices: 0, 1 or 2.
 
     Attributes:
+        plane: axial, coronal or sagittal.
         spacing_rc: distance of neighbouring rows and columns in mm.
         spacing: distance of neighbouring slices in mm.
     """
@@ -95,7 +96,8 @@ class SliceFrame:
         self.volume_shape = tuple(shape)
         self.count = shape[axis]
         voxel_axis = {patient: voxel for voxel, (patient, _) in enumerate(axes)}
-        (row, row_sign), (column, column_sign), (_, slice_sign) = _DISPLAY[axes[axis][0]]
+        self.plane = next(plane for plane, (normal, *_) in DISPLAY.items() if normal[0] == axes[axis][0])
+        (_, slice_sign), (row, row_sign), (column, column_sign) = DISPLAY[self.plane]
         self._row_axis, self._column_axis = voxel_axis[row], voxel_axis[column]
         self._flip_rows = axes[self._row_axis][1] != row_sign
         self._flip_columns = axes[self._column_axis][1] != column_sign

@@ -14,7 +14,6 @@ from causal_sam.prompting.prefetch import PrefetchWorker
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import OnSlice, Slot, ignore, no_queue
 from causal_sam.prompting.volume_mask import VolumeMasker
-from causal_sam.text import canonical
 from causal_sam.volume.segmenter import CoarseSegmenter
 
 DEFAULT_BYTES = 512 * 2**20
@@ -64,7 +63,7 @@ class PreparedContext:
 
     def knows(self, name: str) -> bool:
         """Return True if the context can find a structure by this name, in any spelling."""
-        return self._masker.context.knows(canonical(name))
+        return self._masker.context.knows(name)
 
 
 class ContextCache:

@@ -10,7 +10,6 @@ from causal_sam.imaging import FILE_ORDER
 from causal_sam.prompting.named import NamedPrediction
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.prompting.volume_mask import VolumeMasker
-from causal_sam.text import canonical
 
 
 def add_from_context(
@@ -34,8 +33,7 @@ def add_from_context(
     """
     label_map = np.zeros(masker.slices.volume.shape, np.uint8, order=FILE_ORDER)
     sure: dict[str, float] = {}
-    found = masker.context.segment_named([canonical(name) for name in by_context])
-    answers = {name: found[canonical(name)] for name in by_context}
+    answers = masker.context.segment_named(by_context)
     for name in sorted(by_context, key=lambda each: answers[each].certainty):  # the surest is drawn last
         label_map[masker.draw(answers[name], Prompts()).mask] = names.index(name) + 1
         sure[name] = answers[name].certainty

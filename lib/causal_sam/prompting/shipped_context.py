@@ -59,7 +59,7 @@ def volume_context(network: ContextModel, encoder: SliceEncoder, slices: VolumeS
         encoder: encoder of the model that it was trained with.
         slices: whole slices, scaled for that model.
     """
-    geometry = SliceGeometry.of(slices.frame, slices.volume.affine, slices.height, slices.width)
+    geometry = SliceGeometry(slices.frame, slices.height, slices.width)
     return VolumeContext(network, geometry, partial(encoder.embedding, slices), partial(_wide, slices))
 
 

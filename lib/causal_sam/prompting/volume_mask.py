@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from causal_sam.imaging import FILE_ORDER, nonempty_slices
 from causal_sam.prompting.borders import BorderDecoder
+from causal_sam.prompting.named import MIN_SHARE
 from causal_sam.prompting.prompts import Prompts, Voxel
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT, VolumeSlices
-from causal_sam.text import canonical
 from causal_sam.volume.context import CoarseMask
-from causal_sam.volume.grid import FEATURE_STRIDE
+from causal_sam.volume.network import FEATURE_STRIDE
 from causal_sam.volume.segmenter import CoarseSegmenter
 
 Mask = NDArray[np.bool_]
@@ -30,8 +30,6 @@ Mask = NDArray[np.bool_]
 MIN_CERTAINTY = 0.4
 # Pixels of the mask grid in a cell of the context: a click reaches so far, and thinner lines are only other borders.
 CELL = 2
-# Components smaller than this share of the largest one are removed where no point says which one is meant.
-MIN_SHARE = 0.05
 _CROSS = np.zeros((3, 3, 3), bool)
 _CROSS[1] = ndimage.generate_binary_structure(2, 1)
 
@@ -71,9 +69,7 @@ class VolumeMasker:
 
     def coarse(self, prompts: Prompts, name: str | None, before: Mask | None) -> CoarseMask:
         """Ask the context for the structure of all prompts, given the mask so far."""
-        return self.context.segment(
-            prompts.foreground, prompts.background, prompts.box, before, None if name is None else canonical(name)
-        )
+        return self.context.segment(prompts.foreground, prompts.background, prompts.box, before, name)
 
     def knows(self, coarse: CoarseMask, foreground: Sequence[Voxel]) -> bool:
         """Return True if a coarse mask can be the structure: the context is sure, and it holds most of the points."""
@@ -187,18 +183,10 @@ class VolumeMasker:
         """Return logits NxLxL on the mask grid, whose pixels are whole parts of the coarse cells."""
         grid, size = coarse.grid, self._decoder.mask_size
         low_res = np.full((len(indices), size, size), -MASK_PROMPT_LOGIT, np.float32)
-        last = len(coarse.logits) - 1
-        at = np.array([grid.slice_position(index) for index in indices])
-        there = np.flatnonzero((at >= -0.75) & (at <= last + 0.75))
-        if not len(there):
+        there = [n for n, index in enumerate(indices) if grid.covers(index)]
+        if not there:
             return low_res
-        place = torch.from_numpy(at[there].clip(0, last)).float()
-        below = place.long()
-        planes = torch.lerp(
-            coarse.logits[below].float(),
-            coarse.logits[(below + 1).clamp(max=last)].float(),
-            (place - below)[:, None, None],
-        )
+        planes = torch.stack([grid.plane(coarse.logits, indices[n]) for n in there])
         pixel = self.slices.image_size // size
         fine = F.interpolate(planes[:, None], scale_factor=grid.stride // pixel, mode="bilinear")[:, 0]
         top, left = (part[0] * FEATURE_STRIDE // pixel for part in (grid.rows, grid.columns))

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.loading import has_bfloat16_units
 from causal_sam.text import canonical
-from causal_sam.volume.grid import FEATURE_STRIDE, Grid, SliceGeometry
-from causal_sam.volume.network import Context, ContextNetwork, FeatureStack
+from causal_sam.volume.grid import Grid, SliceGeometry
+from causal_sam.volume.network import Context, ContextNetwork, FeatureStack, padded_picture
 from causal_sam.volume.prompt_maps import GridPrompts
 
 CONTEXT_WEIGHTS = Path(__file__).parent / "weights" / "context.safetensors"
@@ -67,11 +66,22 @@ class CoarseMask:
         return mask
 
     def _reaches(self, index: int) -> bool:
-        z = self.grid.slice_position(index)
-        if not -0.75 <= z <= len(self.logits) - 0.25:
+        if not self.grid.covers(index):
             return False
+        z = self.grid.slice_position(index)
         low, high = int(np.floor(z)), int(np.ceil(z))
         return bool((self.logits[max(low, 0) : min(high, len(self.logits) - 1) + 1] > 0).any())
+
+
+@dataclass(frozen=True, eq=False)
+class _VoxelPrompts:
+    """Prompts of a request in voxels, see `VolumeContext.segment`; the name is one that was trained."""
+
+    foreground: Sequence[Voxel]
+    background: Sequence[Voxel]
+    box: Sequence[int] | None
+    mask: NDArray[np.bool_] | None
+    name: str | None
 
 
 class ContextModel:
@@ -189,9 +199,10 @@ class VolumeContext:
         self.prepare()
         with self._lock, self._inference():
             assert self._context is not None
-            known = None if name is None else self.model.trained_name(name)
-            logits, certainty = self._decode(self.grid, self._context, foreground, background, box, mask, known)
-            answer = CoarseMask(self.grid, logits, certainty)
+            so_far = mask if mask is not None and mask.any() else None
+            trained = None if name is None else self.model.trained_name(name)
+            prompts = _VoxelPrompts(foreground, background, box, so_far, trained)
+            answer = self._decode(self.grid, self._context, prompts)
             fine = self._fine_grid(answer)
             if fine is None:
                 return answer
@@ -199,8 +210,8 @@ class VolumeContext:
             if context is None:
                 context = self._encode(fine)
                 self._fine[fine] = context
-            logits, certainty = self._decode(fine, context, foreground, background, box, mask, known, answer)
-            return answer if fine.is_cut(logits > 0, self.grid) else CoarseMask(fine, logits, certainty)
+            finer = self._decode(fine, context, prompts, answer)
+            return answer if fine.is_cut(finer.logits > 0, self.grid) else finer
 
     def segment_named(self, names: Sequence[str]) -> dict[str, CoarseMask]:
         """Segment structures by their names alone.
@@ -223,30 +234,15 @@ class VolumeContext:
     def _prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
         if self._context is not None:
             return
-        parts = []
+        parts, slices = [], self.grid.slices
         for done, index in enumerate(self.grid.indices):
             on_slice(done)
-            parts.append(self._stacked(index))
-        stack = FeatureStack(*(torch.cat(maps) for maps in zip(*parts, strict=True)))
-        self._stack = stack
+            wide = torch.from_numpy(np.ascontiguousarray(self._wide(index)))[None, None]
+            wide = padded_picture(wide, slices.height, slices.width)
+            parts.append(FeatureStack.of(self._embedding(index), wide))
+        self._stack = FeatureStack.joined(parts)
         with self._inference():
             self._context = self._encode(self.grid)
-
-    def _stacked(self, index: int) -> FeatureStack:
-        """Return the features of one slice, cut to the picture."""
-        slices = self.grid.slices
-        rows, columns = slices.padded
-        h, w = rows // FEATURE_STRIDE, columns // FEATURE_STRIDE
-        embedding = self._embedding(index)
-        wide = torch.from_numpy(np.ascontiguousarray(self._wide(index)))[None, None]
-        wide = F.interpolate(wide, (slices.height, slices.width), mode="bilinear", align_corners=False, antialias=True)
-        wide = F.pad(wide.clamp(0, 1), (0, columns - slices.width, 0, rows - slices.height))
-        return FeatureStack(
-            embedding.features[..., :h, :w].half(),
-            embedding.skips[1][..., : 2 * h, : 2 * w].half(),
-            embedding.skips[0][..., : 4 * h, : 4 * w].half(),
-            F.avg_pool2d(wide, 2).half(),
-        )
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -269,34 +265,24 @@ class VolumeContext:
         return logits
 
     def _decode(
-        self,
-        grid: Grid,
-        context: Context,
-        foreground: Sequence[Voxel],
-        background: Sequence[Voxel],
-        box: Sequence[int] | None,
-        mask: NDArray[np.bool_] | None,
-        name: str | None,
-        coarse: CoarseMask | None = None,
-    ) -> tuple[Tensor, float]:
+        self, grid: Grid, context: Context, prompts: _VoxelPrompts, coarse: CoarseMask | None = None
+    ) -> CoarseMask:
+        """Answer prompts on a grid; without a mask so far a coarser answer stands for it."""
         so_far = None
-        if mask is not None and mask.any():
-            so_far = grid.from_voxels(mask)
+        if prompts.mask is not None:
+            so_far = grid.from_voxels(prompts.mask)
         elif coarse is not None:
             so_far = coarse.grid.resampled(coarse.logits, grid).sigmoid()
-        named = None
-        if name is not None:
-            named = self._name_logits(name)
-            named = named if grid == self.grid else self.grid.resampled(named, grid)
-        prompts = GridPrompts(
-            grid.positions(foreground),
-            grid.positions(background),
+        box, name = prompts.box, prompts.name
+        on_grid = GridPrompts(
+            grid.positions(prompts.foreground),
+            grid.positions(prompts.background),
             None if box is None else grid.positions([box[0::2], box[1::2]]).sort(0).values,
             so_far,
-            named,
+            None if name is None else self.grid.resampled(self._name_logits(name), grid),
         )
-        logits, certainty = self.model.network.decode(context, prompts)
-        return logits, float(certainty.sigmoid())
+        logits, certainty = self.model.network.decode(context, on_grid)
+        return CoarseMask(grid, logits, float(certainty.sigmoid()))
 
     def _fine_grid(self, answer: CoarseMask) -> Grid | None:
         """Return the finer grid for a small structure; None for a large one."""

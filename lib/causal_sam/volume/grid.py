@@ -19,13 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causal_sam.imaging import SliceFrame
-from causal_sam.imaging.directions import patient_axes
-from causal_sam.volume.network import PLANES, GridGeometry
+from causal_sam.volume.network import FEATURE_STRIDE, GridGeometry, padded_side
 
 STRIDES = (4, 2)
-# Cells of stride 8, at which the encoder's features lie.
-FEATURE_STRIDE = 8
 MAX_SLICES = 96
+# A slice belongs to a grid as far as this many slices of the grid beyond its ends.
+REACH = 0.75
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,11 @@ class SliceGeometry:
     Attributes:
         frame: canonical slices.
         height, width: size of a slice in pixels of the encoder's input.
-        plane: "axial", "coronal" or "sagittal".
     """
 
     frame: SliceFrame
     height: int
     width: int
-    plane: str
-
-    @classmethod
-    def of(cls, frame: SliceFrame, affine: NDArray[np.float64], height: int, width: int) -> SliceGeometry:
-        """Return the geometry of slices, with the plane that the affine says."""
-        return cls(frame, height, width, PLANES[patient_axes(affine)[frame.axis][0]])
 
     @property
     def pixel_mm(self) -> tuple[float, float]:
@@ -57,8 +49,7 @@ class SliceGeometry:
     @property
     def padded(self) -> tuple[int, int]:
         """Height and width in pixels of the encoder's input, up to whole cells of its features."""
-        rows, columns = (-(-side // FEATURE_STRIDE) * FEATURE_STRIDE for side in (self.height, self.width))
-        return rows, columns
+        return padded_side(self.height), padded_side(self.width)
 
     def every_nth(self) -> tuple[int, ...]:
         """Return the indices of the slices of the coarse grid, in display order."""
@@ -107,28 +98,36 @@ class Grid:
     @property
     def geometry(self) -> GridGeometry:
         """Place and size for the network."""
-        frame, pixel = self.slices.frame, self.slices.pixel_mm
-        step = abs(self.indices[1] - self.indices[0]) if len(self.indices) > 1 else 1
-        step_mm = step * frame.spacing
-        extent, centre = [], []
+        frame, (row_mm, column_mm) = self.slices.frame, self.slices.pixel_mm
         order = self.slices.display_order()
-        first, last = (order.index(index) for index in (self.indices[0], self.indices[-1]))
-        extent.append(frame.count * frame.spacing)
-        centre.append(((first + last + 1) / 2 - frame.count / 2) * frame.spacing)
-        for part, padded, mm in zip((self.rows, self.columns), self.slices.padded, pixel, strict=True):
-            extent.append(padded * mm)
-            centre.append((sum(part) / 2 * FEATURE_STRIDE - padded / 2) * mm)
-        return GridGeometry(
-            (step_mm, self.stride * pixel[0], self.stride * pixel[1]),
-            (centre[0], centre[1], centre[2]),
-            (extent[0], extent[1], extent[2]),
-            self.slices.plane,
+        rows, columns = ((first * FEATURE_STRIDE, last * FEATURE_STRIDE) for first, last in (self.rows, self.columns))
+        return GridGeometry.of_part(
+            ((order.index(self.indices[0]), order.index(self.indices[-1]) + 1), rows, columns),
+            (frame.count, *self.slices.padded),
+            (frame.spacing, row_mm, column_mm),
+            (abs(self._step) * frame.spacing, self.stride * row_mm, self.stride * column_mm),
+            frame.plane,
         )
+
+    @property
+    def _step(self) -> int:
+        """Difference of the indices of neighbouring slices."""
+        return self.indices[1] - self.indices[0] if len(self.indices) > 1 else 1
 
     def slice_position(self, index: int) -> float:
         """Return the position of a slice in cells; 0 is the first slice of the grid."""
-        step = self.indices[1] - self.indices[0] if len(self.indices) > 1 else 1
-        return (index - self.indices[0]) / step
+        return (index - self.indices[0]) / self._step
+
+    def covers(self, index: int) -> bool:
+        """Return True if the grid has an answer for a slice."""
+        return -REACH <= self.slice_position(index) <= len(self.indices) - 1 + REACH
+
+    def plane(self, logits: Tensor, index: int) -> Tensor:
+        """Interpolate logits ZxYxX at a slice that the grid covers: YxX."""
+        last = len(logits) - 1
+        z = min(max(self.slice_position(index), 0.0), float(last))
+        low = int(z)
+        return torch.lerp(logits[low].float(), logits[min(low + 1, last)].float(), z - low)
 
     def positions(self, voxels: Sequence[Sequence[int]]) -> Tensor:
         """Return Nx3 positions (slice, row, column) in cells of voxels (i, j, k); 0 is the centre of the first cell."""
@@ -178,12 +177,9 @@ class Grid:
         """
         rows, columns = self.slices.frame.shape_rc
         result = np.full((rows, columns), outside, np.float32)
-        z = self.slice_position(index)
-        if not -0.75 <= z <= len(logits) - 0.25:
+        if not self.covers(index):
             return result
-        low = min(max(int(np.floor(z)), 0), len(logits) - 1)
-        high = min(low + 1, len(logits) - 1)
-        plane = torch.lerp(logits[low].float(), logits[high].float(), min(max(z - low, 0.0), 1.0))
+        plane = self.plane(logits, index)
         y, x = (np.array([self._position(0, n, n)[axis] for n in (0, 1)]) for axis in (1, 2))
         ys, xs = (first + (second - first) * np.arange(n) for (first, second), n in ((y, rows), (x, columns)))
         height, width = plane.shape
@@ -205,7 +201,7 @@ class Grid:
         return result
 
     def resampled(self, logits: Tensor, finer: Grid) -> Tensor:
-        """Interpolate logits ZxYxX of this grid at the cells of a finer one that lies inside it."""
+        """Interpolate logits ZxYxX of this grid at the cells of itself or of a finer one that lies inside it."""
         first = self.indices.index(finer.indices[0])
         scale, ratio = FEATURE_STRIDE // self.stride, self.stride // finer.stride
         rows, columns = (

@@ -10,6 +10,8 @@ and of 2 pixels for the finer pass on a crop.
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from causal_sam.sam.embedding import Embedding
 from causal_sam.volume.prompt_maps import MAP_CHANNELS, GridPrompts, draw_prompts
 
 # Channels of the encoder's features at stride 8, skips at stride 4 and 2 (the brightness is the last), and the wide
@@ -31,7 +34,8 @@ TEXT_DIM = 384
 DECODER_WIDTHS = (16, 40, 64)
 # Slices are joined for the next level of the network only while they are about as thick as its cells are wide.
 JOIN_SLICES_BELOW = 1.5
-PLANES = ("sagittal", "coronal", "axial")
+# Cells of the encoder's features in pixels of its input.
+FEATURE_STRIDE = 8
 
 
 class FeatureStack(NamedTuple):
@@ -41,13 +45,35 @@ class FeatureStack(NamedTuple):
         features: Zx128xh8xw8 at stride 8.
         skip4: Zx32xh4xw4 at stride 4.
         skip2: Zx17xh2xw2 at stride 2; the last channel is the brightness.
-        wide: Zx1xh2xw2, brightness in a wide window (all of CT), in [0, 1].
+        wide: Zx1xh2xw2, the brightness in a wide window (all of CT), in [0, 1].
     """
 
     features: Tensor
     skip4: Tensor
     skip2: Tensor
     wide: Tensor
+
+    @classmethod
+    def of(cls, embedding: Embedding, wide: Tensor) -> FeatureStack:
+        """Return the stack of B slices, in half precision.
+
+        Args:
+            embedding: embedding of the slices by the compact model.
+            wide: Bx1xHxW brightness in the wide window, from `padded_picture`; the embedding is cut to its size.
+        """
+        h, w = (side // FEATURE_STRIDE for side in wide.shape[-2:])
+        skip2, skip4 = embedding.skips
+        return cls(
+            embedding.features[..., :h, :w].half(),
+            skip4[..., : 2 * h, : 2 * w].half(),
+            skip2[..., : 4 * h, : 4 * w].half(),
+            F.avg_pool2d(wide, 2).half(),
+        )
+
+    @classmethod
+    def joined(cls, stacks: Iterable[FeatureStack]) -> FeatureStack:
+        """Return the slices of several stacks as one."""
+        return cls(*(torch.cat(maps) for maps in zip(*stacks, strict=True)))
 
     def crop(self, slices: slice, rows: slice, columns: slice) -> FeatureStack:
         """Return a part; rows and columns are in cells of stride 8."""
@@ -78,6 +104,28 @@ class GridGeometry:
     centre: tuple[float, float, float]
     extent_mm: tuple[float, float, float]
     plane: str
+
+    @classmethod
+    def of_part(
+        cls,
+        part: Sequence[tuple[int, int]],
+        whole: Sequence[int],
+        mm: Sequence[float],
+        cell_mm: tuple[float, float, float],
+        plane: str,
+    ) -> GridGeometry:
+        """Return the geometry of a grid over a part of a volume.
+
+        Args:
+            part: first slice, row and column of the part, each with the one after the last.
+            whole: number of slices, rows and columns of the volume.
+            mm: their distances.
+            cell_mm: size of a cell.
+            plane: "axial", "coronal" or "sagittal".
+        """
+        z, y, x = (((a + b) / 2 - count / 2) * own for (a, b), count, own in zip(part, whole, mm, strict=True))
+        depth, height, width = (count * own for count, own in zip(whole, mm, strict=True))
+        return cls(cell_mm, (z, y, x), (depth, height, width), plane)
 
 
 class Context(NamedTuple):
@@ -244,7 +292,7 @@ class ContextNetwork(nn.Module):
 
         Args:
             stack: features of the slices.
-            geometry: of the grid.
+            geometry: geometry of the grid.
             stride: 4 or 2 pixels of the encoder's input per cell.
         """
         size = tuple(side * 2 // stride for side in stack.skip2.shape[-2:])
@@ -263,7 +311,7 @@ class ContextNetwork(nn.Module):
         """Return coarse logits of names.
 
         Args:
-            context: of a volume.
+            context: context of a volume.
             names: Nxtext_dim unit vectors.
 
         Returns:
@@ -292,6 +340,21 @@ class ContextNetwork(nn.Module):
         return logits, self.to_certainty(summary)[0].float()
 
 
+def padded_picture(images: Tensor, height: int, width: int) -> Tensor:
+    """Scale images BxCxHxW in [0, 1] to a size in pixels, padded below and on the right to whole feature cells."""
+    images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+    return F.pad(images, (0, padded_side(width) - width, 0, padded_side(height) - height))
+
+
+def padded_side(side: int) -> int:
+    """Return a number of pixels, rounded up to whole feature cells.
+
+    >>> padded_side(205), padded_side(256)
+    (208, 256)
+    """
+    return -(-side // FEATURE_STRIDE) * FEATURE_STRIDE
+
+
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Resize ZxCxHxW to another size of the grid: averaged down by whole factors, interpolated up."""
     if x.shape[-1] > size[-1]:
@@ -312,7 +375,7 @@ def _positions(shape: torch.Size, geometry: GridGeometry, device: torch.device) 
             maps.append((mm / 150).view(view).expand(shape))
         maps.append((mm * 2 / geometry.extent_mm[axis]).view(view).expand(shape))
     step, side = geometry.cell_mm[0], geometry.cell_mm[1]
-    constants = [torch.tensor(side / 4).log(), torch.tensor(step / side).log()]
-    constants += [torch.tensor(float(geometry.plane == plane)) for plane in PLANES[:2]]
-    maps += [value.to(device).expand(shape) for value in constants]
+    constants = [math.log(side / 4), math.log(step / side)]
+    constants += [float(geometry.plane == plane) for plane in ("sagittal", "coronal")]
+    maps += [torch.full((), value, device=device).expand(shape) for value in constants]
     return torch.stack(maps)[None]

@@ -3,7 +3,7 @@
 Each cell gets the probability that a walker, who prefers steps between cells that look alike, reaches a foreground
 prompt before a background prompt (Grady 2006, doi:10.1109/TPAMI.2006.233). Few prompts say little about cells far from
 all of them, so each cell also has a weak tie to both sides by its likeness to the prompted places, a prior as in Grady
-2005, doi:10.1109/CVPR.2005.239. It is the baseline of the context network, and stands in where that has no weights.
+2005, doi:10.1109/CVPR.2005.239. It is the baseline of the context network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from causal_sam.sam.embedding import Embedding
 from causal_sam.volume.context import CoarseMask, Voxel
-from causal_sam.volume.grid import FEATURE_STRIDE, Grid, SliceGeometry
+from causal_sam.volume.grid import Grid, SliceGeometry
+from causal_sam.volume.network import FEATURE_STRIDE
 
 # Differences of brightness (0 to 1) and of unit feature vectors at which two cells no longer look alike.
 BRIGHTNESS_WIDTH, FEATURE_WIDTH = 0.06, 0.35
@@ -92,7 +93,7 @@ class RandomWalkerContext:
         seeds = np.full(shape, -1.0)
         inside, outside = self._cells(foreground), self._cells(background)
         if box is not None:
-            ends = np.sort(self._cells([(box[0], box[2], box[4]), (box[1], box[3], box[5])]), axis=0)
+            ends = np.sort(self._cells([box[0::2], box[1::2]]), axis=0)
             within_box = np.zeros(shape, bool)
             within_box[tuple(slice(first, last + 1) for first, last in ends.T)] = True
             seeds[~within_box] = 0
@@ -141,9 +142,9 @@ class RandomWalkerContext:
         affinities = (affinities + affinities.T).tocsr()
         return (sparse.diags(np.asarray(affinities.sum(1)).ravel()) - affinities).tocsr()
 
-    def _cells(self, voxels: Sequence[Voxel]) -> NDArray[np.intp]:
+    def _cells(self, voxels: Sequence[Sequence[int]]) -> NDArray[np.intp]:
         """Return Nx3 cells that voxels lie in."""
-        places = self.grid.positions(list(voxels)).round().numpy().astype(np.intp)
+        places = self.grid.positions(voxels).round().numpy().astype(np.intp)
         return places.clip(0, np.array(self.grid.shape) - 1)
 
     def _likeness(self, cells: NDArray[np.intp]) -> NDArray[np.float32]:

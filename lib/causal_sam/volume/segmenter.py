@@ -1,4 +1,4 @@
-"""The interface of what segments the structures of a volume coarsely: the context network, or a random walker."""
+"""Interface of coarse segmentation in a volume, which the context network and the random walker have."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class CoarseSegmenter(Protocol):
             background: voxels outside of it.
             box: (i0, i1, j0, j1, k0, k1), ends inclusive.
             mask: (I, J, K), the mask so far.
-            name: name of the label.
+            name: name of the label, in any spelling.
         """
 
     def segment_named(self, names: Sequence[str]) -> dict[str, CoarseMask]:
-        """Segment structures by names that `knows` knows."""
+        """Segment structures by names for which `knows` is True; the result has the same spelling."""
 
     def knows(self, name: str) -> bool:
         """Return True if the context can find a structure by this name, in any spelling."""

@@ -1,4 +1,4 @@
-"""A context that knows the truth: what `VolumeContext` would answer if it were right, on the same grid."""
+"""A context that answers with given masks, on the grid of `VolumeContext`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from causal_sam.prompting.contexts import ContextCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.text import canonical
 from causal_sam.volume.context import CoarseMask
 from causal_sam.volume.grid import Grid, SliceGeometry
 
@@ -31,9 +32,8 @@ class ScriptedContext:
     def __init__(
         self, slices: VolumeSlices, answer: Callable[[dict], tuple[Mask, float]], names: dict[str, Mask]
     ) -> None:
-        frame, affine = slices.frame, slices.volume.affine
-        self.grid = Grid.whole(SliceGeometry.of(frame, affine, slices.height, slices.width))
-        self._answer, self._names = answer, names
+        self.grid = Grid.whole(SliceGeometry(slices.frame, slices.height, slices.width))
+        self._answer, self._names = answer, {canonical(name): mask for name, mask in names.items()}
         self.asked: list[dict] = []
         self.prepared = 0
 
@@ -43,15 +43,16 @@ class ScriptedContext:
         self.prepared += 1
 
     def segment(self, foreground=(), background=(), box=None, mask=None, name=None) -> CoarseMask:
-        asked = {"foreground": foreground, "background": background, "box": box, "mask": mask, "name": name}
+        spelled = None if name is None else canonical(name)
+        asked = {"foreground": foreground, "background": background, "box": box, "mask": mask, "name": spelled}
         self.asked.append(asked)
         return self._coarse(*self._answer(asked))
 
     def segment_named(self, names) -> dict[str, CoarseMask]:
-        return {name: self._coarse(self._names[name], 0.9) for name in names}
+        return {name: self._coarse(self._names[canonical(name)], 0.9) for name in names}
 
     def knows(self, name: str) -> bool:
-        return name in self._names
+        return canonical(name) in self._names
 
     def _coarse(self, mask: Mask, certainty: float) -> CoarseMask:
         return CoarseMask(self.grid, torch.as_tensor((self.grid.from_voxels(mask) - 0.5) * 12), certainty)

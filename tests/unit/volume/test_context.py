@@ -41,7 +41,7 @@ def context(model):
         features, skip2, skip4 = (torch.randn(1, c, n, n, generator=generator) for c, n in sizes)
         return Embedding(features, (skip2, skip4))
 
-    geometry = SliceGeometry.of(slices.frame, volume.affine, slices.height, slices.width)
+    geometry = SliceGeometry(slices.frame, slices.height, slices.width)
     made = VolumeContext(model, geometry, embedding, lambda index: np.full((40, 50), 0.5, np.float32))
     return made, calls
 

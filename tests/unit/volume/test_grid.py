@@ -35,7 +35,7 @@ def reordered(array, affine, order, signs):
 
 def grid_of(volume, plane="axial"):
     slices = VolumeSlices(volume, plane, 256)
-    return Grid.whole(SliceGeometry.of(slices.frame, volume.affine, slices.height, slices.width))
+    return Grid.whole(SliceGeometry(slices.frame, slices.height, slices.width))
 
 
 def ball(shape, centre, radius, spacing):

@@ -23,7 +23,7 @@ def masker() -> VolumeMasker:
     predictor = Predictor(small_model(), EmbeddingCache(10**8), prefetch_slices=0).for_volume(volume)
 
     def make(encoder, slices):
-        geometry = SliceGeometry.of(slices.frame, volume.affine, slices.height, slices.width)
+        geometry = SliceGeometry(slices.frame, slices.height, slices.width)
         return RandomWalkerContext(geometry, lambda index: encoder.embedding(slices, index))
 
     return ContextCache(predictor.encoder, make).of(predictor.slices).masker()

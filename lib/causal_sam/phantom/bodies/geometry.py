@@ -10,14 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causal_sam.imaging.frames import DISPLAY
 from causal_sam.phantom.bodies.label_maps import Anatomy
 
-# Patient axis (0 right, 1 anterior, 2 superior) and sign of slices, rows and columns, as `imaging.frames.SliceFrame`.
-DISPLAY = {
-    "axial": ((2, 1), (1, -1), (0, -1)),
-    "coronal": ((1, 1), (2, -1), (0, -1)),
-    "sagittal": ((0, -1), (2, -1), (1, -1)),
-}
 PLANES = tuple(DISPLAY)
 # Longest side of the coarse grid on which deformations are computed; between its points they are interpolated.
 COARSE = 28
