@@ -26,7 +26,7 @@ from causal_sam.site.paths import TRAINING, UpdateConfig, is_running
 
 PHASES = ("reading", "training", "writing", "publishing", "measuring")
 CASES = 2
-# What was learned first stays as it was, so that each version is as good as the last one and is published.
+# The labels that were learned first do not change, so each version is as good as the last one and is published.
 LATER = {"learning_rate": 1e-15, "adapter_rate": 1e-15, "epochs": 1}
 
 
@@ -132,7 +132,7 @@ def _check(
 
 
 def _check_next(tiny: TinySite, store: AdapterStore, digests: dict[str, str], before: int | None) -> None:
-    """The next update has learned all labels, and left nothing of those that were killed."""
+    """The next update has learned all labels, and no files of killed updates are left."""
     with store.lease_current() as (version, notice):
         assert notice is None, notice
     assert version.number > before, "nothing was learned"

@@ -64,7 +64,7 @@ def train(local_rank: int, config: RunConfig) -> None:
     def encode(texts: Sequence[str]) -> Tensor:  # a function, since the average copies the objective
         return encoder.encode(texts)
 
-    objective = VolumeContextObjective(encode, encoder.dimension, config.learning_rate, config.seed)
+    objective = VolumeContextObjective(encode, encoder.dimension, config.learning_rate)
     if config.init:
         objective.network.load_state_dict({k: v.float() for k, v in load_file(config.init).items()})
     objective.to(checked_device(config.device) or ("cuda" if torch.cuda.is_available() else "cpu"))

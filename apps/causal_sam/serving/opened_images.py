@@ -1,4 +1,4 @@
-"""Images that clients have opened: what the first click needs is computed in the background."""
+"""Images that clients have opened: their volume contexts are prepared in the background."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def case_progress(
         clock: seconds.
 
     Yields:
-        What to call with the number of cases done, which need not be whole, and with what is done next.
+        Callback for progress: number of cases done, a fraction within a case, and a text for the next task.
     """
     console = console or Console(stderr=True)
     if console.is_terminal:

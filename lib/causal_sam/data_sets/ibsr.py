@@ -7,7 +7,7 @@ from pathlib import Path
 
 from causal_sam.data_sets.case import Case, LayoutMismatch, image_files, warn_left_out
 
-# Of the cerebrospinal fluid, the experts drew the ventricles alone.
+# Label 1 is cerebrospinal fluid, but the experts drew only the ventricles.
 TISSUES = {1: "cerebral ventricles", 2: "gray matter", 3: "white matter"}
 _FOLDER = re.compile(r"IBSR_\d{2}")
 

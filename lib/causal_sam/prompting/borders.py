@@ -107,7 +107,7 @@ class BorderDecoder:
 
 
 def _span(places: NDArray[np.intp], size: int) -> tuple[int, int]:
-    """Return the first of ``size`` positions, and how many, that hold places and what is around them."""
+    """Return the first position and the number of positions around some places, within 0 to ``size`` - 1."""
     first, end = int(places[0]) - MARGIN, int(places[-1]) + 1 + MARGIN
     lacking = max(MIN_SIDE - (end - first), 0)
     first = max(first - lacking // 2, 0)

@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ContextRequest:
-    """What the prompts of a request say beyond the state of the label.
+    """A request compared with the state of the label.
 
     Attributes:
         prompts: all prompts of the label, those of slices that the request leaves out included.

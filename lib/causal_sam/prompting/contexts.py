@@ -112,7 +112,7 @@ class ContextCache:
         self._worker.submit(key, [partial(self._prepare, key, self.of(slices))])
 
     def leave(self, slices: VolumeSlices) -> None:
-        """Give up what is prepared in the background for a volume."""
+        """Cancel the background preparation for a volume."""
         key = _key(slices)
         with self._lock:
             self._wanted.discard(key)

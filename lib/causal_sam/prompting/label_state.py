@@ -99,7 +99,7 @@ class LabelState:
         is_automatic: whether the mask was first segmented by the label's name.
         source: last author of the mask.
         lasso: closed curve that was filled last; None without.
-        is_from_context: whether the volume context made the mask from the prompts.
+        is_from_context: True if the volume context made the mask from the prompts.
         key: tells the state from all others.
     """
 

@@ -1,4 +1,4 @@
-"""What carries out the plan of a note in a session."""
+"""Interface through which a session carries out the plan of a note."""
 
 from __future__ import annotations
 

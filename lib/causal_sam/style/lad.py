@@ -312,6 +312,16 @@ class LadLoss(nn.Module):
             + ramp * config.consistency * terms.consistency
         )
 
+    @property
+    def adversary_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the adversary; none if it is disabled."""
+        return list(self.adversary.parameters()) if self.config.adversary else []
+
+    @property
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the other heads."""
+        return [p for name, p in self.named_parameters() if not name.startswith("adversary.")]
+
     def adversary_loss(self, count: int) -> Tensor | None:
         """Return the adversary's loss on ``count`` features of earlier batches; None for fewer than two."""
         if len(self.past_features) < 2:

@@ -21,6 +21,7 @@ from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.label_prompt import MAX_COARSE_LOGIT, LabelPrompt
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.text import TextEncoder
+from causal_sam.training.adversary import train_adversary
 from causal_sam.training.engine import LoopConfig, Objective, TrainingEngine
 from causal_sam.training.losses import label_map_loss
 from causal_sam.training.processes import gathered, summed
@@ -29,8 +30,6 @@ from causal_sam.training.style_pairs import LabelledSlices, StylePairDataset
 # Share of the training in which the learning rates rise: Adam does not know at first how large gradients are, and would
 # undo what was learned before.
 WARM_UP = 0.05
-# Remembered features in each of the adversary's own steps.
-REMEMBERED_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -171,11 +170,10 @@ class AdapterObjective(Objective):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Objective`; the adversary must keep up with the features all the time, so its rate stays."""
-        heads = [p for name, p in self.lad.named_parameters() if not name.startswith("adversary.")]
         return [
             {"params": self._adapters, "lr": self.config.adapter_rate},
-            {"params": [*self.prompt.parameters(), *heads], "lr": self.config.learning_rate},
-            {"params": self._adversary(), "lr": self.config.learning_rate, "scheduled": False},
+            {"params": [*self.prompt.parameters(), *self.lad.head_parameters], "lr": self.config.learning_rate},
+            {"params": self.lad.adversary_parameters, "lr": self.config.learning_rate, "scheduled": False},
         ]
 
     def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
@@ -219,21 +217,8 @@ class AdapterObjective(Objective):
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the adversary catch up with the features: some steps on remembered ones."""
-        adversary = self._adversary()
-        for _ in range(self.config.lad.adversary_steps if adversary else 0):
-            loss = self.lad.adversary_loss(REMEMBERED_BATCH)
-            if loss is None:
-                return
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            for parameter in adversary:  # this is outside of what averages the gradients of all processes by itself
-                assert parameter.grad is not None
-                parameter.grad = summed(parameter.grad) / idist.get_world_size()
-            optimizer.step()
-
-    def _adversary(self) -> list[torch.nn.Parameter]:
-        return list(self.lad.adversary.parameters()) if self.config.lad.adversary else []
+        """See `train_adversary`."""
+        train_adversary(self.lad, optimizer)
 
     def _decoded_loss(
         self,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LESIONS = ("lesion", "edema", "tumour core", "whole tumour", "white matter lesion")
+from causal_sam.imaging.overlap import dice
+from causal_sam.phantom.bodies import lesions
 
 
 def share_of_cells(labels: Tensor, values: tuple[int, ...], stride: int) -> Tensor:
@@ -31,7 +32,7 @@ def is_union(name: str, structures: Mapping[str, tuple[int, ...]]) -> bool:
     False
     """
     values = set(structures[name])
-    return any(set(part) < values for other, part in structures.items() if other not in LESIONS)
+    return any(set(part) < values for other, part in structures.items() if other not in lesions.NAMES)
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -48,6 +49,6 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     return (entropy * hard).sum() / (size + 50) + 1 - overlap
 
 
-def dice(found: Tensor, truth: Tensor) -> Tensor:
-    """Dice of two masks; 1 if both are empty."""
-    return (2 * (found * truth).sum() + 1e-3) / (found.sum() + truth.sum() + 1e-3)
+def dice_of(logits: Tensor, target: Tensor) -> float:
+    """Dice of the cells with positive logits and of those that are mostly inside."""
+    return dice((logits > 0).numpy(force=True), (target > 0.5).numpy(force=True))

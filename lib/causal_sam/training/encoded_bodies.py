@@ -5,53 +5,38 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
-from causal_sam.phantom.bodies import BodySample, BodySampler
+from causal_sam.phantom.bodies import BodySample, BodySampler, LabelledBody
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.loading import load_model
-from causal_sam.volume.network import FeatureStack
+from causal_sam.volume.network import FeatureStack, padded_picture, padded_side
 
-STRIDE = 8
 ENCODED_AT_ONCE = 4
 # Number of grid slices between neighbouring slices of the file: the neighbours that the encoder sees lie this much
 # closer than the next slice of the grid.
 SLICES_PER_STEP = (1, 1, 2, 3, 5)
 # Bodies that are made at the start however slow the training is, so that its first steps see different ones.
-FIRST = 8
+MIN_BODIES = 8
 
 
-@dataclass(frozen=True)
-class EncodedBody:
+@dataclass(frozen=True, kw_only=True)
+class EncodedBody(LabelledBody):
     """A rendered body with the embeddings of its slices in V styles.
+
+    Its labels are on the pixels of the encoder's input; rows and columns are whole cells of its features.
 
     Attributes:
         stacks: V stacks, in half precision.
-        labels: ZxHxW int16 on the pixels of the encoder's input; H and W are multiples of 8.
-        structures: name -> values in ``labels``.
-        absent: names that are certainly not in the volume.
-        unnamed: values of structures without a name.
-        spacing: mm of slices, rows and columns of ``labels``.
-        plane: "axial", "coronal" or "sagittal".
-        styles: V descriptions of the styles.
     """
 
     stacks: tuple[FeatureStack, ...]
-    labels: Tensor
-    structures: dict[str, tuple[int, ...]]
-    absent: tuple[str, ...]
-    unnamed: tuple[int, ...]
-    spacing: tuple[float, float, float]
-    plane: str
-    styles: tuple[str, ...]
 
 
 @torch.inference_mode()
@@ -63,43 +48,30 @@ def encode_body(model: CausalSam, sample: BodySample, rng: np.random.Generator) 
         sample: rendered body.
         rng: source of randomness.
     """
-    size = model.image_size
     count, rows, columns = sample.labels.shape
-    scale = size / max(rows, columns)
+    scale = model.image_size / max(rows, columns)
     height, width = (max(1, round(side * scale)) for side in (rows, columns))
-    padded = [-(-side // STRIDE) * STRIDE for side in (height, width)]
     per_step = int(rng.choice(SLICES_PER_STEP))
     stacks = []
     for image, wide in zip(sample.images, sample.wide, strict=True):
         previous = torch.cat([image[:1], image[:-1]])
         following = torch.cat([image[1:], image[-1:]])
-        pictures = torch.stack([image.lerp(previous, 1 / per_step), image, image.lerp(following, 1 / per_step)], 1)
-        pictures = F.interpolate(pictures, (height, width), mode="bilinear", align_corners=False, antialias=True)
-        wide = F.interpolate(wide[:, None], (height, width), mode="bilinear", align_corners=False, antialias=True)
-        pictures, wide = (F.pad(x.clamp(0, 1), (0, padded[1] - width, 0, padded[0] - height)) for x in (pictures, wide))
-        parts = [model.encode(part) for part in pictures.split(ENCODED_AT_ONCE)]
-        h, w = (side // STRIDE for side in padded)
-        stacks.append(
-            FeatureStack(
-                torch.cat([part.features[..., :h, :w] for part in parts]).half(),
-                torch.cat([part.skips[1][..., : 2 * h, : 2 * w] for part in parts]).half(),
-                torch.cat([part.skips[0][..., : 4 * h, : 4 * w] for part in parts]).half(),
-                F.avg_pool2d(wide, 2).half(),
-            )
-        )
-    labels = torch.zeros(count, *padded, dtype=torch.int16)
+        channels = torch.stack([image.lerp(previous, 1 / per_step), image, image.lerp(following, 1 / per_step)], 1)
+        pictures, wide = (padded_picture(x, height, width) for x in (channels, wide[:, None]))
+        parts = zip(pictures.split(ENCODED_AT_ONCE), wide.split(ENCODED_AT_ONCE), strict=True)
+        stacks.append(FeatureStack.joined(FeatureStack.of(model.encode(part), own) for part, own in parts))
+    labels = torch.zeros(count, padded_side(height), padded_side(width), dtype=torch.int16)
     y, x = (((torch.arange(n) + 0.5) * (side / n)).long() for n, side in ((height, rows), (width, columns)))
     labels[:, :height, :width] = sample.labels[:, y[:, None], x]
-    spacing = (sample.spacing[0], sample.spacing[1] * rows / height, sample.spacing[2] * columns / width)
     return EncodedBody(
-        tuple(stacks),
-        labels,
-        sample.structures,
-        sample.absent,
-        sample.unnamed,
-        spacing,
-        sample.plane,
-        sample.styles,
+        stacks=tuple(stacks),
+        labels=labels,
+        structures=sample.structures,
+        absent=sample.absent,
+        unnamed=sample.unnamed,
+        spacing=(sample.spacing[0], sample.spacing[1] * rows / height, sample.spacing[2] * columns / width),
+        plane=sample.plane,
+        styles=sample.styles,
     )
 
 
@@ -168,7 +140,7 @@ class Reservoir:
                     self.made += 1
                     self.names.update(body.structures)
                     self._arrived.notify_all()
-                    self._arrived.wait_for(lambda: self.made < FIRST or self.drawn >= self._reuse * self.made)
+                    self._arrived.wait_for(lambda: self.made < MIN_BODIES or self.drawn >= self._reuse * self.made)
         except BaseException as error:
             with self._arrived:
                 self._error = error
@@ -189,6 +161,3 @@ class Reservoir:
                 self.drawn += 1
                 self._arrived.notify_all()
             yield body
-
-
-Encode = Callable[[Sequence[str]], Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from torch.nn import functional as F
 
 from causal_sam.atomic import atomic_write
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
+from causal_sam.training.adversary import train_adversary
 from causal_sam.training.context_prompts import corrected, first_prompt
-from causal_sam.training.context_targets import dice, is_union, mask_loss, share_of_cells
-from causal_sam.training.encoded_bodies import Encode, EncodedBody
+from causal_sam.training.context_targets import dice_of, is_union, mask_loss, share_of_cells
+from causal_sam.training.encoded_bodies import EncodedBody
 from causal_sam.training.engine import Objective
 from causal_sam.training.losses import label_map_loss
 from causal_sam.training.pretraining import region_loss
-from causal_sam.volume.context import read_names
-from causal_sam.volume.network import WIDTHS, Context, ContextNetwork, GridGeometry
+from causal_sam.volume.context import Encode, read_names
+from causal_sam.volume.network import FEATURE_STRIDE, WIDTHS, Context, ContextNetwork, GridGeometry
 from causal_sam.volume.prompt_maps import GROUPS
 
 WEIGHTS = "context.safetensors"
@@ -49,8 +51,7 @@ AREA_POWER = 0.5
 SLICES_FOR_LAD = 8
 # Terms of the loss and their weights; LAD's own come on top.
 TERMS = {"mask": 1.0, "certainty": 0.1, "name": 0.4, "regions": 0.3}
-LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0)
-REMEMBERED_BATCH = 64
+LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0, adversary_steps=1)
 
 
 class VolumeContextObjective(Objective):
@@ -60,35 +61,29 @@ class VolumeContextObjective(Objective):
         encode: texts -> NxD unit vectors.
         text_dim: D.
         learning_rate: highest learning rate.
-        seed: seed of all random choices.
     """
 
-    def __init__(self, encode: Encode, text_dim: int, learning_rate: float, seed: int = 0) -> None:
+    def __init__(self, encode: Encode, text_dim: int, learning_rate: float) -> None:
         super().__init__()
         self.network = ContextNetwork(text_dim)
         self.lad = LadLoss(WIDTHS[0], text_dim, LAD)
         self._encode, self._learning_rate = encode, learning_rate
-        self.reseed(seed)
+        self.reseed(0)
 
     def reseed(self, seed: int) -> None:
-        """Begin the random choices anew."""
+        """Start the random choices from another seed."""
         self._rng = np.random.default_rng(seed)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Objective`; the adversary must keep up with the features all the time, so its rate stays."""
-        heads = [p for name, p in self.lad.named_parameters() if not name.startswith("adversary.")]
         return [
-            {"params": [*self.network.parameters(), *heads], "lr": self._learning_rate},
-            {"params": list(self.lad.adversary.parameters()), "lr": 1e-3, "scheduled": False},
+            {"params": [*self.network.parameters(), *self.lad.head_parameters], "lr": self._learning_rate},
+            {"params": self.lad.adversary_parameters, "lr": 1e-3, "scheduled": False},
         ]
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the adversary catch up with the features on remembered ones."""
-        loss = self.lad.adversary_loss(REMEMBERED_BATCH)
-        if loss is not None:
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+        """See `train_adversary`."""
+        train_adversary(self.lad, optimizer)
 
     def forward(self, body: EncodedBody, progress: float) -> dict[str, Tensor]:
         """Return the loss of one body, and its terms.
@@ -97,60 +92,42 @@ class VolumeContextObjective(Objective):
             body: in one style or in two.
             progress: completed share of the training, 0 to 1.
         """
-        rng = self._rng
         window, stride = self._window(body)
         labels = body.labels[window]
         present = {int(value) for value in labels.unique()}
-        contexts = []
-        for stack in body.stacks:
-            z, y, x = window
-            part = stack.crop(z, slice(y.start // 8, y.stop // 8), slice(x.start // 8, x.stop // 8))
-            contexts.append(self.network.encode(part, _geometry(body, window, stride), stride))
-        names = self._present_names(body, labels, present, stride)
-        parts: dict[str, list[Tensor]] = {
-            "mask": [],
-            "certainty": [],
-            "name": [],
-            "regions": [],
-            "dice_first": [],
-            "dice_last": [],
-        }
-        name_logits = []
+        z, *sides = window
+        rows, columns = (slice(side.start // FEATURE_STRIDE, side.stop // FEATURE_STRIDE) for side in sides)
+        geometry = _geometry(body, window, stride)
+        contexts = [self.network.encode(stack.crop(z, rows, columns), geometry, stride) for stack in body.stacks]
+        names, targets = self._present_names(body, labels, present, stride)
         absent = [name for name in body.absent if name not in names]
-        absent = [absent[n] for n in rng.permutation(len(absent))[:MAX_ABSENT]]
-        vectors = self._encode([*names, *absent]) if names or absent else None
-        targets = (
-            torch.stack([*names.values()]) if names else labels.new_zeros(0, *contexts[0].features.shape[2:]).float()
-        )
+        absent = [absent[n] for n in self._rng.permutation(len(absent))[:MAX_ABSENT]]
+        vectors = self._encode([*names, *absent])
+        logits = [self.network.name_logits(context, vectors) for context in contexts]
+        parts: dict[str, list[Tensor]] = defaultdict(list)
         exclusive = self._exclusive(body, names)
-        for context in contexts:
-            if vectors is None:
-                continue
-            logits = self.network.name_logits(context, vectors)
-            name_logits.append(logits)
+        for found in logits:
             if exclusive:
-                rows = logits[exclusive].flatten(1, 2)[None], targets[exclusive].flatten(1, 2)[None]
-                parts["name"].append(label_map_loss(*rows, power=AREA_POWER))
+                competing, truth = (maps[exclusive].flatten(1, 2)[None] for maps in (found, targets))
+                parts["name"].append(label_map_loss(competing, truth, AREA_POWER))
             if absent:
-                parts["name"].append(F.softplus(logits[len(names) :]).mean())
-        for context in contexts:
-            parts["regions"].append(self._region_loss(context, labels, stride))
-        structures = self._structures(body, labels, present, names, stride)
-        for n, (name, target) in enumerate(structures):
-            which = n % len(contexts)
-            shown = None
-            if name is not None and name_logits:
-                shown = name_logits[which][list(names).index(name)].detach()
-            self._rounds(contexts[which], target, shown, parts)
-        means = {key: torch.stack(values).mean() for key, values in parts.items() if values}
-        loss = sum((weight * means[name] for name, weight in TERMS.items() if name in means), start=torch.zeros(()))
-        record = {key: means[key].detach() if key in means else torch.tensor(0.0) for key in parts}
-        invariance = torch.zeros(())
-        if len(contexts) == 2 and names and vectors is not None:
+                parts["name"].append(F.softplus(found[len(names) :]).mean())
+        parts["regions"] = [self._region_loss(context, labels, stride) for context in contexts]
+        for n, (row, target) in enumerate(self._structures(body, labels, present, names, targets, stride)):
+            view = n % len(contexts)
+            self._rounds(contexts[view], target, None if row is None else logits[view][row].detach(), parts)
+        zero = torch.zeros(())
+        means = {
+            name: torch.stack(parts[name]).mean() if parts[name] else zero
+            for name in (*TERMS, "dice_first", "dice_last")
+        }
+        loss = sum((weight * means[name] for name, weight in TERMS.items()), start=zero)
+        invariance = zero
+        if len(contexts) == 2 and names:
             lad, terms = self._lad_loss(body, contexts, vectors[: len(names)], targets, progress)
-            loss = loss + lad
-            invariance = terms.invariance.detach()
-        return {"loss": loss, **record, "invariance": invariance}
+            loss, invariance = loss + lad, terms.invariance
+        record = {name: mean.detach() for name, mean in means.items()}
+        return {"loss": loss, **record, "invariance": invariance.detach()}
 
     def _lad_loss(
         self, body: EncodedBody, contexts: list[Context], vectors: Tensor, targets: Tensor, progress: float
@@ -191,7 +168,7 @@ class VolumeContextObjective(Objective):
             is_learned = n in (0, rounds - 1)
             with torch.set_grad_enabled(is_learned and torch.is_grad_enabled()):
                 logits, certainty = self.network.decode(context, prompts)
-            found = dice((logits.detach() > 0).float(), (target > 0.5).float())
+            found = certainty.new_tensor(dice_of(logits, target))
             if is_learned:
                 parts["mask"].append(
                     mask_loss(logits, target) + 0.1 * _at_points(logits, prompts.foreground, prompts.background)
@@ -227,9 +204,9 @@ class VolumeContextObjective(Objective):
         centre = self._some_voxel(body.labels[slices])
         window = [slices]
         for axis, side in ((1, height), (2, width)):
-            size = 8 * int(rng.integers(*(FINE_CELLS if stride == 2 else COARSE_CELLS)))
+            size = FEATURE_STRIDE * int(rng.integers(*(FINE_CELLS if stride == 2 else COARSE_CELLS)))
             size = min(size, side)
-            start = int(centre[axis] - size / 2 + rng.normal(0, size / 8)) // 8 * 8
+            start = int(centre[axis] - size / 2 + rng.normal(0, size / 8)) // FEATURE_STRIDE * FEATURE_STRIDE
             start = min(max(start, 0), side - size)
             window.append(slice(start, start + size))
         z, y, x = window
@@ -245,9 +222,11 @@ class VolumeContextObjective(Objective):
         cells = (coarse == values[self._rng.integers(len(values))]).nonzero()
         return cells[self._rng.integers(len(cells))].numpy() * np.array([1, 4, 4])
 
-    def _present_names(self, body: EncodedBody, labels: Tensor, present: set[int], stride: int) -> dict[str, Tensor]:
-        """Return some named structures of a window: name -> share of each cell."""
-        found = {}
+    def _present_names(
+        self, body: EncodedBody, labels: Tensor, present: set[int], stride: int
+    ) -> tuple[list[str], Tensor]:
+        """Return the names of some structures of a window, and NxZxYxX, the share of each cell that is inside."""
+        found: dict[str, Tensor] = {}
         candidates = [name for name, values in body.structures.items() if present & set(values)]
         for n in self._rng.permutation(len(candidates)):
             target = share_of_cells(labels, body.structures[candidates[n]], stride)
@@ -255,10 +234,11 @@ class VolumeContextObjective(Objective):
                 found[candidates[n]] = target
             if len(found) == MAX_NAMES:
                 break
-        return found
+        nothing = share_of_cells(labels, (), stride)[None][:0]
+        return list(found), torch.stack([*found.values()]) if found else nothing
 
-    def _exclusive(self, body: EncodedBody, names: dict[str, Tensor]) -> list[int]:
-        """Choose names whose structures have no voxel in common: these compete, since each must not be another."""
+    def _exclusive(self, body: EncodedBody, names: Sequence[str]) -> list[int]:
+        """Choose names whose structures have no voxel in common, so that they compete; return their numbers."""
         taken: set[int] = set()
         chosen = []
         for n, name in enumerate(names):
@@ -269,21 +249,30 @@ class VolumeContextObjective(Objective):
         return chosen
 
     def _structures(
-        self, body: EncodedBody, labels: Tensor, present: set[int], names: dict[str, Tensor], stride: int
-    ) -> list[tuple[str | None, Tensor]]:
-        """Choose the structures to prompt for: named ones, larger ones rather, and ones without a name.
+        self,
+        body: EncodedBody,
+        labels: Tensor,
+        present: set[int],
+        names: Sequence[str],
+        targets: Tensor,
+        stride: int,
+    ) -> list[tuple[int | None, Tensor]]:
+        """Choose the structures to prompt for: named ones, by size, and ones without a name.
 
         Unions of structures, such as both kidneys, are left out: a click inside means the part that it is in.
+
+        Returns:
+            Number of the name, None without one; and target.
         """
         rng = self._rng
-        chosen: list[tuple[str | None, Tensor]] = []
+        chosen: list[tuple[int | None, Tensor]] = []
         unnamed = [value for value in body.unnamed if value in present]
-        single = [name for name in names if not is_union(name, body.structures)]
+        single = [n for n, name in enumerate(names) if not is_union(name, body.structures)]
         if single:
-            weights = np.array([float(names[name].sum()) ** 0.5 for name in single])
+            weights = np.array([float(targets[n].sum()) ** 0.5 for n in single])
             count = min(len(single), STRUCTURES - (1 if unnamed else 0))
-            for n in rng.choice(len(single), count, replace=False, p=weights / weights.sum()):
-                chosen.append((single[n], names[single[n]]))
+            for n in rng.choice(single, count, replace=False, p=weights / weights.sum()):
+                chosen.append((int(n), targets[n]))
         for n in rng.permutation(len(unnamed))[: STRUCTURES - len(chosen)]:
             target = share_of_cells(labels, (unnamed[n],), stride)
             if float(target.sum()) >= MIN_CELLS:
@@ -318,16 +307,9 @@ def _at_points(logits: Tensor, foreground: Tensor, background: Tensor) -> Tensor
 
 def _geometry(body: EncodedBody, window: tuple[slice, slice, slice], stride: int) -> GridGeometry:
     step, row, column = body.spacing
-    extent = [side * mm for side, mm in zip(body.labels.shape, body.spacing, strict=True)]
-    centre = [
-        ((part.start + part.stop) / 2 - side / 2) * mm
-        for part, side, mm in zip(window, body.labels.shape, body.spacing, strict=True)
-    ]
-    return GridGeometry(
-        (step, row * stride, column * stride),
-        (centre[0], centre[1], centre[2]),
-        (extent[0], extent[1], extent[2]),
-        body.plane,
+    part = [(side.start, side.stop) for side in window]
+    return GridGeometry.of_part(
+        part, body.labels.shape, body.spacing, (step, row * stride, column * stride), body.plane
     )
 
 
@@ -353,12 +335,11 @@ def validate(network: ContextNetwork, bodies: Sequence[EncodedBody], encode: Enc
         names = [names[n] for n in rng.permutation(len(names))[:MAX_VALIDATED_NAMES]]
         named = network.name_logits(context, encode(names))
         for n, name in enumerate(names):
-            truth = (targets[name] > 0.5).float()
-            scores["name"].append(float(dice((named[n] > 0).float(), truth)))
+            scores["name"].append(dice_of(named[n], targets[name]))
             prompts = first_prompt(targets[name], None, rng, kinds={"point": 1.0})
             for clicks in (1, 2, 3):
                 logits, _ = network.decode(context, prompts)
                 if clicks != 2:
-                    scores[f"click@{clicks}"].append(float(dice((logits > 0).float(), truth)))
+                    scores[f"click@{clicks}"].append(dice_of(logits, targets[name]))
                 prompts = corrected(prompts, targets[name], logits.sigmoid(), rng)
     return {name: float(np.mean(values)) for name, values in scores.items() if values}

@@ -126,7 +126,7 @@ def _box(box: Tensor, shape: torch.Size) -> Tensor:
 
 @torch.no_grad()
 def _connected(smooth: Tensor, far: Tensor, points: Tensor) -> Tensor:
-    """Return the strength of the best path from a point to each cell: of a path, the least likeness on it.
+    """Return the strength of the best path from a point to each cell; a path is as strong as its least similar cell.
 
     Fuzzy connectedness (Udupa and Samarasekera 1996, doi:10.1006/gmip.1996.0021) at half the resolution.
 

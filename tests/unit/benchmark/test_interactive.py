@@ -1,4 +1,4 @@
-"""The annotator's protocol with methods whose answers are known, and what is counted."""
+"""The annotator's protocol, the counting of clicks, and reports, with methods whose answers are known."""
 
 from __future__ import annotations
 

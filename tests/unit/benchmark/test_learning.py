@@ -1,4 +1,4 @@
-"""The benchmark of learning: what an annotator does, what is learned from, what is told."""
+"""The benchmark of learning: the annotator, the training cases, and the report."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_chosen_labels_are_learnt_and_the_others_later(tiny: TinySite, encoder_h
     learn(tiny, job, encoder_hash)
     assert isinstance(prepared(tiny, labels=(LEFT,)), Nothing)
     later = prepared(tiny, labels=(RIGHT,))
-    # What is known already goes on to be learned and measured, or it would be forgotten.
+    # Labels of earlier versions are still learned and measured, or they would be forgotten.
     assert (later.names, ids(later)) == ((LEFT, RIGHT), ["case00", "case01"])
     assert set(load_case(tiny.store / "job", later.measured_training[0])[1]) == {LEFT, RIGHT}
     assert prepared(tiny).names == (LEFT, RIGHT)

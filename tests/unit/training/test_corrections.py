@@ -1,4 +1,4 @@
-"""What is learned from notes: from the journal and accepted labels to a modulation that corrects better."""
+"""Training on notes: from the journal and accepted labels to a modulation that corrects better."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from causal_sam.volume.context import read_names
 
 
 def encode(texts):
-    return torch.stack([torch.nn.functional.normalize(torch.ones(384) * (1 + len(text) % 3), dim=0) for text in texts])
+    vectors = [torch.nn.functional.normalize(torch.ones(384) * (1 + len(text) % 3), dim=0) for text in texts]
+    return torch.stack(vectors) if vectors else torch.zeros(0, 384)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,15 @@ def body():
     noise = torch.from_numpy(rng.normal(0, 0.02, (2, 6, 20, 80))).float()
     images = (labels.float() * 0.25 + noise).clamp(0, 1)
     sample = BodySample(
-        images, images, labels, {"liver": (2,)}, ("brain",), (3,), (5.0, 4.0, 4.0), "axial", ("dark CT", "bright MR")
+        images=images,
+        wide=images,
+        labels=labels,
+        structures={"liver": (2,)},
+        absent=("brain",),
+        unnamed=(3,),
+        spacing=(5.0, 4.0, 4.0),
+        plane="axial",
+        styles=("dark CT", "bright MR"),
     )
     return encode_body(load_model("compact", device="cpu"), sample, rng)
 
@@ -143,7 +152,16 @@ def test_the_reservoir_gives_each_body_the_wanted_number_of_steps(monkeypatch):
         def __iter__(self):
             for n in range(1000):
                 made.append(n)
-                yield EncodedBody((), torch.zeros(1), {f"name {n}": (1,)}, (), (), (1.0, 1.0, 1.0), "axial", ())
+                yield EncodedBody(
+                    stacks=(),
+                    labels=torch.zeros(1),
+                    structures={f"name {n}": (1,)},
+                    absent=(),
+                    unnamed=(),
+                    spacing=(1.0, 1.0, 1.0),
+                    plane="axial",
+                    styles=(),
+                )
 
     monkeypatch.setattr(encoded_bodies, "DataLoader", Loader)
     reservoir = Reservoir(_Stream(), size=10, workers=0, reuse=5.0, seed=0)

@@ -1,4 +1,4 @@
-"""The volume context with an untrained network: what it computes when, and what prompts do."""
+"""The volume context with an untrained network: preparation, prompts and names."""
 
 from __future__ import annotations
 

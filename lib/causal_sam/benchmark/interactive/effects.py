@@ -1,4 +1,4 @@
-"""What a click does to a mask beside making it better: nothing should get worse, and nothing far away change."""
+"""Side effects of clicks: changes of a mask far from the error that was clicked."""
 
 from __future__ import annotations
 

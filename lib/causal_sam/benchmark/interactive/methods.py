@@ -1,4 +1,4 @@
-"""What is compared: models through `InteractiveSession`, and baselines."""
+"""Methods that the benchmark compares: models through `InteractiveSession`, and baselines."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ModelMethod:
         name: name in the report.
         predictor: predictor of the model.
         labels: prompter for the names that the model knows; None if it knows none.
-        says_name: whether clicks come with the name of the structure, as all clients send it.
+        says_name: True if clicks come with the name of the structure, as all clients send it.
     """
 
     prompts = frozenset(Prompt)

@@ -16,15 +16,15 @@ from causal_sam.benchmark.interactive.pictures import Gallery
 from causal_sam.benchmark.interactive.targets import Target, slice_targets, volume_targets
 from causal_sam.benchmark.interactive.trials import Annotator, Trial, prompt_through
 
-# Called with the number of cases done, not a whole one within a case, and what is being done.
+# Called with the number of cases done, a fraction within a case, and a text for the present task.
 Progress = Callable[[float, str], object]
-# Pictures show what is wrong after so many prompts: later, hardly anything is.
+# Pictures show the mask after this many prompts; later masks have hardly any errors.
 PICTURED_STEP = 3
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is segmented.
+    """Choice of the targets in each case.
 
     Attributes:
         mode: slices or whole structures.
@@ -61,7 +61,7 @@ def run_trials(
         readers: labelled images.
         methods: methods that take the annotator's first prompt.
         annotator: annotator.
-        selection: what is segmented.
+        selection: choice of the targets.
         gallery: gets the masks of the first method.
         progress: called before each prompt.
     """

@@ -35,7 +35,7 @@ class Annotator:
         prompt: first prompt.
         clicks: number of clicks; the first prompt counts if it is one.
         seed: seed of random first clicks; None for first clicks at the deepest point.
-        is_challenge: whether clicks are placed as in the CVPR 2025 challenge; see `challenge_click`.
+        is_challenge: True to place clicks as in the CVPR 2025 challenge; see `challenge_click`.
         tolerance_mm: tolerance of the normalised surface Dice; None to leave it out.
     """
 

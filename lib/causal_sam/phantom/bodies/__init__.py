@@ -5,6 +5,6 @@ al. 2023, doi:10.1016/j.media.2023.102789) for brains, and by anatomix (Dey et a
 ensembles of shapes. The label maps are an argument; none is in the package (`SOURCES.md` lists those used).
 """
 
-from causal_sam.phantom.bodies.samples import BodySample, BodySampler
+from causal_sam.phantom.bodies.samples import BodySample, BodySampler, LabelledBody
 
-__all__ = ["BodySample", "BodySampler"]
+__all__ = ["BodySample", "BodySampler", "LabelledBody"]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causal_sam.imaging.intensity import BACKGROUND_SHARE, CT_WINDOW, PERCENTILES
+from causal_sam.imaging.intensity import BACKGROUND_SHARE, CT_WINDOW, PERCENTILES, WIDE_CT_WINDOW
 from causal_sam.phantom.bodies.label_maps import Anatomy
 from causal_sam.phantom.bodies.tissues import Tissue, tissues
 from causal_sam.style.acquisition import Acquisition
@@ -41,22 +41,22 @@ class Style:
         modality: "CT", "MR" or "" (random contrast).
         levels: brightness of each code, in HU or arbitrary units.
         texture: standard deviation of the texture of each code, in the same units.
-        of: brightness of what varies inside of tissues: "soft", "vessel", "gas".
+        insertions: brightness of "soft" patches, of "vessel" and "gas" inside of tissues.
         noise: standard deviation of the noise, in HU or as a share of the range of brightness.
         blur: standard deviation in pixels of the blur in the plane.
         bias: standard deviation of the logarithm of the bias field.
-        opposed: whether fat has negative brightness, whose magnitude is shown.
-        inverted: whether bright and dark are exchanged.
+        opposed: True if fat has negative brightness, whose magnitude is shown.
+        inverted: True if bright and dark are exchanged.
         phase: contrast phase of CT.
         sequence: sequence of MR.
         kernel: kernel of CT.
-        contrast_agent: whether an agent was given for MR; None if unknown.
+        contrast_agent: True if a contrast agent was given for MR; None if unknown.
     """
 
     modality: str
     levels: NDArray[np.float32]
     texture: NDArray[np.float32]
-    of: Mapping[str, float]
+    insertions: Mapping[str, float]
     noise: float
     blur: float
     bias: float = 0.0
@@ -138,12 +138,12 @@ def _ct(anatomy: Anatomy, rng: np.random.Generator) -> Style:
     texture = np.array([kind.texture for kind in kinds]) * rng.uniform(1, 9)
     kernel = str(rng.choice(["soft", "standard", "sharp"]))
     low, high = {"soft": (0.7, 1.0), "standard": (0.45, 0.75), "sharp": (0.25, 0.5)}[kernel]
-    of = {"soft": rng.uniform(10, 60), "vessel": enhanced(tissues()["portal"]), "gas": -960.0}
+    insertions = {"soft": rng.uniform(10, 60), "vessel": enhanced(tissues()["portal"]), "gas": -960.0}
     return Style(
         "CT",
         levels.astype(np.float32),
         texture.astype(np.float32),
-        of,
+        insertions,
         float(np.exp(rng.uniform(np.log(3), np.log(32)))),
         rng.uniform(low, high),
         phase=PHASES[phase],
@@ -180,12 +180,12 @@ def _mr(anatomy: Anatomy, rng: np.random.Generator) -> Style:
     levels = levels + 0.35 * spread * _by_label(anatomy, rng) * (levels != 0)
     texture = _by_tissue(anatomy, np.array([kind.texture for kind in table])) * rng.uniform(0.003, 0.03)
     place = list(tissues()).index
-    of = {"soft": means[place("soft")], "vessel": means[place("vein")], "gas": 0.0}
+    insertions = {"soft": means[place("soft")], "vessel": means[place("vein")], "gas": 0.0}
     return Style(
         "MR",
         levels.astype(np.float32),
         texture.astype(np.float32),
-        of,
+        insertions,
         float(np.exp(rng.uniform(np.log(0.005), np.log(0.07)))),
         rng.uniform(0.3, 0.9),
         rng.uniform(0, 0.3),
@@ -218,8 +218,8 @@ def _random(anatomy: Anatomy, rng: np.random.Generator) -> Style:
 def normalised(style: Style, image: Tensor) -> tuple[Tensor, Tensor]:
     """Return an image in [0, 1] as `causal_sam.imaging.intensity` normalises real ones, and the wide window of CT."""
     if style.modality == "CT":
-        low, high = CT_WINDOW
-        return ((image - low) / (high - low)).clamp(0, 1), ((image + 1000) / 2000).clamp(0, 1)
+        shown, wide = (((image - low) / (high - low)).clamp(0, 1) for low, high in (CT_WINDOW, WIDE_CT_WINDOW))
+        return shown, wide
     values = image.flatten()
     lowest = values.min()
     values = values[:: max(1, len(values) // 30000)]
@@ -240,8 +240,8 @@ def description(style: Style, shown: Tensor, body: Tensor, thickness: float, pix
     Args:
         style: style.
         shown: ZxHxW in [0, 1].
-        body: ZxHxW bool: what is not outside of the body.
-        thickness: of the slices, in mm.
+        body: ZxHxW bool, True inside of the body.
+        thickness: thickness of the slices in mm.
         pixel: size of the pixels in mm.
     """
     step = max(1, shown.numel() // 8000)

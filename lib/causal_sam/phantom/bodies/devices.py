@@ -1,4 +1,4 @@
-"""What is in images beside the anatomy: metal in the body with its streaks, and the table under the patient."""
+"""Objects beside the anatomy: metal in the body with its streaks, and the table under the patient."""
 
 from __future__ import annotations
 

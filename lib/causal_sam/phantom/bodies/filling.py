@@ -1,4 +1,4 @@
-"""What label maps leave open: the space between their structures, the body's surface, and which voxels are arms.
+"""Completion of label maps: tissue between their structures, the surface of the body, and codes for arms.
 
 A map without skin borrows the tissues around its structures from a complete map that shares structures with it: the
 complete body is brought onto them by an affine map and a biharmonic spline. Borrowed voxels have a tissue, but no
@@ -53,7 +53,7 @@ ARM = re.compile(
 # Tissues that take the place of organs that are not there.
 SPREADING = ("lung", "filler", "fat", "muscle")
 SOFT = ("skin", "fat", "filler")
-# How far below its upper end, in mm, the upper arm is apart from the trunk.
+# Distance in mm from the upper end of the upper arm to where it is apart from the trunk.
 SHOULDER_MM = 110.0
 
 
@@ -74,7 +74,7 @@ def _filled(anatomy: Anatomy, complete: Sequence[Anatomy]) -> Anatomy:
         filling = np.where(_hull(codes > 0, anatomy.spacing), FILLER_CODE, OUTSIDE_CODE).astype(np.int16)
         tissues: tuple[str, ...] = ()
     else:
-        # Of several maps of one body the finest counts.
+        # If several maps show the same body, the finest is used.
         best = max(range(len(complete)), key=lambda i: (len(shared[i]), -complete[i].spacing.max()))
         filling, tissues = _borrowed(anatomy, complete[best], shared[best])
     is_open = codes == OUTSIDE_CODE
@@ -92,7 +92,7 @@ def _filled(anatomy: Anatomy, complete: Sequence[Anatomy]) -> Anatomy:
 def _borrowed(anatomy: Anatomy, donor: Anatomy, shared: Sequence[str]) -> tuple[NDArray[np.int16], tuple[str, ...]]:
     """Return the codes of the donor's tissues on an anatomy's grid, and the tissues of the codes that are new."""
     tissues = tuple(sorted(set(donor.code_tissues) - {"air"}))
-    # Structures that the map labels are only where it labels them: what is next to them takes their place.
+    # Structures that the map labels are nowhere else: elsewhere the donor's neighbouring tissue replaces them.
     parts = unions(donor.known)
     known = (anatomy.known | unions(anatomy.known).keys()) - BROAD
     hidden = anatomy.known | {part for name in known & parts.keys() for part in parts[name]}
@@ -225,7 +225,7 @@ def _surface(labelled: NDArray[np.bool_], body: NDArray[np.bool_], spacing: NDAr
     small = tuple(slice(None, None, size) for size in step)
 
     covered = FAT_MM - distance_to(labelled[small], spacing * step)
-    # What a ball that rolls over the surface from outside cannot reach.
+    # Grooves that a ball rolling over the surface from outside cannot reach.
     closed = distance_to(distance_to(body[small], spacing * step) >= GROOVE_MM, spacing * step) - GROOVE_MM
     return _fine(np.maximum(covered, closed), body.shape) > 0
 

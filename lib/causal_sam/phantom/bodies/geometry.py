@@ -81,7 +81,7 @@ def sample_positions(
         view: slices.
         anatomy: anatomy.
         stretch: largest displacement of the elastic deformation, in mm.
-        is_mirrored: whether the body is mirrored in the sagittal plane.
+        is_mirrored: True to mirror the body in the sagittal plane.
         rng: source of randomness.
         device: where the result lies.
 

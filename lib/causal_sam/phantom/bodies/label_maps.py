@@ -29,7 +29,7 @@ class Anatomy:
     """A label map whose voxels are codes. A code has a label and a tissue; a label may have several codes.
 
     Attributes:
-        name: of the folder or file.
+        name: name of the folder or file.
         codes: XxYxZ int16, axes to right, anterior and superior.
         spacing: voxel size in mm.
         code_labels: label of each code.
@@ -95,7 +95,7 @@ class Anatomy:
 
     @property
     def has_skin(self) -> bool:
-        """Whether all of the body is labelled, up to its skin."""
+        """True if all of the body is labelled, up to its skin."""
         return "skin" in self.code_tissues
 
     def labels_of(self, names: Iterable[str]) -> list[int]:

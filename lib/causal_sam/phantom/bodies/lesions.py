@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from causal_sam.phantom.bodies.fields import interpolated_noise
 from causal_sam.phantom.bodies.label_maps import FIRST, UNKNOWN
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def _insert(
         for own, c, s in zip(box, centre, scale, strict=True)
     ]
     distance = (axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2).sqrt()
-    rough = torch.from_numpy(rng.standard_normal((1, 1, 4, 5, 5), dtype=np.float32)).to(scene.device)
-    rough = F.interpolate(rough, distance.shape, mode="trilinear", align_corners=True)[0, 0]
+    rough = interpolated_noise((4, 5, 5), distance.shape, rng).to(scene.device)
     depth = 1 + rng.uniform(0.05, 0.35) * rough - distance
     soft = float(max(spacing[1], rng.uniform(0.2, 2.0 if kind != LESION else 1.2)) / radius)
     mask = (0.5 + depth / (2 * soft)).clamp(0, 1)

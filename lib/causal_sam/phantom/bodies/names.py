@@ -64,7 +64,7 @@ def unions(names: Iterable[str]) -> dict[str, frozenset[str]]:
     """
     known = frozenset(names)
     found: dict[str, frozenset[str]] = {}
-    for name in known:
+    for name in sorted(known):  # equal seeds give equal samples in every process
         if name.startswith("left ") and mirrored(name) in known:
             base = without_side(name)
             found[contents()["plurals"].get(base, base)] = frozenset({name, mirrored(name)})

@@ -11,7 +11,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from causal_sam.phantom.bodies.geometry import DISPLAY, PLANES, FieldOfView, random_affine
+from causal_sam.imaging.frames import DISPLAY
+from causal_sam.phantom.bodies.geometry import PLANES, FieldOfView, random_affine
 from causal_sam.phantom.bodies.label_maps import Anatomy
 from causal_sam.phantom.bodies.names import contents
 
@@ -62,7 +63,7 @@ class Region:
         Args:
             anatomy: anatomy.
             rng: source of randomness.
-            shown: first and last corner in mm of what is shown; by default the body.
+            shown: first and last corner in mm of the part to show; by default the body.
         """
         anchors = self.anchors_of(anatomy)
         box = anatomy.boxes[pick(rng, list(anchors), list(anchors.values()))]

@@ -1,4 +1,4 @@
-"""Images of a scene: partial volumes, what varies inside of organs, lesions, and the scanner's blur and noise."""
+"""Images of a scene: partial volumes, variation inside of organs, lesions, and the scanner's blur and noise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from causal_sam.phantom.bodies.appearance import Style
 from causal_sam.phantom.bodies.devices import METAL_HU, Metal, noise_streaks, streaks, table
+from causal_sam.phantom.bodies.fields import interpolated_noise
 from causal_sam.phantom.bodies.lesions import Lesion
 from causal_sam.phantom.bodies.scene import Scene
 
@@ -22,7 +23,7 @@ VASCULAR = ("lung", "liver", "filler", "spleen")
 
 @dataclass(frozen=True)
 class Variation:
-    """What varies inside of tissues, equal in all styles of a scene.
+    """Variation inside of tissues, equal in all styles of a scene.
 
     Attributes:
         patches: ZxHxW in [0, 1]: share of soft tissue in the space between structures.
@@ -40,7 +41,7 @@ class Variation:
 
 
 def random_variation(scene: Scene, metal: Metal | None, rng: np.random.Generator) -> Variation:
-    """Return what varies inside of the tissues of a scene."""
+    """Return random variation inside of the tissues of a scene."""
     patches = 0.7 * scene.smooth_field(rng.uniform(30, 70), rng) + 0.6 * scene.smooth_field(rng.uniform(12, 25), rng)
     patches = ((patches - rng.uniform(0.2, 1.6)) * rng.uniform(1, 6)).clamp(0, 1)
     # Where two smooth fields are 0 at once, there are curves.
@@ -105,7 +106,7 @@ def render(
         scene: scene.
         style: style.
         mean: ZxHxW mean brightness of each voxel, see `partial_volumes`.
-        variation: what varies inside of tissues.
+        variation: variation inside of tissues.
         generator: source of noise.
         rng: source of other randomness.
     """
@@ -113,13 +114,13 @@ def render(
     levels = style.levels
 
     def difference(chosen: Sequence[str], other: float) -> Tensor:
-        """Return what a voxel of some tissues gains when it is of another brightness, ZxHxW."""
+        """Return the difference to another brightness in the voxels of some tissues, 0 in others: ZxHxW."""
         gain = np.where(np.isin(tissues, chosen), other - levels, 0).astype(np.float32)
         return torch.from_numpy(gain).to(scene.device)[scene.codes]
 
-    image = torch.addcmul(mean, variation.patches, difference(("filler",), style.of["soft"]))
-    image.addcmul_(variation.vessels, difference(VASCULAR, style.of["vessel"]))
-    image = torch.where(variation.gas, style.of["gas"], image)
+    image = torch.addcmul(mean, variation.patches, difference(("filler",), style.insertions["soft"]))
+    image.addcmul_(variation.vessels, difference(VASCULAR, style.insertions["vessel"]))
+    image = torch.where(variation.gas, style.insertions["gas"], image)
     for lesion in scene.lesions:
         _add_lesion(image, lesion, style, generator, rng)
     strength = torch.from_numpy(style.texture).to(scene.device)[scene.codes]
@@ -169,8 +170,7 @@ def _add_lesion(
             middle = ((lesion.depth - rng.uniform(0.15, 0.5)) * 8).clamp(0, 1)
             inside = inside + middle * float(rng.normal(0, 1.3 * spread))
         elif pattern < 0.6:
-            rough = torch.from_numpy(rng.standard_normal((1, 1, 5, 5, 5), dtype=np.float32)).to(image.device)
-            rough = F.interpolate(rough, inside.shape, mode="trilinear", align_corners=True)[0, 0]
+            rough = interpolated_noise((5, 5, 5), inside.shape, rng).to(image.device)
             inside = inside + rough * float(rng.uniform(0.1, 0.7)) * spread
     part = image[lesion.box]
     part.lerp_(inside, lesion.mask)

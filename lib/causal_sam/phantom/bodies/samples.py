@@ -36,27 +36,23 @@ ARMLESS_SHARE, METAL_SHARE = 0.85, 0.05
 MIN_VOXELS = 4
 
 
-@dataclass(frozen=True)
-class BodySample:
-    """Slices of an anatomy in several styles.
+@dataclass(frozen=True, kw_only=True)
+class LabelledBody:
+    """Labels of an anatomy in a field of view, and the styles in which it is imaged.
 
     Slices, rows and columns run as those of `causal_sam.imaging.frames.SliceFrame`.
 
     Attributes:
-        images: VxZxHxW float32 in [0, 1]: the anatomy in V styles, normalised as real images are.
-        wide: VxZxHxW float32 in [0, 1]: for CT -1000 to 1000 HU; otherwise equal to ``images``.
         labels: ZxHxW int16; 0 is unlabelled (unknown, not background), 1 is certainly outside of the body.
-        structures: name -> labels, of all structures in this sample, unions among them. A structure is labelled
+        structures: name -> labels of all structures in the field of view, unions among them. A structure is labelled
             completely: no unlabelled voxel belongs to it.
-        absent: names of structures that are certainly not in this sample; a random choice.
+        absent: names of structures that are certainly not in the field of view; a random choice.
         unnamed: labels of shapes without a name.
         spacing: distance in mm of slices, rows and columns.
         plane: axial, coronal or sagittal.
         styles: description of each style.
     """
 
-    images: Tensor
-    wide: Tensor
     labels: Tensor
     structures: dict[str, tuple[int, ...]]
     absent: tuple[str, ...]
@@ -64,6 +60,19 @@ class BodySample:
     spacing: tuple[float, float, float]
     plane: str
     styles: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodySample(LabelledBody):
+    """Slices of an anatomy in V styles.
+
+    Attributes:
+        images: VxZxHxW float32 in [0, 1]: the anatomy in each style, normalised as real images are.
+        wide: VxZxHxW float32 in [0, 1]: for CT -1000 to 1000 HU; otherwise equal to ``images``.
+    """
+
+    images: Tensor
+    wide: Tensor
 
 
 class BodySampler:
@@ -119,15 +128,15 @@ class BodySampler:
         order = rng.permutation(len(absent))[:MAX_ABSENT]
         unnamed = [label for label in source.unnamed(scene.labels) if name == SHAPES]
         return BodySample(
-            images,
-            wide,
-            scene.labels,
-            structures,
-            tuple(absent[int(i)] for i in order),
-            (*unnamed, *([metal.label] if metal and bool((scene.labels == metal.label).any()) else [])),
-            view.spacing,
-            view.plane,
-            styles,
+            images=images,
+            wide=wide,
+            labels=scene.labels,
+            structures=structures,
+            absent=tuple(absent[int(i)] for i in order),
+            unnamed=(*unnamed, *([metal.label] if metal and bool((scene.labels == metal.label).any()) else [])),
+            spacing=view.spacing,
+            plane=view.plane,
+            styles=styles,
         )
 
     def _images(
@@ -199,7 +208,7 @@ class _Source:
         return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
 
     def brain(self, scene: Scene, rng: np.random.Generator) -> Tensor:
-        """Return what is left of a head without its skull, ZxHxW bool."""
+        """Return the brain of a head, with some of the fluid around it: ZxHxW bool."""
         inside = [*self.brain_labels, *(own.label for own in scene.lesions)]
         brain = torch.isin(scene.labels, torch.tensor(inside, dtype=torch.int16, device=scene.device))
         wide = int(rng.integers(0, 4))

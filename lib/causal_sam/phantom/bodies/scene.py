@@ -7,10 +7,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from causal_sam.phantom.bodies.geometry import DISPLAY, FieldOfView
+from causal_sam.imaging.frames import DISPLAY
+from causal_sam.phantom.bodies.fields import smooth_field
+from causal_sam.phantom.bodies.geometry import FieldOfView
 from causal_sam.phantom.bodies.label_maps import OUTSIDE_CODE, Anatomy
 from causal_sam.phantom.bodies.lesions import Lesion
 
@@ -28,7 +29,7 @@ class Scene:
         places: 3xZxHxW float32, the place of each voxel in voxels of the anatomy, in RAS order.
         codes: ZxHxW int32, the code at the middle of each voxel.
         labels: ZxHxW int16.
-        lesions: what has been inserted.
+        lesions: lesions that were inserted.
     """
 
     anatomy: Anatomy
@@ -40,12 +41,12 @@ class Scene:
 
     @property
     def device(self) -> torch.device:
-        """Where the scene lies."""
+        """Device of the scene."""
         return self.codes.device
 
     @cached_property
     def body(self) -> Tensor:
-        """ZxHxW bool: what is not outside of the body."""
+        """ZxHxW bool, True inside of the body."""
         return self.codes != OUTSIDE_CODE
 
     @property
@@ -56,15 +57,3 @@ class Scene:
     def smooth_field(self, wave: float, rng: np.random.Generator) -> Tensor:
         """Return a smooth field of about standard normal numbers, ZxHxW, with a wavelength in mm."""
         return smooth_field(self.codes.shape, self.view.spacing, wave, rng).to(self.device)
-
-
-def smooth_field(
-    shape: tuple[int, ...] | torch.Size, spacing: tuple[float, ...], wave: float, rng: np.random.Generator
-) -> Tensor:
-    """Return a smooth field of about standard normal numbers, ZxHxW, with a wavelength in mm."""
-    knots = [
-        int(np.clip(round(size * step / (wave / 2)) + 1, 2, size)) for size, step in zip(shape, spacing, strict=True)
-    ]
-    field = torch.from_numpy(rng.standard_normal((1, 1, *knots), dtype=np.float32))
-    # Interpolation between independent numbers takes about a third of their spread.
-    return 1.5 * F.interpolate(field, tuple(shape), mode="trilinear", align_corners=True)[0, 0]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from causal_sam.phantom.bodies.fields import interpolated_noise
 from causal_sam.phantom.bodies.label_maps import FIRST, OUTSIDE, UNKNOWN, Anatomy
 from causal_sam.phantom.bodies.tissues import tissues
 
@@ -64,5 +64,4 @@ def _norm(grid: Tensor, axes: NDArray) -> Tensor:
 
 
 def _waves(rng: np.random.Generator, knots: int, shape: tuple[int, ...] = (SIZE,) * 3) -> Tensor:
-    field = torch.from_numpy(rng.standard_normal((1, 1, knots, knots, knots), dtype=np.float32))
-    return F.interpolate(field, tuple(shape), mode="trilinear", align_corners=True)[0, 0]
+    return interpolated_noise((knots,) * 3, shape, rng)

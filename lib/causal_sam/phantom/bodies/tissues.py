@@ -22,8 +22,8 @@ class Tissue:
         t1: brightness in T1-weighted MR, 0 to 1.
         t2: brightness in T2-weighted MR, 0 to 1.
         texture: strength of the texture inside; 1 is usual.
-        fluid: whether FLAIR shows it dark.
-        fat: whether its signal is fat's, which is out of phase with that of water.
+        fluid: True if FLAIR shows it dark.
+        fat: True if its signal is that of fat, which is out of phase with that of water.
         core: tissue of the inside; None if the organ is of one tissue.
         depth: distance in mm from the surface at which the inside begins.
     """
