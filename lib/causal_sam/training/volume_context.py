@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causal_sam.atomic import atomic_write
+from causal_sam.phantom.bodies.label_maps import OUTSIDE
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.training.adversary import train_adversary
 from causal_sam.training.context_prompts import corrected, first_prompt
@@ -216,7 +217,7 @@ class VolumeContextObjective(Objective):
         """Choose a voxel of a random structure; the middle if there is none."""
         coarse = labels[:, ::4, ::4]
         values = coarse.unique()
-        values = values[values > 0]
+        values = values[values > OUTSIDE]
         if not len(values):
             return np.array(labels.shape) / 2
         cells = (coarse == values[self._rng.integers(len(values))]).nonzero()
