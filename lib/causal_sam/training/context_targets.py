@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,6 +11,12 @@ from torch.nn import functional as F
 
 from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.bodies import lesions
+from causal_sam.text import load_lexicon
+
+# A structure that the lexicon has counts for as many of those that only an atlas tells apart.
+COMMON_WEIGHT = 8.0
+# Power of the sizes of structures in how often they are chosen.
+SIZE_POWER = 1 / 3
 
 
 def share_of_cells(labels: Tensor, values: tuple[int, ...], stride: int) -> Tensor:
@@ -17,6 +24,33 @@ def share_of_cells(labels: Tensor, values: tuple[int, ...], stride: int) -> Tens
     table = torch.zeros(int(labels.max()) + 1, dtype=torch.float32)
     table[[value for value in values if value < len(table)]] = 1
     return F.avg_pool2d(table[labels.long()][:, None], stride)[:, 0]
+
+
+def name_weights(structures: Mapping[str, tuple[int, ...]], labels: Tensor, min_voxels: float) -> dict[str, float]:
+    """Return how often each structure in a window is chosen; the sum is 1.
+
+    Atlases name hundreds of muscles and vessels: what people segment is chosen more often.
+
+    Args:
+        structures: name -> label values.
+        labels: labels of the window.
+        min_voxels: size below which a structure is left out.
+    """
+    counts = torch.bincount(labels.flatten().long(), minlength=1 + max(map(max, structures.values()), default=0))
+    sizes = {name: float(counts[list(values)].sum()) for name, values in structures.items()}
+    weights = {
+        name: size**SIZE_POWER * (COMMON_WEIGHT if _is_common(name) else 1.0)
+        for name, size in sizes.items()
+        if size >= min_voxels
+    }
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+@cache
+def _is_common(name: str) -> bool:
+    lexicon = load_lexicon()
+    return any(len(reading.parts) == 1 and not reading.unknown for reading in lexicon.readings(name))
 
 
 def is_union(name: str, structures: Mapping[str, tuple[int, ...]]) -> bool:

@@ -18,7 +18,7 @@ from causal_sam.phantom.bodies.label_maps import OUTSIDE
 from causal_sam.style.lad import LadConfig, LadLoss, reversal_ramp
 from causal_sam.training.adversary import train_adversary
 from causal_sam.training.context_prompts import corrected, first_prompt
-from causal_sam.training.context_targets import dice_of, is_union, mask_loss, share_of_cells
+from causal_sam.training.context_targets import dice_of, is_union, mask_loss, name_weights, share_of_cells
 from causal_sam.training.encoded_bodies import EncodedBody
 from causal_sam.training.engine import Objective
 from causal_sam.training.losses import label_map_loss
@@ -35,7 +35,7 @@ WINDOW_SHARE = 0.75
 FINE_CELLS, COARSE_CELLS = (8, 15), (12, 23)  # windows in cells of stride 8
 MAX_SLICES = 22
 # Smallest structure in cells.
-MIN_CELLS = 3.0
+MIN_CELLS = 5.0
 STRUCTURES = 3
 # Share of the structures that are prompted on a part of the grid around them: cheaper, and what users' crops are.
 PART_SHARE = 0.7
@@ -46,7 +46,7 @@ MIN_VALIDATED_CELLS = 40.0
 MAX_VALIDATED_NAMES = 6
 # Cells whose descriptions are compared in each step.
 PLACES = 400
-MAX_NAMES, MAX_ABSENT = 10, 5
+MAX_NAMES, MAX_ABSENT = 14, 5
 # Power of the structures' sizes in the loss of names: small ones count for more than their share of the cells.
 AREA_POWER = 0.5
 SLICES_FOR_LAD = 8
@@ -100,7 +100,7 @@ class VolumeContextObjective(Objective):
         rows, columns = (slice(side.start // FEATURE_STRIDE, side.stop // FEATURE_STRIDE) for side in sides)
         geometry = _geometry(body, window, stride)
         contexts = [self.network.encode(stack.crop(z, rows, columns), geometry, stride) for stack in body.stacks]
-        names, targets = self._present_names(body, labels, present, stride)
+        names, targets = self._present_names(body, labels, stride)
         absent = [name for name in body.absent if name not in names]
         absent = [absent[n] for n in self._rng.permutation(len(absent))[:MAX_ABSENT]]
         vectors = self._encode([*names, *absent])
@@ -202,7 +202,7 @@ class VolumeContextObjective(Objective):
         slices = slice(first, min(count, first + MAX_SLICES))
         if stride == 4 and rng.random() >= WINDOW_SHARE:
             return (slices, slice(0, height), slice(0, width)), stride
-        centre = self._some_voxel(body.labels[slices])
+        centre = self._some_voxel(body, body.labels[slices])
         window = [slices]
         for axis, side in ((1, height), (2, width)):
             size = FEATURE_STRIDE * int(rng.integers(*(FINE_CELLS if stride == 2 else COARSE_CELLS)))
@@ -213,30 +213,31 @@ class VolumeContextObjective(Objective):
         z, y, x = window
         return (z, y, x), stride
 
-    def _some_voxel(self, labels: Tensor) -> np.ndarray:
+    def _some_voxel(self, body: EncodedBody, labels: Tensor) -> np.ndarray:
         """Choose a voxel of a random structure; the middle if there is none."""
         coarse = labels[:, ::4, ::4]
-        values = coarse.unique()
-        values = values[values > OUTSIDE]
-        if not len(values):
-            return np.array(labels.shape) / 2
-        cells = (coarse == values[self._rng.integers(len(values))]).nonzero()
+        weights = name_weights(body.structures, coarse, 1.0)
+        if weights:
+            name = self._rng.choice(list(weights), p=list(weights.values()))
+            inside = torch.isin(coarse, torch.tensor(body.structures[name], dtype=coarse.dtype))
+        else:
+            values = coarse.unique()
+            values = values[values > OUTSIDE]
+            if not len(values):
+                return np.array(labels.shape) / 2
+            inside = coarse == values[self._rng.integers(len(values))]
+        cells = inside.nonzero()
         return cells[self._rng.integers(len(cells))].numpy() * np.array([1, 4, 4])
 
-    def _present_names(
-        self, body: EncodedBody, labels: Tensor, present: set[int], stride: int
-    ) -> tuple[list[str], Tensor]:
+    def _present_names(self, body: EncodedBody, labels: Tensor, stride: int) -> tuple[list[str], Tensor]:
         """Return the names of some structures of a window, and NxZxYxX, the share of each cell that is inside."""
-        found: dict[str, Tensor] = {}
-        candidates = [name for name, values in body.structures.items() if present & set(values)]
-        for n in self._rng.permutation(len(candidates)):
-            target = share_of_cells(labels, body.structures[candidates[n]], stride)
-            if float(target.sum()) >= MIN_CELLS:
-                found[candidates[n]] = target
-            if len(found) == MAX_NAMES:
-                break
-        nothing = share_of_cells(labels, (), stride)[None][:0]
-        return list(found), torch.stack([*found.values()]) if found else nothing
+        weights = name_weights(body.structures, labels, MIN_CELLS * stride**2)
+        names: list[str] = []
+        if weights:
+            count = min(MAX_NAMES, len(weights))
+            names = self._rng.choice(list(weights), count, replace=False, p=list(weights.values())).tolist()
+        targets = [share_of_cells(labels, body.structures[name], stride) for name in names]
+        return names, torch.stack(targets) if targets else share_of_cells(labels, (), stride)[None][:0]
 
     def _exclusive(self, body: EncodedBody, names: Sequence[str]) -> list[int]:
         """Choose names whose structures have no voxel in common, so that they compete; return their numbers."""
@@ -258,7 +259,7 @@ class VolumeContextObjective(Objective):
         targets: Tensor,
         stride: int,
     ) -> list[tuple[int | None, Tensor]]:
-        """Choose the structures to prompt for: named ones, by size, and ones without a name.
+        """Choose the structures to prompt for: named ones, and ones without a name.
 
         Unions of structures, such as both kidneys, are left out: a click inside means the part that it is in.
 
@@ -270,9 +271,8 @@ class VolumeContextObjective(Objective):
         unnamed = [value for value in body.unnamed if value in present]
         single = [n for n, name in enumerate(names) if not is_union(name, body.structures)]
         if single:
-            weights = np.array([float(targets[n].sum()) ** 0.5 for n in single])
             count = min(len(single), STRUCTURES - (1 if unnamed else 0))
-            for n in rng.choice(single, count, replace=False, p=weights / weights.sum()):
+            for n in rng.choice(single, count, replace=False):
                 chosen.append((int(n), targets[n]))
         for n in rng.permutation(len(unnamed))[: STRUCTURES - len(chosen)]:
             target = share_of_cells(labels, (unnamed[n],), stride)
