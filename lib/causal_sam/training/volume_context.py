@@ -51,7 +51,7 @@ MAX_NAMES, MAX_ABSENT = 14, 5
 AREA_POWER = 0.5
 SLICES_FOR_LAD = 8
 # Terms of the loss and their weights; LAD's own come on top.
-TERMS = {"mask": 1.0, "certainty": 0.1, "name": 0.4, "regions": 0.3}
+TERMS = {"mask": 1.0, "certainty": 0.1, "name": 0.8, "regions": 0.2}
 LAD = LadConfig(adversary=0.02, spread=0.3, invariance=0.3, anatomy=0.02, consistency=0.0, adversary_steps=1)
 
 
