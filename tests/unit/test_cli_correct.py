@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from causal_sam.cli import app
-from causal_sam.cli.correct import name_values, put_back
+from causal_sam.cli.correct import put_back
+from causal_sam.cli.options import name_values
 from causal_sam.errors import InputError
 from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart

@@ -24,6 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMMON = {"errors", "atomic", "json_lines", "plain_cache"}
 ARROWS = {part: set() for part in COMMON} | {
     "imaging": set(),
+    "export": {"imaging"},
     "text": set(),
     "chat": set(),
     "data_sets": {"imaging"},
@@ -39,7 +40,7 @@ ARROWS = {part: set() for part in COMMON} | {
 ARROWS["training"] = ARROWS["correction"] | {"correction", "style", "simulation", "phantom", "volume"}
 ARROWS["site"] = ARROWS["training"] | {"training"}
 ARROWS["benchmark"] = ARROWS["site"] | {"site", "data_sets"}
-ARROWS["cli"] = ARROWS["benchmark"] | {"benchmark"}
+ARROWS["cli"] = ARROWS["benchmark"] | {"benchmark", "export"}
 # Part -> packages that it must do without.
 STRANGERS = {
     "imaging": {"torch", "torchvision", "monai", "segment_anything"},

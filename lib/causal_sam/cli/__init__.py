@@ -15,6 +15,7 @@ from causal_sam import __version__
 from causal_sam.cli.benchmark import app as benchmark
 from causal_sam.cli.correct import correct
 from causal_sam.cli.doctor import doctor
+from causal_sam.cli.export import export
 from causal_sam.cli.interpret import interpret
 from causal_sam.cli.organs import organs
 from causal_sam.cli.segment import segment
@@ -67,6 +68,7 @@ app.command()(organs)
 app.command()(style)
 app.command()(interpret)
 app.command()(correct)
+app.command()(export)
 app.command()(train)
 app.add_typer(versions)
 app.add_typer(benchmark)

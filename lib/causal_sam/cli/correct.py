@@ -22,13 +22,15 @@ from causal_sam.cli.options import (
     Frame,
     ImageFile,
     Model,
+    NamesInOrder,
     Plane,
     Sides,
-    read_pair,
+    ValueNames,
+    name_values,
     read_sides,
     slice_progress,
 )
-from causal_sam.errors import InputError, join_limited
+from causal_sam.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,18 +51,8 @@ def correct(
         Path | None,
         typer.Option("--output", "-o", help="Label map to write: .nii.gz, .nii or .nrrd.", show_default=False),
     ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VALUE=NAME",
-            help="Name of a value of the mask; may be repeated. For a mask with one value, the name alone is enough.",
-            show_default=False,
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Names of the values 1, 2, …, with commas between them.", show_default=False),
-    ] = None,
+    label: ValueNames = None,
+    labels: NamesInOrder = None,
     current: Current = None,
     side: Sides = None,
     model: Model = "compact",
@@ -148,47 +140,6 @@ def correct(
     typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _in_words(report, corrections))
     if not is_done:
         raise typer.Exit(NOTHING_DONE)
-
-
-def name_values(label: list[str], labels: str | None, values: list[int]) -> dict[str, int]:
-    """Say what the values of a mask are.
-
-    Args:
-        label: texts VALUE=NAME, or one name alone.
-        labels: names of the values 1, 2, …, with commas between them; None if ``label`` says it.
-        values: values in the mask, without 0.
-
-    Returns:
-        Name -> value.
-
-    Raises:
-        InputError: the mask is empty, nothing or too much is said, or something is said twice.
-
-    >>> name_values(["2=spleen", "5=liver"], None, [2, 5]), name_values(["liver"], None, [255])
-    ({'spleen': 2, 'liver': 5}, {'liver': 255})
-    """
-    if not values:
-        raise InputError("The mask is empty: there is nothing to correct yet.")
-    there = join_limited(values)
-    if bool(label) == (labels is not None):
-        raise InputError(
-            f"Say what the values of the mask are ({there}), either by --label VALUE=NAME for each or by --labels with "
-            "the names of 1, 2, …."
-        )
-    if labels is not None:
-        named = [(str(value), name.strip()) for value, name in enumerate(labels.split(","), start=1) if name.strip()]
-    elif len(label) == 1 and "=" not in label[0]:
-        if len(values) > 1:
-            raise InputError(f"The mask holds {there}: say which is {label[0]}, as in --label {values[0]}={label[0]}.")
-        named = [(str(values[0]), label[0].strip())]
-    else:
-        named = [read_pair(text, "--label", "1=liver") for text in label]
-    if wrong := [value for value, _ in named if not value.isdecimal() or int(value) == 0]:
-        raise InputError(f"The value of a label is a whole number from 1, not {wrong[0]!r}; the mask holds {there}.")
-    names = {name: int(value) for value, name in named}
-    if len(names) < len(named) or len(set(names.values())) < len(named):
-        raise InputError("Each value of the mask has one name, and each name one value: one is given twice.")
-    return names
 
 
 def put_back(

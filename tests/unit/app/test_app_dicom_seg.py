@@ -22,9 +22,11 @@ from skimage.color import lab2rgb
 from unit.imaging.dicom_files import dataset, rewrite, write_enhanced
 
 from causal_sam.errors import InputError
+from causal_sam.export.dicom_seg import write_dicom_seg
+from causal_sam.export.source_images import SourceImages
 from causal_sam.imaging import Volume, read_volume, write_mask
 from causal_sam.imaging.label_maps import read_label_map
-from serving.data.dicom_seg import read_dicom_seg, write_dicom_seg
+from serving.data.dicom_seg import read_dicom_seg
 from serving.data.incoming_labels import IncomingLabel
 
 NAMES = {2: "spleen", 3: "Läsion (肝臓)", 7: "left kidney cyst"}
@@ -40,6 +42,10 @@ def labels(values: list[int]) -> NDArray[np.uint8]:
 def incoming(image: Volume, label_map: NDArray, names: dict[int, str] = NAMES, **more: Any) -> IncomingLabel:
     info = {"label_info": [{"name": name, "idx": value, **more} for value, name in names.items()]}
     return IncomingLabel(image, label_map, info)
+
+
+def write(label: IncomingLabel, series: Path, frame: int = 0) -> highdicom.seg.Segmentation:
+    return write_dicom_seg(label.segmented(), SourceImages.read(series, frame))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def test_there_and_back_in_every_geometry(tmp_path: Path) -> None:
         image = read_volume(series.folder)
         label_map = labels(list(NAMES))
         path = tmp_path / f"{name}.dcm"
-        write_dicom_seg(incoming(image, seen_by_image(series, label_map, image)), series.folder).save_as(path)
+        write(incoming(image, seen_by_image(series, label_map, image)), series.folder).save_as(path)
 
         segmentation = highdicom.seg.segread(path)
         found = read_segments(segmentation, series)
@@ -80,7 +86,7 @@ def test_there_and_back_in_every_geometry(tmp_path: Path) -> None:
 
 def test_what_it_says(axial: Series) -> None:
     image = read_volume(axial.folder)
-    made = write_dicom_seg(incoming(image, labels(list(NAMES)), color=[200, 30, 60]), axial.folder)
+    made = write(incoming(image, labels(list(NAMES)), color=[200, 30, 60]), axial.folder)
     assert made.SpecificCharacterSet == "ISO_IR 192"
     assert made.PatientName == "Müller^Jürgen"
     assert made.SeriesDescription == made.Manufacturer == "Causal-SAM"
@@ -100,7 +106,7 @@ def test_what_it_says(axial: Series) -> None:
     sources = {str(instance.ReferencedSOPInstanceUID) for instance in referenced.ReferencedInstanceSequence}
     assert sources == {str(header.SOPInstanceUID) for header in axial.images}
     # The same structure of the same image is the same one in the next version.
-    again = write_dicom_seg(incoming(image, labels(list(NAMES))), axial.folder)
+    again = write(incoming(image, labels(list(NAMES))), axial.folder)
     assert again.SegmentSequence[0].TrackingUID == spleen.TrackingUID != lesion.TrackingUID
     assert again.SOPInstanceUID != made.SOPInstanceUID
 
@@ -108,7 +114,7 @@ def test_what_it_says(axial: Series) -> None:
 def test_names_of_any_script_and_length(axial: Series, tmp_path: Path) -> None:
     image = read_volume(axial.folder)
     names = {1: "Läsion", 2: "肝臓", 3: "a\\b", 4: "x" * 100, 5: "كبد", 6: "опухоль"}
-    write_dicom_seg(incoming(image, labels(list(names)), names), axial.folder).save_as(tmp_path / "a.dcm")
+    write(incoming(image, labels(list(names)), names), axial.folder).save_as(tmp_path / "a.dcm")
     found = [segment.SegmentLabel for segment in pydicom.dcmread(tmp_path / "a.dcm").SegmentSequence]
     assert found == ["Läsion", "肝臓", "a/b", "x" * 64, "كبد", "опухоль"]
     _, segments = read_dicom_seg(tmp_path / "a.dcm", image)
@@ -118,7 +124,7 @@ def test_names_of_any_script_and_length(axial: Series, tmp_path: Path) -> None:
 def test_odd_colours_are_replaced(axial: Series) -> None:
     image = read_volume(axial.folder)
     for colour in ("red", [1, 2], [300, 0, 0], [-1, 0, 0], ["a", "b", "c"], None, [float("nan")] * 3):
-        made = write_dicom_seg(incoming(image, labels([2]), {2: "spleen"}, color=colour), axial.folder)
+        made = write(incoming(image, labels([2]), {2: "spleen"}, color=colour), axial.folder)
         assert len(made.SegmentSequence[0].RecommendedDisplayCIELabValue) == 3
 
 
@@ -146,14 +152,14 @@ def test_headers_that_lack_elements_or_have_odd_ones(tmp_path: Path) -> None:
         change_all(series, change)
         image = read_volume(series.folder)
         path = tmp_path / f"{number}.dcm"
-        write_dicom_seg(incoming(image, labels([2])), series.folder).save_as(path)
+        write(incoming(image, labels([2])), series.folder).save_as(path)
         assert read_dicom_seg(path, image)[0].any()
 
 
 def test_what_cannot_have_a_segmentation_is_refused_in_a_sentence(tmp_path: Path, axial: Series) -> None:
     image = read_volume(axial.folder)
     with pytest.raises(InputError, match="no voxel"):
-        write_dicom_seg(incoming(image, labels([])), axial.folder)
+        write(incoming(image, labels([])), axial.folder)
     series = write_geometry(tmp_path / "series", GEOMETRIES["axial"])
     image = read_volume(series.folder)
 
@@ -162,11 +168,11 @@ def test_what_cannot_have_a_segmentation_is_refused_in_a_sentence(tmp_path: Path
 
     (series.folder / "003.dcm").rename(tmp_path / "missing.dcm")
     with pytest.raises(InputError, match="series"):
-        write_dicom_seg(incoming(image, labels([2])), series.folder)
+        write(incoming(image, labels([2])), series.folder)
     (tmp_path / "missing.dcm").rename(series.folder / "003.dcm")
     change_all(series, without_reference)
     with pytest.raises(InputError, match=r"Frame [Oo]f Reference"):
-        write_dicom_seg(incoming(image, labels([2])), series.folder)
+        write(incoming(image, labels([2])), series.folder)
 
 
 def test_an_enhanced_file_and_one_of_its_points_in_time(tmp_path: Path) -> None:
@@ -179,7 +185,7 @@ def test_an_enhanced_file_and_one_of_its_points_in_time(tmp_path: Path) -> None:
     image = read_volume(folder, 1)
     label_map = np.zeros(image.shape, np.uint8)
     label_map[2:4, 1:3, 1] = 2
-    write_dicom_seg(incoming(image, label_map), folder, 1).save_as(tmp_path / "a.dcm")
+    write(incoming(image, label_map), folder, 1).save_as(tmp_path / "a.dcm")
     made = highdicom.seg.segread(tmp_path / "a.dcm")
     (frame,) = made.PerFrameFunctionalGroupsSequence
     assert frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == 4  # k = 1, t = 1
@@ -187,9 +193,11 @@ def test_an_enhanced_file_and_one_of_its_points_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian package dicom3tools)")
-def test_another_program_finds_no_error(axial: Series, tmp_path: Path) -> None:
-    image = read_volume(axial.folder)
-    write_dicom_seg(incoming(image, labels(list(NAMES))), axial.folder).save_as(tmp_path / "a.dcm")
+@pytest.mark.parametrize("geometry", ["axial", "oblique"])
+def test_another_program_finds_no_error(geometry: str, tmp_path: Path) -> None:
+    series = write_geometry(tmp_path / "series", GEOMETRIES[geometry])
+    image = read_volume(series.folder)
+    write(incoming(image, labels(list(NAMES))), series.folder).save_as(tmp_path / "a.dcm")
     said = subprocess.run(["dciodvfy", tmp_path / "a.dcm"], capture_output=True, text=True, check=False).stderr
     assert [line for line in said.splitlines() if line.startswith("Error")] == []
 
@@ -204,7 +212,7 @@ def dcmqi() -> str:
 def test_dcmqi_reads_it_where_the_image_is(axial: Series, tmp_path: Path, dcmqi: str) -> None:
     image = read_volume(axial.folder)
     label_map = seen_by_image(axial, labels(list(NAMES)), image)
-    write_dicom_seg(incoming(image, label_map), axial.folder).save_as(tmp_path / "a.dcm")
+    write(incoming(image, label_map), axial.folder).save_as(tmp_path / "a.dcm")
     options = ["--inputDICOM", tmp_path / "a.dcm", "--outputDirectory", tmp_path, "--outputType", "nii"]
     subprocess.run([f"{dcmqi}/segimage2itkimage", *options], check=True, capture_output=True)
     for number, value in enumerate(NAMES, start=1):

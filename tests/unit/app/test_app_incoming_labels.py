@@ -213,7 +213,7 @@ def test_names_are_decided_once(tmp_path: Path, info: dict, present: list[int], 
     assert found.info["client_id"] == "me"
     names = {value: name for name, value in named}
     expected = [(names.get(value, f"label {value}"), value) for value in present]
-    assert [(segment["name"], segment["idx"]) for segment in found.segments] == expected
+    assert [(segment.name, segment.value) for segment in found.segmented().segments] == expected
     # Saved, read and saved again, it says the same.
     again = check(found.write(tmp_path), **found.info)
     assert again.info == found.info

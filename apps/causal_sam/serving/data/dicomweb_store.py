@@ -25,11 +25,13 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from causal_sam.errors import InputError, NotFoundError
+from causal_sam.export.dicom_seg import write_dicom_seg
+from causal_sam.export.source_images import SourceImages
 from causal_sam.imaging import Volume, read_volume, write_mask
 from causal_sam.imaging.writing import write_image
 from causal_sam.site.accepted import frame_in_info
 from serving.data.archive import ArchiveError, download, find_series, limit_waiting
-from serving.data.dicom_seg import read_dicom_seg, write_dicom_seg
+from serving.data.dicom_seg import read_dicom_seg
 from serving.data.folder_store import FolderStore
 from serving.data.incoming_labels import check_label, checked_info, checked_tag
 
@@ -97,7 +99,7 @@ class DicomWebStore(DICOMWebDatastore, FolderStore):
         label = check_label(Path(label_filename), self._image(image_id), label_info, label_tag)
         info = label.info
         if label_tag == DefaultLabelTag.FINAL:
-            made = write_dicom_seg(label, self._files(image_id), frame_in_info(info) or 0)
+            made = write_dicom_seg(label.segmented(), self.source_images(image_id, frame_in_info(info) or 0))
             self._store(made)
             info = info | _info_of(made) | {WRITTEN_KEY: _written(made)}
         with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +118,20 @@ class DicomWebStore(DICOMWebDatastore, FolderStore):
             InputError: the result is empty, or the series cannot have a segmentation.
         """
         label = check_label(result, self._image(image_id), info, DefaultLabelTag.FINAL)
-        write_dicom_seg(label, self._files(image_id), frame_in_info(info) or 0).save_as(path)
+        made = write_dicom_seg(label.segmented(), self.source_images(image_id, frame_in_info(info) or 0))
+        made.save_as(path)
+
+    def source_images(self, image_id: str, frame: int = 0) -> SourceImages:
+        """Read the headers of a series that is fetched already.
+
+        Args:
+            image_id: the series.
+            frame: index of the stack, where several images lie at each place.
+
+        Raises:
+            InputError: its slices are no even stack.
+        """
+        return SourceImages.read(self._files(image_id), frame)
 
     def get_image_uri(self, image_id: str) -> str:
         """Return the file of a series, fetched from the archive unless what is here is what the archive has.

@@ -19,11 +19,13 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
+from causal_sam.export.segmented_volume import Segment, SegmentedVolume
 from causal_sam.imaging import Volume, write_mask
-from causal_sam.imaging.label_maps import MAX_VALUE, read_label_map
+from causal_sam.imaging.label_maps import present_values, read_label_map
 from causal_sam.imaging.label_names import named_values, value_problem, values_by_name
 from causal_sam.site.label_files import CHECKSUM
 from serving.data.index import storable
+from serving.data.label_colors import label_color
 from serving.data.label_set import checked_label
 from serving.requests.identifiers import checked_identifier
 
@@ -46,11 +48,18 @@ class IncomingLabel:
     label_map: NDArray[np.integer]
     info: dict[str, Any]
 
-    @property
-    def segments(self) -> list[dict[str, Any]]:
-        """For each value that has voxels a ``name`` and an ``idx``, and what else the client said about it."""
+    def segmented(self) -> SegmentedVolume:
+        """Return the label map with the names and colours of its values.
+
+        Raises:
+            InputError: it is empty.
+        """
         entries = {entry["idx"]: entry for entry in self.info.get("label_info", ())}
-        return [entries.get(value, {"name": f"label {value}", "idx": value}) for value in _present(self.label_map)]
+        segments = []
+        for number, value in enumerate(present_values(self.label_map), start=1):
+            entry = entries.get(value, {"name": f"label {value}"})
+            segments.append(Segment(entry["name"], value, label_color(entry["name"], number, entry.get("color"))))
+        return SegmentedVolume(self.image, self.label_map, tuple(segments))
 
     def write(self, folder: Path) -> Path:
         """Write the label map as NIfTI into a folder."""
@@ -99,7 +108,7 @@ def check_label(path: Path, image: Volume, info: Mapping[str, Any], tag: str) ->
             unfit; or it is final and empty.
     """
     label_map = read_sent(path, image)
-    present = _present(label_map)
+    present = present_values(label_map)
     if tag == DefaultLabelTag.FINAL and not present:
         raise InputError("The label has no voxel, so there is nothing to store.")
     named = named_values(info) or _named_in_file(path)
@@ -159,9 +168,3 @@ def read_sent(path: Path, image: Volume) -> NDArray[np.integer]:
             f"not {size} bytes."
         )
     return np.fromfile(path, np.uint8).reshape(image.shape, order="F")
-
-
-def _present(label_map: NDArray[np.integer]) -> list[int]:
-    seen = np.zeros(MAX_VALUE + 1, np.bool_)  # many times as fast as sorting
-    seen[label_map.ravel(order="K")] = True
-    return [value for value in np.flatnonzero(seen).tolist() if value]

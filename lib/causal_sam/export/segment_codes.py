@@ -1,4 +1,4 @@
-"""Codes of structures: what a label's name means in SNOMED CT, as the segments of a DICOM SEG have to say.
+"""Codes of structures: what a label's name means in SNOMED CT, as the structures of DICOM objects have to say.
 
 The table of names and codes is DICOM's own, as pydicom has it: the structures in the context groups of `GROUPS`, each
 under its keyword ("InferiorVenaCava" is found by "inferior vena cava" and by "inferior_vena_cava"). `SYNONYMS` adds

@@ -1,16 +1,20 @@
-"""The DICOM images that a label was drawn on, as the sources of a DICOM SEG."""
+"""The DICOM images that a label was drawn on, as the sources of the DICOM objects that are made of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import DA, TM, DSfloat
 
+from causal_sam import __version__
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.dicom import slice_stacks
@@ -24,6 +28,15 @@ from causal_sam.imaging.volume import check_frame
 _COPIED = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 _EMPTY = ("AccessionNumber", "PatientID", "PatientName", "PatientSex", "StudyID", *_COPIED)
 SEXES = ("M", "F", "O")
+ALGORITHM = "Causal-SAM"
+UTF_8 = "ISO_IR 192"
+EQUIPMENT: Final[Mapping[str, Any]] = {
+    "manufacturer": ALGORITHM,
+    "manufacturer_model_name": ALGORITHM,
+    "software_versions": __version__,
+    "device_serial_number": "0",
+}
+"""Attributes of the equipment that makes an object, as arguments of highdicom."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +80,16 @@ class SourceImages:
             first.PerFrameFunctionalGroupsSequence = [frames[index] for index in stack]
             first.NumberOfFrames = len(stack)
             return cls([first], stack, affine, len(stack))
-        stacks = slice_stacks(headers, series) if len(headers) > 1 else [[file]]
-        check_frame(frame, len(stacks), series)
-        ordered = [headers[each] for each in stacks[frame]]
+        ordered_files = slice_stacks(headers, series) if len(headers) > 1 else [[file]]
+        check_frame(frame, len(ordered_files), series)
+        ordered = [headers[each] for each in ordered_files[frame]]
         orientation = vector(ordered[:1], "ImageOrientationPatient", 6, series.name)
-        ends = [vector([header], "ImagePositionPatient", 3, series.name) for header in (ordered[0], ordered[-1])]
+        ends = np.array(
+            [vector([header], "ImagePositionPatient", 3, series.name) for header in (ordered[0], ordered[-1])]
+        )
         spacing = pixel_spacing(ordered[0]) or (1.0, 1.0)
         lps = stack_affine(orientation, spacing, ends, len(ordered), slice_thickness(ordered[0]))
-        step = float(np.linalg.norm(lps[:3, 2]))
+        step = DSfloat(float(np.linalg.norm(lps[:3, 2])), auto_format=True)
         for header in ordered:
             _complete(header)
             header.PixelSpacing = list(pixel_spacing(header) or (1.0, 1.0))
@@ -97,6 +112,41 @@ class SourceImages:
         grid = Volume(np.broadcast_to(np.uint8(0), shape), self.affine)
         return align_to_grid(Volume(label_map, image.affine), grid).T
 
+    @property
+    def series_uid(self) -> str:
+        """SeriesInstanceUID of the images."""
+        return str(self.headers[0].get("SeriesInstanceUID", ""))
+
+    def reference(self, index: int) -> pydicom.Dataset:
+        """Return a reference to the image of a slice, for a sequence of referenced images.
+
+        Args:
+            index: index of the slice in the stack.
+        """
+        header = self.headers[0 if self.frames else index]
+        item = pydicom.Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+        if self.frames:
+            item.ReferencedFrameNumber = self.frames[index] + 1
+        return item
+
+    @contextmanager
+    def explain_failure(self, kind: str) -> Iterator[None]:
+        """Turn the exceptions of DICOM libraries within the block into an `InputError` about the headers.
+
+        Args:
+            kind: the object that is made, such as "DICOM SEG".
+        """
+        try:
+            yield
+        except InputError:
+            raise
+        except (ValueError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
+            raise InputError(
+                f"The label cannot be written as {kind}: the headers of series {self.series_uid} are incomplete "
+                f"({error})."
+            ) from error
+
     def number_frames(self, segmentation: pydicom.Dataset) -> None:
         """Let a segmentation of `headers` refer, in place, to the frames by their numbers in the file."""
         for frame in segmentation.PerFrameFunctionalGroupsSequence if self.frames else ():
@@ -106,7 +156,7 @@ class SourceImages:
 
 
 def _headers(series: Path) -> dict[Path, pydicom.Dataset]:
-    headers = {}
+    headers: dict[Path, pydicom.Dataset] = {}
     for file in sorted(series.iterdir()):
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydicom.sr.codedict import codes
 
+from causal_sam.export.segment_codes import GROUPS, SYNONYMS, TISSUE, find_structure
 from serving.data.label_set import ABDOMEN
-from serving.data.segment_codes import GROUPS, SYNONYMS, TISSUE, find_structure
 
 CATEGORY, TYPE = "SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"
 SIDE = "SegmentedPropertyTypeModifierCodeSequence"
