@@ -12,7 +12,7 @@ from causal_sam.volume.prompt_maps import GridPrompts
 # Kinds of a first prompt and their shares.
 FIRST = {"point": 0.6, "box": 0.1, "scribble": 0.12, "name": 0.06, "mask": 0.12}
 # Share of named structures whose name comes with the first prompt.
-WITH_NAME = 0.35
+WITH_NAME = 0.5
 MAX_SCRIBBLE = 8
 
 

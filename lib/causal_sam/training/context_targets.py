@@ -70,7 +70,11 @@ def is_union(name: str, structures: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return cross-entropy in proportion to the size of a structure, weighted towards hard cells, plus 1 - Dice.
+    """Return cross-entropy in proportion to a structure's size, weighted towards hard cells, plus 1 - Dice.
+
+    The size is that of the structure or of the answer, whichever is larger: in proportion to the structure alone, a large
+    answer for a small structure would cost far more than a small one for a large structure, and a click that can mean
+    both would always be answered by the small one.
 
     Args:
         logits: ZxYxX.
@@ -80,7 +84,7 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     found, size = logits.sigmoid(), target.sum()
     hard = 0.05 + (found - target).abs().detach()
     overlap = (2 * (found * target).sum() + 1) / (found.sum() + size + 1)
-    return (entropy * hard).sum() / (size + 50) + 1 - overlap
+    return (entropy * hard).sum() / (torch.maximum(size, found.detach().sum()) + 50) + 1 - overlap
 
 
 def dice_of(logits: Tensor, target: Tensor) -> float:
