@@ -14,6 +14,8 @@ FIRST = {"point": 0.6, "box": 0.1, "scribble": 0.12, "name": 0.06, "mask": 0.12}
 # Share of named structures whose name comes with the first prompt.
 WITH_NAME = 0.5
 MAX_SCRIBBLE = 8
+# Share of the boxes that are drawn on one slice and say nothing about the others.
+FLAT_SHARE = 0.5
 
 
 def first_prompt(
@@ -36,8 +38,11 @@ def first_prompt(
         return GridPrompts(name=shown)
     if kind == "box":
         cells = (target > 0.5).nonzero() if (target > 0.5).any() else (target > 0).nonzero()
+        if rng.random() < FLAT_SHARE:
+            cells = cells[cells[:, 0] == cells[rng.integers(len(cells)), 0]]
         jitter = torch.from_numpy(rng.normal(0, 0.4, (2, 3))).float()
-        return GridPrompts(box=torch.stack([cells.amin(0), cells.amax(0)]) + jitter, name=shown)
+        box = torch.stack([cells.amin(0), cells.amax(0)]) + jitter
+        return GridPrompts(box=box.sort(0).values, name=shown)
     if kind == "mask":
         mask = _damaged(target, rng)
         return corrected(GridPrompts(mask=mask, name=shown), target, mask, rng)
