@@ -72,9 +72,9 @@ def is_union(name: str, structures: Mapping[str, tuple[int, ...]]) -> bool:
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Return cross-entropy in proportion to a structure's size, weighted towards hard cells, plus 1 - Dice.
 
-    The size is that of the structure or of the answer, whichever is larger: in proportion to the structure alone, a large
-    answer for a small structure would cost far more than a small one for a large structure, and a click that can mean
-    both would always be answered by the small one.
+    The size is that of the structure or of the answer, whichever is larger: in proportion to the structure alone, a
+    large answer for a small structure would cost far more than a small one for a large structure, and a click that can
+    mean both would always be answered by the small one.
 
     Args:
         logits: ZxYxX.
