@@ -54,6 +54,7 @@ from serving.data.saved_labels import SavedLabels
 from serving.data.style_cache import StyleCache
 from serving.models import PredictorPool
 from serving.opened_images import OpenedImages
+from serving.page.routes import install_page
 from serving.private_log import install_private_log
 from serving.requests.border import install_border
 from serving.requests.clicks import LABEL_FILE_KEY, flag, requested_frame
@@ -114,13 +115,14 @@ class CausalSamApp(MONAILabelApp):
             raise
         self.requests_per_client = self._conf.requests_per_client
         self.max_queued_trainings = self._conf.max_queued_trainings
-        self._finder = ImageFinder(self._datastore, self.studies)
-        server.state.opened_images = OpenedImages(self._finder, self._volumes, self._predictors, self._conf.plane)
+        self.finder = ImageFinder(self._datastore, self.studies)
+        server.state.opened_images = OpenedImages(self.finder, self._volumes, self._predictors, self._conf.plane)
         # MONAI Label would score with each start and each "next sample", every time in two processes that load all
         # there is. It is done when somebody asks for it.
         self._auto_update_scoring = False
         install_error_handlers(server)
         install_routes(server)
+        install_page(server)
         if "docs" not in self._conf.unsafe_routes:
             install_first_page(server)
         install_border(server, self._conf.border_rules())
@@ -149,12 +151,12 @@ class CausalSamApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """Register the tasks."""
         labels = self._labels = self._conf.labels or LabelSet.from_datastore(self._datastore)
-        self._store = AdapterStore(self._conf.adapters or self._beside_labels(STORE_FOLDER))
-        self._predictors = PredictorPool(self._conf, self._store)
+        self.adapters = AdapterStore(self._conf.adapters or self._beside_labels(STORE_FOLDER))
+        self._predictors = PredictorPool(self._conf, self.adapters)
         journal = self._beside_labels(JOURNAL_FOLDER)
         self._journal, self._click_log = Journal(journal), ClickLog(journal)
         self.labels = list(labels.names)
-        resources = Resources(
+        resources = self.resources = Resources(
             labels=labels,
             plane=self._conf.plane,
             extent=self._conf.extent,
@@ -170,7 +172,9 @@ class CausalSamApp(MONAILabelApp):
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),
             "causal_sam_scribbles": ScribblesInferTask(resources),
             "causal_sam_organs": OrgansInferTask(resources),
-            "causal_sam_note": NoteInferTask(resources, self._interpreter, lambda volume: describe(volume).sentence),
+            "causal_sam_note": NoteInferTask(
+                self.resources, self._interpreter, lambda volume: describe(volume).sentence
+            ),
         }
 
     def _beside_labels(self, name: str) -> Path:
@@ -198,12 +202,12 @@ class CausalSamApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Register what learns from accepted labels."""
-        return {"adapters": AdaptersTrainTask(self._conf, self._store)}
+        return {"adapters": AdaptersTrainTask(self._conf, self.adapters)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Register what chooses the next study; clients offer the first one before the others."""
         scores = Scores(self._beside_labels(SCORES_FILE))
-        studies = Studies(self._datastore, lambda image_id: self._finder.find(image_id))
+        studies = Studies(self._datastore, lambda image_id: self.finder.find(image_id))
         scorer = StudyScorer(studies, scores, self._predictors, lambda volume: describe(volume).sentence)
         return {STYLE_AWARE: StyleAware(studies, scores, scorer), "random": RandomStudy(studies), "first": First()}
 
@@ -279,7 +283,7 @@ class CausalSamApp(MONAILabelApp):
             raise NotFoundError(f"There is no model {model!r}; this server has {', '.join(self._infers)}.")
         tag = checked_result_tag(request.get("label_tag")) if flag(request, "save_label") else None
         context = current_context()
-        image = self._finder.find(str(request.get("image") or ""), server_chose=context.server_chose_image)
+        image = self.finder.find(str(request.get("image") or ""), server_chose=context.server_chose_image)
         # By its path, since an id that happens to be a file where the server was started would be taken for that file.
         result = super().infer(
             {

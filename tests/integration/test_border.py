@@ -45,8 +45,17 @@ BAD_JSON = (
         b"{}{}",
     ),
 )
-IDENTIFIERS = {"image", "id", "label", "tag", "session_id", "model", "method", "strategy"}
-GOOD = {"image": "ct", "id": "nobody", "label": "nobody", "tag": "final", "session_id": "none", "model": "causal_sam"}
+IDENTIFIERS = {"image", "case", "id", "label", "tag", "session_id", "model", "method", "strategy"}
+GOOD = {
+    "image": "ct",
+    "case": "ct",
+    "number": "1",
+    "id": "nobody",
+    "label": "nobody",
+    "tag": "final",
+    "session_id": "none",
+    "model": "causal_sam",
+}
 JSON_FIELDS = ("params", "info", "wsi")
 FORM = "application/x-www-form-urlencoded"
 BOUNDARY = b"boundary-of-parts"

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ANSWER_SECONDS = 120
 SENDERS = 3
-TASKS = ("/train", "/batch", "/scoring")  # start processes
+TASKS = ("/train", "/batch", "/scoring", "/causal-sam/api/training")  # start processes
 LABELS = {"labels": "liver,spleen,right kidney"}
 GOOD = {"label": "liver", "foreground": [[12, 10, 3]], "background": [], "client_id": "after"}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,6 +25,7 @@ from causal_sam.prompting.history import Step, StepKind
 from causal_sam.prompting.label_state import is_unnamed
 from causal_sam.prompting.refinement import Refinement
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.prompting.slots import OnSlice
 from serving.data.images import VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
@@ -34,7 +35,7 @@ from serving.requests.clients import SERVER, Connection
 from serving.requests.errors import ClientGoneError
 from serving.results import ResultsFolder
 from serving.sessions.click_log import ClickLog
-from serving.sessions.histories import HistoryStore
+from serving.sessions.histories import HistoryStore, Owner
 from serving.sessions.uploads import UPLOAD_PREFIX
 
 logger = logging.getLogger(__name__)
@@ -131,6 +132,15 @@ class Call:
         """
         return self.session.undo() if self.options.undo else self.session.redo()
 
+    def record_step_back(self, step: Step, *, undone: bool) -> None:
+        """Append to the journal that a step was undone or done again, if it carried out a note.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        if step.kind is StepKind.NOTE:
+            self.record({"act": "undo" if undone else "redo", "note": step.about})
+
     def record(self, entry: Mapping[str, Any]) -> None:
         """Append to the journal of notes.
 
@@ -151,6 +161,54 @@ class Call:
                 **entry,
             }
         )
+
+
+@contextmanager
+def open_call(
+    resources: Resources, request: Mapping[str, Any], options: Options, on_slice: OnSlice | None = None
+) -> Iterator[Call]:
+    """Open the client's session on an image for a request, and keep what it is at the end of the block.
+
+    If the block raises, the session stays as it was.
+
+    Args:
+        resources: resources of the app.
+        request: the client's parameters, with the image's path and what the app added.
+        options: the options read from them.
+        on_slice: called during long work; by default it only looks whether the client is still there.
+
+    Raises:
+        CausalSamError: the image cannot be read or segmented.
+    """
+    key = volume_key(Path(request["image"]), options.frame)
+    volume = resources.volumes.get(key)
+    predictor = resources.predictors.for_volume(volume, options.plane)
+    owner = Owner(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY))
+    with resources.histories.open(_session_key(key, request), volume.shape, owner) as opened:
+        session = InteractiveSession(
+            predictor,
+            resources.labels.names,
+            history=opened.history,
+            slot=resources.predictors.inference_slots.hold,
+            on_slice=on_slice or CancellationMonitor(request.get(CONNECTION_KEY)),
+        )
+        take_over_saved(session, resources.saved, request.get(IMAGE_ID_KEY), volume)
+        yield Call(request, options, volume, predictor, session, resources)
+        opened.history = session.history
+    predictor.prepare_context()
+
+
+def take_over_saved(session: InteractiveSession, saved: SavedLabels, image_id: str | None, volume: Volume) -> None:
+    """Take over a label that was saved since the session last looked: brush edits in viewers come only so."""
+    newest = saved.newest(image_id, volume.frame)
+    if newest is None or (version := repr(newest.version)) == session.history.saved_version:
+        return
+    session.history = session.history.with_saved(
+        saved.masks(newest, volume),
+        version,
+        accepted=newest.is_final,
+        automatic=newest.info.get("model") == AUTOMATIC_MODEL,
+    )
 
 
 class SessionTask(InferTask):
@@ -211,8 +269,7 @@ class SessionTask(InferTask):
             JournalError: it cannot be recorded.
         """
         step = call.step_back()
-        if step.kind is StepKind.NOTE:
-            call.record({"act": "undo" if call.options.undo else "redo", "note": step.about})
+        call.record_step_back(step, undone=call.options.undo)
         return {call.verb.lower(): step.about, "message": f"{call.verb}: {step}."}
 
     def count(self, request: Mapping[str, Any], frame: int, requested: Any) -> None:
@@ -231,49 +288,22 @@ class SessionTask(InferTask):
             CausalSamError: the request cannot be answered, or its client went away. The session is as it was.
         """
         begin = time.monotonic()
-        resources = self._resources
-        options = Options.from_request(request, resources.plane, resources.extent)
-        key = volume_key(Path(request["image"]), options.frame)
-        volume = resources.volumes.get(key)
-        predictor = resources.predictors.for_volume(volume, options.plane)
-        requested = self.parse(request, options, predictor.slices)
-        read = time.monotonic()
-        with resources.histories.open(_session_key(key, request), volume.shape) as opened:
-            session = InteractiveSession(
-                predictor,
-                resources.labels.names,
-                history=opened.history,
-                slot=resources.predictors.inference_slots.hold,
-                on_slice=CancellationMonitor(request.get(CONNECTION_KEY)),
-            )
-            self._take_over_saved(session, request, volume)
-            call = Call(request, options, volume, predictor, session, resources)
+        options = Options.from_request(request, self._resources.plane, self._resources.extent)
+        with open_call(self._resources, request, options) as call:
+            requested = self.parse(request, options, call.predictor.slices)
+            read = time.monotonic()
             if options.undo or options.redo:
                 params = self.step_back(call, requested)
                 answer = self.show(call, requested)
                 answer.params.update(params)
             else:
-                with session.one_step() if self.is_one_step else nullcontext():
+                with call.session.one_step() if self.is_one_step else nullcontext():
                     if options.locked is not None:
-                        session.lock(*map(resources.labels.known_as, options.locked), only=True)
+                        call.session.lock(*map(self._resources.labels.known_as, options.locked), only=True)
                     answer = self.run(call, requested)
-            opened.history = session.history
         if not (options.undo or options.redo):
             self.count(request, options.frame, requested)
-        predictor.prepare_context()
-        return _written(answer, volume, options, (begin, read, time.monotonic()))
-
-    def _take_over_saved(self, session: InteractiveSession, request: Mapping[str, Any], volume: Volume) -> None:
-        """Take over a label that was saved since the session last looked: brush edits reach the server only so."""
-        saved = self._resources.saved.newest(request.get(IMAGE_ID_KEY), volume.frame)
-        if saved is None or (version := repr(saved.version)) == session.history.saved_version:
-            return
-        session.history = session.history.with_saved(
-            self._resources.saved.masks(saved, volume),
-            version,
-            accepted=saved.is_final,
-            automatic=saved.info.get("model") == AUTOMATIC_MODEL,
-        )
+        return _written(answer, call.volume, options, (begin, read, time.monotonic()))
 
 
 def _session_key(key: tuple[Any, ...], request: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -313,13 +343,13 @@ def describe_refinements(
     labels = {}
     for name, refinement in refinements.items():
         slices = sorted(nonempty_slices(refinement.mask, axis))
-        ious = [record.predicted_iou for record in refinement.state.slices.values()]
+        certainty = refinement.state.certainty
         labels[name] = {
             "volume_ml": round(float(np.count_nonzero(refinement.mask)) * volume.voxel_ml, 3),
             "slices": slices,
             "updated_slices": list(refinement.decided),
             "followed_slices": list(refinement.followed),
-            "predicted_iou": round(float(np.mean(ious)), 4) if ious else None,
+            "predicted_iou": None if certainty is None else round(certainty, 4),
         }
     shown = labels.get(current) or next(iter(labels.values()))
     said = [

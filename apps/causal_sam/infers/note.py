@@ -13,7 +13,7 @@ from causal_sam.correction.context import VolumeContext, sides_in
 from causal_sam.correction.corrector import Corrector
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.notes import Interpretation, NoteRequest
+from causal_sam.notes import Interpretation, NoteRequest, Plan
 from causal_sam.prompting.label_state import is_unnamed
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.slices import VolumeSlices
@@ -24,6 +24,8 @@ from serving.requests.errors import NoteRefusedError
 
 # Keys of OHIF's clicks without a label name: they are left over from another task, and their label is unknown.
 LEFT_OVER = ("foreground", "background", "roi")
+# In place of the name of an interpreter: a person confirmed the plan of a preview.
+CONFIRMED = "confirmed"
 NO_MASK = (
     "There is no mask of this image yet, so there is nothing to correct: click a structure, ask for labels by name, or "
     "save a label first."
@@ -39,12 +41,14 @@ class NoteOptions:
         preview: report what the note would do, and do nothing.
         repeat: carry the note out even if it was the last one.
         prompts: prompts of named labels, which are applied before the note.
+        plan: plan that a preview gave and the user confirmed; None to have the note read.
     """
 
     note: str
     preview: bool
     repeat: bool
     prompts: PromptSet
+    plan: Plan | None = None
 
 
 class NoteInferTask(SessionTask):
@@ -128,7 +132,7 @@ class NoteInferTask(SessionTask):
         if before.last_note == requested.note and not requested.repeat:
             params: dict[str, Any] = {"message": "This note was carried out already: write another, or tick repeat."}
         else:
-            params = self._carry_out(call, requested)
+            params = self.carry_out(call, requested)
         if requested.preview:
             session.history = before
         version = None if call.bundle is None else call.bundle.version
@@ -136,7 +140,16 @@ class NoteInferTask(SessionTask):
             *session.label_map(), with_problem({**params, "version": version}, self._resources.predictors.problem)
         )
 
-    def _carry_out(self, call: Call, requested: NoteOptions) -> dict[str, Any]:
+    def carry_out(self, call: Call, requested: NoteOptions) -> dict[str, Any]:
+        """Carry the note out in the session; the journal learns of it unless it is a preview.
+
+        Returns:
+            Parameters of the response: ``plan``, ``interpreter``, ``notice``, ``effects``, ``preview``, ``message``.
+
+        Raises:
+            NoteRefusedError: the note gives a question, or none of its acts could be done.
+            JournalError: what is done cannot be recorded.
+        """
         session, options, problem = call.session, call.options, self._resources.predictors.problem
         session.set_prompts(requested.prompts, follow=options.follow, local=options.local, only_new=True)
         self._find(call)
@@ -184,6 +197,8 @@ class NoteInferTask(SessionTask):
             call.session.segment_by_name(names, prompter)
 
     def _read(self, call: Call, requested: NoteOptions, labels: tuple[str, ...]) -> Interpretation:
+        if requested.plan is not None:
+            return Interpretation(requested.plan, CONFIRMED)
         current = requested.prompts.current if requested.prompts.current in labels else None
         if current is None and len(labels) == 1:
             current = labels[0]

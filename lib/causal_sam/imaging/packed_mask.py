@@ -43,6 +43,11 @@ class PackedMask:
         crop = mask[tuple(slice(first, end) for first, end in spans)]
         return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
 
+    @property
+    def count(self) -> int:
+        """Number of voxels in the mask."""
+        return int(np.unpackbits(self.bits).sum())
+
     def same_as(self, other: PackedMask) -> bool:
         """Return True if both are the same mask."""
         sides = (self.shape, self.corner, self.extent) == (other.shape, other.corner, other.extent)

@@ -132,6 +132,12 @@ class LabelState:
         return not self.mask.bits.size
 
     @property
+    def certainty(self) -> float | None:
+        """Mean of the model's estimates of the slices that were decided from prompts, 0 to 1; None without any."""
+        estimates = [record.predicted_iou for record in self.slices.values()]
+        return sum(estimates) / len(estimates) if estimates else None
+
+    @property
     def is_kept(self) -> bool:
         """True if a person made or corrected the mask, so that nothing automatic may replace it."""
         return self.source is not Source.AUTOMATIC and not self.is_empty

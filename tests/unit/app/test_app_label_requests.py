@@ -29,7 +29,7 @@ from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPa
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.text import load_text_encoder
-from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Resources
+from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Resources, take_over_saved
 from infers.organs import OrgansInferTask
 from infers.prompts import PromptableInferTask
 from serving.conf import AppConf
@@ -117,12 +117,10 @@ class App:
 
     def session(self, client: str) -> InteractiveSession:
         """The client's session as its next request finds them: what was saved since its last one is taken over."""
-        task = self.tasks["causal_sam"]
-        request = {"image": str(self.image), IMAGE_ID_KEY: "image", CLIENT_KEY: client}
         with self.resources.histories.open((volume_key(self.image), client), SHAPE) as opened:
             predictor = self.resources.predictors.for_volume(self.volume, "axial")
             session = InteractiveSession(predictor, LABELS, history=opened.history)
-            task._take_over_saved(session, request, self.volume)
+            take_over_saved(session, self.resources.saved, "image", self.volume)
         return session
 
     def states(self, client: str) -> dict[str, LabelState]:

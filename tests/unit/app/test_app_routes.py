@@ -86,7 +86,7 @@ def test_a_route_that_monai_label_does_not_have_cannot_be_replaced(monkeypatch: 
         routes.install_routes(FastAPI())
 
 
-def test_the_first_page_leads_to_the_viewer_and_loads_nothing_from_other_servers() -> None:
+def test_the_first_page_leads_to_ours_and_loads_nothing_from_other_servers() -> None:
     app = FastAPI(docs_url=None)
 
     @app.get("/", include_in_schema=False)
@@ -96,7 +96,7 @@ def test_the_first_page_leads_to_the_viewer_and_loads_nothing_from_other_servers
     install_first_page(app)
     with TestClient(app) as client:
         answer = client.get("/", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"], answer.text) == (307, "/ohif/", "")
+    assert (answer.status_code, answer.headers["location"], answer.text) == (307, "/causal-sam/", "")
 
 
 def test_slow_work_of_one_family_holds_nobody_else(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,17 +12,18 @@ import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from fastapi import BackgroundTasks, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.config import settings
 from monailabel.endpoints.infer import ResultType, send_response
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from causal_sam.errors import InputError
@@ -43,6 +44,7 @@ MAX_REQUESTS_AT_ONCE = 32
 # Seconds between checks whether the client still waits.
 WATCH_SECONDS = 0.5
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
+T = TypeVar("T")
 
 # Where the image comes from and which model sees it is said by the request's address; MONAI Label would let
 # parameters of these names overrule it unchecked.
@@ -122,15 +124,8 @@ async def infer(
         InputError: an upload or a parameter cannot be used.
     """
     checked = checked_params(params)
-    context = RequestContext(
-        name=identify(
-            session_id,
-            user.username if settings.MONAI_LABEL_AUTH_ENABLE else None,
-            request.client.host if request.client else None,
-            checked_client_id(checked),
-        ),
-        server_chose_image=bool(file or session_id),
-        connection=Connection(),
+    context = context_of(
+        request, user, checked_client_id(checked), session_id, server_chose_image=bool(file or session_id)
     )
 
     def run() -> Any:
@@ -144,6 +139,34 @@ async def infer(
                 return _answer_as_dicom_seg(background_tasks, image, result)
             return send_response(app_instance().datastore(), result, output, background_tasks)
 
+    return await run_for_client(request, context, run)
+
+
+def context_of(
+    request: Request, user: User, client_id: str | None, session_id: str = "", *, server_chose_image: bool = False
+) -> RequestContext:
+    """Return the origin of a request, with a connection that is to be watched.
+
+    Args:
+        request: request of the client.
+        user: the user, if users sign in.
+        client_id: id that the client claims.
+        session_id: MONAI Label session of the request; empty for none.
+        server_chose_image: see `RequestContext`.
+    """
+    address = request.client.host if request.client else None
+    username = user.username if settings.MONAI_LABEL_AUTH_ENABLE else None
+    return RequestContext(
+        identify(session_id, username, address, client_id), server_chose_image, connection=Connection()
+    )
+
+
+async def run_for_client(request: Request, context: RequestContext, run: Callable[[], T]) -> T:
+    """Run a function in a thread in the context of a request, within the limit of its client.
+
+    Raises:
+        TooManyRequestsError: too many requests of the client are being answered.
+    """
     limit = app_instance().requests_per_client
     watching = asyncio.create_task(_watch(request, context.connection))
     try:

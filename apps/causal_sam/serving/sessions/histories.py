@@ -6,6 +6,7 @@ A session's folder is named by a hash of the image and the client, and can be re
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 import threading
@@ -13,20 +14,34 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from causal_sam.prompting.history import CHAIN_FILE, FOLDER_MODE, History
+from causal_sam.atomic import atomic_write
+from causal_sam.prompting.history import CHAIN_FILE, FILE_MODE, FOLDER_MODE, History
 from serving.keyed_locks import KeyedLocks
 from serving.sessions.store import folder_size
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "sessions"
+FOLDER, OWNER_FILE = "sessions", "owner.json"
 MAX_COUNT = 1000
 # On disk, the sessions used the longest time ago are removed first.
 MAX_DISK_BYTES = 4 * 2**30
 EXPIRY_SECONDS = 30 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Image and client of a session; each is None if it has no name.
+
+    Attributes:
+        image_id: id in the data store.
+        client: name of the client.
+    """
+
+    image_id: str | None = None
+    client: str | None = None
 
 
 @dataclass
@@ -50,8 +65,10 @@ class HistoryStore:
         self._guard = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[History, int]] = OrderedDict()  # with their bytes
         self._in_use = KeyedLocks()
+        self._owners: dict[Owner, float] = {}  # with the time of the last step
         if folder is not None:
             self._remove_old()
+            self._owners |= _owners_in(folder)
 
     def __len__(self) -> int:
         """Number of histories in memory."""
@@ -59,7 +76,7 @@ class HistoryStore:
             return len(self._kept)
 
     @contextmanager
-    def open(self, key: Hashable, shape: tuple[int, int, int]) -> Iterator[OpenHistory]:
+    def open(self, key: Hashable, shape: tuple[int, int, int], owner: Owner = Owner()) -> Iterator[OpenHistory]:
         """Work on one history; other requests for the same one wait, those for others do not.
 
         If the block raises, the history stays as it was.
@@ -67,6 +84,7 @@ class HistoryStore:
         Args:
             key: key of the image and the client; None for an image that is never requested again.
             shape: shape of the image.
+            owner: names of the image and the client, for `in_work`.
         """
         if key is None:
             yield OpenHistory(History())
@@ -79,8 +97,23 @@ class HistoryStore:
             opened = OpenHistory(before)
             yield opened
             self._keep(key, opened.history)
-            if opened.history is not before and self._folder is not None:
-                self._save(self._path(key), opened.history)
+            if opened.history is before:
+                return
+            if opened.history.position:
+                with self._guard:
+                    self._owners[owner] = time.time()
+            if self._folder is not None:
+                self._save(self._path(key), opened.history, owner)
+
+    def in_work(self) -> dict[str, dict[str, float]]:
+        """Image id -> client -> time of the last step in seconds since 1970, of sessions with steps of their own."""
+        with self._guard:
+            owners = dict(self._owners)
+        found: dict[str, dict[str, float]] = {}
+        for owner, last in owners.items():
+            if owner.image_id is not None and owner.client is not None:
+                found.setdefault(owner.image_id, {})[owner.client] = last
+        return found
 
     def _path(self, key: Hashable) -> Path:
         return self._folder / hashlib.sha256(repr(key).encode()).hexdigest()[:32]
@@ -94,11 +127,15 @@ class HistoryStore:
             ):
                 self._kept.popitem(last=False)
 
-    def _save(self, path: Path, history: History) -> None:
+    def _save(self, path: Path, history: History, owner: Owner) -> None:
         try:
             self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             is_new = not path.exists()
             history.save(path)
+            if history.position and not (path / OWNER_FILE).exists():
+                with atomic_write(path / OWNER_FILE) as part:
+                    part.touch(FILE_MODE)
+                    part.write_text(json.dumps(asdict(owner)))
             if is_new:
                 self._remove_old()
         except OSError as error:
@@ -116,6 +153,17 @@ class HistoryStore:
             is_expired = used[folder] + EXPIRY_SECONDS < time.time()
             if is_expired or number >= self._max_count or (number and bytes_left < 0):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _owners_in(folder: Path) -> dict[Owner, float]:
+    """Owners of the sessions on disk that have steps; what cannot be read is left out."""
+    owners = {}
+    for path in folder.glob(f"*/{OWNER_FILE}"):
+        try:
+            owners[Owner(**json.loads(path.read_bytes()))] = _last_used(path.parent)
+        except (OSError, ValueError, TypeError):
+            logger.warning("Nothing says whose the session in %s is.", path.parent.name)
+    return owners
 
 
 def _last_used(folder: Path) -> float:

@@ -1,0 +1,130 @@
+"""Routes about the images of the studies: the list, thumbnails, the image for the viewer, and the next one."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from cachetools import LRUCache, cached
+from fastapi import APIRouter, BackgroundTasks, Request
+from fastapi.responses import FileResponse, Response
+from monailabel.datastore.local import ImageLabelModel
+from monailabel.interfaces.datastore import DefaultLabelTag
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from PIL import Image
+
+from causal_sam.errors import NotFoundError
+from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
+from causal_sam.imaging.label_names import named_values
+from causal_sam.imaging.writing import write_image
+from serving.data.folder_store import FolderStore
+from serving.data.images import VolumeKey, volume_key
+from serving.opened_images import prepare_opened
+from serving.page.schemas import Case, NextCase
+from serving.page.visits import ClientId, ToCase, app
+from serving.requests.background_tasks import next_sample
+from serving.requests.inference import removed_on_failure
+from serving.requests.sign_in import Reader
+from strategies.style_aware import NAME as STYLE_AWARE
+
+THUMBNAIL_SIDE = 128
+MAX_THUMBNAILS = 1000
+router = APIRouter()
+
+
+@router.get("/cases")
+def list_cases(user: Reader) -> list[Case]:
+    """List the images of the studies with their states, in order of their ids."""
+    store, in_work = app().datastore(), app().resources.histories.in_work()
+    entries = store.objects() if isinstance(store, FolderStore) else {}
+    return [
+        _case(image_id, entries.get(image_id), in_work.get(image_id, {})) for image_id in sorted(store.list_images())
+    ]
+
+
+def _case(image_id: str, entry: ImageLabelModel | None, clients: dict[str, float]) -> Case:
+    final = None if entry is None else entry.labels.get(DefaultLabelTag.FINAL)
+    case = Case(
+        id=image_id,
+        state="accepted" if final else "in work" if clients else "new",
+        by=sorted(clients),
+        changed=max(clients.values(), default=None),
+        modality="" if entry is None else str(entry.image.info.get("Modality", "")),
+        is_here=entry is not None,
+    )
+    if final is not None:
+        by = final.info.get("user") or final.info.get("client_id")
+        case.by, case.changed = [str(by)] if by else [], final.info.get("ts")
+        case.labels = [name for name, _ in named_values(final.info)]
+    return case
+
+
+@router.get("/cases/{case}/thumbnail", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+async def thumbnail(case: ToCase) -> Response:
+    """Return the middle slice as a PNG.
+
+    Raises:
+        NotFoundError: the image is in the archive alone.
+    """
+
+    def draw() -> Response:
+        store = app().datastore()
+        if isinstance(store, FolderStore) and store.known_id(case.image_id) not in store.objects():
+            raise NotFoundError(f"{case.image_id} has no thumbnail yet: it is fetched when somebody opens it.")
+        return Response(_thumbnail(volume_key(case.image().path, case.frame)), media_type="image/png")
+
+    return await case.run(draw)
+
+
+@cached(LRUCache(MAX_THUMBNAILS))
+def _thumbnail(key: VolumeKey) -> bytes:
+    volume = app().resources.volumes.get(key)
+    axis = slice_axis(volume)
+    frame = SliceFrame(volume.affine, volume.shape, axis)
+    pixels = intensity_window(volume).apply(np.ascontiguousarray(frame.extract(volume.array, volume.shape[axis] // 2)))
+    row_mm, column_mm = frame.spacing_rc
+    scale = THUMBNAIL_SIDE / max(pixels.shape[0] * row_mm, pixels.shape[1] * column_mm)
+    size = (max(1, round(pixels.shape[1] * column_mm * scale)), max(1, round(pixels.shape[0] * row_mm * scale)))
+    file = io.BytesIO()
+    Image.fromarray((255 * pixels).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR).save(file, "PNG")
+    return file.getvalue()
+
+
+@router.get(
+    "/cases/{case}/image", response_class=FileResponse, responses={200: {"content": {"application/octet-stream": {}}}}
+)
+async def image(case: ToCase, background_tasks: BackgroundTasks) -> Response:
+    """Return the image as NIfTI, its axes swapped and flipped to run to right, anterior and superior.
+
+    Viewers turn images in ways of their own; so they need not. ``axes`` of the session lead to the voxels of the file.
+    """
+
+    def convert() -> FileResponse:
+        volume = case.volume()
+        prepare_opened(case.request.app, case.image_id)
+        with tempfile.NamedTemporaryFile(suffix=".nii", delete=False) as file:
+            path = Path(file.name)
+        with removed_on_failure(path):
+            write_image([_towards_ras(volume)], path)
+        background_tasks.add_task(path.unlink, missing_ok=True)
+        return FileResponse(path, media_type="application/octet-stream", filename="image.nii")
+
+    return await case.run(convert)
+
+
+def _towards_ras(volume: Volume) -> Volume:
+    turn = io_orientation(volume.affine)
+    affine = volume.affine @ inv_ornt_aff(turn, volume.shape)
+    return replace(volume, array=apply_orientation(volume.array, turn), affine=affine)
+
+
+@router.post("/next")
+def next_case(request: Request, user: Reader, client_id: ClientId = None) -> NextCase:
+    """Choose the next case, and say why."""
+    chosen = next_sample(request, STYLE_AWARE, user, {"client_id": client_id})
+    if not chosen:
+        return NextCase(id=None, why="All cases that can be read have an accepted label.")
+    return NextCase(id=chosen["id"], why=chosen.get("why", ""))

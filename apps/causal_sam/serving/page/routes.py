@@ -1,0 +1,34 @@
+"""Puts the page and its routes into the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from monailabel.config import settings
+from starlette.staticfiles import StaticFiles
+
+from serving.page import cases, learning, sessions
+
+PAGE = "/causal-sam"
+STATIC = Path(__file__).with_name("static")
+
+
+def api_router() -> APIRouter:
+    """The routes under ``/causal-sam/api``."""
+    router = APIRouter(prefix=f"{PAGE}/api", tags=["Causal-SAM"])
+    for part in (cases, sessions, learning):
+        router.include_router(part.router)
+    return router
+
+
+def install_page(app: FastAPI) -> None:
+    """Serve the page and its routes; ``/`` leads to the page.
+
+    The files of the page are public, since they hold no data and show the form to sign in; all routes of the API need
+    the roles of MONAI Label's own.
+    """
+    address = f"{settings.MONAI_LABEL_API_STR}{PAGE}"
+    app.include_router(api_router(), prefix=settings.MONAI_LABEL_API_STR)
+    app.mount(address, StaticFiles(directory=STATIC, html=True), name="causal-sam")
+    app.openapi_schema = None

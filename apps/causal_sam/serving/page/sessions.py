@@ -1,0 +1,310 @@
+"""Routes that work on the client's session on a case: prompts, history, locks, labels by name, notes, acceptance."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from fastapi.responses import Response
+from monailabel.config import settings
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from causal_sam.errors import InputError
+from causal_sam.imaging import PackedMask, write_mask
+from causal_sam.imaging.directions import patient_axes
+from causal_sam.prompting.label_state import LabelState, is_unnamed, state_of
+from causal_sam.prompting.prompt_set import PromptSet
+from causal_sam.prompting.prompts import Prompts, Strokes
+from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Call, describe_refinements, take_over_saved
+from infers.note import NoteInferTask, NoteOptions
+from infers.organs import OrgansInferTask, Wanted
+from serving.page.schemas import (
+    AutomaticRequest,
+    Box,
+    Brush,
+    HistoryRequest,
+    Label,
+    LabelsRequest,
+    LassoCurve,
+    Mask,
+    NoteChange,
+    NoteEntry,
+    NotePreview,
+    NoteRequest,
+    NoteText,
+    OpenedCase,
+    Points,
+    Prompt,
+    Scribble,
+    Session,
+    Step,
+    StepRequest,
+    Voxel,
+)
+from serving.page.visits import STREAMED, ToCase, Visit, app
+from serving.requests.sign_in import Annotator
+
+router = APIRouter(prefix="/cases/{case}")
+
+
+@router.get("/session", response_model=OpenedCase, responses=STREAMED)
+async def open_session(case: ToCase) -> Response:
+    """Open the client's session on an image: all masks, the history, and what the image is like."""
+
+    def work(call: Call) -> OpenedCase:
+        volume = call.volume
+        return OpenedCase(
+            **dict(_session(call, (), "")),
+            id=case.image_id,
+            shape=volume.shape,
+            spacing=volume.spacing,
+            affine=volume.affine.tolist(),
+            axes=patient_axes(volume.affine),
+            axis=call.predictor.slices.axis,
+            window=(call.predictor.slices.window.low, call.predictor.slices.window.high),
+            modality=volume.modality,
+            frame=volume.frame,
+            frames=volume.frames,
+            names=list(call.resources.labels.names),
+        )
+
+    return await case.change(work)
+
+
+@router.post("/prompts", response_model=Session, responses=STREAMED)
+async def add_prompt(case: ToCase, prompt: Prompt) -> Response:
+    """Add points, a box, a lasso, scribbles or brush strokes as one step."""
+
+    def work(call: Call) -> Session:
+        label = call.resources.labels.known_as(prompt.name)
+        with call.session.one_step():
+            message = _add(call, label, prompt)
+        return _session(call, prompt.known, message)
+
+    return await case.change(work, prompt.plane)
+
+
+def _add(call: Call, label: str, prompt: Prompt) -> str:
+    """Carry a prompt out in the session, count it, and describe the result."""
+    session, log = call.session, call.resources.click_log
+    counted = (call.request[IMAGE_ID_KEY], call.request[CLIENT_KEY], call.volume.frame)
+    match prompt:
+        case Points():
+            voxels = [(v, True) for v in prompt.foreground] + [(v, False) for v in prompt.background]
+            if not voxels:
+                raise InputError("Give at least one point in foreground or background.")
+            for voxel, positive in voxels:
+                refinement = session.add_point(label, voxel, positive=positive, follow=prompt.follow)
+            prompts = Prompts(tuple(prompt.foreground), tuple(prompt.background))
+            log.clicked(*counted, PromptSet(label, {label: prompts}))
+        case Box():
+            refinement = session.add_box(label, prompt.box, follow=prompt.follow)
+            log.clicked(*counted, PromptSet(label, {label: Prompts(box=prompt.box)}))
+        case LassoCurve():
+            refinement = session.add_lasso(label, prompt.corners, follow=prompt.follow)
+            log.painted(*counted, label)
+        case Scribble():
+            strokes = Strokes(*(_painted(mask, call.volume.shape) for mask in (prompt.inside, prompt.outside)))
+            refinement = session.add_scribble(label, strokes, follow=prompt.follow)
+            log.painted(*counted, label)
+        case Brush():
+            painted, before = prompt.painted.unpacked(call.volume.shape), session.mask(label)
+            session.set_mask(label, before & ~painted if prompt.erase else before | painted)
+            log.painted(*counted, label)
+            return f"{label}: {session.state(label).mask.count * call.volume.voxel_ml:.1f} ml."
+    return describe_refinements(call, {label: refinement}, label, counts_unused=True)["message"]
+
+
+def _painted(mask: Mask | None, shape: Voxel) -> np.ndarray:
+    return np.zeros(shape, bool) if mask is None else mask.unpacked(shape)
+
+
+@router.post("/history", response_model=Session, responses=STREAMED)
+async def move_in_history(case: ToCase, wanted: HistoryRequest) -> Response:
+    """Undo or repeat steps until the step at a position is shown."""
+
+    def work(call: Call) -> Session:
+        session = call.session
+        if wanted.position >= len(session.history.steps):
+            raise InputError(f"The history has the steps 0 to {len(session.history.steps) - 1}.")
+        said = []
+        while (undone := session.history.position > wanted.position) or session.history.position < wanted.position:
+            step = session.undo() if undone else session.redo()
+            call.record_step_back(step, undone=undone)
+            said.append(f"{'Undone' if undone else 'Redone'}: {step}.")
+        return _session(call, wanted.known, " ".join(said))
+
+    return await case.change(work)
+
+
+@router.post("/locks", response_model=Session, responses=STREAMED)
+async def lock_labels(case: ToCase, wanted: LabelsRequest) -> Response:
+    """Let no later step change the given labels, and unlock all others."""
+
+    def work(call: Call) -> Session:
+        call.session.lock(*_known(call, wanted.labels), only=True)
+        return _session(call, wanted.known, "")
+
+    return await case.change(work)
+
+
+@router.post("/reset", response_model=Session, responses=STREAMED)
+async def reset_labels(case: ToCase, wanted: LabelsRequest) -> Response:
+    """Empty labels, what was saved of them included."""
+
+    def work(call: Call) -> Session:
+        call.session.reset(_known(call, wanted.labels))
+        return _session(call, wanted.known, "")
+
+    return await case.change(work)
+
+
+@router.post("/automatic", response_model=Session, responses=STREAMED)
+async def segment_by_name(case: ToCase, wanted: AutomaticRequest) -> Response:
+    """Segment labels by their names, all that the server knows if none is named."""
+
+    def work(call: Call) -> Session:
+        task: OrgansInferTask = app()._infers["causal_sam_organs"]
+        labels = _known(call, wanted.labels) or list(call.resources.labels.names)
+        with call.session.one_step():
+            params = task.run(call, Wanted(labels, wanted.replace)).params
+        certainty = {name: each["predicted_iou"] for name, each in params["labels"].items()}
+        return _session(call, wanted.known, params["message"], certainty)
+
+    return await case.change(work)
+
+
+@router.post("/note/preview", response_model=NotePreview, responses=STREAMED)
+async def preview_note(case: ToCase, note: NoteText) -> Response:
+    """Read a note, and show what it would change; nothing is changed. A question to the user answers 422."""
+
+    def work(call: Call) -> NotePreview:
+        before = call.session.history
+        params = _note_task().carry_out(call, _options(call, note, preview=True))
+        changes = _changes(call, before.head.labels)
+        call.session.history = before
+        return NotePreview(
+            plan=params["plan"],
+            sentences=[effect["sentence"] for effect in params["effects"]],
+            message=params["message"],
+            notice=params["notice"],
+            changes=changes,
+            effects=params["effects"],
+        )
+
+    return await case.change(work)
+
+
+def _changes(call: Call, before: Mapping[str, LabelState]) -> list[NoteChange]:
+    """Changes of the labels of a session since an earlier state."""
+    changes, voxel_ml = [], call.volume.voxel_ml
+    for name, state in call.session.states.items():
+        earlier = state_of(before, name, call.volume.shape)
+        if is_unnamed(name) or state.mask.same_as(earlier.mask):
+            continue
+        now, then = state.mask.unpack(), earlier.mask.unpack()
+        gained, lost = PackedMask.pack(now & ~then), PackedMask.pack(then & ~now)
+        changes.append(
+            NoteChange(
+                label=name,
+                gained_ml=round(gained.count * voxel_ml, 3),
+                lost_ml=round(lost.count * voxel_ml, 3),
+                gained=Mask.of(gained),
+                lost=Mask.of(lost),
+            )
+        )
+    return changes
+
+
+@router.post("/note", response_model=Session, responses=STREAMED)
+async def carry_out_note(case: ToCase, note: NoteRequest) -> Response:
+    """Carry a note out by the plan of its preview, or read it again without one. A question answers 422."""
+
+    def work(call: Call) -> Session:
+        params = _note_task().carry_out(call, _options(call, note, plan=note.plan))
+        return _session(call, note.known, params["message"])
+
+    return await case.change(work)
+
+
+def _note_task() -> NoteInferTask:
+    return app()._infers["causal_sam_note"]
+
+
+def _options(call: Call, note: NoteText, **options: Any) -> NoteOptions:
+    current = None if note.label is None else call.resources.labels.known_as(note.label)
+    return NoteOptions(note.note.strip(), repeat=True, prompts=PromptSet(current, {}), **{"preview": False, **options})
+
+
+@router.get("/notes")
+async def list_notes(case: ToCase) -> list[NoteEntry]:
+    """List what the journal says about notes on this image, the oldest first."""
+    return await case.run(
+        lambda: [
+            NoteEntry(**{key: entry.get(key) for key in ("time", "user", "act", "note", "answer")})
+            for entry in app().resources.journal.entries()
+            if entry.get("image") == case.image_id and entry.get("frame") == case.frame
+        ]
+    )
+
+
+@router.post("/accept", response_model=Session, responses=STREAMED)
+async def accept(case: ToCase, known: StepRequest, user: Annotator) -> Response:
+    """Save all labels as the accepted label of the image, with the tag ``final``; in the DICOM archive too."""
+
+    def work(call: Call) -> Session:
+        image_id = call.request[IMAGE_ID_KEY]
+        if image_id is None:
+            raise InputError("Only an image that the data store lists can have an accepted label.")
+        _save(call, case, image_id)
+        take_over_saved(call.session, call.resources.saved, image_id, call.volume)
+        names = [name for name, state in call.session.states.items() if not (is_unnamed(name) or state.is_empty)]
+        return _session(call, known.known, f"Accepted: {', '.join(names)}.")
+
+    return await case.change(work)
+
+
+def _save(call: Call, case: Visit, image_id: str) -> None:
+    label_map, values = call.session.label_map()
+    present = set(np.unique(label_map))
+    info = {
+        "label_info": [{"name": name, "idx": value} for name, value in values.items() if value in present],
+        "user": case.user.username if settings.MONAI_LABEL_AUTH_ENABLE else case.context.name,
+        "params": {"frame": call.volume.frame},
+    }
+    with tempfile.TemporaryDirectory(prefix="causal-sam-accepted-") as folder:
+        path = write_mask(label_map, call.volume, Path(folder) / "label.nii.gz")
+        label_id = app().datastore().save_label(image_id, str(path), DefaultLabelTag.FINAL.value, info)
+    app().on_save_label(image_id, label_id)
+
+
+def _known(call: Call, names: Collection[str]) -> list[str]:
+    return list(dict.fromkeys(map(call.resources.labels.known_as, names)))
+
+
+def _session(call: Call, known: Collection[str], message: str, certainty: Mapping[str, float | None] = {}) -> Session:
+    """Describe a session; masks that the client holds are left out."""
+    session, states = call.session, call.session.states
+    order = {name: number for number, name in enumerate(call.resources.labels.names)}
+    names = sorted((name for name in states if not is_unnamed(name)), key=lambda name: order.get(name, len(order)))
+    return Session(
+        labels=[
+            Label(
+                name=name,
+                volume_ml=round(states[name].mask.count * call.volume.voxel_ml, 3),
+                is_locked=name in session.locked,
+                source=states[name].source.value,
+                certainty=certainty.get(name, states[name].certainty),
+                key=states[name].key,
+                mask=None if states[name].key in known else Mask.of(states[name].mask),
+            )
+            for name in names
+        ],
+        steps=[Step(kind=step.kind.name.lower(), text=str(step)) for step in session.history.steps],
+        position=session.history.position,
+        message=message,
+    )

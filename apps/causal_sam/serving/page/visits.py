@@ -1,0 +1,160 @@
+"""A request about a case: whose it is, the session that it works on, and the answer, whole or as a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from fastapi import Depends, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.utils.app import app_instance
+from pydantic import BaseModel
+
+from causal_sam.errors import CausalSamError, InputError
+from causal_sam.imaging import Volume
+from infers.base import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Call, CancellationMonitor, open_call
+from serving.data.images import ImageRef, volume_key
+from serving.requests.clicks import Options
+from serving.requests.clients import RequestContext
+from serving.requests.inference import context_of, run_for_client
+from serving.requests.options import checked_client_id
+from serving.requests.sign_in import Reader
+
+if TYPE_CHECKING:
+    from main import CausalSamApp
+
+EVENTS = "text/event-stream"
+EVENT_SECONDS = 0.25
+# For the documentation of routes that answer by `Visit.answer`.
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer. With `Accept: text/event-stream` it is a stream: events `progress` with the number "
+        "of `slices` done, and at the end one event `answer`, or `error` with `status` and `detail`.",
+        "content": {EVENTS: {}},
+    }
+}
+T = TypeVar("T", bound=BaseModel)
+
+
+def app() -> CausalSamApp:
+    """The app of this server."""
+    return app_instance()
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request about a case.
+
+    Attributes:
+        request: request of the client.
+        image_id: id of the image.
+        frame: index of the frame.
+        user: the user, if users sign in.
+        context: origin of the request.
+    """
+
+    request: Request
+    image_id: str
+    frame: int
+    user: User
+    context: RequestContext
+
+    def image(self) -> ImageRef:
+        """Return the image, fetched from the archive if need be.
+
+        Raises:
+            InputError: there is no such image, or it cannot be read.
+        """
+        return app().finder.find(self.image_id)
+
+    def volume(self) -> Volume:
+        """Return the decoded image.
+
+        Raises:
+            InputError: as `image`.
+        """
+        return app().resources.volumes.get(volume_key(self.image().path, self.frame))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run work that changes no session, in a thread."""
+        return await run_for_client(self.request, self.context, work)
+
+    async def change(self, work: Callable[[Call], T], plane: str | None = None) -> Response:
+        """Work on the client's session, and answer; if the work raises, the session stays as it was.
+
+        Args:
+            work: what to do with the session; returns the answer.
+            plane: plane in which slices are segmented; None for that of the configuration.
+        """
+        done = [0]
+
+        def run() -> T:
+            image, monitor = self.image(), CancellationMonitor(self.context.connection)
+            request = {
+                "image": str(image.path),
+                "frame": self.frame,
+                **({} if plane is None else {"plane": plane}),
+                IMAGE_ID_KEY: image.image_id,
+                CLIENT_KEY: self.context.name,
+                CONNECTION_KEY: self.context.connection,
+            }
+
+            def on_slice(count: int) -> None:
+                done[0] = count
+                monitor(count)
+
+            resources = app().resources
+            options = Options.from_request(request, resources.plane, resources.extent)
+            with open_call(resources, request, options, on_slice) as call:
+                return work(call)
+
+        if EVENTS in self.request.headers.get("accept", ""):
+            return StreamingResponse(self._events(run, done), media_type=EVENTS, headers={"Cache-Control": "no-store"})
+        return JSONResponse((await self.run(run)).model_dump(mode="json"))
+
+    async def _events(self, run: Callable[[], BaseModel], done: list[int]) -> AsyncIterator[str]:
+        """Yield progress until the work is done, and then its answer."""
+        task = asyncio.create_task(self.run(run))
+        told = 0
+        try:
+            while not (await asyncio.wait({task}, timeout=EVENT_SECONDS))[0]:
+                if done[0] != told:
+                    told = done[0]
+                    yield event("progress", {"slices": told})
+            yield event("answer", (await task).model_dump(mode="json"))
+        except InputError as error:
+            yield event("error", {"status": error.status, "detail": str(error), **getattr(error, "details", {})})
+        except CausalSamError as error:
+            yield event("error", {"status": 500, "detail": str(error)})
+        finally:
+            if self.context.connection is not None and not task.done():
+                self.context.connection.close()
+
+
+def event(name: str, content: Mapping[str, Any]) -> str:
+    """Return a server-sent event with content in JSON."""
+    return f"event: {name}\ndata: {json.dumps(content)}\n\n"
+
+
+ClientId = Annotated[
+    str | None, Query(description="Name of the client, which tells apart the users behind one network address.")
+]
+
+
+def visit(
+    request: Request,
+    case: str,
+    user: Reader,
+    client_id: ClientId = None,
+    frame: Annotated[int, Query(ge=0, description="Index of the frame, from 0.")] = 0,
+) -> Visit:
+    """Read who asks about which case."""
+    context = context_of(request, user, checked_client_id({"client_id": client_id}))
+    return Visit(request, case, frame, user, context)
+
+
+ToCase = Annotated[Visit, Depends(visit)]
