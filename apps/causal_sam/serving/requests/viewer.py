@@ -25,7 +25,7 @@ def viewer(path: str, user: Reader) -> FileResponse:
 
 
 def install_first_page(app: FastAPI) -> None:
-    """Let ``/`` lead to the viewer, in place of MONAI Label's page, which loads scripts from a public server."""
+    """Let ``/`` lead to our page, in place of MONAI Label's, which loads scripts from a public server."""
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != "/"]
-    address = f"{settings.MONAI_LABEL_API_STR}/ohif/"
+    address = f"{settings.MONAI_LABEL_API_STR}/causal-sam/"
     app.add_api_route("/", lambda: RedirectResponse(address), include_in_schema=False, response_model=None)

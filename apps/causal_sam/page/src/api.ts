@@ -1,0 +1,99 @@
+/** The server: routes under `api/`, and the sign-in of MONAI Label. */
+import { eventsOf } from './events'
+import { TEXTS } from './texts'
+
+const ROOT = new URL('api/', document.baseURI)
+const SIGN_IN = new URL('../auth/token', document.baseURI)
+const TOKEN = 'causal-sam-token'
+const USER = 'causal-sam-user'
+
+/** A refusal of the server, with its sentence. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    sentence: string,
+    /** The question, if the server asks one. */
+    readonly question?: string,
+  ) {
+    super(sentence)
+  }
+}
+
+/** The name that tells this user apart from others at the same network address. */
+export function userName(): string {
+  let name = localStorage.getItem(USER)
+  if (!name) {
+    name = `user-${Math.random().toString(36).slice(2, 6)}`
+    localStorage.setItem(USER, name)
+  }
+  return name
+}
+
+export function setUserName(name: string): void {
+  localStorage.setItem(USER, name)
+}
+
+interface Options {
+  body?: unknown
+  signal?: AbortSignal
+  onProgress?: (slices: number) => void
+}
+
+async function send(method: string, path: string, accept: string, { body, signal }: Options): Promise<Response> {
+  const url = new URL(path, ROOT)
+  url.searchParams.set('client_id', userName())
+  const headers: Record<string, string> = { accept }
+  const token = sessionStorage.getItem(TOKEN)
+  if (token) headers.authorization = `Bearer ${token}`
+  if (body !== undefined) headers['content-type'] = 'application/json'
+  const response = await fetch(url, { method, headers, signal, body: body === undefined ? null : JSON.stringify(body) })
+  if (!response.ok) throw await refusalOf(response)
+  return response
+}
+
+async function refusalOf(response: Response): Promise<Refusal> {
+  const content = (await response.json().catch(() => ({}))) as { detail?: string; question?: string }
+  return new Refusal(response.status, content.detail ?? response.statusText, content.question)
+}
+
+/** Asks for JSON. */
+export async function ask<T>(method: string, path: string, options: Options = {}): Promise<T> {
+  return (await (await send(method, path, 'application/json', options)).json()) as T
+}
+
+/** Asks for a file. */
+export async function load(path: string, signal?: AbortSignal): Promise<ArrayBuffer> {
+  return (await send('GET', path, '*/*', { signal })).arrayBuffer()
+}
+
+/** Asks for work that may take long, and reports its progress. */
+export async function work<T>(method: string, path: string, options: Options = {}): Promise<T> {
+  const response = await send(method, path, 'text/event-stream', options)
+  let answer: T | null = null
+  for await (const { name, data } of eventsOf(response.body!)) {
+    if (name === 'progress') options.onProgress?.((data as { slices: number }).slices)
+    if (name === 'answer') answer = data as T
+    if (name === 'error') {
+      const { status, detail, question } = data as { status: number; detail: string; question?: string }
+      throw new Refusal(status, detail, question)
+    }
+  }
+  if (answer === null) throw new Refusal(0, TEXTS.status.broken)
+  return answer
+}
+
+/** Follows a stream of one kind of event until it ends. */
+export async function follow<T>(path: string, onEvent: (data: T) => void, signal: AbortSignal): Promise<void> {
+  const response = await send('GET', path, 'text/event-stream', { signal })
+  for await (const { data } of eventsOf(response.body!)) onEvent(data as T)
+}
+
+/** Signs in with the user's name and password. */
+export async function signIn(username: string, password: string): Promise<void> {
+  const response = await fetch(SIGN_IN, { method: 'POST', body: new URLSearchParams({ username, password }) })
+  if (!response.ok) throw await refusalOf(response)
+  const { access_token } = (await response.json()) as { access_token: string }
+  sessionStorage.setItem(TOKEN, access_token)
+}
+
+export const casePath = (id: string, rest: string): string => `cases/${encodeURIComponent(id)}/${rest}`

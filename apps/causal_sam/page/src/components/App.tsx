@@ -1,0 +1,52 @@
+import { useRef } from 'preact/hooks'
+import { TEXTS } from '../texts'
+import { cases, mustSignIn, openCase, refreshCases, watchLearning } from '../state'
+import { Cases } from './Cases'
+import { Help } from './Help'
+import { History } from './History'
+import { Image } from './Image'
+import { Labels } from './Labels'
+import { Learning } from './Learning'
+import { Note } from './Note'
+import { SignIn } from './SignIn'
+import { Status } from './Status'
+import { Toolbar } from './Toolbar'
+import { UserName } from './UserName'
+
+export function App() {
+  const note = useRef<HTMLTextAreaElement>(null)
+
+  return (
+    <>
+      <header>
+        <h1>{TEXTS.title}</h1>
+        <p>{TEXTS.research}</p>
+        <UserName />
+        <Help />
+      </header>
+      <nav aria-label={TEXTS.cases.heading}>
+        <Cases />
+      </nav>
+      <main>
+        <Toolbar />
+        <Image focusNote={() => note.current?.focus()} onReady={() => void start()} />
+        <Status />
+      </main>
+      <aside>
+        <Labels />
+        <Note field={note} />
+        <History />
+        <Learning />
+      </aside>
+      {mustSignIn.value && <SignIn onDone={() => void start()} />}
+    </>
+  )
+}
+
+/** Lists the cases, and opens the one that the address names. */
+async function start(): Promise<void> {
+  await refreshCases()
+  const id = decodeURIComponent(location.hash.slice(1))
+  if (cases.value?.some((each) => each.id === id)) await openCase(id)
+  await watchLearning()
+}

@@ -1,0 +1,51 @@
+import { useEffect, useRef } from 'preact/hooks'
+import { Drawing } from '../drawing'
+import { listen } from '../keys'
+import { layout, opened, setViewer, tool } from '../state'
+import { TEXTS } from '../texts'
+import { Viewer } from '../viewer'
+import { position } from './Status'
+
+const ZOOM = 1.15
+
+/** The viewer, with a canvas over it that takes the pointer while a tool is chosen. */
+export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: () => void }) {
+  const frame = useRef<HTMLDivElement>(null)
+  const image = useRef<HTMLCanvasElement>(null)
+  const over = useRef<HTMLCanvasElement>(null)
+  const viewer = useRef<Viewer>(null)
+
+  useEffect(() => {
+    const made = new Viewer(image.current!)
+    viewer.current = made
+    setViewer(made)
+    made.onMove = (voxel, intensity) => (position.value = { voxel: made.grid!.toFile(voxel), intensity })
+    frame.current!.addEventListener(
+      'wheel',
+      (event) => {
+        event.preventDefault()
+        event.stopPropagation()
+        if (event.ctrlKey) return made.zoom(event.deltaY < 0 ? ZOOM : 1 / ZOOM)
+        const place = made.placeAt(event)
+        if (place) made.scroll(place.plane, event.deltaY < 0 ? 1 : -1)
+      },
+      { capture: true, passive: false },
+    )
+    void made.attach().then(() => {
+      listen(made, new Drawing(over.current!, made), frame.current!, focusNote)
+      onReady()
+    })
+    // For tests and for users of the console.
+    Object.assign(window, { causalSam: made })
+  }, [])
+
+  useEffect(() => viewer.current?.setLayout(layout.value), [layout.value])
+
+  return (
+    <div ref={frame} class="image" role="application" tabIndex={0} aria-label={TEXTS.viewer.label}>
+      <canvas ref={image} />
+      <canvas ref={over} class={tool.value === 'navigate' || !opened.value ? 'over off' : 'over'} />
+      {!opened.value && <p class="nothing">{TEXTS.viewer.nothing}</p>}
+    </div>
+  )
+}

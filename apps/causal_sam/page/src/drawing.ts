@@ -1,0 +1,151 @@
+/** From the pointer to prompts: points, boxes, curves and strokes on the slices of the viewer. */
+import { NORMAL, type Plane } from './grid'
+import { packed } from './masks'
+import { addPrompt, brushMm, opened, tool, type NewPrompt, type Tool } from './state'
+import { strokeVoxels } from './strokes'
+import type { Voxel } from './types'
+import type { Place, Viewer } from './viewer'
+
+const SCRIBBLE_MM = 1
+
+/** A drag that goes on. */
+interface Drag {
+  tool: Tool
+  plane: Plane
+  path: Voxel[]
+  pixels: [number, number][]
+  isOutside: boolean
+}
+
+export class Drawing {
+  private drag: Drag | null = null
+  private corner: Place | null = null
+  private readonly pen: CanvasRenderingContext2D
+
+  /** @param canvas lies over the viewer's; it takes the pointer while a tool other than moving is chosen */
+  constructor(
+    private readonly canvas: HTMLCanvasElement,
+    private readonly viewer: Viewer,
+  ) {
+    this.pen = canvas.getContext('2d')!
+    canvas.addEventListener('pointerdown', (event) => this.begin(event))
+    canvas.addEventListener('pointermove', (event) => this.extend(event))
+    canvas.addEventListener('pointerup', () => this.end())
+    canvas.addEventListener('pointercancel', () => this.cancel())
+    canvas.addEventListener('contextmenu', (event) => event.preventDefault())
+  }
+
+  cancel(): void {
+    this.drag = this.corner = null
+    this.erase()
+  }
+
+  /** Prompts at the crosshair, for users of the keyboard; a box takes two corners. */
+  promptAtCrosshair(isOutside: boolean): void {
+    const place: Place = { voxel: this.viewer.crosshair, plane: 'axial' }
+    if (tool.value === 'box' && !this.corner) {
+      this.corner = place
+      return
+    }
+    const path = this.corner ? [this.corner.voxel, place.voxel] : [place.voxel]
+    if (path[0]) path[0][2] = place.voxel[2]
+    this.corner = null
+    this.send({ tool: tool.value, plane: place.plane, path, pixels: [], isOutside })
+  }
+
+  private begin(event: PointerEvent): void {
+    const place = this.viewer.placeAt(event)
+    if (!place || event.button === 1) return
+    this.canvas.setPointerCapture(event.pointerId)
+    const isOutside = event.altKey || event.button === 2
+    this.drag = { tool: tool.value, plane: place.plane, path: [], pixels: [], isOutside }
+    this.extend(event)
+  }
+
+  private extend(event: PointerEvent): void {
+    const drag = this.drag
+    if (!drag) return
+    const place = this.viewer.placeAt(event)
+    if (!place || place.plane !== drag.plane) return
+    // The slice of the first voxel, whatever rounding says.
+    const normal = NORMAL[drag.plane] as 0
+    if (drag.path[0]) place.voxel[normal] = drag.path[0][normal]
+    const frame = this.canvas.getBoundingClientRect()
+    drag.path.push(place.voxel)
+    drag.pixels.push([event.clientX - frame.left, event.clientY - frame.top])
+    this.draw(drag)
+  }
+
+  private end(): void {
+    const drag = this.drag
+    this.cancel()
+    if (drag?.path.length) this.send(drag)
+  }
+
+  private send(drag: Drag): void {
+    const prompt = this.promptOf(drag)
+    if (!prompt) return
+    this.viewer.moveTo(drag.path.at(-1)!)
+    void addPrompt(prompt)
+  }
+
+  private promptOf({ tool, plane, path, isOutside }: Drag): NewPrompt | null {
+    const grid = this.viewer.grid!
+    const shape = opened.value!.shape
+    const asked = { plane: grid.planeToAsk(plane) }
+    const first = path[0]!
+    const last = path.at(-1)!
+    const painted = (radius: number) =>
+      packed(
+        strokeVoxels(path, plane, grid.spacing, grid.size, radius).map((voxel) => grid.toFile(voxel)),
+        shape,
+      )
+    switch (tool) {
+      case 'point': {
+        const voxel = grid.toFile(last)
+        return { kind: 'points', foreground: isOutside ? [] : [voxel], background: isOutside ? [voxel] : [] }
+      }
+      case 'box': {
+        const ends = [grid.toFile(first), grid.toFile(last)] as const
+        const box = [0, 1, 2].flatMap((axis) => {
+          const pair = ends.map((end) => end[axis as 0])
+          return [Math.min(...pair), Math.max(...pair)]
+        })
+        const isFlat = box.filter((_, n) => n % 2 && box[n] === box[n - 1]).length > 1
+        return isFlat ? null : { kind: 'box', box: box as [number, number, number, number, number, number], ...asked }
+      }
+      case 'lasso':
+        return path.length < 3 ? null : { kind: 'lasso', corners: path.map((voxel) => grid.toFile(voxel)), ...asked }
+      case 'scribble':
+        return { kind: 'scribble', [isOutside ? 'outside' : 'inside']: painted(SCRIBBLE_MM), ...asked }
+      case 'brush':
+      case 'erase':
+        return { kind: 'brush', painted: painted(brushMm.value / 2), erase: tool === 'erase' }
+      case 'navigate':
+        return null
+    }
+  }
+
+  private draw({ tool, pixels, isOutside }: Drag): void {
+    this.erase()
+    const { pen } = this
+    pen.strokeStyle = pen.fillStyle = isOutside || tool === 'erase' ? '#ff6b6b' : '#7ee0ff'
+    pen.lineWidth = 2
+    const [x0, y0] = pixels[0]!
+    const [x1, y1] = pixels.at(-1)!
+    pen.beginPath()
+    if (tool === 'point') pen.arc(x1, y1, 4, 0, 2 * Math.PI)
+    else if (tool === 'box') pen.rect(x0, y0, x1 - x0, y1 - y0)
+    else pixels.forEach(([x, y]) => pen.lineTo(x, y))
+    if (tool === 'lasso') pen.closePath()
+    pen.stroke()
+  }
+
+  private erase(): void {
+    const { canvas, pen } = this
+    const { clientWidth, clientHeight } = canvas
+    if (canvas.width !== clientWidth) canvas.width = clientWidth
+    if (canvas.height !== clientHeight) canvas.height = clientHeight
+    pen.clearRect(0, 0, canvas.width, canvas.height)
+  }
+}

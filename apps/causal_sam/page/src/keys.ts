@@ -1,0 +1,70 @@
+/** The keyboard: everything that can be clicked has a key, and the image takes prompts at the crosshair. */
+import type { Drawing } from './drawing'
+import * as state from './state'
+import type { Viewer } from './viewer'
+
+const TOOL_KEYS: Record<string, state.Tool> = {
+  v: 'navigate',
+  p: 'point',
+  b: 'box',
+  l: 'lasso',
+  s: 'scribble',
+  d: 'brush',
+  e: 'erase',
+}
+const MOVES: Record<string, [number, number, number]> = {
+  // As the axial view shows it: the patient's left is on the right.
+  ArrowLeft: [1, 0, 0],
+  ArrowRight: [-1, 0, 0],
+  ArrowUp: [0, 1, 0],
+  ArrowDown: [0, -1, 0],
+  PageUp: [0, 0, 1],
+  PageDown: [0, 0, -1],
+}
+const ZOOM = 1.25
+const BRUSH_STEP_MM = 1
+
+export function listen(viewer: Viewer, drawing: Drawing, image: HTMLElement, focusNote: () => void): void {
+  image.addEventListener('keydown', (event) => {
+    const by = MOVES[event.key]
+    if (by) viewer.moveBy(...by)
+    else if (event.key === 'Enter') drawing.promptAtCrosshair(event.altKey)
+    else return
+    event.preventDefault()
+  })
+  document.addEventListener('keydown', (event) => {
+    const target = event.target as HTMLElement
+    if (event.key === 'Escape') {
+      drawing.cancel()
+      state.busy.value?.cancel()
+      state.endPreview()
+      target.blur()
+    }
+    if (target.matches('input, textarea, select, dialog *')) return
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key === 'z') (event.shiftKey ? state.redo : state.undo)()
+      else if (event.key === 'y') state.redo()
+      else return
+    } else if (event.altKey) return
+    else if (!act(event.key, viewer, focusNote)) return
+    event.preventDefault()
+  })
+}
+
+/** Does what a key says; returns false if it says nothing. */
+function act(key: string, viewer: Viewer, focusNote: () => void): boolean {
+  const tool = TOOL_KEYS[key.toLowerCase()]
+  if (tool) state.tool.value = tool
+  else if (/^[1-9]$/.test(key)) state.current.value = state.names.value[Number(key) - 1] ?? state.current.value
+  else if (key === 'f') state.follows.value = !state.follows.value
+  else if (key === '[') state.brushMm.value = Math.max(1, state.brushMm.value - BRUSH_STEP_MM)
+  else if (key === ']') state.brushMm.value += BRUSH_STEP_MM
+  else if (key === '+' || key === '=') viewer.zoom(ZOOM)
+  else if (key === '-') viewer.zoom(1 / ZOOM)
+  else if (key === 'h' && state.current.value) state.toggleShown(state.current.value)
+  else if (key === '/') focusNote()
+  else if (key === 'a') void state.accept()
+  else if (key === 'n') void state.nextCase()
+  else return false
+  return true
+}

@@ -1,0 +1,40 @@
+/** Masks as the server sends them: the bits of their bounding box, compressed. */
+import { unzlibSync, zlibSync } from 'fflate'
+import type { Mask, Voxel } from './types'
+
+/** Calls `visit` with each voxel (i, j, k) of a mask. */
+export function forEachVoxel(mask: Mask, visit: (i: number, j: number, k: number) => void): void {
+  const [ni, nj, nk] = mask.extent
+  if (!ni) return
+  const bits = unzlibSync(fromBase64(mask.bits))
+  const [ci, cj, ck] = mask.corner
+  let n = 0
+  for (let i = 0; i < ni; i++)
+    for (let j = 0; j < nj; j++)
+      for (let k = 0; k < nk; k++, n++) if (bits[n >> 3]! & (128 >> (n & 7))) visit(ci + i, cj + j, ck + k)
+}
+
+/** Packs voxels (i, j, k) of a volume. */
+export function packed(voxels: Iterable<Voxel>, shape: Voxel): Mask {
+  const all = [...voxels]
+  if (!all.length) return { shape, corner: [0, 0, 0], extent: [0, 0, 0], bits: toBase64(zlibSync(new Uint8Array())) }
+  const corner = [0, 1, 2].map((a) => all.reduce((least, v) => Math.min(least, v[a as 0]), Infinity)) as Voxel
+  const last = [0, 1, 2].map((a) => all.reduce((most, v) => Math.max(most, v[a as 0]), -Infinity))
+  const extent = [0, 1, 2].map((a) => last[a]! - corner[a as 0] + 1) as Voxel
+  const bits = new Uint8Array(Math.ceil((extent[0] * extent[1] * extent[2]) / 8))
+  for (const [i, j, k] of all) {
+    const n = ((i - corner[0]) * extent[1] + (j - corner[1])) * extent[2] + (k - corner[2])
+    bits[n >> 3]! |= 128 >> (n & 7)
+  }
+  return { shape, corner, extent, bits: toBase64(zlibSync(bits)) }
+}
+
+function fromBase64(text: string): Uint8Array {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0))
+}
+
+function toBase64(bytes: Uint8Array): string {
+  let text = ''
+  for (const byte of bytes) text += String.fromCharCode(byte)
+  return btoa(text)
+}

@@ -1,0 +1,315 @@
+/** What the page shows, and what a user can do; components only draw the one and call the other. */
+import { computed, signal } from '@preact/signals'
+import { Refusal, ask, casePath, follow, load, work } from './api'
+import { GAINED_COLOUR, LOST_COLOUR, colourOf, toRgb } from './colours'
+import { GAINED, LOST } from './labelmap'
+import { TEXTS } from './texts'
+import type { Case, Label, NextCase, NotePreview, OpenedCase, Prompt, Session, Training, Version } from './types'
+import type { Layout, Viewer } from './viewer'
+
+export type Tool = 'navigate' | 'point' | 'box' | 'lasso' | 'scribble' | 'brush' | 'erase'
+export const TOOLS: Tool[] = ['navigate', 'point', 'box', 'lasso', 'scribble', 'brush', 'erase']
+
+/** A prompt without what all prompts have. */
+export type NewPrompt = Prompt extends infer P ? (P extends Prompt ? Omit<P, 'label' | 'known' | 'follow'> : never) : never
+
+export const cases = signal<Case[] | null>(null)
+export const opened = signal<OpenedCase | null>(null)
+export const session = signal<Session | null>(null)
+export const why = signal('')
+export const tool = signal<Tool>('navigate')
+export const layout = signal<Layout>('all')
+export const current = signal<string | null>(null)
+/** Names that the user added, and that have no mask yet. */
+export const added = signal<string[]>([])
+export const hidden = signal<ReadonlySet<string>>(new Set())
+export const follows = signal(true)
+export const brushMm = signal(6)
+export const message = signal<string>(TEXTS.status.ready)
+export const isError = signal(false)
+/** What is being done, and how to cancel it. */
+export const busy = signal<{ what: string; slices: number; cancel: () => void } | null>(null)
+export const preview = signal<NotePreview | null>(null)
+export const question = signal<string | null>(null)
+export const training = signal<Training | null>(null)
+export const versions = signal<Version[]>([])
+export const mustSignIn = signal(false)
+const recoloured = signal(0)
+
+/** All labels that can be chosen: those of the server, those of the session, and those that were added. */
+export const names = computed(() => [
+  ...new Set([...(opened.value?.names ?? []), ...(session.value?.labels ?? []).map(({ name }) => name), ...added.value]),
+])
+
+/** Colour of each label. */
+export const colours = computed(() => {
+  void recoloured.value
+  return new Map(names.value.map((name, position) => [name, colourOf(name, position)]))
+})
+
+let viewer: Viewer | null = null
+
+export function setViewer(made: Viewer): void {
+  viewer = made
+}
+
+export function labelOf(name: string): Label | undefined {
+  return session.value?.labels.find((label) => label.name === name)
+}
+
+// --- One request at a time, in the order in which the user asked
+
+let last: Promise<unknown> = Promise.resolve()
+
+interface Tools {
+  signal: AbortSignal
+  onProgress: (slices: number) => void
+}
+
+function run<T>(what: string, doIt: (tools: Tools) => Promise<T>): Promise<T | null> {
+  const controller = new AbortController()
+  const next = last.then(async () => {
+    const set = (slices: number) => (busy.value = { what, slices, cancel: () => controller.abort() })
+    set(0)
+    try {
+      return await doIt({ signal: controller.signal, onProgress: set })
+    } catch (error) {
+      report(error)
+      return null
+    } finally {
+      busy.value = null
+    }
+  })
+  last = next
+  return next
+}
+
+function report(error: unknown): void {
+  isError.value = true
+  if (error instanceof Refusal) {
+    mustSignIn.value ||= error.status === 401
+    message.value = error.message
+  } else if (error instanceof DOMException && error.name === 'AbortError') {
+    isError.value = false
+    message.value = TEXTS.status.cancelled
+  } else {
+    message.value = error instanceof TypeError ? TEXTS.status.offline : String(error)
+  }
+}
+
+function say(sentence: string): void {
+  isError.value = false
+  message.value = sentence || TEXTS.status.ready
+}
+
+// --- Cases
+
+export async function refreshCases(): Promise<void> {
+  try {
+    cases.value = await ask<Case[]>('GET', 'cases')
+  } catch (error) {
+    report(error)
+  }
+}
+
+export function openCase(id: string, reason = ''): Promise<unknown> {
+  return run(TEXTS.status.opening, async (tools) => {
+    location.hash = encodeURIComponent(id)
+    const [answer, file] = await Promise.all([
+      work<OpenedCase>('GET', casePath(id, 'session'), tools),
+      load(casePath(id, 'image'), tools.signal),
+    ])
+    await viewer!.show(answer, file)
+    endPreview()
+    added.value = []
+    hidden.value = new Set()
+    opened.value = answer
+    why.value = reason
+    current.value = answer.labels[0]?.name ?? answer.names[0] ?? null
+    take(answer)
+    say(reason)
+    if (tool.value === 'navigate') tool.value = 'point'
+    await refreshCases()
+  })
+}
+
+/** Shows the session of an answer. */
+function take(answer: Session): void {
+  session.value = answer
+  viewer!.labels!.update(answer.labels)
+  recolour()
+  viewer!.refresh()
+}
+
+/** Gives the viewer the colours of the labels that are shown. */
+export function recolour(): void {
+  recoloured.value++
+  const shown = names.value.filter((name) => !hidden.value.has(name))
+  const table = new Map(shown.map((name) => [viewer!.labels!.valueOf(name), toRgb(colours.value.get(name)!)]))
+  viewer!.setColours(table.set(GAINED, GAINED_COLOUR).set(LOST, LOST_COLOUR))
+}
+
+export function nextCase(): Promise<unknown> {
+  return run(TEXTS.status.next, ({ signal }) => ask<NextCase>('POST', 'next', { signal })).then((next) => {
+    if (!next) return
+    if (next.id) return openCase(next.id, next.why)
+    say(next.why)
+  })
+}
+
+// --- Steps of the session
+
+function step(what: string, path: string, body: object): Promise<Session | null> {
+  const id = opened.value?.id
+  if (!id) return Promise.resolve(null)
+  return run(what, async (tools) => {
+    if (opened.value?.id !== id) return null
+    endPreview()
+    const known = viewer!.labels!.known
+    const answer = await work<Session>('POST', casePath(id, path), { body: { ...body, known }, ...tools })
+    take(answer)
+    say(answer.message)
+    return answer
+  })
+}
+
+export function addPrompt(prompt: NewPrompt): Promise<unknown> {
+  if (!current.value) {
+    report(new Refusal(0, TEXTS.status.chooseLabel))
+    return Promise.resolve()
+  }
+  const what = TEXTS.status.kinds[prompt.kind]
+  return step(what, 'prompts', { ...prompt, label: current.value, follow: follows.value })
+}
+
+export function moveInHistory(position: number): Promise<unknown> {
+  return step(TEXTS.status.history, 'history', { position })
+}
+
+export function undo(): void {
+  const shown = session.value?.position ?? 0
+  if (shown > 0) void moveInHistory(shown - 1)
+}
+
+export function redo(): void {
+  const { position, steps } = session.value ?? { position: 0, steps: [] }
+  if (position + 1 < steps.length) void moveInHistory(position + 1)
+}
+
+export function toggleLock(name: string): Promise<unknown> {
+  const locked = (session.value?.labels ?? []).filter((label) => label.is_locked).map((label) => label.name)
+  const labels = locked.includes(name) ? locked.filter((each) => each !== name) : [...locked, name]
+  return step(TEXTS.status.locking, 'locks', { labels })
+}
+
+export function emptyLabel(name: string): Promise<unknown> {
+  return step(TEXTS.status.emptying, 'reset', { labels: [name] })
+}
+
+export function findByName(): Promise<unknown> {
+  return step(TEXTS.status.automatic, 'automatic', {})
+}
+
+export async function accept(): Promise<void> {
+  if (await step(TEXTS.status.accepting, 'accept', {})) await refreshCases()
+}
+
+export function toggleShown(name: string): void {
+  const next = new Set(hidden.value)
+  if (!next.delete(name)) next.add(name)
+  hidden.value = next
+  recolour()
+}
+
+export function addLabel(name: string): void {
+  if (!name) return
+  if (!names.value.includes(name)) added.value = [...added.value, name]
+  current.value = name
+}
+
+// --- Notes
+
+export function previewNote(note: string): Promise<unknown> {
+  const id = opened.value?.id
+  if (!id) return Promise.resolve()
+  return run(TEXTS.status.previewing, async (tools) => {
+    endPreview()
+    try {
+      const body = { note, label: current.value }
+      preview.value = await work<NotePreview>('POST', casePath(id, 'note/preview'), { body, ...tools })
+    } catch (error) {
+      if (!(error instanceof Refusal && error.question)) throw error
+      question.value = error.question
+      return
+    }
+    viewer!.labels!.preview(preview.value.changes)
+    viewer!.refresh()
+    say(preview.value.message)
+  })
+}
+
+/** Carries out the note whose plan is shown. */
+export async function confirmNote(note: string): Promise<void> {
+  const plan = preview.value?.plan
+  if (plan) await step(TEXTS.status.note, 'note', { note, plan, label: current.value })
+}
+
+export function endPreview(): void {
+  question.value = null
+  if (!preview.value) return
+  preview.value = null
+  viewer?.labels?.endPreview()
+  viewer?.refresh()
+}
+
+// --- Learning
+
+let following: AbortController | null = null
+
+/** Looks at the versions, and follows an update that runs. */
+export async function watchLearning(): Promise<void> {
+  try {
+    versions.value = await ask<Version[]>('GET', 'versions')
+    following?.abort()
+    following = new AbortController()
+    await follow<Training>('training/events', (now) => (training.value = now), following.signal)
+    versions.value = await ask<Version[]>('GET', 'versions')
+  } catch (error) {
+    if (!(error instanceof DOMException)) report(error)
+  }
+}
+
+export async function startLearning(minutes: number): Promise<void> {
+  try {
+    training.value = await ask<Training>('POST', 'training', { body: { options: { minutes } } })
+    await watchLearning()
+  } catch (error) {
+    report(error)
+  }
+}
+
+export async function stopLearning(): Promise<void> {
+  try {
+    training.value = await ask<Training>('DELETE', 'training')
+  } catch (error) {
+    report(error)
+  }
+}
+
+export async function rollBack(number: number): Promise<void> {
+  try {
+    versions.value = await ask<Version[]>('POST', `versions/${number}/rollback`)
+  } catch (error) {
+    report(error)
+  }
+}
+
+// --- What the image looks like
+
+export function setWindow(range: [number, number]): void {
+  viewer?.setWindow(range)
+}
+
+export function setOpacity(opacity: number): void {
+  viewer?.setOpacity(opacity)
+}

@@ -1,0 +1,20 @@
+/** Window presets: intensities that are shown black and white. */
+import type { OpenedCase } from './types'
+
+export interface Window {
+  name: 'auto' | 'soft' | 'liver' | 'lung' | 'bone' | 'brain'
+  range: [number, number]
+}
+
+const CT: Window[] = [
+  { name: 'soft', range: [-160, 240] },
+  { name: 'liver', range: [-20, 150] },
+  { name: 'lung', range: [-1350, 150] },
+  { name: 'bone', range: [-450, 1050] },
+  { name: 'brain', range: [0, 80] },
+]
+
+/** The presets for an image; those in Hounsfield units for CT only. */
+export function windowsOf({ window, modality }: Pick<OpenedCase, 'window' | 'modality'>): Window[] {
+  return [{ name: 'auto', range: window }, ...(modality === 'CT' ? CT : [])]
+}
