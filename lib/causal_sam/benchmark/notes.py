@@ -1,4 +1,4 @@
-"""Scores of an interpreter on notes with known plans: exact matches, fields, harm and protection."""
+"""Scores of an interpreter on notes with known plans: exact matches, effects, fields, harm and protection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from causal_sam.benchmark.note_effects import Verdict, is_justified, judge
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.notes import Interpretation, Intervention, NoteRequest, Plan, parse_plan
 
@@ -34,10 +35,15 @@ class NoteCase:
 
 @dataclass(frozen=True)
 class Miss:
-    """A note whose plan differs from the expected one."""
+    """A note whose plan differs from the expected one.
+
+    Attributes:
+        verdict: judgement of the plan's effect.
+    """
 
     case: NoteCase
     plan: Plan
+    verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
         """Return the note with the expected and the found plan, for JSON."""
@@ -46,6 +52,7 @@ class Miss:
             "note": self.case.request.note,
             "labels": list(self.case.request.labels),
             "expected": QUESTION if expected is None else [_to_dict(each) for each in expected],
+            "verdict": self.verdict,
             "found": {QUESTION: plan.question} if plan.question else [_to_dict(each) for each in plan.interventions],
         }
 
@@ -59,6 +66,8 @@ class NoteScores:
         exact: number of notes with the same set of interventions, or a question where one is expected.
         fields: field -> share of expected and found interventions in which it is right; each intervention is paired
             with the most similar one. "question" -> share of notes with a question exactly where one is expected.
+        verdicts: judgement of the effect -> number of notes; see `causal_sam.benchmark.note_effects.judge`.
+        justified: number of questions, among the verdicts "question", that name a choice or quote the note.
         misses: notes that are not exact.
         harmful: number of found acts, except `keep`, that the note does not request: no expected act has the same
             label, action, direction and slices.
@@ -70,6 +79,8 @@ class NoteScores:
     exact: int
     fields: dict[str, float]
     misses: tuple[Miss, ...]
+    verdicts: dict[Verdict, int]
+    justified: int = 0
     harmful: int = 0
     protected: float = 1.0
     notices: tuple[str, ...] = ()
@@ -85,6 +96,10 @@ class NoteScores:
             "notes": self.count,
             "exact": self.exact,
             "exact_share": round(self.exact_share, 4),
+            "verdicts": self.verdicts,
+            "justified": self.justified,
+            "right_share": round(self.verdicts["right"] / self.count, 4),
+            "right_or_justified_share": round((self.verdicts["right"] + self.justified) / self.count, 4),
             "harmful": self.harmful,
             "protected": round(self.protected, 4),
             "fields": {name: round(share, 4) for name, share in self.fields.items()},
@@ -154,7 +169,16 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
     """
     interpretations = [interpret(case.request) for case in cases]
     pairs = [(case, interpretation.plan) for case, interpretation in zip(cases, interpretations, strict=True)]
-    misses = tuple(Miss(case, plan) for case, plan in pairs if not _is_exact(case, plan))
+    judged = [(case, plan, judge(case.request.labels, case.expected, plan)) for case, plan in pairs]
+    misses = tuple(Miss(*each) for each in judged if not _is_exact(*each[:2]))
+    verdicts: dict[Verdict, int] = dict.fromkeys(get_args(Verdict), 0)
+    for _, _, verdict in judged:
+        verdicts[verdict] += 1
+    justified = sum(
+        is_justified(plan.question or "", case.request.note, case.request.labels)
+        for case, plan, verdict in judged
+        if verdict == QUESTION
+    )
     right, total = dict.fromkeys(FIELDS, 0), 0
     found_keeps = []
     for case, plan in pairs:
@@ -171,6 +195,8 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
         len(cases) - len(misses),
         {**fields, QUESTION: asked / len(cases)},
         misses,
+        verdicts,
+        justified,
         sum(_harmful(case, plan) for case, plan in pairs),
         sum(found_keeps) / len(found_keeps) if found_keeps else 1.0,
         tuple(each.notice for each in interpretations if each.notice is not None),

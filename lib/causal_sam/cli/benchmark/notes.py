@@ -27,7 +27,8 @@ def notes(
     """Score an interpreter on notes with known plans.
 
     A note is exact if the plan holds all expected interventions with all their fields, and no other, or if the note is
-    answered with a question where one is expected. Harmful are acts that no expected intervention asks for.
+    answered with a question where one is expected. It is right if the plan changes the same voxels as the expected one
+    on a set of label maps, and keeps the same labels. Harmful are acts that no expected intervention asks for.
     """
     from causal_sam.benchmark.notes import read_notes, score
     from causal_sam.notes import load_interpreter
@@ -39,6 +40,9 @@ def notes(
         typer.echo(json.dumps(report, ensure_ascii=False, indent=1))
         return
     typer.echo(f"exact: {report['exact']} of {report['notes']} notes, {report['exact_share']:.1%}")
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in report["verdicts"].items())
+    typer.echo(f"right: {report['right_share']:.1%}, with justified questions {report['right_or_justified_share']:.1%}")
+    typer.echo(f"  by effect: {verdicts}; justified questions {report['justified']}")
     typer.echo(f"harmful acts: {report['harmful']}; protected labels: {report['protected']:.1%}")
     for name, share in report["fields"].items():
         typer.echo(f"  {name}: {share:.1%}")
@@ -47,7 +51,7 @@ def notes(
         for notice in report["notices"]:
             typer.echo(f"  {notice}")
     for miss in report["misses"]:
-        typer.echo(f"missed: {miss['note']} [{', '.join(miss['labels'])}]")
+        typer.echo(f"{miss['verdict']}: {miss['note']} [{', '.join(miss['labels'])}]")
         typer.echo(f"  expected: {_listed(miss['expected'])}")
         typer.echo(f"  found: {_listed(miss['found'])}")
 
