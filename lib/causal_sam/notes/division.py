@@ -10,6 +10,8 @@ from causal_sam.notes.mentions import NameFinder
 from causal_sam.notes.tokens import Token, tokenise
 from causal_sam.notes.vocabulary import MAX_GAP_WORDS, Meaning, Vocabulary
 
+# Telegraphic style: "spleen under inf, liver over".
+TELEGRAPHIC = {"under": "expand", "over": "shrink"}
 _JOINS = frozenset({"and", "but", "then", "while", "whereas", "however", "or", "yet", "although", "though"})
 
 
@@ -77,6 +79,8 @@ def _marks(tokens: Sequence[Token], names: NameFinder, vocabulary: Vocabulary) -
             start += 1
         else:
             length, mark = _phrase(spelt, start, taken, names, vocabulary)
+            if token.text in TELEGRAPHIC and previous in ("name", "strength", "slices") and _ends_clause(spelt, start, vocabulary):
+                length, mark = 1, Mark("cue", token.text, (TELEGRAPHIC[token.text],))  # "FHL under sup"
             if (
                 mark.mention
                 and previous in ("strength", "too")
@@ -86,6 +90,13 @@ def _marks(tokens: Sequence[Token], names: NameFinder, vocabulary: Vocabulary) -
             yield mark
             previous = mark.kind
             start += length
+
+
+def _ends_clause(tokens: Sequence[Token], start: int, vocabulary: Vocabulary) -> bool:
+    """Return whether a word ends its clause, or only a place, slices or a length follow."""
+    following = tokens[start + 1 : start + 2]
+    is_word = bool(following) and following[0].kind == "word"
+    return not is_word or following[0].text in ("in", "on", "by") or bool(vocabulary.direction_of_word(following[0].text))
 
 
 def _phrase(

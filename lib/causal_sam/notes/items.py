@@ -60,7 +60,8 @@ def _is_same(first: Item, second: Item) -> bool:
         return False
     if first.draft.number == second.draft.number or (second.draft.is_additional and not second.is_bare):
         return all(a == b for a, b in pairs)
-    is_near_by = first.draft.sentence == second.draft.sentence
+    steps = second.draft.sentence - first.draft.sentence
+    is_near_by = steps == 0 or (steps == 1 and not second.draft.subjects)
     return is_near_by or first.is_bare or second.is_bare or one.direction == two.direction is not None
 
 
@@ -108,17 +109,14 @@ def _supersedes(item: Item, other: Item) -> bool:
     if intervention.action == "restyle":
         return is_together and second.action in _SUPERSEDED_BY_RESTYLE
     if intervention.action == "keep_largest":
-        return second.action in ("remove", "shrink") and is_near_by and other.is_bare
+        return is_near_by and (second.action in ("remove", "shrink") and other.is_bare or second.action == "exclude")
     if intervention.action == "remove":
         # "remove the island, that is colon"
         return (
-            second.action == "exclude"
-            and other.draft.act.neighbour_is_content
-            and is_near_by
-            and other.draft.number > item.draft.number
+            second.action == "exclude" and other.draft.act.neighbour_is_content and is_near_by
         )
     if intervention.action == "exclude" and second.action == "shrink":
-        is_remedy = other.draft.number > item.draft.number and is_near_by and not other.draft.is_additional
+        is_remedy = is_near_by and not (other.draft.is_additional or item.draft.is_additional)
         is_cause = is_together and (other.is_bare or not (item.draft.is_additional or item.draft.is_listed))
         same_place = None in (intervention.direction, second.direction) or intervention.direction == second.direction
         return same_place and (is_remedy or is_cause)

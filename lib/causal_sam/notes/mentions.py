@@ -16,6 +16,8 @@ from causal_sam.text.spelling import correct_spelling
 MAX_NAME_WORDS = 6  # words
 MAX_AMBIGUOUS_ABBREVIATION = 2  # letters; abbreviations up to this length count only in capitals
 _SIDES = ("left", "right")
+_SIDE_WORDS = {"l": "left", "lt": "left", "left": "left", "r": "right", "rt": "right", "right": "right", "both": "both"}
+MIN_PREFIX_LENGTH = 2  # letters of an abbreviation that is the beginning of a label's word
 _VOWELS = frozenset("aeiouy")
 # Endings of anatomical adjectives, which have at least five letters.
 ADJECTIVE_ENDINGS = ("al", "ar", "ary", "ic", "ous", "oid", "ine", "ian")
@@ -179,6 +181,9 @@ class NameFinder:
         if tuple(stem(word) for word in words if word not in _SIDES) in self._vocabulary.tissues:
             longer = [label for label in self.labels if set(split_words(label)) > set(words)]
             return Mention(text, (longer[0],)) if len(longer) == 1 else Mention(text)
+        abbreviated = self._labels_with_word(words[0]) if len(words) == 1 else None
+        if abbreviated is not None:
+            return abbreviated
         is_free = self._is_unlisted_anatomy(words)
         readings = [reading for reading in self._lexicon.readings(text) if self._is_name(reading)]
         if not readings or not self._is_compact(words, readings):
@@ -203,21 +208,33 @@ class NameFinder:
         """Match labels by their name without the side: "widget" matches "left widget" and "right widget"."""
         kind = self._kind(words)
         labels = self._kinds.get(kind, [])
-        if len(labels) < 2 or not kind or words[-1] in ("left", "right", "both"):
+        if len(labels) < 2 or not kind:
             return None
-        sides = {word for word in words if word in _SIDES}
-        fitting = tuple(label for label in labels if not sides or self.side_in_name(label) in sides)
+        sides = {_SIDE_WORDS[word] for word in words if word in _SIDE_WORDS}
+        fitting = tuple(label for label in labels if not sides - {"both"} or self.side_in_name(label) in sides)
         if not fitting:
             return None
-        is_several = "both" in words or len(sides) == len(_SIDES) or (not sides and _is_plural(words[-1]))
+        is_several = "both" in sides or len(sides) == len(_SIDES) or (not sides and _is_plural(words[-1]))
         text = " ".join(words)
         return Mention(text, fitting) if is_several or len(fitting) == 1 else Mention(text, candidates=fitting)
+
+    def _labels_with_word(self, word: str) -> Mention | None:
+        """Match the labels of one kind that have a word, or a word that begins so: "bl" for "urinary bladder"."""
+        if self._vocabulary.is_spelt_correctly(word) or word in _SIDE_WORDS or len(word) < MIN_PREFIX_LENGTH:
+            return None
+        for is_match in (str.__eq__, str.startswith):
+            labels = [each for each in self.labels if any(is_match(own, word) for own in split_words(each))]
+            if is_match is str.startswith and self._lexicon.is_known_word(word):
+                return None
+            if labels and len(set(map(self.kind, labels))) == 1:
+                return Mention(word, (labels[0],)) if len(labels) == 1 else Mention(word, candidates=tuple(labels))
+        return None
 
     def _spelt(self, words: Iterable[str]) -> tuple[str, ...]:
         return tuple(self._lexicon.compact_form(word) or word for word in words)
 
     def _kind(self, words: Iterable[str]) -> str:
-        return "".join(singular(word) for word in words if word not in ("left", "right", "both"))
+        return "".join(singular(word) for word in words if word not in _SIDE_WORDS)
 
     def _is_name(self, reading: Reading) -> bool:
         parts = [part for part in reading.parts if not part.isdigit()]

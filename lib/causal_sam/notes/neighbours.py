@@ -69,8 +69,8 @@ def exclusion_act(fragment: Fragment) -> Act | None:
         return Act("exclude", tuple(owners[:1]), (fragment.names_before(omitted[0])[-1].mention,))
     # "avoid the rectum"
     found += [mark for mark in fragment.all("not") if mark.text == "avoid" and fragment.is_before_name(mark)]
-    if not found:
-        return None
+    if not found or fragment.cues("fill"):
+        return None  # "vessels punched out as holes"
     mark = found[0]
     is_due = fragment.has("modal") or "outside" in mark.text
     if mark.text == "left out of" and not is_due:

@@ -9,13 +9,15 @@ from causal_sam.errors import InputError
 from causal_sam.notes.drafts import WITHOUT_AMOUNT, ClarificationNeeded, Details, Draft
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.items import Item
-from causal_sam.notes.laterality import resolve_direction, side_of
+from causal_sam.notes.laterality import resolve_direction, side_of, structures_of
 from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.places import Place
 from causal_sam.notes.schema import Direction, Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 
 MAX_LISTED_LABELS = 8  # names in a question
+# Kinds after a side that is a subject: "the left is too large", "right: lacks 4 mm".
+_PREDICATES = frozenset({"cue", "keep", "wrong", "too", "wanted", "small", "strength", "starts", "also", "mm", "slices"})
 
 
 # Beginnings of a fragment that repeats a statement: "left lung misses its apex, as does the right".
@@ -59,7 +61,7 @@ class Resolver:
             following = marks[at + 1 : at + 2]
             is_one = bool(following) and following[0].kind == "one"
             is_first = all(each.kind == "plain" for each in marks[:at])
-            is_predicate = is_first and bool(following) and following[0].is_in("copulas")
+            is_predicate = is_first and (following[0].is_in("copulas") or following[0].kind in _PREDICATES if following else bool(topic))
             is_predicate = is_predicate or (not following and any(each.is_in("same") for each in marks))
             says_the_same = _says_the_same(marks[:at], marks[at + 1 :])
             label = (
@@ -67,8 +69,6 @@ class Resolver:
                 if mark.values and (is_one or is_predicate or says_the_same)
                 else None
             )
-            if says_the_same and label and self._names.kind(label) not in {self._names.kind(each) for each in topic}:
-                continue
             if mark.kind == "place" and label:
                 name = Mark("name", mark.text, mention=Mention(f"{mark.text} one", (label,)))
                 return replace(fragment, marks=(*marks[:at], name, *marks[at + 1 + is_one :]))
@@ -78,7 +78,7 @@ class Resolver:
         """Return the label on a side that has a counterpart; of several, the one of the topic's kind."""
         sides = {label: self._names.side_in_name(label) for label in self._names.labels}
         own = [label for label, named_side in sides.items() if named_side == side]
-        if len(own) > 1:
+        if topic:
             topics = {self._names.kind(label) for label in topic}
             own = [label for label in own if self._names.kind(label) in topics]
         return own[0] if len(own) == 1 and {*sides.values()} >= {"left", "right"} else None
@@ -148,9 +148,19 @@ class Resolver:
         if draft.has_all or (draft.has_both and len(self._names.labels) == 2):
             return self._names.labels
         labels_ = self.default or draft.topic
+        owners = self._owners_of_parts(draft)
+        if owners and not set(owners) & set(labels_):
+            return owners
         if not labels_:
             raise ClarificationNeeded(self.label_question())
         return labels_
+
+    def _owners_of_parts(self, draft: Draft) -> tuple[str, ...]:
+        """Return the only label, or the pair of labels, that a part in a draft can belong to: "the dome is cut"."""
+        parts = [self._vocabulary.parts.get(value, {}) for group in draft.places for place in group for value in place.values]
+        found = tuple(label for label in self.labels if any(structures_of(label) & set(part) for part in parts))
+        is_pair = len(found) == 2 and len(set(map(self._names.kind, found))) == 1 and draft.has_both
+        return found if len(found) == 1 or is_pair else ()
 
     def _on_side(self, draft: Draft) -> tuple[str, ...]:
         """Return the label that "the right one" or "on the left" distinguishes from its counterpart."""

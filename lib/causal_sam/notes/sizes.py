@@ -27,7 +27,7 @@ def size_acts(fragment: Fragment) -> list[Act]:
             continue
         action, is_weak = _cue_action(fragment, mark)
         found[action] = found.get(action, True) and is_weak
-    for rule in (_unmet_requirement, _excess, _shortfall, _comparative, _not_enough, _more_needed):
+    for rule in (_reach_compared, _unmet_requirement, _excess, _shortfall, _comparative, _not_enough, _more_needed):
         act = rule(fragment)
         if act is not None:
             found[act.action] = False
@@ -60,6 +60,8 @@ def _cue_action(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
         action = "expand"  # "the edge has been shaved off"
     if mark.text.removeprefix("over") in load_vocabulary().sets["cut_back"] and mark.text.startswith("over"):
         action = "expand"  # "overtrimmed"
+    if mark.text in ("stop before", "end before") and fragment.has("modal"):
+        action = "shrink"  # "it should stop before that"
     if mark.text in ("lose", "loses") and fragment.has("mm") and fragment.is_order(mark):
         action = "shrink"  # "must lose 2 mm"
     is_on_object = bool(after) and (after[0].is_in("determiners") or after[0].kind in ("mm", "more"))
@@ -133,6 +135,17 @@ def _unmet_requirement(fragment: Fragment) -> Act | None:
     if inside and any(fragment.is_negated(mark) for mark in wanted) and fragment.names_after(inside[0]):
         return Act("fill")  # "voxels inside the kidney are not labelled"
     return Act("expand") if is_due or any(fragment.is_negated(mark) for mark in wanted) else None
+
+
+def _reach_compared(fragment: Fragment) -> Act | None:
+    """Read a reach that is compared with the mask: "reaches 15 mm lower than drawn"."""
+    than = fragment.all("than")
+    if not than or not fragment.has("wanted", "cue", "starts"):
+        return None
+    before = [mark for mark in fragment.before(than[0]) if mark.kind != "plain"]
+    if before and before[-1].kind == "place" and before[-1].text.endswith(("er", "further")):
+        return Act("expand" if _is_compared_with_mask(fragment, than[0]) else "shrink", places=before[-1].values)
+    return None
 
 
 def _excess(fragment: Fragment) -> Act | None:

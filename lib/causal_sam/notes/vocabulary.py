@@ -30,7 +30,7 @@ _SPELL_CHECKED_SECTIONS = frozenset(
 _IRREGULAR_ADVERBS = frozenset(
     {"roughly", "nearly", "highly", "mainly", "largely", "hardly", "finely", "closely", "shortly", "greatly"}
 )
-_NO_GAP_BEFORE = frozenset({"the", "its", "further", "more", "at", "on", "this", "that"})
+_NO_GAP_BEFORE = frozenset({"the", "its", "further", "more", "at", "on"})
 
 
 @dataclass(frozen=True)
