@@ -142,6 +142,10 @@ class Fragment:
             if mark.values[0] != "fill" or not self.is_genuine(mark)
         ]
 
+    def cues_of(self, action: str) -> list[Mark]:
+        """Return the cues of an action, negated or not."""
+        return [mark for mark in self.all("cue") if mark.values[0] == action]
+
     def approvals(self) -> list[Mark]:
         """Return the marks that approve of a mask or need no change, but not "would be nice" or "make it perfect"."""
         found = [mark for mark in self.all("keep") if not self.is_negated(mark)]
@@ -217,6 +221,24 @@ class Fragment:
             if mark.text not in ("touch", "touches", "touched", "touching") or self.is_negated(mark):
                 return True
         return False
+
+    def spares(self) -> list[Mark]:
+        """Return the labels that other acts must spare: "stay out of the cord", "but not into the cord"."""
+        names = [mark for mark in self.names if mark.mention.is_label]
+        if len(names) != len(self.names) or self.has("modal", "pieces", "masks", "wrong", "include"):
+            return []
+        orders = [mark for mark in (*self.all("exclude"), *self.all("not")) if mark.is_in("sparing")]
+        leaks = [mark for mark in self.cues_of("leak") if self.is_negated(mark) and not self.is_statement(mark)]
+        if orders or leaks:
+            verb = (orders or leaks)[0]
+            return names if not self.names_before(verb) else []
+        is_only_negated = all(mark.kind in ("not", "into", "plain", "name", "it") for mark in self.marks)
+        return [name for name in names if is_only_negated and self.has("into") and self.has("not")]
+
+    def refuses(self) -> bool:
+        """Return whether the fragment denies any act: "kidneys: nothing", "but the vessel no", "don't"."""
+        words = [mark for mark in self.marks if mark.kind not in ("plain", "name", "it")]
+        return bool(words) and self.marks[-1].kind == "not" and all(mark.kind == "not" for mark in words) and not any(mark.text in ("has", "have", "had", "without") for mark in self.marks)
 
     def has_only_names(self) -> bool:
         """Return whether the fragment only continues a list of names."""

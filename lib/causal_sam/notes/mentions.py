@@ -46,6 +46,11 @@ class Mention:
         return bool(self.labels or self.candidates)
 
     @property
+    def all_labels(self) -> tuple[str, ...]:
+        """The labels that the name refers to, or may refer to."""
+        return self.labels or self.candidates
+
+    @property
     def neighbour(self) -> str:
         """The name as a neighbour: that of its label, or its own without abbreviations and misspellings."""
         return self.labels[0] if len(self.labels) == 1 else self.text

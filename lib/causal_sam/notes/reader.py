@@ -40,6 +40,8 @@ class Reader:
         self._last_neighbour: Mention | None = None  # the last name without a label
         self._has_unsupported_order = False  # the note orders something that is no act
         self._protected: list[str] = []
+        self._mentions: list[Mention] = []  # names so far
+        self._questions: list[str] = []  # questions to ask if nothing else is understood
         self._in_protection = False  # the previous fragment protects labels
 
     def read(self, fragments: Sequence[Fragment]) -> list[Intervention]:
@@ -48,10 +50,11 @@ class Reader:
         Raises:
             ClarificationNeeded: the note is ambiguous or asks for something impossible; the message is the question.
         """
-        fragments, is_corrected = apply_self_corrections(fragments)
+        fragments, is_corrected = apply_self_corrections(self._with_pronouns(fragments))
         for sentence in sorted({fragment.sentence for fragment in fragments}):
             own = [fragment for fragment in fragments if fragment.sentence == sentence]
-            self._check_is_correction(own)
+            if not self._is_correction(own):
+                continue
             self._group, self._pending, self._complaint, self._in_protection = [], [], None, False
             for fragment in own:
                 self._read(fragment)
@@ -62,9 +65,15 @@ class Reader:
                     draft.topic = self._topic
         self._drafts = self._drop_redundant_approvals()
         items = merge_items([item for draft in self._drafts for item in self._resolver.items(draft)])
+        changed = [item.intervention for item in items if item.intervention.action not in ("keep", "restyle")]
+        label = next((act.label for act in changed if act.label in self._protected), None)
+        if label:
+            raise ClarificationNeeded(f"Is the {label} to change, or to stay as it is? The note says both.")
         label = contradictory_label(items)
         if label:
             raise ClarificationNeeded(f"Is the {label} too small or too large? Say which, and where.")
+        if self._questions and not items:
+            raise ClarificationNeeded(self._questions[0])
         if (self._has_unsupported_order or is_corrected) and not (items or self._protected):
             raise ClarificationNeeded(f"What is to be done? {self._resolver.example_hint()}")
         done = {item.intervention.label for item in items}
@@ -90,11 +99,11 @@ class Reader:
         """Return the question for a note of which nothing is understood."""
         return f"What is to be corrected? {self._resolver.example_hint()}"
 
-    def _check_is_correction(self, sentence: Sequence[Fragment]) -> None:
-        """Check that a sentence is a correction of a mask.
+    def _is_correction(self, sentence: Sequence[Fragment]) -> bool:
+        """Return whether a sentence is a correction of a mask, not a question.
 
         Raises:
-            ClarificationNeeded: it is a question, markup, or uncertain.
+            ClarificationNeeded: it is markup, or uncertain.
         """
         first = next((m for f in sentence for m in f.marks if m.kind not in ("plain", "join", "requests")), None)
         is_request = any(fragment.has("requests") for fragment in sentence)
@@ -104,23 +113,65 @@ class Reader:
         states_identity = sentence[0].is_denial() or any(
             mark.kind in ("taken_for", "as") or mark.is_in("called") for each in sentence for mark in each.marks
         )
-        is_question = first is not None and first.kind == "asks" and not states_identity
-        if is_question or (any(fragment.asks for fragment in sentence) and not is_request):
-            raise ClarificationNeeded(f"Questions are not answered here. {self._resolver.example_hint()}")
+        has_mark = any(fragment.asks for fragment in sentence)
+        is_clause = first is not None and first.is_in("conjunctions") and not has_mark  # "when I scroll"
+        is_question = first is not None and first.kind == "asks" and not (states_identity or is_clause)
+        if is_question or (has_mark and not is_request):
+            self._questions.append(f"Questions are not answered here. {self._resolver.example_hint()}")
+            return False
         is_blamed = any(fragment.cues("restyle") for fragment in sentence)  # "motion, so the dome is uncertain"
         if any(fragment.has("unsure") for fragment in sentence) and not is_blamed:
             raise ClarificationNeeded(f"What is wrong with the mask? {self._resolver.example_hint()}")
+        return True
 
     def _read(self, fragment: Fragment) -> None:
-        fragment = self._resolver.with_side(fragment, self._topic)
+        fragment = self._with_antecedents(fragment)
+        pending = [label for _, more in self._pending for mark in more.names for label in mark.mention.all_labels]
+        sided = self._resolver.with_side(fragment, pending or self._topic)
+        if sided is not fragment:  # "femoral heads: right lacks 4 mm"
+            self._pending = [(loose, replace(more, names=())) for loose, more in self._pending]
+        fragment = sided
+        self._resolver.check_members(fragment)
+        self._resolver.check_parts(fragment)
         details = Details.of(fragment)
+        self._mentions += [mark.mention for mark in details.names]
         self._interpret(fragment, details)
         others = [mark.mention for mark in details.names if not mark.mention.is_label]
         self._last_neighbour = others[-1] if others else self._last_neighbour
 
+    def _with_pronouns(self, fragments: Sequence[Fragment]) -> list[Fragment]:
+        """Replace "the left one" by the label of that side, of the kind of the labels that were named last."""
+        found: list[Fragment] = []
+        topic: tuple[str, ...] = ()
+        for fragment in fragments:
+            found.append(self._resolver.with_side(fragment, topic) if fragment.has("one") else fragment)
+            topic = next((name.mention.all_labels for name in found[-1].names if name.mention.is_label), topic)
+        return found
+
+    def _with_antecedents(self, fragment: Fragment) -> Fragment:
+        """Replace names by longer ones that they repeat: "the vein" after "the middle hepatic vein"."""
+        marks = tuple(
+            replace(mark, mention=self._antecedent(mark.mention)) if mark.mention and not mark.mention.labels else mark
+            for mark in fragment.marks
+        )
+        return replace(fragment, marks=marks)
+
+    def _antecedent(self, mention: Mention) -> Mention:
+        for earlier in reversed(self._mentions):
+            if earlier.text.endswith(f" {mention.text}") and len(earlier.labels) <= 1:
+                return earlier
+        return mention
+
     def _interpret(self, fragment: Fragment, details: Details) -> None:
         if fragment.protects():
             self._protect(details, fragment.has("it"))
+            return
+        spared = fragment.spares()
+        if spared:
+            self._protected += self._resolver.labels_of(spared, details)
+            return
+        if fragment.refuses() and (details.names or self._pending):
+            self._protect(details)
             return
         if self._in_protection and fragment.join in ("and", ",", "or", "/", "nor") and fragment.has_only_names():
             self._protect(details)  # "don't touch the liver and the spleen"
@@ -153,7 +204,8 @@ class Reader:
         """Protect the labels that a fragment names, or those named just before it: "bladder: hands off"."""
         pending = [mark for _, more in self._pending for mark in more.names]
         named = self._resolver.labels_of([*pending, *details.names], details)
-        self._protected += named or self._resolver.default or (self._topic if is_topic else ())
+        last = self._mentions[-1].labels if self._mentions else ()
+        self._protected += named or self._resolver.default or ((last or self._topic) if is_topic else ())
         self._pending, self._in_protection = [], True
 
     def _is_redundant(self, fragment: Fragment, details: Details) -> bool:
@@ -196,7 +248,6 @@ class Reader:
                     draft.subjects = [*pending, *(each for each in act.subjects if each not in beside)]
             draft.unknown_subject = act.unknown_subject
             draft.nears += [each for each in act.subjects if each not in draft.subjects]
-            self._resolver.check_member(fragment, draft)
             self._apply_exception(fragment, draft)
             if act.action == "exclude" and not draft.nears and self._last_neighbour and fragment.has("it"):
                 draft.nears = [self._last_neighbour]
@@ -319,6 +370,9 @@ class Reader:
                 self._attach(group, fragment, details)
             elif self._group:
                 self._group[0].subjects += [mark.mention for mark in details.names if mark.mention.labels]
+            elif self._last and details.has_details and not details.names:
+                for draft in self._last:  # "The liver is too large laterally. About 4 mm."
+                    draft.add(details)
             else:
                 self._set_topic(details)
         self._pending = []

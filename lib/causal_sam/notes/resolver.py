@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,8 @@ from causal_sam.notes.vocabulary import Vocabulary
 
 MAX_LISTED_LABELS = 8  # names in a question
 # Kinds after a side that is a subject: "the left is too large", "right: lacks 4 mm".
-_PREDICATES = frozenset({"cue", "keep", "wrong", "too", "wanted", "small", "strength", "starts", "also", "mm", "slices"})
+_NUMERAL = re.compile(r"(?:[ivx]+|\d+)[ab]?")
+_PREDICATES = frozenset({"cue", "keep", "wrong", "too", "wanted", "small", "strength", "starts", "also", "mm", "slices", "include"})
 
 
 # Beginnings of a fragment that repeats a statement: "left lung misses its apex, as does the right".
@@ -83,8 +85,8 @@ class Resolver:
             own = [label for label in own if self._names.kind(label) in topics]
         return own[0] if len(own) == 1 and {*sides.values()} >= {"left", "right"} else None
 
-    def check_member(self, fragment: Fragment, draft: Draft) -> None:
-        """Check that the subject is not one of several: "one of the kidneys".
+    def check_members(self, fragment: Fragment) -> None:
+        """Check that no name means one of several labels: "one of the kidneys".
 
         Raises:
             ClarificationNeeded: it is.
@@ -92,8 +94,25 @@ class Resolver:
         for mark in fragment.all("name"):
             words = [each for each in fragment.before(mark) if not each.is_in("determiners")]
             is_member = len(words) > 1 and words[-1].kind == "of" and words[-2].is_in("uncertain_members")
-            if is_member and len(mark.mention.labels) > 1 and mark.mention in draft.subjects:
+            if is_member and len(mark.mention.labels) > 1:
                 raise ClarificationNeeded(self.mention_question(replace(mark.mention, candidates=mark.mention.labels)))
+
+    def check_parts(self, fragment: Fragment) -> None:
+        """Check that the fragment names no part that masks do not tell apart: "segment IV", "at the level of T4".
+
+        Raises:
+            ClarificationNeeded: it does.
+        """
+        for at, mark in enumerate(fragment.marks[:-1]):
+            following = fragment.marks[at + 1]
+            is_segment = mark.text in ("segment", "segments", "seg", "segs") and _NUMERAL.fullmatch(following.text)
+            after = [each for each in fragment.marks[at + 1 :] if each.kind not in ("plain", "of")]
+            is_level = mark.text == "level" and following.kind == "of" and after and after[0].mention
+            if is_segment or is_level:
+                part = f"{mark.text} {'of ' if is_level else ''}{after[0].text}"
+                raise ClarificationNeeded(
+                    f'No mask tells "{part}" apart. Say the direction or the slices instead, as in: on slices 30-36.'
+                )
 
     def items(self, draft: Draft) -> list[Item]:
         """Return the interventions of a draft: one per label, neighbour, direction and slice range.
