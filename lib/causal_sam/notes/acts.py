@@ -33,7 +33,7 @@ def with_names(fragment: Fragment, act: Act) -> Act:
     if act.subjects or act.unknown_subject:
         return act
     free = [mark for mark in name_marks(fragment.marks_before_than()) if mark.mention not in act.nears]
-    free = [mark for mark in free if mark.mention.is_label or not mark.is_in("body")]
+    free = [mark for mark in free if mark.mention.is_label or not (mark.is_in("body") or mark.is_in("layers"))]
     before = {mark.text: fragment.preposition(mark) for mark in free}
     known = [mark for mark in free if mark.mention.is_label and before[mark.text] != "not"]
     subjects = [mark for mark in known if before[mark.text] in ("", "of")] or known[:1]

@@ -79,7 +79,7 @@ def _marks(tokens: Sequence[Token], names: NameFinder, vocabulary: Vocabulary) -
             start += 1
         else:
             length, mark = _phrase(spelt, start, taken, names, vocabulary)
-            if token.text in TELEGRAPHIC and previous in ("name", "strength", "slices") and _ends_clause(spelt, start, vocabulary):
+            if token.text in TELEGRAPHIC and previous in ("name", "strength", "slices", "comma", "place", "") and _ends_clause(spelt, start, vocabulary):
                 length, mark = 1, Mark("cue", token.text, (TELEGRAPHIC[token.text],))  # "FHL under sup"
             if (
                 mark.mention

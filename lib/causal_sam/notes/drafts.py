@@ -7,7 +7,7 @@ from typing import cast
 
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.mentions import Mention
-from causal_sam.notes.places import Place, extents_mm, places_of
+from causal_sam.notes.places import Place, lengths_of, places_of
 from causal_sam.notes.schema import MAX_EXTENT_MM, Action, Strength
 from causal_sam.notes.tokens import Ranges
 
@@ -61,7 +61,7 @@ class Details:
         Raises:
             ClarificationNeeded: the extent is out of range, or the slice range is open.
         """
-        lengths = extents_mm(fragment)
+        lengths = [mark.mm for mark in lengths_of(fragment)]
         if not all(0 < length <= MAX_EXTENT_MM for length in lengths):
             raise ClarificationNeeded(f"How far is that? A correction reaches {MAX_EXTENT_MM:g} mm at most.")
         if fragment.has("open slices"):

@@ -13,7 +13,7 @@ from causal_sam.notes.vocabulary import load_vocabulary
 PREPOSITIONS = ("into", "near", "beyond", "in", "from", "of", "as", "not", "by")
 # Kinds that may stand between a preposition and its name: "in the upper part of".
 SKIPPED_KINDS = frozenset(
-    {"plain", "word", "edges", "masks", "place", "pieces", "small", "large", "actual", "strength", "both", "all"}
+    {"plain", "word", "edges", "masks", "place", "pieces", "small", "large", "actual", "strength", "both", "all", "asks"}
 )
 # Kinds that end the scope of a negation.
 STATEMENT_KINDS = frozenset({"cue", "wanted", "include", "exclude", "delete", "keep", "wrong", "belongs", "taken_for"})
@@ -120,6 +120,8 @@ class Fragment:
         """Return the kind of the preposition before a name: one of `PREPOSITIONS`, "place" for "above", or ""."""
         before = self.before(name)
         for place, mark in reversed(list(enumerate(before))):
+            if mark.kind == "cue" and mark.text.endswith((" of", " before")):
+                return "place"  # "2 cm short of the cava"
             if mark.kind in PREPOSITIONS:
                 if mark.is_in("neither"):
                     return ""  # "neither the liver nor the spleen reaches the diaphragm"
@@ -238,6 +240,8 @@ class Fragment:
     def refuses(self) -> bool:
         """Return whether the fragment denies any act: "kidneys: nothing", "but the vessel no", "don't"."""
         words = [mark for mark in self.marks if mark.kind not in ("plain", "name", "it")]
+        if [mark.text for mark in words] == ["keep"]:
+            return True
         return bool(words) and self.marks[-1].kind == "not" and all(mark.kind == "not" for mark in words) and not any(mark.text in ("has", "have", "had", "without") for mark in self.marks)
 
     def has_only_names(self) -> bool:

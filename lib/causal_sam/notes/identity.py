@@ -58,7 +58,7 @@ def identity_act(fragment: Fragment) -> Act | None:
         return Act(
             "exclude", (negated_names[0].mention,), (Mention(free),), neighbour_is_content=True
         )  # "pneumothorax is not lung"
-    if not negated_names or has_other_act or fragment.has("include", "exclude", "protect", "wrong", "keep"):
+    if not any(mark.mention.is_label for mark in negated_names) or has_other_act or fragment.has("include", "exclude", "protect", "wrong", "keep"):
         return None
     return _not_part(fragment, negated_names, others)
 
@@ -195,7 +195,8 @@ def _not_part(fragment: Fragment, wrong: Sequence[Mark], others: Sequence[Mark] 
         return None
     nears = tuple(mark.mention for mark in others)
     is_large = bool(pieces) and pieces[0].is_in("large_pieces") and not fragment.cues("remove")
-    action: Action = "remove" if not is_large else "exclude" if nears else "shrink"
-    if not pieces and not fragment.cues("remove"):
+    is_on_slices = fragment.has("slices") and not pieces  # "that is not cyst at all on slices 33 and 35"
+    action: Action = "remove" if is_on_slices or not is_large else "exclude" if nears else "shrink"
+    if not (pieces or is_on_slices or fragment.cues("remove")):
         action = "exclude"  # "this is not liver": what it is may follow
     return Act(action, (wrong[0].mention,), nears, neighbour_is_content=True)

@@ -61,7 +61,8 @@ def _is_same(first: Item, second: Item) -> bool:
     if first.draft.number == second.draft.number or (second.draft.is_additional and not second.is_bare):
         return all(a == b for a, b in pairs)
     steps = second.draft.sentence - first.draft.sentence
-    is_near_by = steps == 0 or (steps == 1 and not second.draft.subjects)
+    is_amount = not second.draft.subjects and two.direction is None  # "left kidney too big laterally. 3 mm less."
+    is_near_by = steps == 0 or (steps <= 2 and is_amount)
     return is_near_by or first.is_bare or second.is_bare or one.direction == two.direction is not None
 
 
@@ -104,12 +105,14 @@ def _supersedes(item: Item, other: Item) -> bool:
         return intervention.action != "restyle" or not item.draft.act.is_weak
     if intervention.action == "keep":
         return second.action == "restyle" and other.draft.act.is_weak
-    is_near_by = abs(item.draft.sentence - other.draft.sentence) <= 1
+    is_near_by = abs(item.draft.sentence - other.draft.sentence) <= 2
     is_together = item.draft.sentence == other.draft.sentence
     if intervention.action == "restyle":
         return is_together and second.action in _SUPERSEDED_BY_RESTYLE
     if intervention.action == "keep_largest":
         return is_near_by and (second.action in ("remove", "shrink") and other.is_bare or second.action == "exclude")
+    if intervention.action == "remove" and second.action == "restyle":
+        return is_together and other.draft.act.is_weak  # "delete it on 12-17, that is an artefact"
     if intervention.action == "remove":
         # "remove the island, that is colon"
         return (

@@ -225,11 +225,16 @@ class NameFinder:
 
     def _labels_with_word(self, word: str) -> Mention | None:
         """Match the labels of one kind that have a word, or a word that begins so: "bl" for "urinary bladder"."""
-        if self._vocabulary.is_spelt_correctly(word) or word in _SIDE_WORDS or len(word) < MIN_PREFIX_LENGTH:
+        is_listed = self._vocabulary.is_plain(word) or self._vocabulary.longest_phrase((word,)) is not None
+        if is_listed or word in _SIDE_WORDS or len(word) < MIN_PREFIX_LENGTH:
             return None
+        if _is_plural(word):  # "the arteries"
+            several = [each for each in self.labels if singular(word) in map(singular, split_words(each))]
+            return Mention(word, tuple(several)) if several else None
         for is_match in (str.__eq__, str.startswith):
             labels = [each for each in self.labels if any(is_match(own, word) for own in split_words(each))]
-            if is_match is str.startswith and self._lexicon.is_known_word(word):
+            is_known = self._vocabulary.is_spelt_correctly(word) or self._lexicon.is_known_word(word)
+            if is_match is str.startswith and is_known:
                 return None
             if labels and len(set(map(self.kind, labels))) == 1:
                 return Mention(word, (labels[0],)) if len(labels) == 1 else Mention(word, candidates=tuple(labels))

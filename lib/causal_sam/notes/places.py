@@ -54,7 +54,8 @@ def places_of(fragment: Fragment) -> list[Place]:
         following = next((each for each in after if each.kind not in ("plain", "in")), None)
         is_relative = mark.is_in("about_place") or (mark.is_in("relative") and after and after[0].text == "to")
         is_of_neighbour = is_relative and following and following.mention and not following.mention.is_label
-        if not is_of_neighbour and not (than and mark in fragment.after(than[0])):
+        is_compared = bool(than) and mark in fragment.after(than[0]) and fragment.after(than[0])[0].kind != "it"
+        if not is_of_neighbour and not is_compared:
             owner, is_part = _owner(fragment, mark)
             found.append(Place(mark.values, owner, is_part))
     return found
@@ -96,9 +97,9 @@ def is_part(mark: Mark) -> bool:
     return mark.kind == "place" and mark.values[0] in load_vocabulary().parts
 
 
-def extents_mm(fragment: Fragment) -> list[float]:
-    """Return the lengths in mm that are extents of a correction, not sizes of things ("the 12 mm cyst")."""
-    return [mark.mm for mark in fragment.all("mm") if not _is_size(fragment, mark)]
+def lengths_of(fragment: Fragment) -> list[Mark]:
+    """Return the lengths that are extents of a correction, not sizes of things ("the 12 mm cyst")."""
+    return [mark for mark in fragment.all("mm") if not _is_size(fragment, mark)]
 
 
 def _is_size(fragment: Fragment, length: Mark) -> bool:

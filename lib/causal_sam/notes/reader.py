@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
-from causal_sam.notes.drafts import Act, ClarificationNeeded, Details, Draft
+from causal_sam.notes.drafts import WITHOUT_AMOUNT, Act, ClarificationNeeded, Details, Draft
 from causal_sam.notes.fragments import Fragment
-from causal_sam.notes.items import contradictory_label, merge_items
+from causal_sam.notes.items import Item, contradictory_label, merge_items
 from causal_sam.notes.mentions import Mention, NameFinder
-from causal_sam.notes.places import Place
+from causal_sam.notes.places import Place, lengths_of
 from causal_sam.notes.repairs import apply_self_corrections
 from causal_sam.notes.resolver import Resolver
-from causal_sam.notes.schema import Direction, Intervention
+from causal_sam.notes.schema import Direction, Intervention, Plan
 from causal_sam.notes.vocabulary import Vocabulary
 
 
@@ -37,10 +37,11 @@ class Reader:
         self._pending: list[tuple[Fragment, Details]] = []
         self._topic: tuple[str, ...] = ()
         self._complaint: Details | None = None  # place of an error that a later fragment specifies
-        self._last_neighbour: Mention | None = None  # the last name without a label
         self._has_unsupported_order = False  # the note orders something that is no act
         self._protected: list[str] = []
         self._mentions: list[Mention] = []  # names so far
+        self._unread: list[Fragment] = []
+        self._skipped: set[int] = set()  # sentences that are questions
         self._questions: list[str] = []  # questions to ask if nothing else is understood
         self._in_protection = False  # the previous fragment protects labels
 
@@ -54,6 +55,7 @@ class Reader:
         for sentence in sorted({fragment.sentence for fragment in fragments}):
             own = [fragment for fragment in fragments if fragment.sentence == sentence]
             if not self._is_correction(own):
+                self._skipped.add(sentence)
                 continue
             self._group, self._pending, self._complaint, self._in_protection = [], [], None, False
             for fragment in own:
@@ -76,9 +78,36 @@ class Reader:
             raise ClarificationNeeded(self._questions[0])
         if (self._has_unsupported_order or is_corrected) and not (items or self._protected):
             raise ClarificationNeeded(f"What is to be done? {self._resolver.example_hint()}")
+        self._check_nothing_is_dropped(fragments, items)
         done = {item.intervention.label for item in items}
         kept = [label for label in dict.fromkeys(self._protected) if label not in done]
         return [item.intervention for item in items] + [Intervention(label=label, action="keep") for label in kept]
+
+    def _check_nothing_is_dropped(self, fragments: Sequence[Fragment], items: Sequence[Item]) -> None:
+        """Check that the plan uses each label, length and slice range of the note.
+
+        Raises:
+            ClarificationNeeded: it does not; the question quotes the part.
+        """
+        acts = [item.intervention for item in items]
+        names = {*self._protected, *(name for act in acts for name in (act.label, act.near))}
+        names |= {label for draft in self._drafts for label in draft.excluded_labels}
+        takes_no_amount = any(act.action in WITHOUT_AMOUNT for act in acts)
+        lengths, slices = {act.extent_mm for act in acts}, {act.slices for act in acts}
+        for fragment in fragments:
+            if fragment.sentence in self._skipped or fragment.is_about_past():
+                continue
+            for mark in fragment.marks:
+                is_dropped = bool(mark.mention.labels) and names.isdisjoint(mark.mention.labels)
+                is_dropped = is_dropped and fragment.preposition(mark) != "not"
+                is_length = mark.kind == "mm" and mark in lengths_of(fragment) and not takes_no_amount
+                is_dropped = is_dropped or (is_length and mark.mm not in lengths)
+                is_dropped = is_dropped or not slices.issuperset(mark.slices)
+                if is_dropped and acts:
+                    raise ClarificationNeeded(
+                        f'What is to be done about "{mark.text}"? The rest of the note is clear: '
+                        f"{Plan(interventions=tuple(acts)).sentence}."
+                    )
 
     def _drop_redundant_approvals(self) -> list[Draft]:
         """Drop approvals of no label, and weak style remarks, if other drafts request a correction."""
@@ -136,8 +165,6 @@ class Reader:
         details = Details.of(fragment)
         self._mentions += [mark.mention for mark in details.names]
         self._interpret(fragment, details)
-        others = [mark.mention for mark in details.names if not mark.mention.is_label]
-        self._last_neighbour = others[-1] if others else self._last_neighbour
 
     def _with_pronouns(self, fragments: Sequence[Fragment]) -> list[Fragment]:
         """Replace "the left one" by the label of that side, of the kind of the labels that were named last."""
@@ -177,6 +204,10 @@ class Reader:
             self._protect(details)  # "don't touch the liver and the spleen"
             return
         self._in_protection = False
+        if fragment.marks[0].kind == "except" and details.names and any(draft.has_all for draft in self._group):
+            for draft in self._group:  # "everything 2 mm smaller, except the stomach"
+                draft.excluded_labels += self._resolver.labels_of(details.names, details)
+            return
         if fragment.is_about_past():
             self._set_topic(details)
             return
@@ -199,6 +230,8 @@ class Reader:
             self._has_unsupported_order = True
         elif not details.is_empty or fragment.has("both", "one", "other"):
             self._add_details(fragment, details)
+        else:
+            self._unread.append(fragment)
 
     def _protect(self, details: Details, is_topic: bool = False) -> None:
         """Protect the labels that a fragment names, or those named just before it: "bladder: hands off"."""
@@ -213,14 +246,15 @@ class Reader:
         if fragment.marks[0].is_in("leaving") and not details.names and details.places:
             return True  # "reduce it in front, leave the back"
         is_again = fragment.has_word("same") or fragment.repeats_statement()
-        if is_again and self._repeat_last_acts(details):
+        others = self._resolver.counterparts(self._topic) if fragment.has("other") else []
+        if is_again and self._repeat_last_acts(details, others):
             return True
         return fragment.has("nothing_else") and not (details.names and fragment.approvals())
 
-    def _repeat_last_acts(self, details: Details) -> bool:
+    def _repeat_last_acts(self, details: Details, labels: Sequence[str]) -> bool:
         """Repeat the last acts on other labels: "the same for the spleen"; return whether there are any."""
         names = [mark for _, more in self._pending for mark in more.names] + list(details.names)
-        subjects = [mark.mention for mark in names if mark.mention.labels]
+        subjects = [mark.mention for mark in names if mark.mention.labels] or [Mention(each, (each,)) for each in labels]
         for draft in self._last if subjects else ():
             owners = {mention.text for mention in draft.subjects}
             places = [[place.detached_from(owners) for place in group] for group in draft.places]
@@ -249,8 +283,8 @@ class Reader:
             draft.unknown_subject = act.unknown_subject
             draft.nears += [each for each in act.subjects if each not in draft.subjects]
             self._apply_exception(fragment, draft)
-            if act.action == "exclude" and not draft.nears and self._last_neighbour and fragment.has("it"):
-                draft.nears = [self._last_neighbour]
+            if act.action == "exclude" and not draft.nears and fragment.has("it"):
+                draft.nears = [each for each in self._mentions if each not in draft.subjects][-1:]
             draft.has_one = fragment.has("one") or any(loose.has("one") for loose, _ in self._pending)
             draft.has_both = fragment.has("both") or any(loose.has("both") for loose, _ in self._pending)
             draft.has_all = fragment.is_about_all()
@@ -278,10 +312,10 @@ class Reader:
                 where = loose.preposition(mark)
                 if where == "of" and subjects and not mark.mention.is_label:
                     continue  # "consolidation of the lower lobe"
-                if mark.mention.is_label or where in ("", "of"):
-                    subjects.append(mark.mention)
-                elif where in ("near", "place"):
+                if where in ("near", "place"):
                     nears.append(mark.mention)
+                elif mark.mention.is_label or where in ("", "of"):
+                    subjects.append(mark.mention)
         return subjects, nears
 
     def _apply_exception(self, fragment: Fragment, draft: Draft) -> None:

@@ -85,6 +85,11 @@ class Resolver:
             own = [label for label in own if self._names.kind(label) in topics]
         return own[0] if len(own) == 1 and {*sides.values()} >= {"left", "right"} else None
 
+    def counterparts(self, labels: Sequence[str]) -> list[str]:
+        """Return the labels of the same kinds on the other side."""
+        kinds = set(map(self._names.kind, labels))
+        return [label for label in self.labels if self._names.kind(label) in kinds and label not in labels]
+
     def check_members(self, fragment: Fragment) -> None:
         """Check that no name means one of several labels: "one of the kidneys".
 
@@ -128,6 +133,8 @@ class Resolver:
                 for direction in self._directions(draft, label) or (None,):
                     for slices in draft.slices or (None,):
                         takes_amount = action not in WITHOUT_AMOUNT
+                        if action == "shrink" and direction and near not in self.labels:
+                            near = None  # "too low in the mediastinum": the direction says where
                         intervention = Intervention(
                             label=label,
                             action=action,
@@ -178,7 +185,10 @@ class Resolver:
         """Return the only label, or the pair of labels, that a part in a draft can belong to: "the dome is cut"."""
         parts = [self._vocabulary.parts.get(value, {}) for group in draft.places for place in group for value in place.values]
         found = tuple(label for label in self.labels if any(structures_of(label) & set(part) for part in parts))
-        is_pair = len(found) == 2 and len(set(map(self._names.kind, found))) == 1 and draft.has_both
+        sides = [place for group in draft.places for place in group if set(place.values) == {"left", "right"}]
+        is_pair = len(found) == 2 and len(set(map(self._names.kind, found))) == 1 and (draft.has_both or bool(sides))
+        if is_pair:
+            draft.places = [[place for place in group if place not in sides] for group in draft.places]
         return found if len(found) == 1 or is_pair else ()
 
     def _on_side(self, draft: Draft) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def size_acts(fragment: Fragment) -> list[Act]:
             continue
         action, is_weak = _cue_action(fragment, mark)
         found[action] = found.get(action, True) and is_weak
-    for rule in (_reach_compared, _unmet_requirement, _excess, _shortfall, _comparative, _not_enough, _more_needed):
+    for rule in (_moved_border, _reach_compared, _unmet_requirement, _excess, _shortfall, _comparative, _not_enough, _more_needed):
         act = rule(fragment)
         if act is not None:
             found[act.action] = False
@@ -137,6 +137,29 @@ def _unmet_requirement(fragment: Fragment) -> Act | None:
     return Act("expand") if is_due or any(fragment.is_negated(mark) for mark in wanted) else None
 
 
+def _moved_border(fragment: Fragment) -> Act | None:
+    """Read the movement of a border: "bring the top down", "raise the lower border", "it should go down to S2"."""
+    first = next((mark for mark in fragment.marks if mark.kind not in ("plain", "requests", "also", "modal")), None)
+    verbs = [mark for mark in fragment.marks if mark.kind in ("move", "include") or mark.is_in("going")]
+    if first is None or fragment.has("cue", "too", "starts", "wanted", "than", "into", "not", "delete", "exclude"):
+        return None
+    places = [mark for mark in fragment.all("place") if direction_of_part(mark.values[0]) in (*OPPOSITES, "lateral", "medial")]
+    if first.text in ("lower", "raise"):
+        towards, borders = ("inferior" if first.text == "lower" else "superior"), [p for p in places if p is not first]
+    elif verbs and places:
+        towards, borders = places[-1].values[0], places[:-1]
+    else:
+        return None
+    if borders:
+        border = direction_of_part(borders[-1].values[0])
+        if OPPOSITES.get(border) == towards:
+            return Act("shrink", places=(border,))
+        return Act("expand", places=(border,)) if border == towards else None
+    is_due = fragment.has("modal", "requests") or fragment.is_order(verbs[0]) if verbs else False
+    is_reach = any(mark.is_in("going") or mark.text in ("carry", "take") for mark in verbs)
+    return Act("expand", places=(towards,)) if is_due and is_reach and not fragment.has("edges") else None
+
+
 def _reach_compared(fragment: Fragment) -> Act | None:
     """Read a reach that is compared with the mask: "reaches 15 mm lower than drawn"."""
     than = fragment.all("than")
@@ -193,6 +216,10 @@ def _ending_at(fragment: Fragment, end: Mark, place: Mark) -> Act:
 
 def _shortfall(fragment: Fragment) -> Act | None:
     """Read a shortfall of a length or of slices."""
+    # "base short", "slightly short toward the front"
+    for before, mark in itertools.pairwise(fragment.marks):
+        if mark.text == "short" and (before.mention or before.kind in ("place", "strength") or before.is_in("copulas")):
+            return Act("expand")
     # "5 mm short", "two slices short"
     for mark in fragment.marks:
         if mark.kind != "mm" and not mark.is_in("units"):

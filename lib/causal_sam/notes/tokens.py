@@ -72,6 +72,7 @@ _SIGNS = (
     (re.compile(rf"(?<!\S)\+\s*(?={_NUMBER}\s*[mc]m\b)", re.I), "expand "),
     (re.compile(rf"(?<!\S)-(?={_NUMBER}\s*[mc]m\b)", re.I), "shrink "),
     (re.compile(r"\+{2,}(?!\d)"), " strongly "),
+    (re.compile(r"\bwell,?\s+(?=\d)", re.I), "sorry "),
     (re.compile(r"(?<=[a-z])\s*[+&]\s*(?=[a-z])", re.I), " and "),
     (re.compile(r"\bw/o\b", re.I), "without"),
     (re.compile(r"\bincl\.?(?=\s+in\b)", re.I), "included"),
