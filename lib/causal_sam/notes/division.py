@@ -79,7 +79,11 @@ def _marks(tokens: Sequence[Token], names: NameFinder, vocabulary: Vocabulary) -
             start += 1
         else:
             length, mark = _phrase(spelt, start, taken, names, vocabulary)
-            if token.text in TELEGRAPHIC and previous in ("name", "strength", "slices", "comma", "place", "") and _ends_clause(spelt, start, vocabulary):
+            if (
+                token.text in TELEGRAPHIC
+                and previous in ("name", "strength", "slices", "comma", "place", "")
+                and _ends_clause(spelt, start, vocabulary)
+            ):
                 length, mark = 1, Mark("cue", token.text, (TELEGRAPHIC[token.text],))  # "FHL under sup"
             if (
                 mark.mention
@@ -96,7 +100,9 @@ def _ends_clause(tokens: Sequence[Token], start: int, vocabulary: Vocabulary) ->
     """Return whether a word ends its clause, or only a place, slices or a length follow."""
     following = tokens[start + 1 : start + 2]
     is_word = bool(following) and following[0].kind == "word"
-    return not is_word or following[0].text in ("in", "on", "by") or bool(vocabulary.direction_of_word(following[0].text))
+    return (
+        not is_word or following[0].text in ("in", "on", "by") or bool(vocabulary.direction_of_word(following[0].text))
+    )
 
 
 def _phrase(

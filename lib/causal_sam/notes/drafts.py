@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -133,3 +134,35 @@ class Draft:
         """Return the places that apply to a label, without those of other subjects or of neighbours."""
         owners = {mention.text: mention.labels for mention in self.subjects}
         return [[place for place in group if place.applies_to(label, owners)] for group in self.places]
+
+
+def names_in(pending: Sequence[tuple[Fragment, Details]]) -> tuple[list[Mention], list[Mention]]:
+    """Return the subjects and neighbours of an act that the fragments before it name."""
+    subjects: list[Mention] = []
+    nears: list[Mention] = []
+    for loose, details in pending:
+        for mark in details.names:
+            where = loose.preposition(mark)
+            if where == "of" and subjects and not mark.mention.is_label:
+                continue  # "consolidation of the lower lobe"
+            if where in ("near", "place"):
+                nears.append(mark.mention)
+            elif mark.mention.is_label or where in ("", "of"):
+                subjects.append(mark.mention)
+    return subjects, nears
+
+
+def without_redundant_approvals(drafts: Sequence[Draft], topic: tuple[str, ...]) -> list[Draft]:
+    """Drop approvals of no label, and weak style remarks, if other drafts request a correction."""
+    # "Motion artefacts, but the mask is fine."
+    done = [draft for draft in drafts if draft.act.action != "keep"]
+    is_done = any(draft.act.action != "restyle" or not draft.act.is_weak for draft in done)
+    found = [draft for draft in drafts if not (draft.is_general_approval and is_done)]
+    sentences = {draft.sentence for draft in found if draft.act.action not in ("keep", "restyle")}
+    if sentences:
+        # "Noisy scan. Liver too small." gives a cause and then the correction.
+        found = [d for d in found if d.sentence in sentences or d.subjects or not d.act.is_weak]
+    for draft in found:
+        if draft.act.action == "restyle" and draft.act.is_weak and not draft.topic and len(topic) == 1:
+            draft.topic = topic  # "Low dose scan. The liver border is lost in the noise."
+    return found

@@ -13,7 +13,21 @@ from causal_sam.notes.vocabulary import load_vocabulary
 PREPOSITIONS = ("into", "near", "beyond", "in", "from", "of", "as", "not", "by")
 # Kinds that may stand between a preposition and its name: "in the upper part of".
 SKIPPED_KINDS = frozenset(
-    {"plain", "word", "edges", "masks", "place", "pieces", "small", "large", "actual", "strength", "both", "all", "asks"}
+    {
+        "plain",
+        "word",
+        "edges",
+        "masks",
+        "place",
+        "pieces",
+        "small",
+        "large",
+        "actual",
+        "strength",
+        "both",
+        "all",
+        "asks",
+    }
 )
 # Kinds that end the scope of a negation.
 STATEMENT_KINDS = frozenset({"cue", "wanted", "include", "exclude", "delete", "keep", "wrong", "belongs", "taken_for"})
@@ -120,7 +134,7 @@ class Fragment:
         """Return the kind of the preposition before a name: one of `PREPOSITIONS`, "place" for "above", or ""."""
         before = self.before(name)
         for place, mark in reversed(list(enumerate(before))):
-            if mark.kind == "cue" and mark.text.endswith((" of", " before")):
+            if (mark.kind == "cue" and mark.text.endswith((" of", " before"))) or mark.is_in("reaching"):
                 return "place"  # "2 cm short of the cava"
             if mark.kind in PREPOSITIONS:
                 if mark.is_in("neither"):
@@ -227,7 +241,7 @@ class Fragment:
     def spares(self) -> list[Mark]:
         """Return the labels that other acts must spare: "stay out of the cord", "but not into the cord"."""
         names = [mark for mark in self.names if mark.mention.is_label]
-        if len(names) != len(self.names) or self.has("modal", "pieces", "masks", "wrong", "include"):
+        if len(names) != len(self.names) or self.has("pieces", "masks", "wrong", "include"):
             return []
         orders = [mark for mark in (*self.all("exclude"), *self.all("not")) if mark.is_in("sparing")]
         leaks = [mark for mark in self.cues_of("leak") if self.is_negated(mark) and not self.is_statement(mark)]
@@ -242,7 +256,12 @@ class Fragment:
         words = [mark for mark in self.marks if mark.kind not in ("plain", "name", "it")]
         if [mark.text for mark in words] == ["keep"]:
             return True
-        return bool(words) and self.marks[-1].kind == "not" and all(mark.kind == "not" for mark in words) and not any(mark.text in ("has", "have", "had", "without") for mark in self.marks)
+        return (
+            bool(words)
+            and self.marks[-1].kind == "not"
+            and all(mark.kind == "not" for mark in words)
+            and not any(mark.text in ("has", "have", "had", "without") for mark in self.marks)
+        )
 
     def has_only_names(self) -> bool:
         """Return whether the fragment only continues a list of names."""

@@ -58,7 +58,11 @@ def identity_act(fragment: Fragment) -> Act | None:
         return Act(
             "exclude", (negated_names[0].mention,), (Mention(free),), neighbour_is_content=True
         )  # "pneumothorax is not lung"
-    if not any(mark.mention.is_label for mark in negated_names) or has_other_act or fragment.has("include", "exclude", "protect", "wrong", "keep"):
+    if (
+        not any(mark.mention.is_label for mark in negated_names)
+        or has_other_act
+        or fragment.has("include", "exclude", "protect", "wrong", "keep")
+    ):
         return None
     return _not_part(fragment, negated_names, others)
 

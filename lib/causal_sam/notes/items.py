@@ -110,14 +110,12 @@ def _supersedes(item: Item, other: Item) -> bool:
     if intervention.action == "restyle":
         return is_together and second.action in _SUPERSEDED_BY_RESTYLE
     if intervention.action == "keep_largest":
-        return is_near_by and (second.action in ("remove", "shrink") and other.is_bare or second.action == "exclude")
+        return is_near_by and ((second.action in ("remove", "shrink") and other.is_bare) or second.action == "exclude")
     if intervention.action == "remove" and second.action == "restyle":
         return is_together and other.draft.act.is_weak  # "delete it on 12-17, that is an artefact"
     if intervention.action == "remove":
         # "remove the island, that is colon"
-        return (
-            second.action == "exclude" and other.draft.act.neighbour_is_content and is_near_by
-        )
+        return second.action == "exclude" and other.draft.act.neighbour_is_content and is_near_by
     if intervention.action == "exclude" and second.action == "shrink":
         is_remedy = is_near_by and not (other.draft.is_additional or item.draft.is_additional)
         is_cause = is_together and (other.is_bare or not (item.draft.is_additional or item.draft.is_listed))

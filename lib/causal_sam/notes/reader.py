@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
-from causal_sam.notes.drafts import WITHOUT_AMOUNT, Act, ClarificationNeeded, Details, Draft
+from causal_sam.notes.completeness import check_complete
+from causal_sam.notes.drafts import Act, ClarificationNeeded, Details, Draft, names_in, without_redundant_approvals
 from causal_sam.notes.fragments import Fragment
-from causal_sam.notes.items import Item, contradictory_label, merge_items
+from causal_sam.notes.items import contradictory_label, merge_items
 from causal_sam.notes.mentions import Mention, NameFinder
-from causal_sam.notes.places import Place, lengths_of
+from causal_sam.notes.places import Place
+from causal_sam.notes.references import with_antecedents, with_labels_for_sides
 from causal_sam.notes.repairs import apply_self_corrections
 from causal_sam.notes.resolver import Resolver
-from causal_sam.notes.schema import Direction, Intervention, Plan
+from causal_sam.notes.schema import Direction, Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 
 
@@ -40,7 +43,8 @@ class Reader:
         self._has_unsupported_order = False  # the note orders something that is no act
         self._protected: list[str] = []
         self._mentions: list[Mention] = []  # names so far
-        self._unread: list[Fragment] = []
+        self._is_heading = False  # a colon follows the fragment
+        self._carried: list[tuple[Fragment, Details]] = []  # places and amounts of a sentence without an act
         self._skipped: set[int] = set()  # sentences that are questions
         self._questions: list[str] = []  # questions to ask if nothing else is understood
         self._in_protection = False  # the previous fragment protects labels
@@ -51,21 +55,23 @@ class Reader:
         Raises:
             ClarificationNeeded: the note is ambiguous or asks for something impossible; the message is the question.
         """
-        fragments, is_corrected = apply_self_corrections(self._with_pronouns(fragments))
+        fragments, is_corrected = apply_self_corrections(with_labels_for_sides(fragments, self._resolver))
         for sentence in sorted({fragment.sentence for fragment in fragments}):
             own = [fragment for fragment in fragments if fragment.sentence == sentence]
             if not self._is_correction(own):
                 self._skipped.add(sentence)
                 continue
-            self._group, self._pending, self._complaint, self._in_protection = [], [], None, False
-            for fragment in own:
+            self._group, self._complaint, self._in_protection = [], None, False
+            self._pending, self._carried = self._carried, []
+            for fragment, following in itertools.zip_longest(own, own[1:]):
+                self._is_heading = following is not None and following.join == ":"
                 self._read(fragment)
             self._attach_pending()
             for draft in self._drafts:
                 # "Too generous, pull the liver edge back": the name follows the act.
                 if draft.sentence == sentence and not draft.topic:
                     draft.topic = self._topic
-        self._drafts = self._drop_redundant_approvals()
+        self._drafts = without_redundant_approvals(self._drafts, self._topic)
         items = merge_items([item for draft in self._drafts for item in self._resolver.items(draft)])
         changed = [item.intervention for item in items if item.intervention.action not in ("keep", "restyle")]
         label = next((act.label for act in changed if act.label in self._protected), None)
@@ -78,51 +84,13 @@ class Reader:
             raise ClarificationNeeded(self._questions[0])
         if (self._has_unsupported_order or is_corrected) and not (items or self._protected):
             raise ClarificationNeeded(f"What is to be done? {self._resolver.example_hint()}")
-        self._check_nothing_is_dropped(fragments, items)
+        spared = {*self._protected, *(label for draft in self._drafts for label in draft.excluded_labels)}
+        acts = [item.intervention for item in items]
+        loose = [fragment for fragment, _ in self._carried]
+        check_complete([each for each in fragments if each.sentence not in self._skipped], acts, spared, loose)
         done = {item.intervention.label for item in items}
         kept = [label for label in dict.fromkeys(self._protected) if label not in done]
-        return [item.intervention for item in items] + [Intervention(label=label, action="keep") for label in kept]
-
-    def _check_nothing_is_dropped(self, fragments: Sequence[Fragment], items: Sequence[Item]) -> None:
-        """Check that the plan uses each label, length and slice range of the note.
-
-        Raises:
-            ClarificationNeeded: it does not; the question quotes the part.
-        """
-        acts = [item.intervention for item in items]
-        names = {*self._protected, *(name for act in acts for name in (act.label, act.near))}
-        names |= {label for draft in self._drafts for label in draft.excluded_labels}
-        takes_no_amount = any(act.action in WITHOUT_AMOUNT for act in acts)
-        lengths, slices = {act.extent_mm for act in acts}, {act.slices for act in acts}
-        for fragment in fragments:
-            if fragment.sentence in self._skipped or fragment.is_about_past():
-                continue
-            for mark in fragment.marks:
-                is_dropped = bool(mark.mention.labels) and names.isdisjoint(mark.mention.labels)
-                is_dropped = is_dropped and fragment.preposition(mark) != "not"
-                is_length = mark.kind == "mm" and mark in lengths_of(fragment) and not takes_no_amount
-                is_dropped = is_dropped or (is_length and mark.mm not in lengths)
-                is_dropped = is_dropped or not slices.issuperset(mark.slices)
-                if is_dropped and acts:
-                    raise ClarificationNeeded(
-                        f'What is to be done about "{mark.text}"? The rest of the note is clear: '
-                        f"{Plan(interventions=tuple(acts)).sentence}."
-                    )
-
-    def _drop_redundant_approvals(self) -> list[Draft]:
-        """Drop approvals of no label, and weak style remarks, if other drafts request a correction."""
-        # "Motion artefacts, but the mask is fine."
-        done = [draft for draft in self._drafts if draft.act.action != "keep"]
-        is_done = any(draft.act.action != "restyle" or not draft.act.is_weak for draft in done)
-        found = [draft for draft in self._drafts if not (draft.is_general_approval and is_done)]
-        sentences = {draft.sentence for draft in found if draft.act.action not in ("keep", "restyle")}
-        if sentences:
-            # "Noisy scan. Liver too small." gives a cause and then the correction.
-            found = [d for d in found if d.sentence in sentences or d.subjects or not d.act.is_weak]
-        for draft in found:
-            if draft.act.action == "restyle" and draft.act.is_weak and not draft.topic and len(self._topic) == 1:
-                draft.topic = self._topic  # "Low dose scan. The liver border is lost in the noise."
-        return found
+        return acts + [Intervention(label=label, action="keep") for label in kept]
 
     def general_question(self) -> str:
         """Return the question for a note of which nothing is understood."""
@@ -154,7 +122,7 @@ class Reader:
         return True
 
     def _read(self, fragment: Fragment) -> None:
-        fragment = self._with_antecedents(fragment)
+        fragment = with_antecedents(fragment, self._mentions)
         pending = [label for _, more in self._pending for mark in more.names for label in mark.mention.all_labels]
         sided = self._resolver.with_side(fragment, pending or self._topic)
         if sided is not fragment:  # "femoral heads: right lacks 4 mm"
@@ -165,29 +133,6 @@ class Reader:
         details = Details.of(fragment)
         self._mentions += [mark.mention for mark in details.names]
         self._interpret(fragment, details)
-
-    def _with_pronouns(self, fragments: Sequence[Fragment]) -> list[Fragment]:
-        """Replace "the left one" by the label of that side, of the kind of the labels that were named last."""
-        found: list[Fragment] = []
-        topic: tuple[str, ...] = ()
-        for fragment in fragments:
-            found.append(self._resolver.with_side(fragment, topic) if fragment.has("one") else fragment)
-            topic = next((name.mention.all_labels for name in found[-1].names if name.mention.is_label), topic)
-        return found
-
-    def _with_antecedents(self, fragment: Fragment) -> Fragment:
-        """Replace names by longer ones that they repeat: "the vein" after "the middle hepatic vein"."""
-        marks = tuple(
-            replace(mark, mention=self._antecedent(mark.mention)) if mark.mention and not mark.mention.labels else mark
-            for mark in fragment.marks
-        )
-        return replace(fragment, marks=marks)
-
-    def _antecedent(self, mention: Mention) -> Mention:
-        for earlier in reversed(self._mentions):
-            if earlier.text.endswith(f" {mention.text}") and len(earlier.labels) <= 1:
-                return earlier
-        return mention
 
     def _interpret(self, fragment: Fragment, details: Details) -> None:
         if fragment.protects():
@@ -230,8 +175,6 @@ class Reader:
             self._has_unsupported_order = True
         elif not details.is_empty or fragment.has("both", "one", "other"):
             self._add_details(fragment, details)
-        else:
-            self._unread.append(fragment)
 
     def _protect(self, details: Details, is_topic: bool = False) -> None:
         """Protect the labels that a fragment names, or those named just before it: "bladder: hands off"."""
@@ -254,7 +197,9 @@ class Reader:
     def _repeat_last_acts(self, details: Details, labels: Sequence[str]) -> bool:
         """Repeat the last acts on other labels: "the same for the spleen"; return whether there are any."""
         names = [mark for _, more in self._pending for mark in more.names] + list(details.names)
-        subjects = [mark.mention for mark in names if mark.mention.labels] or [Mention(each, (each,)) for each in labels]
+        subjects = [mark.mention for mark in names if mark.mention.labels] or [
+            Mention(each, (each,)) for each in labels
+        ]
         for draft in self._last if subjects else ():
             owners = {mention.text for mention in draft.subjects}
             places = [[place.detached_from(owners) for place in group] for group in draft.places]
@@ -265,7 +210,7 @@ class Reader:
 
     def _add(self, fragment: Fragment, details: Details, acts: Sequence[Act]) -> list[Draft]:
         drafts: list[Draft] = []
-        pending, pending_nears = self._pending_names()
+        pending, pending_nears = names_in(self._pending)
         is_listed = fragment.join in ("and", ",", "or", "/")
         for act in acts:
             draft = Draft(act, fragment.sentence, len(self._drafts) + len(drafts), fragment.has("also"))
@@ -302,21 +247,6 @@ class Reader:
         for draft in drafts:
             self._update_topic(draft)
         return drafts
-
-    def _pending_names(self) -> tuple[list[Mention], list[Mention]]:
-        """Return the subjects and neighbours of the next act that pending fragments name."""
-        subjects: list[Mention] = []
-        nears: list[Mention] = []
-        for loose, details in self._pending:
-            for mark in details.names:
-                where = loose.preposition(mark)
-                if where == "of" and subjects and not mark.mention.is_label:
-                    continue  # "consolidation of the lower lobe"
-                if where in ("near", "place"):
-                    nears.append(mark.mention)
-                elif mark.mention.is_label or where in ("", "of"):
-                    subjects.append(mark.mention)
-        return subjects, nears
 
     def _apply_exception(self, fragment: Fragment, draft: Draft) -> None:
         """Apply the exception of an order: "smooth all labels except the liver".
@@ -389,7 +319,12 @@ class Reader:
                 self._set_topic(details)
             return
         is_topic = bool(details.names) and any(mark.mention.is_label for mark in details.names)
-        if not group or (is_topic and fragment.join not in ("and", "or", "/", "")) or fragment.join in ("then", "but"):
+        if (
+            not group
+            or self._is_heading
+            or (is_topic and fragment.join not in ("and", "or", "/", ""))
+            or fragment.join in ("then", "but")
+        ):
             self._pending.append((fragment, details))
             return
         self._attach(group, fragment, details)
@@ -409,6 +344,8 @@ class Reader:
                     draft.add(details)
             else:
                 self._set_topic(details)
+                if details.has_details:  # "Upper pole of the spleen. Not covered."
+                    self._carried.append((fragment, details))
         self._pending = []
 
     def _set_topic(self, details: Details) -> None:

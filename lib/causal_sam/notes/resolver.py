@@ -19,7 +19,9 @@ from causal_sam.notes.vocabulary import Vocabulary
 MAX_LISTED_LABELS = 8  # names in a question
 # Kinds after a side that is a subject: "the left is too large", "right: lacks 4 mm".
 _NUMERAL = re.compile(r"(?:[ivx]+|\d+)[ab]?")
-_PREDICATES = frozenset({"cue", "keep", "wrong", "too", "wanted", "small", "strength", "starts", "also", "mm", "slices", "include"})
+_PREDICATES = frozenset(
+    {"cue", "keep", "wrong", "too", "wanted", "small", "strength", "starts", "also", "mm", "slices", "include"}
+)
 
 
 # Beginnings of a fragment that repeats a statement: "left lung misses its apex, as does the right".
@@ -63,7 +65,9 @@ class Resolver:
             following = marks[at + 1 : at + 2]
             is_one = bool(following) and following[0].kind == "one"
             is_first = all(each.kind == "plain" for each in marks[:at])
-            is_predicate = is_first and (following[0].is_in("copulas") or following[0].kind in _PREDICATES if following else bool(topic))
+            is_predicate = is_first and (
+                following[0].is_in("copulas") or following[0].kind in _PREDICATES if following else bool(topic)
+            )
             is_predicate = is_predicate or (not following and any(each.is_in("same") for each in marks))
             says_the_same = _says_the_same(marks[:at], marks[at + 1 :])
             label = (
@@ -161,10 +165,10 @@ class Resolver:
         if draft.subjects:
             labels: list[str] = []
             for mention in draft.subjects:
-                resolve_mention = self.resolve_mention(mention, draft.places)
-                if not resolve_mention:
+                found = self.resolve_mention(mention, draft.places) or (mention.candidates if draft.has_both else ())
+                if not found:
                     raise ClarificationNeeded(self.mention_question(mention))
-                labels += resolve_mention
+                labels += found
             return tuple(dict.fromkeys(labels))
         if draft.has_other and len(self._names.labels) == 2 and len(draft.topic) == 1:
             return tuple(label for label in self._names.labels if label not in draft.topic)
@@ -183,7 +187,9 @@ class Resolver:
 
     def _owners_of_parts(self, draft: Draft) -> tuple[str, ...]:
         """Return the only label, or the pair of labels, that a part in a draft can belong to: "the dome is cut"."""
-        parts = [self._vocabulary.parts.get(value, {}) for group in draft.places for place in group for value in place.values]
+        parts = [
+            self._vocabulary.parts.get(value, {}) for group in draft.places for place in group for value in place.values
+        ]
         found = tuple(label for label in self.labels if any(structures_of(label) & set(part) for part in parts))
         sides = [place for group in draft.places for place in group if set(place.values) == {"left", "right"}]
         is_pair = len(found) == 2 and len(set(map(self._names.kind, found))) == 1 and (draft.has_both or bool(sides))
@@ -193,11 +199,12 @@ class Resolver:
 
     def _on_side(self, draft: Draft) -> tuple[str, ...]:
         """Return the label that "the right one" or "on the left" distinguishes from its counterpart."""
-        if len(self._names.labels) < 2 or (draft.topic and not draft.has_one):
+        if len(draft.topic) == 1 and not draft.has_one:
             return ()
+        labels = draft.topic if len(draft.topic) > 1 else self.labels
         for side in self._sides_in(draft.places):
-            own = [label for label in self._names.labels if self._names.side_in_name(label) == side]
-            others = [label for label in self._names.labels if self._names.side_in_name(label) not in (None, side)]
+            own = [label for label in labels if self._names.side_in_name(label) == side]
+            others = [label for label in labels if self._names.side_in_name(label) not in (None, side)]
             if len(own) == 1 and others:
                 _drop_side(draft.places, side)
                 return (own[0],)

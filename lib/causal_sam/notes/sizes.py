@@ -27,7 +27,16 @@ def size_acts(fragment: Fragment) -> list[Act]:
             continue
         action, is_weak = _cue_action(fragment, mark)
         found[action] = found.get(action, True) and is_weak
-    for rule in (_moved_border, _reach_compared, _unmet_requirement, _excess, _shortfall, _comparative, _not_enough, _more_needed):
+    for rule in (
+        _moved_border,
+        _reach_compared,
+        _unmet_requirement,
+        _excess,
+        _shortfall,
+        _comparative,
+        _not_enough,
+        _more_needed,
+    ):
         act = rule(fragment)
         if act is not None:
             found[act.action] = False
@@ -143,7 +152,9 @@ def _moved_border(fragment: Fragment) -> Act | None:
     verbs = [mark for mark in fragment.marks if mark.kind in ("move", "include") or mark.is_in("going")]
     if first is None or fragment.has("cue", "too", "starts", "wanted", "than", "into", "not", "delete", "exclude"):
         return None
-    places = [mark for mark in fragment.all("place") if direction_of_part(mark.values[0]) in (*OPPOSITES, "lateral", "medial")]
+    places = [
+        mark for mark in fragment.all("place") if direction_of_part(mark.values[0]) in (*OPPOSITES, "lateral", "medial")
+    ]
     if first.text in ("lower", "raise"):
         towards, borders = ("inferior" if first.text == "lower" else "superior"), [p for p in places if p is not first]
     elif verbs and places:

@@ -56,7 +56,7 @@ _TOKENS = re.compile(
 )
 # A full stop after these ends no sentence.
 _ABBREVIATION = re.compile(
-    r"\b((?i:sup|inf|ant|post|lat|med|ca|approx|sl|slc|no|nos|fig|resp|incl|excl|max|min|seg|segm|dr|vs|esp|"
+    r"\b((?i:sup|inf|ant|post|lat|med|ca|appr|approx|sl|slc|no|nos|fig|resp|incl|excl|max|min|seg|segm|dr|vs|esp|"
     r"underseg|undersegm|underest|overseg|oversegm|overest|tum|cran|caud|dors|ventr|dist|prox|bilat|lt|rt|marg|surf|incompl))\."
     r"(?!\s+[A-Z][a-z])"
 )

@@ -1,0 +1,44 @@
+"""Check that no part of a note is dropped: what no act uses becomes a question that quotes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from causal_sam.notes.drafts import WITHOUT_AMOUNT, ClarificationNeeded
+from causal_sam.notes.fragments import STATEMENT_KINDS, Fragment
+from causal_sam.notes.places import lengths_of
+from causal_sam.notes.schema import Intervention, Plan
+
+
+def check_complete(
+    fragments: Sequence[Fragment], acts: Sequence[Intervention], spared: Collection[str], loose: Sequence[Fragment]
+) -> None:
+    """Check that acts use each label, length and slice range of a note.
+
+    Args:
+        fragments: fragments that were read; what they deny needs no act.
+        acts: interventions of the note.
+        spared: labels that the note protects, or excepts from its acts.
+        loose: fragments with places or amounts that belong to no act.
+
+    Raises:
+        ClarificationNeeded: a part is not used.
+    """
+    dropped = [" ".join(mark.text for mark in fragment.marks) for fragment in loose]
+    names = {*spared, *(name for act in acts for name in (act.label, act.near))}
+    slices = {act.slices for act in acts}
+    # Acts without an amount give a reason for the length: "1-2 mm too wide because of blooming".
+    lengths = None if any(act.action in WITHOUT_AMOUNT for act in acts) else {act.extent_mm for act in acts}
+    for fragment in fragments:
+        if fragment.is_about_past() or any(fragment.is_negated(mark) for mark in fragment.all(*STATEMENT_KINDS, "too")):
+            continue
+        for mark in fragment.marks:
+            is_name = bool(mark.mention.labels) and fragment.preposition(mark) != "not"
+            is_dropped = is_name and names.isdisjoint(mark.mention.labels)
+            if is_dropped or not slices.issuperset(mark.slices):
+                dropped.append(mark.text)
+        if lengths is not None:
+            dropped += [mark.text for mark in lengths_of(fragment) if mark.mm not in lengths]
+    if dropped and acts:
+        rest = Plan(interventions=tuple(acts)).sentence
+        raise ClarificationNeeded(f'What is to be done about "{dropped[0]}"? The rest of the note is clear: {rest}.')
