@@ -25,7 +25,8 @@ MODEL = "causal_sam_note"
 LABELS = {"liver": 1, "spleen": 2, "right kidney": 3}
 NAMED = {"label_info": [{"name": "liver", "idx": 1}, {"name": "spleen", "idx": 2}]}
 # What OHIF's dialog of options holds, and what calls of other tasks left behind in the same parameters.
-OHIF_OPTIONS = {"note": "", "undo": False, "preview": False, "repeat": False, "plane": "auto", "frame": 0}
+FLAGS = dict.fromkeys(("undo", "preview", "repeat", "confirm"), False)
+OHIF_OPTIONS = {"note": "", **FLAGS, "plane": "auto", "frame": 0}
 STALE = {"foreground": [[1, 1, 1]], "background": [[2, 2, 2]], "organs": "liver", "reset": False, "extent": "volume"}
 CASES = (
     "exact",
@@ -107,7 +108,7 @@ def test_clients_offer_a_field_for_the_note(noted: Server) -> None:
     assert task["type"] == "segmentation"
     assert task["labels"] == LABELS
     assert task["config"]["note"] == ""  # a text field
-    assert [task["config"][name] for name in ("undo", "preview", "repeat")] == [False, False, False]  # check boxes
+    assert {name: task["config"][name] for name in FLAGS} == FLAGS  # check boxes
 
 
 def test_a_stray_part_goes_and_nothing_else(noted: Server, phantom: Phantom, save) -> None:

@@ -42,6 +42,7 @@ class NoteOptions:
         repeat: carry the note out even if it was the last one.
         prompts: prompts of named labels, which are applied before the note.
         plan: plan that a preview gave and the user confirmed; None to have the note read.
+        confirm: make changes also if they are larger than is plausible.
     """
 
     note: str
@@ -49,6 +50,7 @@ class NoteOptions:
     repeat: bool
     prompts: PromptSet
     plan: Plan | None = None
+    confirm: bool = False
 
 
 class NoteInferTask(SessionTask):
@@ -80,7 +82,7 @@ class NoteInferTask(SessionTask):
             InferType.SEGMENTATION,
             "Correct the masks by a note that says what is wrong, such as: spleen leaks into the stomach",
             resources,
-            {NOTE_KEY: "", "preview": False, "repeat": False},
+            {NOTE_KEY: "", "preview": False, "repeat": False, "confirm": False},
         )
         self._interpreter, self._describe = interpreter, describe
 
@@ -91,7 +93,7 @@ class NoteInferTask(SessionTask):
             raise InputError(
                 f"{NOTE_KEY} must be text, such as 'spleen leaks into the stomach', not {str(note)[:40]!r}."
             )
-        preview, repeat = flag(request, "preview"), flag(request, "repeat")
+        preview, repeat, confirm = (flag(request, name) for name in ("preview", "repeat", "confirm"))
         labels, label = self._resources.labels, request.get("label")
         if isinstance(label, str) and label:
             request = {**request, "label": labels.known_as(label)}
@@ -100,7 +102,7 @@ class NoteInferTask(SessionTask):
         clicks = read_prompts(request, labels.names, slices.volume.shape)
         named = {name: prompts for name, prompts in clicks.prompts.items() if name is not None and prompts}
         prompts = PromptSet(clicks.current, named, shares_background=True)
-        return NoteOptions((note or "").strip(), preview, repeat, prompts)
+        return NoteOptions((note or "").strip(), preview, repeat, prompts, confirm=confirm)
 
     def step_back(self, call: Call, requested: NoteOptions) -> dict[str, Any]:
         """Undo or redo a step, of whatever kind, unless the note is a new one.
@@ -170,7 +172,8 @@ class NoteInferTask(SessionTask):
                 self._refuse(call, requested, f"There is one mask, and the note is about {about}.", details)
             session.history = session.history.renamed(unnamed[0], about.pop())
         states = session.states
-        outcome = session.apply_note(requested.note, plan, self._corrector(call))
+        confirm = requested.confirm or requested.preview or requested.plan is not None
+        outcome = session.apply_note(requested.note, plan, self._corrector(call), confirm=confirm)
         done = [each for each in outcome.corrections if each.objection is None]
         objections = [each.objection for each in outcome.corrections if each.objection is not None]
         details["effects"] = [
@@ -180,7 +183,10 @@ class NoteInferTask(SessionTask):
         details["preview"] = requested.preview
         message = " ".join([*(f"{each.effect}." for each in done), *objections, *filter(None, [reading.notice])])
         if requested.preview:
-            return details | {"message": f"Preview, nothing is changed: {message}"}
+            doubts = [each.doubt for each in done if each.doubt is not None]
+            return details | {"message": " ".join([f"Preview, nothing is changed: {message}", *doubts])}
+        if outcome.question is not None:
+            self._refuse(call, requested, outcome.question, details | {"question": outcome.question})
         if not done:
             self._refuse(call, requested, " ".join(objections), details)
         packed = {name: states[name].mask.as_json() for name in outcome.masks}

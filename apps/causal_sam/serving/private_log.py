@@ -19,7 +19,8 @@ from causal_sam.imaging import MASK_EXTENSIONS, PLANES
 # The second one is MONAI Label's too: its module that runs batches and trainings in a process of their own.
 _QUIET = ("monailabel", "__main__")
 _FLAGS = (
-    *("local", "preview", "redo", "repeat", "replace", "reset", "reset_state", "result_compress", "save_label", "undo"),
+    *("confirm", "local", "preview", "redo", "repeat", "replace", "reset", "reset_state", "result_compress"),
+    *("save_label", "undo"),
 )
 _NUMBERS = ("dimension", "frame", "slice")
 _COUNTED = ("background", "foreground", "lasso", "roi")

@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 from numpy.typing import NDArray
 
-from causal_sam.correction.corrector import apply_exact_operator
+from causal_sam.correction.operators import apply_exact_operator
 from causal_sam.correction.region import region_gate
 from causal_sam.imaging import Volume, slice_axis
 from causal_sam.notes.laterality import OPPOSITES

@@ -63,12 +63,16 @@ def correct(
     llm: ChatModel = None,
     llm_consent: ChatConsent = False,
     preview: Annotated[bool, typer.Option("--preview", help="Report the changes, and write nothing.")] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Make changes also if they are larger than is plausible.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Correct a mask by a note that says what is wrong with it.
 
     Voxels that a label gains are taken from the label that had them; the report lists how many ml. If the note is not
-    clear, the answer is a question; then, and if no act could be done, nothing is written and the exit code is 2.
+    clear, or a change is larger than is plausible, the answer is a question; then, and if no act could be done, nothing
+    is written and the exit code is 2.
     """
     begin = time.perf_counter()
     if output is None and not preview:
@@ -121,12 +125,13 @@ def correct(
         session = InteractiveSession(predictor, on_slice=on_slice)
         for name, found in masks.items():
             session.set_mask(name, found)
-        outcome = session.apply_note(note, reading.plan, corrector)
+        outcome = session.apply_note(note, reading.plan, corrector, confirm=confirm)
     done, corrections = time.perf_counter(), outcome.corrections
     corrected, taken = put_back(values, names, outcome.masks)
-    is_done = any(correction.objection is None for correction in corrections)
+    is_done = outcome.question is None and any(correction.objection is None for correction in corrections)
     if is_done and not preview and output is not None:
         report["output"] = str(write_mask(corrected, volume, output))
+    report["question"] = outcome.question
     report["effects"] = [correction.to_dict() for correction in corrections]
     report["taken_ml"] = {
         name: {other: round(voxels * volume.voxel_ml, 3) for other, voxels in others.items()}
@@ -195,6 +200,8 @@ def _in_words(report: Mapping[str, Any], corrections: Sequence[Correction]) -> s
         lines += [correction.intervention.sentence, f"  {what}"]
     for name, others in report["taken_ml"].items():
         lines += [f"{name} took {ml} ml of {other}" for other, ml in others.items()]
+    if report["question"] is not None:
+        lines.append(f"question: {report['question']}")
     seconds = report["seconds"]
     written = "nothing was written" if report["output"] is None else f"written to {report['output']}"
     times = f"{seconds['total']} s, of which {seconds['correct']} s to correct"

@@ -58,7 +58,7 @@ class VolumeContext:
         """
         plan = Plan(interventions=(intervention,))
         (correction,) = self._corrector.carry_out(plan, self._slices, self._masks).corrections
-        return correction.objection or str(correction.effect)
+        return correction.objection or " ".join(filter(None, [f"{correction.effect}.", correction.doubt]))
 
 
 def sides_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Direction]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from causal_sam.correction.guard import Effect, find_objection, keeps_shape, measure_effect
+from causal_sam.correction.evidence import evidence
+from causal_sam.correction.guard import Effect, find_doubt, find_objection, measure_effect
+from causal_sam.correction.operators import apply_exact_operator
+from causal_sam.correction.protection import protected_voxels
 from causal_sam.correction.region import Region, region_gate
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, nonempty_slices
-from causal_sam.imaging.distances import signed_distance
+from causal_sam.imaging import nonempty_slices
 from causal_sam.notes.schema import Intervention, Plan, Strength
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
@@ -30,13 +31,8 @@ from causal_sam.text import TextEncoder, load_text_encoder
 MODULATED = frozenset({"expand", "shrink", "exclude", "restyle"})
 # Strength of the modulation (TCI's s).
 STRENGTH: Mapping[Strength, float] = {"slight": 0.5, "moderate": 1.0, "strong": 1.5}
-# Logit beyond which the decoder is confident.
-CONFIDENT_LOGIT = 1.0
 # Slices per batch of the decoder.
 SLICES_PER_BATCH = 8
-# Standard deviations of the boundary filter, in edge lengths of a cube of one voxel's volume. The first one that keeps
-# the shape of the structure is used.
-SMOOTHING = (1.0, 0.7, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +44,14 @@ class Correction:
         mask: (I, J, K) bool, corrected mask; the previous mask if there is an objection.
         effect: change of the mask, or the change that was rejected.
         objection: sentence with the reason why the change was rejected; None if it was applied.
+        doubt: sentence with the reason why the change has to be confirmed; None if it is plausible.
     """
 
     intervention: Intervention
     mask: NDArray[np.bool_]
     effect: Effect
     objection: str | None
+    doubt: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON: everything but the mask, volumes in ml."""
@@ -66,6 +64,7 @@ class Correction:
             "gained_towards_ml": {direction: round(ml, 3) for direction, ml in effect.gained_towards_ml.items()},
             "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
             "objection": self.objection,
+            "doubt": self.doubt,
         }
 
 
@@ -75,11 +74,14 @@ class PlanResult:
 
     Attributes:
         corrections: one correction per intervention, in their order.
-        masks: label -> (I, J, K) mask, for the labels that have changed.
+        masks: label -> (I, J, K) mask, for the labels that have changed; none if there is a question.
+        question: question whether to make changes that are not plausible; None if there are none, or they were
+            confirmed.
     """
 
     corrections: list[Correction]
     masks: dict[str, NDArray[np.bool_]]
+    question: str | None = None
 
 
 class Corrector:
@@ -102,23 +104,24 @@ class Corrector:
         on_slice: Callable[[int], object] = lambda done: None,
         *,
         locked: Collection[str] = (),
+        confirm: bool = False,
     ) -> PlanResult:
         """Apply the interventions of a plan in their order, each to the masks after the previous ones.
 
-        A voxel belongs to one label: gains of a label are taken from others, except from locked labels and from those
-        that the plan keeps.
+        A voxel belongs to one label: gains of a label are taken from others. Labels that are locked or that the plan
+        keeps do not change, whatever the other acts are.
 
         Args:
             plan: plan with interventions.
             slices: all slices of the volume.
             masks: label -> (I, J, K) mask, in the volume's voxel order.
             on_slice: called with the number of processed slices; its exceptions cancel the correction.
-            locked: labels that no other label may grow into.
+            locked: labels that no act may change.
+            confirm: make changes also if they are not plausible.
 
         Raises:
             InputError: a label has no mask or one of another shape, or slices are outside the volume.
         """
-        kept = [*locked, *(act.label for act in plan.interventions if act.action == "keep")]
         now, done = dict(masks), []
         for act in plan.interventions:
             if act.action == "keep" and not (act.label in now and now[act.label].any()):
@@ -130,12 +133,15 @@ class Corrector:
                     f"There is no mask of {act.label} yet, so there is nothing to correct: segment it first."
                 )
             others = {name: mask for name, mask in now.items() if name != act.label}
-            protected = [others[name] for name in kept if name in others]
+            protected = protected_voxels(act.label, plan, locked, slices.volume, now)
             correction = self.correct(slices, now[act.label], act, others, protected, on_slice)
             gained = correction.mask & ~now[act.label]
             now |= {name: mask & ~gained for name, mask in others.items() if (mask & gained).any()}
             now[act.label] = correction.mask
             done.append(correction)
+        doubts = [correction.doubt for correction in done if correction.doubt is not None]
+        if doubts and not confirm:
+            return PlanResult(done, {}, f"{' '.join(doubts)} Nothing was changed: confirm to do it, or say how much.")
         changed = {name: mask for name, mask in now.items() if mask is not masks[name]}
         return PlanResult(done, {name: mask for name, mask in changed.items() if (mask ^ masks[name]).any()})
 
@@ -146,7 +152,7 @@ class Corrector:
         mask: NDArray[np.bool_],
         intervention: Intervention,
         others: Mapping[str, NDArray[np.bool_]],
-        protected: Sequence[NDArray[np.bool_]] = (),
+        protected: NDArray[np.bool_] | None = None,
         on_slice: Callable[[int], object] = lambda done: None,
     ) -> Correction:
         """Apply an intervention, unless the guard objects to the result.
@@ -156,7 +162,7 @@ class Corrector:
             mask: (I, J, K) mask of the label, in the volume's voxel order.
             intervention: intervention to apply.
             others: label -> mask, for the other labels.
-            protected: masks that the result must not grow into.
+            protected: (I, J, K), where the mask must stay as it is; None for nowhere.
             on_slice: called with the number of processed slices; its exceptions cancel the correction.
 
         Raises:
@@ -164,15 +170,25 @@ class Corrector:
                 trained for the act.
         """
         region = region_gate(intervention, slices.volume, mask, others)
-        for other in protected:
-            region.weight[other[region.box] & ~mask[region.box]] = 0
-        if intervention.action in MODULATED:
+        if protected is None:
+            protected = np.zeros_like(mask)
+        if intervention.action != "keep" and protected.all():
+            reason = f"{intervention.label} is to stay as it is, so it was not changed."
+            return Correction(intervention, mask, Effect(intervention.label, 0.0, 0.0), reason)
+        region.weight[protected[region.box]] = 0
+        if intervention.action in MODULATED and not region.is_exact:
             after = self._apply_decoder(slices, mask, intervention, region, on_slice)
         else:
             after = apply_exact_operator(intervention, region, slices.volume, mask)
+        # Here and nowhere else it is certain that what is protected stays, whatever an act does.
+        after = np.where(protected, mask, after)
         effect = measure_effect(intervention.label, slices.volume, mask, after, others)
         reason = find_objection(intervention, region, mask, after)
-        return Correction(intervention, mask if reason else after, effect, reason)
+        if reason is not None:
+            return Correction(intervention, mask, effect, reason)
+        volume_ml = {name: float(own.sum()) * slices.volume.voxel_ml for name, own in others.items()}
+        own_ml = float(mask.sum()) * slices.volume.voxel_ml
+        return Correction(intervention, after, effect, None, find_doubt(intervention, effect, own_ml, volume_ml))
 
     def _apply_decoder(
         self,
@@ -188,7 +204,8 @@ class Corrector:
                 f"{self._encoder.model.name} was not trained to {intervention.action} masks by notes: train it with "
                 "training/train_tci.py, or click."
             )
-        weight = region.in_volume(mask.shape)
+        weight, beside = region.in_volume(mask.shape), np.zeros(mask.shape, np.float32)
+        beside[region.box] = evidence(intervention, region, slices.volume, slices.window, mask)
         after = mask.copy(order="K")
         sentence = self._text.encode([intervention.sentence]).to(self._encoder.model.device)
         done = 0
@@ -199,10 +216,10 @@ class Corrector:
             regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
             logits = self._decode(film, slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
             for index, own, region_here, low_res in zip(indices, owns, regions, logits, strict=True):
-                proposed = _threshold(intervention, own, slices.logits(low_res))
+                proposed = slices.logits(low_res) + slices.frame.extract(beside, index) > 0
                 slices.frame.insert(restrict_to_region(intervention, region_here > 0, own, proposed), after, index)
             done += len(indices)
-        return after
+        return _without_islands(mask, after, region) if intervention.action == "expand" else after
 
     def _decoder_prompt(
         self, slices: VolumeSlices, index: int, own: NDArray[np.bool_], after: NDArray[np.bool_]
@@ -265,13 +282,6 @@ def load_corrector(encoder: SliceEncoder, film: FilmPart | None = None) -> Corre
     return Corrector(encoder, None if film is None else film.load(model, text.fingerprint), text)
 
 
-def _threshold(intervention: Intervention, before: NDArray[np.bool_], logits: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the mask of logits; acts on a part of a good mask change it only where the logits are confident."""
-    if intervention.action not in ("exclude", "restyle"):
-        return logits > 0
-    return np.where(before, logits > -CONFIDENT_LOGIT, logits > CONFIDENT_LOGIT)
-
-
 def restrict_to_region(
     intervention: Intervention, allowed: NDArray[np.bool_], before: NDArray[np.bool_], proposed: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
@@ -283,23 +293,12 @@ def restrict_to_region(
     return before & ~(allowed & ~proposed)
 
 
-def apply_exact_operator(
-    intervention: Intervention, region: Region, volume: Volume, mask: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Apply an act that has an exact operator: fill, smooth, remove, keep_largest or keep."""
-    allowed = region.in_volume(mask.shape) > 0
-    if intervention.action == "fill":
-        return mask | allowed
-    if intervention.action == "smooth":
-        side = math.prod(volume.spacing) ** (1 / 3)
-        signed = signed_distance(mask, volume.spacing)
-        for width in SMOOTHING:
-            sigma = [width * side / spacing for spacing in volume.spacing]
-            smoothed = np.where(allowed, ndimage.gaussian_filter(signed, sigma) > 0, mask)
-            if keeps_shape(mask, smoothed):
-                break
-        return smoothed
-    return mask & ~allowed
+def _without_islands(before: NDArray[np.bool_], after: NDArray[np.bool_], region: Region) -> NDArray[np.bool_]:
+    """Give up what a mask has gained without connection to what it was."""
+    inside = after[region.box]
+    parts, _ = ndimage.label(inside)
+    inside &= np.isin(parts, np.unique(parts[before[region.box]]))
+    return after
 
 
 def _slice_batches(slices: VolumeSlices, mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> Iterator[list[int]]:

@@ -12,13 +12,21 @@ from numpy.typing import NDArray
 from causal_sam.correction.region import Region
 from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import DIRECTIONS, direction_vector
-from causal_sam.notes.schema import Intervention
+from causal_sam.notes.schema import Intervention, Strength
 
 # Acts that may add voxels, and acts that may remove them.
 MAY_ADD = frozenset({"expand", "fill", "smooth", "restyle"})
 MAY_REMOVE = frozenset({"shrink", "exclude", "remove", "keep_largest", "smooth", "restyle"})
 # Smoothing may change at most this share of the volume.
 MAX_SMOOTHING_CHANGE = 0.1
+# Largest plausible changes, as shares of the mask's volume; acts on parts of a good mask have the same limit for all
+# strengths. One that says by how many mm is limited like a slight one.
+MAX_GROWTH: Mapping[Strength, float] = {"slight": 0.5, "moderate": 1.2, "strong": 3.0}
+MAX_SHRINKAGE: Mapping[Strength, float] = {"slight": 0.4, "moderate": 0.65, "strong": 0.85}
+MAX_PARTIAL_CHANGE = 0.4
+# Largest share of another label that a label takes without being asked for it, and the volume in ml below which it does
+# not matter.
+MAX_TAKEN_SHARE, MIN_TAKEN_ML = 0.1, 0.1
 
 
 @dataclass(frozen=True)
@@ -128,4 +136,30 @@ def find_objection(
         return f"{label} is too thin to be smoothed: it would lose its shape."
     if not (gained.any() or lost.any()):
         return f"The model finds nothing to change in {label} there: click into what is missing or wrong."
+    return None
+
+
+def find_doubt(
+    intervention: Intervention, effect: Effect, volume_ml: float, others_ml: Mapping[str, float]
+) -> str | None:
+    """Return why a change has to be confirmed: it is larger than is plausible, or takes much of another label.
+
+    Args:
+        intervention: requested intervention.
+        effect: its effect.
+        volume_ml: volume of the mask before, in ml.
+        others_ml: label -> volume in ml, for other labels.
+
+    Returns:
+        One sentence for the clinician; None if the change is plausible.
+    """
+    label, strength = intervention.label, "slight" if intervention.extent_mm else intervention.strength
+    limits = {"expand": MAX_GROWTH[strength], "shrink": MAX_SHRINKAGE[strength]}
+    limit = limits.get(intervention.action, MAX_PARTIAL_CHANGE) * volume_ml
+    for verb, ml in (("gain", effect.gained_ml), ("lose", effect.lost_ml)):
+        if ml > limit:
+            return f"{label} would {verb} {ml:.1f} ml, {ml / volume_ml:.0%} of its {volume_ml:.1f} ml."
+    for other, ml in effect.taken_ml.items():
+        if other != intervention.near and ml > max(MIN_TAKEN_ML, MAX_TAKEN_SHARE * others_ml[other]):
+            return f"{label} would take {ml:.1f} ml of {other}, {ml / others_ml[other]:.0%} of it."
     return None

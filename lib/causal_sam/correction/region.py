@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from causal_sam.correction.layers import CutEnd, find_cut_end, inner_layer, outer_layer
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.directions import axis_towards, distances_along, patient_axes
@@ -47,10 +48,12 @@ class Region(NamedTuple):
     Attributes:
         box: box in the volume, in voxels.
         weight: float32 in [0, 1], of the shape of the box.
+        is_exact: True if the act changes all voxels of the region, as one does that says by how many mm.
     """
 
     box: tuple[slice, ...]
     weight: NDArray[np.float32]
+    is_exact: bool = False
 
     def in_volume(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the region as an array of the whole volume's shape."""
@@ -66,7 +69,9 @@ def region_gate(
 
     Acts that add voxels get a band outside the mask, acts that remove voxels a band inside it, and the others both or
     parts of the mask. A direction restricts the region to that half of the structure, slices to themselves, and a
-    neighbour to its surroundings.
+    neighbour to its surroundings. A mask that ends flat in the direction in which it grows is cut off there: it grows
+    beyond that end and nowhere else. With an extent in mm, growth and shrinkage are exact: the region is the layer, or
+    the missing end, of that size.
 
     Args:
         intervention: intervention to apply.
@@ -86,11 +91,19 @@ def region_gate(
     reach = _reach(intervention, volume, mask[tight])
     box = _with_margin(tight, volume, reach)
     inside = mask[box]
-    weight = _action_band(intervention, inside, volume, reach)
-    if intervention.direction is not None:
-        weight *= _direction_ramp(intervention.direction, volume, inside, box)
-        if intervention.action == "expand":
-            weight *= _direction_cone(intervention.direction, volume, inside)
+    direction, is_growth = intervention.direction, intervention.action == "expand"
+    end = find_cut_end(inside, volume, direction) if direction is not None and is_growth else None
+    is_exact = intervention.extent_mm is not None and intervention.action in ("expand", "shrink")
+    if is_exact:
+        weight = _moved_border(intervention, volume, inside, reach, end)
+    else:
+        weight = _action_band(intervention, inside, volume, reach)
+        if direction is not None and is_growth:
+            weight *= _direction_cone(direction, volume, inside)
+    if end is not None:
+        weight *= end.beyond(inside.shape)
+    elif direction is not None:
+        weight *= _direction_ramp(direction, volume, inside, box)
     if intervention.near is not None:
         neighbour = others.get(intervention.near)
         if neighbour is not None and neighbour[box].any():
@@ -99,7 +112,36 @@ def region_gate(
             weight *= _atypical(volume, inside, box)
     if intervention.slices is not None:
         weight *= _slice_selection(intervention.slices, volume, box)
-    return Region(box, weight)
+    return Region(box, weight, is_exact)
+
+
+def _moved_border(
+    intervention: Intervention, volume: Volume, inside: NDArray[np.bool_], extent_mm: float, end: CutEnd | None
+) -> NDArray[np.float32]:
+    """Return the layer by which a border moves, or the missing end of a mask that is cut off."""
+    if end is not None:
+        return end.dome(inside, volume, extent_mm).astype(np.float32)
+    layer = outer_layer if intervention.action == "expand" else inner_layer
+    return layer(inside, volume, extent_mm, intervention.direction).astype(np.float32)
+
+
+def kept_part(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the part of a volume in which an act `keep` protects its label: all of it, one side, or some slices.
+
+    Args:
+        intervention: act `keep`.
+        volume: image.
+        mask: (I, J, K) mask of the label, not empty.
+
+    Raises:
+        InputError: the slices are outside the volume.
+    """
+    box, part = tuple(slice(0, size) for size in mask.shape), np.ones(mask.shape, bool)
+    if intervention.direction is not None:
+        part &= _direction_ramp(intervention.direction, volume, mask, box) > 0.5
+    if intervention.slices is not None:
+        part &= _slice_selection(intervention.slices, volume, box) > 0
+    return part
 
 
 def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) -> float:

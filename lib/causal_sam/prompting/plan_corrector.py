@@ -18,6 +18,13 @@ class PlanCorrector(Protocol):
     """Carries out the plan of a note, as `causal_sam.correction.corrector.Corrector` does."""
 
     def carry_out(
-        self, plan: Any, slices: VolumeSlices, masks: Mapping[str, Mask], on_slice: OnSlice, *, locked: Collection[str]
+        self,
+        plan: Any,
+        slices: VolumeSlices,
+        masks: Mapping[str, Mask],
+        on_slice: OnSlice,
+        *,
+        locked: Collection[str],
+        confirm: bool,
     ) -> Any:
         """Return an object whose ``masks`` are those of the labels that changed, by name."""

@@ -282,16 +282,18 @@ class InteractiveSession:
         self._add(StepKind.NAME, found, states)
         return prediction, stay
 
-    def apply_note(self, note: str, plan: Any, corrector: PlanCorrector) -> Any:
+    def apply_note(self, note: str, plan: Any, corrector: PlanCorrector, *, confirm: bool = False) -> Any:
         """Carry out the plan of a note.
 
         Args:
             note: the text.
             plan: `causal_sam.notes.Plan` about labels that have masks.
             corrector: carries it out.
+            confirm: make changes also if they are larger than is plausible.
 
         Returns:
-            Outcome of the corrector; the masks that it changed are the session's now.
+            Outcome of the corrector; the masks that it changed are the session's now. If it has a ``question``, nothing
+            changed, and the note has to be confirmed.
 
         Raises:
             InputError: an intervention would change a locked label, or cannot be carried out.
@@ -301,7 +303,7 @@ class InteractiveSession:
         accepted = {name for name, state in states.items() if state.source is Source.ACCEPTED}
         locked = (accepted - acts_on) | self.locked
         with self._slot(self._on_slice) as on_slice:
-            outcome = corrector.carry_out(plan, self._slices, self.masks(), on_slice, locked=locked)
+            outcome = corrector.carry_out(plan, self._slices, self.masks(), on_slice, locked=locked, confirm=confirm)
         for name, mask in outcome.masks.items():
             states[name] = states[name].edited(mask, Source.USER if name in acts_on else states[name].source)
         self._add(StepKind.NOTE, [note], states)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from segment_anything import build_sam_vit_b
 
-from causal_sam.correction.corrector import Corrector, apply_exact_operator, load_corrector, restrict_to_region
-from causal_sam.correction.region import region_gate
+from causal_sam.correction.corrector import Corrector, load_corrector, restrict_to_region
+from causal_sam.correction.operators import apply_exact_operator
+from causal_sam.correction.region import kept_part, region_gate
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume
-from causal_sam.notes.schema import Intervention, Plan
+from causal_sam.imaging import DIRECTIONS, Volume
+from causal_sam.notes.schema import Action, Intervention, Plan, Strength
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
@@ -156,7 +161,11 @@ def test_what_a_label_gains_another_loses_unless_it_is_kept(corrector: Corrector
     small = TRUTH & (np.arange(72)[:, None, None] < 36)  # i grows towards the left of the patient
     masks = {"liver": small, "stomach": TRUTH & ~small, "spleen": ISLAND}
     grow = Intervention(label="liver", action="expand", direction="left", strength="strong")
-    outcome = corrector.carry_out(plan(grow), slices, masks)
+    asked = corrector.carry_out(plan(grow), slices, masks)
+    assert "of stomach" in asked.question
+    assert asked.masks == {}
+    outcome = corrector.carry_out(plan(grow), slices, masks, confirm=True)
+    assert outcome.question is None
     gained = outcome.masks["liver"] & ~small
     assert gained.any()
     assert np.array_equal(outcome.masks["stomach"], masks["stomach"] & ~gained)
@@ -220,5 +229,56 @@ def test_what_is_thin_is_smoothed_less(corrector: Corrector, monkeypatch: pytest
     done = correct(corrector, rough, smooth)
     assert done.objection is None
     assert (done.mask ^ tube).sum() < (rough ^ tube).sum()
-    monkeypatch.setattr("causal_sam.correction.corrector.SMOOTHING", (1.0,))
+    monkeypatch.setattr("causal_sam.correction.operators.SMOOTHING", (1.0,))
     assert "too thin" in correct(corrector, rough, smooth).objection
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_what_is_kept_or_locked_never_changes(corrector: Corrector, data: st.DataObject) -> None:
+    """Random plans on labels that touch: by exact acts and by the decoder, confirmed."""
+    left = TRUTH & (np.arange(72)[:, None, None] < 30)
+    hole = ellipsoid((22, 36, 8), (3, 3, 2))
+    masks = {"liver": left & ~hole, "stomach": TRUTH & ~left, "spleen": ISLAND, "gallbladder": hole}
+    names = st.sampled_from(sorted(masks))
+    act = st.builds(
+        Intervention,
+        label=names,
+        action=st.sampled_from(get_args(Action)),
+        direction=st.sampled_from([None, *DIRECTIONS]),
+        near=names,
+        slices=st.sampled_from([None, (4, 9)]),
+        extent_mm=st.sampled_from([None, 6.0, 40.0]),
+        strength=st.sampled_from(get_args(Strength)),
+    )
+    acts = data.draw(st.lists(act, min_size=1, max_size=3))
+    locked = data.draw(st.sets(names, max_size=2))
+    outcome = corrector.carry_out(plan(*acts), VolumeSlices(VOLUME, "auto", 128), masks, locked=locked, confirm=True)
+    whole = {each.label for each in acts if each.action == "keep" and not (each.direction or each.slices)}
+    assert not outcome.masks.keys() & (locked | whole)
+    for each in acts:
+        if each.action == "keep" and each.label in outcome.masks:
+            lost = masks[each.label] & ~outcome.masks[each.label]
+            assert not (lost & kept_part(each, VOLUME, masks[each.label])).any()
+    after = masks | outcome.masks
+    assert sum(mask.astype(int) for mask in after.values()).max() == 1
+
+
+def test_a_label_that_is_kept_is_changed_by_no_act(corrector: Corrector) -> None:
+    acts = Intervention(label="liver", action="shrink"), Intervention(label="liver", action="keep")
+    outcome = corrector.carry_out(plan(*acts), VolumeSlices(VOLUME, "auto", 128), {"liver": TRUTH})
+    assert outcome.masks == {}
+    assert "is to stay as it is" in outcome.corrections[0].objection
+
+
+def test_millimetres_move_the_border_exactly(corrector: Corrector) -> None:
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    shrink = Intervention(label="liver", action="shrink", direction="left", extent_mm=6)
+    (found,) = corrector.carry_out(plan(shrink), slices, {"liver": TRUTH}).corrections
+    assert np.flatnonzero(found.mask[:, 36, 8]).tolist() == list(range(16, 42))  # of 16 to 44: three voxels of 2 mm
+    cut = TRUTH & (np.arange(16) < 10)
+    grow = Intervention(label="liver", action="expand", direction="superior", extent_mm=15)
+    (found,) = corrector.carry_out(plan(grow), slices, {"liver": cut}).corrections
+    gained = found.mask & ~cut
+    assert np.flatnonzero(gained.any((0, 1))).tolist() == [10, 11, 12]  # three slices of 5 mm, and nothing below
+    assert np.diff(gained.sum((0, 1))[9:13])[1:].max() < 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from unit.imaging.grids import ORIENTATIONS, reorient
 
 from causal_sam.correction.region import region_gate
@@ -51,11 +53,28 @@ def test_expansion_may_add_and_shrinking_may_take_away() -> None:
 
 
 @pytest.mark.parametrize("action", ["expand", "shrink"])
-def test_the_extent_is_in_millimetre_and_a_limit(action: str) -> None:
-    region = gate(act(action, extent_mm=5.0))
+def test_an_extent_in_millimetre_is_exact_to_half_a_voxel(action: str) -> None:
+    intervention = act(action, extent_mm=5.0)
+    assert region_gate(intervention, VOLUME, MASK, {}).is_exact
+    region = gate(intervention)
     outside = ndimage.distance_transform_edt(~MASK if action == "expand" else MASK, SPACING)
-    assert not region[outside > 5].any()
-    assert (region[(outside > 0) & (outside <= 3.5)] == 1).all()
+    assert not region[outside > 5 + np.linalg.norm(SPACING) / 2].any()
+    assert (region[(outside > 0) & (outside <= 5)] == 1).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_border_moves_in_a_direction_of_the_patient_on_oblique_grids_too(direction: str) -> None:
+    shift = 6 * direction_vector(direction)
+    for angle in (0.0, 30.0):
+        turn = Rotation.from_euler("xyz", [angle, angle / 2, angle], degrees=True).as_matrix()
+        volume = Volume(VOLUME.array, from_matvec(turn @ np.diag(SPACING)), "MR")
+        grown = MASK | (gate(act("expand", direction=direction, extent_mm=6.0), volume=volume) > 0)
+        shrunk = MASK & (gate(act("shrink", direction=direction, extent_mm=6.0), volume=volume) == 0)
+        heights = np.argwhere(MASK) @ volume.affine[:3, :3].T @ direction_vector(direction)
+        for mask, sign in ((grown, 1), (shrunk, -1)):
+            moved = np.argwhere(mask) @ volume.affine[:3, :3].T @ direction_vector(direction)
+            assert moved.max() - heights.max() == pytest.approx(sign * shift @ direction_vector(direction), abs=2)
+            assert moved.min() == pytest.approx(heights.min())
 
 
 def test_stronger_acts_reach_further() -> None:
@@ -79,14 +98,21 @@ def test_a_direction_is_the_patients(direction: str) -> None:
 
 
 def test_growth_in_a_direction_is_above_the_mask_and_not_beside_it() -> None:
+    grown = gate(act("expand", direction="superior", strength="strong")) > 0
+    below = np.maximum.accumulate(MASK, axis=2)
+    assert (grown & below).any()
+    assert (grown & ~below).any()  # the cone opens beyond the end
+    assert not grown[~MASK.any(2)][:, : np.flatnonzero(MASK.any((0, 1))).max() + 1].any()
+
+
+def test_a_mask_that_is_cut_off_grows_beyond_its_end_only() -> None:
     shape, mask = (31, 31, 20), np.zeros((31, 31, 20), bool)
-    mask[10:21, 10:21, 2:12] = True  # upright, with vertical walls
-    mask[10:21, 5:10, 2:8] = True  # and a step
+    mask[10:21, 10:21, 2:12] = True
+    mask[10:21, 5:10, 2:8] = True  # a step, which is no end
     volume = Volume(np.zeros(shape, np.int16), np.diag([1.0, 1.0, 2.0, 1.0]), "MR")
     grown = region_gate(act("expand", direction="superior", strength="strong"), volume, mask, {}).in_volume(shape) > 0
-    assert grown[12:19, 12:19, 12:16].all()  # beyond the end
-    assert grown[12:19, 6:9, 8].all()  # above the step, though beside the rest
-    assert not grown[21:, 15, 11].any()  # beside a wall only, but for what the cone opens
+    assert grown[12:19, 12:19, 12:16].all()
+    assert not grown[..., :12].any()
     # Two slices beyond the end it is wider by half of the distance, 4 mm, on each side.
     assert np.flatnonzero(grown[:, 15, 13]).tolist() == list(range(8, 23))
 

@@ -23,8 +23,9 @@ ABDOMEN = (
 # Clients put a label's points under its name, beside these: keys of MONAI Label, of its clients, and options of tasks.
 RESERVED = frozenset(
     (
-        *("background", "client_id", "description", "device", "extent", "foreground", "frame", "image", "image_path"),
-        *("label", "label_info", "label_names", "label_tag", "labels", "lasso", "latencies", "local", "locked"),
+        *("background", "client_id", "confirm", "description", "device", "extent", "foreground", "frame"),
+        *("image", "image_path", "label", "label_info", "label_names", "label_tag", "labels", "lasso", "latencies"),
+        *("local", "locked"),
         *("logging", "model", "note", "organs", "output", "params", "plane", "preview", "redo", "repeat", "replace"),
         *("reset", "reset_state", "restore_label_idx", "roi", "save_label", "selected_label_name", "session"),
         *("session_id", "slice", "undo"),

@@ -162,7 +162,7 @@ class TrialRunner:
         begin = time.perf_counter()
         plan = self._interpret(NoteRequest(note, tuple(sorted(masks)))).plan
         try:
-            corrections, objections = session.apply_note(note, plan, self._corrector).corrections, []
+            corrections, objections = session.apply_note(note, plan, self._corrector, confirm=True).corrections, []
         except InputError as refusal:  # such as slices that do not exist
             corrections, objections = [], [str(refusal)] * len(plan.interventions)
         seconds = time.perf_counter() - begin
@@ -174,7 +174,7 @@ class TrialRunner:
             text = with_other_texts(self._text, {act.sentence: other.sentence for act in acts})
             for n, corrector in enumerate((Corrector(predictor.encoder, self._film, text), self._without_text)):
                 session.history = start
-                session.apply_note(note, plan, corrector)
+                session.apply_note(note, plan, corrector, confirm=True)
                 controls[n] = dice(session.mask(structure), truth)
         objections += [correction.objection for correction in corrections if correction.objection]
         return Trial(
