@@ -122,7 +122,7 @@ def test_a_stray_part_goes_and_nothing_else(noted: Server, phantom: Phantom, sav
     (effect,) = answer["effects"]
     assert effect["lost_ml"] == pytest.approx(18 * 20 / 1000)
     assert effect["gained_ml"] == 0
-    assert answer["message"].startswith("liver: -0.36 ml")
+    assert answer["message"].startswith("Understood: remove the stray part of the liver. liver: -0.36 ml")
     # What was corrected is what the next click refines.
     clicked, _ = noted.slicer({"label": "liver", "foreground": [[30, 40, 5]], "extent": "slice"}, image="exact")
     assert not clicked[48:51, 62:65, 4:6].any()
@@ -165,7 +165,7 @@ def test_preview_tells_what_undo_takes_back_step_by_step(noted: Server, phantom:
     remove, fill = "liver: remove the stray part", "fill the holes of the liver"
     shown, preview = write(noted, "steps", remove, preview=True)
     np.testing.assert_array_equal(shown, saved)
-    assert preview["message"].startswith("Preview, nothing is changed: liver: -0.36 ml")
+    assert preview["message"].startswith("Preview, nothing is changed: Understood: remove the")
     first, done = write(noted, "steps", remove)
     assert done["effects"] == preview["effects"]
     second, _ = write(noted, "steps", fill)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from langchain_core.runnables import Runnable
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from causal_sam.correction.context import VolumeContext, sides_in
+from causal_sam.correction.context import VolumeContext, sides_in, slices_in
 from causal_sam.correction.corrector import Corrector
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
@@ -181,7 +181,8 @@ class NoteInferTask(SessionTask):
             for each in outcome.corrections
         ]
         details["preview"] = requested.preview
-        message = " ".join([*(f"{each.effect}." for each in done), *objections, *filter(None, [reading.notice])])
+        understood = f"Understood: {plan.sentence}."
+        message = " ".join([understood, *(f"{each.effect}." for each in done), *objections, *filter(None, [reading.notice])])
         if requested.preview:
             doubts = [each.doubt for each in done if each.doubt is not None]
             return details | {"message": " ".join([f"Preview, nothing is changed: {message}", *doubts])}
@@ -211,7 +212,12 @@ class NoteInferTask(SessionTask):
         masks = call.session.masks()
         context = VolumeContext(self._corrector(call), call.predictor.slices, masks, self._describe)
         return self._interpreter.invoke(
-            NoteRequest(requested.note, tuple(labels), current, sides_in(call.volume, masks), context)
+            NoteRequest(
+                *(requested.note, tuple(labels), current),
+                sides_in(call.volume, masks),
+                slices_in(call.volume, masks),
+                context,
+            )
         )
 
     def _corrector(self, call: Call) -> Corrector:

@@ -83,7 +83,7 @@ def correct(
 
     import numpy as np
 
-    from causal_sam.correction.context import VolumeContext, sides_in
+    from causal_sam.correction.context import VolumeContext, sides_in, slices_in
     from causal_sam.imaging import read_label_map, read_volume, write_mask
     from causal_sam.notes import NoteRequest, load_interpreter
     from causal_sam.prompting import InteractiveSession
@@ -93,7 +93,7 @@ def correct(
     values = read_label_map(mask, volume)
     names = name_values(label or [], labels, np.unique(values[values != 0]).tolist())
     masks = {name: found for name, value in names.items() if (found := values == value).any()}
-    request = NoteRequest(note, tuple(names), current, sides_in(volume, masks) | said)
+    request = NoteRequest(note, tuple(names), current, sides_in(volume, masks) | said, slices_in(volume, masks))
     interpreter = load_interpreter(llm, llm_consent)
     # When it is needed: a question should cost no time.
     prepare = cache(partial(_prepare, volume, plane, model, checkpoint, adapter_bundle))

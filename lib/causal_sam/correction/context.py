@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from causal_sam.correction.corrector import Corrector
 from causal_sam.correction.measures import measure_mask
-from causal_sam.imaging import Volume, intensity_window
+from causal_sam.correction.region import VIEWER_SIGNS
+from causal_sam.imaging import Volume, intensity_window, nonempty_slices, slice_axis
+from causal_sam.imaging.directions import patient_axes
+from causal_sam.notes import ImageSlices
 from causal_sam.notes.laterality import side_of
 from causal_sam.notes.schema import Direction, Intervention, Plan
 from causal_sam.prompting.slices import VolumeSlices
@@ -19,6 +22,8 @@ from causal_sam.prompting.slices import VolumeSlices
 MIDLINE_MM = 15.0
 # Air lies below this share of the intensity window.
 AIR_LEVEL = 0.05
+# Patient axis from inferior to superior.
+SUPERIOR_AXIS = 2
 # Step along each axis for locating the body.
 SAMPLING_STEP = 4
 
@@ -59,6 +64,25 @@ class VolumeContext:
         plan = Plan(interventions=(intervention,))
         (correction,) = self._corrector.carry_out(plan, self._slices, self._masks).corrections
         return correction.objection or " ".join(filter(None, [f"{correction.effect}.", correction.doubt]))
+
+
+def slices_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> ImageSlices:
+    """Return the slices of an image and of each mask, numbered as in the viewer.
+
+    Args:
+        volume: image.
+        masks: label -> (I, J, K) mask; empty ones have no slices.
+    """
+    axis = slice_axis(volume)
+    patient_axis, sign = patient_axes(volume.affine)[axis]
+    count = volume.shape[axis]
+    is_reversed = sign != VIEWER_SIGNS[patient_axis]
+    nonempty = {}
+    for name, mask in masks.items():
+        numbers = [count - index if is_reversed else index + 1 for index in nonempty_slices(mask, axis)]
+        if numbers:
+            nonempty[name] = (min(numbers), max(numbers))
+    return ImageSlices(count, float(volume.spacing[axis]), patient_axis == SUPERIOR_AXIS, nonempty)
 
 
 def sides_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Direction]:

@@ -174,6 +174,8 @@ def _action_band(
         return np.zeros(inside.shape, np.float32)
     if action == "fill":
         return _holes(inside, slice_axis(volume)).astype(np.float32)
+    if action == "remove" and intervention.slices is not None:
+        return inside.astype(np.float32)
     if action in ("remove", "keep_largest"):
         parts, _ = ndimage.label(inside, np.ones((3, 3, 3)))
         sizes = np.bincount(parts.ravel())[1:]

@@ -142,9 +142,11 @@ def _delete(fragment: Fragment) -> Act | None:
     if not pieces and not objects and (is_of_border or fragment.has("mm")):
         return Act("shrink", subjects)
     # "the mask appears in the table, delete that"
-    if fragment.has("slices") and (known or not objects):
+    if fragment.has("slices", "end slices", "open slices") and (known or not objects):
         return Act("remove", tuple(name.mention for name in known[:1]))  # "delete the bladder on 70-74"
     if pieces or (beside and fragment.has("it") and fragment.has("masks")):
         is_at_place = fragment.has("place") and not fragment.has_word("about_place")
         return Act("shrink" if is_large and is_at_place and not beside else "remove", subjects)
-    return None
+    is_whole = len(known) == len(names) == 1 and not fragment.has("place", "all", "it", "modal", "near", "mm", "edges")
+    is_whole = is_whole or (fragment.has("end slices", "open slices") and not objects)
+    return Act("remove", tuple(name.mention for name in known), is_whole=not fragment.has("open slices")) if is_whole else None

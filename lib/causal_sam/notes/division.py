@@ -15,12 +15,14 @@ TELEGRAPHIC = {"under": "expand", "over": "shrink"}
 _JOINS = frozenset({"and", "but", "then", "while", "whereas", "however", "or", "yet", "although", "though"})
 
 
-def split_into_fragments(note: str, names: NameFinder, vocabulary: Vocabulary) -> list[Fragment]:
-    """Divide a note into fragments."""
+def split_into_fragments(
+    note: str, names: NameFinder, vocabulary: Vocabulary, slice_mm: float | None = None
+) -> list[Fragment]:
+    """Divide a note into fragments; numbers of slices become lengths by their distance in mm."""
     fragments: list[Fragment] = []
     tokens: list[Token] = []
     sentence = 0
-    for token in [*tokenise(note), Token("stop", "")]:
+    for token in [*tokenise(note, slice_mm), Token("stop", "")]:
         if token.kind != "stop":
             tokens.append(token)
             continue
@@ -75,7 +77,13 @@ def _marks(tokens: Sequence[Token], names: NameFinder, vocabulary: Vocabulary) -
         if start in taken:
             start += taken[start]
         elif token.kind != "word":
-            yield Mark(token.kind, token.text, mm=token.mm, slices=token.slices)
+            yield Mark(
+                *(token.kind, token.text),
+                mm=token.mm,
+                slices=token.slices,
+                open_range=token.open_range,
+                count=token.count,
+            )
             start += 1
         else:
             length, mark = _phrase(spelt, start, taken, names, vocabulary)

@@ -9,6 +9,7 @@ from typing import cast
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.places import Place, lengths_of, places_of
+from causal_sam.notes.request import ImageSlices
 from causal_sam.notes.schema import MAX_EXTENT_MM, Action, Strength
 from causal_sam.notes.tokens import Ranges
 
@@ -28,6 +29,7 @@ class Act:
         places: directions or parts; None for all places of the fragment.
         is_weak: whether any other act takes precedence.
         names_owner_only: whether the owner of a part is known, but not the label to take it from.
+        is_whole: whether the act concerns the whole mask: "delete the bladder".
         neighbour_is_content: whether the neighbours are the true identity of a part of the mask.
     """
 
@@ -38,6 +40,7 @@ class Act:
     places: tuple[str, ...] | None = None
     is_weak: bool = False
     names_owner_only: bool = False
+    is_whole: bool = False
     neighbour_is_content: bool = False
 
 
@@ -47,17 +50,26 @@ class ClarificationNeeded(Exception):
 
 @dataclass(frozen=True)
 class Details:
-    """Places, slices, extent, strength and names in a fragment."""
+    """Places, slices, extent, strength and names in a fragment.
+
+    Attributes:
+        end_slices: number of slices at the beginning of a mask; negative at its end.
+    """
 
     places: list[Place]
     slices: Ranges
+    end_slices: int
     mm: float | None
     strength: Strength | None
     names: tuple[Mark, ...]
 
     @classmethod
-    def of(cls, fragment: Fragment) -> Details:
+    def of(cls, fragment: Fragment, image: ImageSlices | None = None) -> Details:
         """Collect the details of a fragment.
+
+        Args:
+            fragment: fragment of a note.
+            image: slices of the image, if they are known.
 
         Raises:
             ClarificationNeeded: the extent is out of range, or the slice range is open.
@@ -65,12 +77,14 @@ class Details:
         lengths = [mark.mm for mark in lengths_of(fragment)]
         if not all(0 < length <= MAX_EXTENT_MM for length in lengths):
             raise ClarificationNeeded(f"How far is that? A correction reaches {MAX_EXTENT_MM:g} mm at most.")
-        if fragment.has("open slices"):
-            raise ClarificationNeeded("Which slices are meant? Say the first and the last, as in: slices 30-36.")
+        counted = fragment.all("slice count")
+        if counted:
+            raise ClarificationNeeded(f'How many mm are "{counted[0].text}"? Say it as in: by 6 mm.')
         strengths = [mark.values[0] for mark in fragment.all("strength")]
         return cls(
             places_of(fragment),
-            tuple(each for mark in fragment.all("slices") for each in mark.slices),
+            tuple(each for mark in fragment.all("slices", "open slices") for each in _ranges(mark, image)),
+            sum(mark.count for mark in fragment.all("end slices")),
             lengths[-1] if lengths else None,
             cast(Strength, strengths[0]) if strengths else None,
             tuple(mark for mark in fragment.marks if mark.mention),
@@ -79,7 +93,7 @@ class Details:
     @property
     def has_details(self) -> bool:
         """Return whether there is a place, slice range, extent or strength."""
-        return bool(self.places or self.slices or self.mm or self.strength)
+        return bool(self.places or self.slices or self.end_slices or self.mm or self.strength)
 
     @property
     def is_empty(self) -> bool:
@@ -93,6 +107,7 @@ class Draft:
 
     Attributes:
         places: one list per fragment with places, in the order of the note.
+        end_slices: number of slices at the beginning of the mask; negative at its end.
         excluded_labels: labels that the act must not change.
         is_general_approval: whether it approves of the masks without naming one.
     """
@@ -108,6 +123,7 @@ class Draft:
     excluded_labels: list[str] = field(default_factory=list)
     places: list[list[Place]] = field(default_factory=list)
     slices: Ranges = ()
+    end_slices: int = 0
     mm: float | None = None
     strength: Strength | None = None
     has_one: bool = False
@@ -120,13 +136,14 @@ class Draft:
     @property
     def has_details(self) -> bool:
         """Return whether there is a place, slice range, extent or strength."""
-        return bool(self.places or self.slices or self.mm or self.strength)
+        return bool(self.places or self.slices or self.end_slices or self.mm or self.strength)
 
     def add(self, details: Details) -> None:
         """Add the details of another fragment."""
         if details.places and self.act.places is None:
             self.places.append(details.places)
         self.slices += tuple(each for each in details.slices if each not in self.slices)
+        self.end_slices = details.end_slices or self.end_slices
         self.mm = self.mm if details.mm is None else details.mm
         self.strength = details.strength or self.strength
 
@@ -134,6 +151,20 @@ class Draft:
         """Return the places that apply to a label, without those of other subjects or of neighbours."""
         owners = {mention.text: mention.labels for mention in self.subjects}
         return [[place for place in group if place.applies_to(label, owners)] for group in self.places]
+
+
+def _ranges(mark: Mark, image: ImageSlices | None) -> Ranges:
+    """Return the slice ranges of a mark, with open ones up to the first or last slice of the image.
+
+    Raises:
+        ClarificationNeeded: the range is open, and the slices of the image are not known or not axial.
+    """
+    if mark.kind == "slices":
+        return mark.slices
+    first, last = mark.open_range
+    if image is None or first is last or not image.is_axial or not 0 < (first or 1) <= (last or image.count):
+        raise ClarificationNeeded(f'Which slices are "{mark.text}"? Say the first and the last, as in: slices 30-36.')
+    return ((first or 1, last or image.count),)
 
 
 def names_in(pending: Sequence[tuple[Fragment, Details]]) -> tuple[list[Mention], list[Mention]]:

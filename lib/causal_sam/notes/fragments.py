@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from causal_sam.notes.mentions import NO_NAME, Mention
-from causal_sam.notes.tokens import Ranges
+from causal_sam.notes.tokens import OpenRange, Ranges
 from causal_sam.notes.vocabulary import load_vocabulary
 
 PREPOSITIONS = ("into", "near", "beyond", "in", "from", "of", "as", "not", "by")
@@ -45,6 +45,8 @@ class Mark:
         mention: structure that a name refers to.
         mm: length in mm.
         slices: first and last slice of each range.
+        open_range: range without a first or last slice.
+        count: number of slices; negative for the last ones.
     """
 
     kind: str
@@ -53,6 +55,8 @@ class Mark:
     mention: Mention = NO_NAME
     mm: float = 0.0
     slices: Ranges = ()
+    open_range: OpenRange = (None, None)
+    count: int = 0
 
     def is_in(self, words: str) -> bool:
         """Return whether the text is in one of the vocabulary's `sets` of words."""

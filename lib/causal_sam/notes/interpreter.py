@@ -39,8 +39,9 @@ class EmbeddedInterpreter(Interpreter):
 
     def _plan(self, request: NoteRequest) -> Plan:
         names = self._names(request.labels)
-        fragments = split_into_fragments(request.note, names, self._vocabulary)
-        reader = Reader(names, self._vocabulary, request.sides, request.current)
+        slice_mm = None if request.slices is None else request.slices.spacing_mm
+        fragments = split_into_fragments(request.note, names, self._vocabulary, slice_mm)
+        reader = Reader(names, self._vocabulary, request)
         try:
             found = reader.read(fragments)
         except ClarificationNeeded as clarification:

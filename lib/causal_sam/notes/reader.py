@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
@@ -16,7 +16,8 @@ from causal_sam.notes.places import Place
 from causal_sam.notes.references import with_antecedents, with_labels_for_sides
 from causal_sam.notes.repairs import apply_self_corrections
 from causal_sam.notes.resolver import Resolver
-from causal_sam.notes.schema import Direction, Intervention
+from causal_sam.notes.request import NoteRequest
+from causal_sam.notes.schema import Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 
 
@@ -26,14 +27,12 @@ class Reader:
     Args:
         names: finder of the names of the present labels.
         vocabulary: vocabulary of notes.
-        sides: label -> side of the body, where the name does not determine it.
-        current: label that a note without a name refers to.
+        request: the note, with what is known about its labels and the image.
     """
 
-    def __init__(
-        self, names: NameFinder, vocabulary: Vocabulary, sides: Mapping[str, Direction], current: str | None
-    ) -> None:
-        self._resolver = Resolver(names, vocabulary, sides, current)
+    def __init__(self, names: NameFinder, vocabulary: Vocabulary, request: NoteRequest) -> None:
+        self._image = request.slices
+        self._resolver = Resolver(names, vocabulary, request.sides, request.current, request.slices)
         self._drafts: list[Draft] = []
         self._group: list[Draft] = []  # drafts of the last fragment of the sentence with an act
         self._last: list[Draft] = []  # drafts of the last fragment of the note with an act
@@ -130,7 +129,7 @@ class Reader:
         fragment = sided
         self._resolver.check_members(fragment)
         self._resolver.check_parts(fragment)
-        details = Details.of(fragment)
+        details = Details.of(fragment, self._image)
         self._mentions += [mark.mention for mark in details.names]
         self._interpret(fragment, details)
 

@@ -36,6 +36,23 @@ class NoteContext(Protocol):
 
 
 @dataclass(frozen=True)
+class ImageSlices:
+    """Slices of the image that a note counts: "two slices short", "above slice 17", "the last three slices".
+
+    Attributes:
+        count: number of slices; the viewer counts them from 1.
+        spacing_mm: distance between neighbouring slices in mm.
+        is_axial: whether they are axial, which the viewer counts from the head.
+        nonempty: label -> first and last slice of its mask.
+    """
+
+    count: int
+    spacing_mm: float
+    is_axial: bool
+    nonempty: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class NoteRequest:
     """A note with the labels that it may refer to.
 
@@ -44,6 +61,7 @@ class NoteRequest:
         labels: labels that are present, in the site's order.
         current: label that a note without a name refers to.
         sides: label -> "left" or "right" side of the body, where the name does not determine it.
+        slices: slices of the image; None if they are not known, so that a note that counts them gives a question.
         context: read-only access for tools of a chat model; None for none.
 
     Raises:
@@ -54,6 +72,7 @@ class NoteRequest:
     labels: tuple[str, ...]
     current: str | None = None
     sides: Mapping[str, Direction] = field(default_factory=dict)
+    slices: ImageSlices | None = None
     context: NoteContext | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

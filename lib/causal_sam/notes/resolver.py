@@ -13,6 +13,7 @@ from causal_sam.notes.items import Item
 from causal_sam.notes.laterality import resolve_direction, side_of, structures_of
 from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.places import Place
+from causal_sam.notes.request import ImageSlices
 from causal_sam.notes.schema import Direction, Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 
@@ -40,6 +41,7 @@ class Resolver:
         vocabulary: vocabulary of notes.
         sides: label -> side of the body, where the name does not determine it.
         current: label that a note without a name refers to.
+        image: slices of the image, if they are known.
 
     Attributes:
         labels: labels that are present.
@@ -47,9 +49,14 @@ class Resolver:
     """
 
     def __init__(
-        self, names: NameFinder, vocabulary: Vocabulary, sides: Mapping[str, Direction], current: str | None
+        self,
+        names: NameFinder,
+        vocabulary: Vocabulary,
+        sides: Mapping[str, Direction],
+        current: str | None,
+        image: ImageSlices | None = None,
     ) -> None:
-        self._names, self._vocabulary, self._sides = names, vocabulary, sides
+        self._names, self._vocabulary, self._sides, self._image = names, vocabulary, sides, image
         self.labels = names.labels
         self.default = (current,) if current else names.labels if len(names.labels) == 1 else ()
 
@@ -135,7 +142,7 @@ class Resolver:
         for label in labels:
             for near in self._nears(draft, label) or (None,):
                 for direction in self._directions(draft, label) or (None,):
-                    for slices in draft.slices or (None,):
+                    for slices in draft.slices or self._slices_of_mask(draft, label):
                         takes_amount = action not in WITHOUT_AMOUNT
                         if action == "shrink" and direction and near not in self.labels:
                             near = None  # "too low in the mediastinum": the direction says where
@@ -150,6 +157,23 @@ class Resolver:
                         )
                         items.append(Item(intervention, draft))
         return items
+
+    def _slices_of_mask(self, draft: Draft, label: str) -> tuple[tuple[int, int] | None, ...]:
+        """Return the slices that an act counts on the mask: "the last three slices", or all of them if it deletes it.
+
+        Raises:
+            ClarificationNeeded: the slices of the mask are not known.
+        """
+        if not (draft.end_slices or draft.act.is_whole):
+            return (None,)
+        if self._image is None or label not in self._image.nonempty:
+            raise ClarificationNeeded(f"Which slices of the {label} are meant? Say them as in: slices 30-36.")
+        first, last = self._image.nonempty[label]
+        if draft.end_slices > 0:
+            last = min(last, first + draft.end_slices - 1)
+        elif draft.end_slices < 0:
+            first = max(first, last + draft.end_slices + 1)
+        return ((first, last),)
 
     def _labels(self, draft: Draft) -> tuple[str, ...]:
         """Return the labels of a draft without the excluded ones.

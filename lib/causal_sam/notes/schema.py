@@ -42,7 +42,7 @@ class Intervention(BaseModel):
 
     Attributes:
         label: the site's name of the label.
-        action: kind of the act; `exclude` needs ``near``.
+        action: kind of the act; `exclude` needs ``near``, and `remove` with ``slices`` deletes the mask on them.
         direction: part of the label, as a patient direction; None for everywhere.
         near: neighbour that the mask runs into, or beside which the act applies.
         slices: first and last slice, inclusive, in the viewer's numbering; None for all.
@@ -88,7 +88,10 @@ class Intervention(BaseModel):
         'shrink the left kidney slightly on its left side by 5 mm'
         """
         near = canonical(self.near) if self.near else ""
-        text = _SENTENCES[self.action].format(label=canonical(self.label), near=near) + _STRENGTH_ADVERBS[self.strength]
+        form = _SENTENCES[self.action]
+        if self.action == "remove" and self.slices:
+            form = "remove the {label}"
+        text = form.format(label=canonical(self.label), near=near) + _STRENGTH_ADVERBS[self.strength]
         if self.direction:
             text += f" on its {self.direction} side"
         if near and self.action != "exclude":

@@ -9,8 +9,10 @@ from typing import Literal
 
 from rapidfuzz.distance import OSA
 
-Kind = Literal["word", "stop", "comma", "mm", "slices", "open slices", "foreign"]
+Kind = Literal["word", "stop", "comma", "mm", "slice count", "slices", "open slices", "end slices", "foreign"]
 Ranges = tuple[tuple[int, int], ...]
+# A range without a first or last slice.
+OpenRange = tuple[int | None, int | None]
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
 _NUMBER_WORDS = {
@@ -42,6 +44,14 @@ _SLICES = (
     rf"(?P<before>{_FROM}(?:the\s+)?)?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
     rf"(?P<list>\d+(?:\s*{_JOIN}\s*{_LIST})*)(?![\d.]*\d|\s*-?\s*(?:mm|cm)\b)(?P<after>{_ONWARD})?"
 )
+_COUNT = rf"(?:\d+|{'|'.join(word for word in _NUMBER_WORDS if word.isalpha() and len(word) > 2)})"
+# "the last three slices", and amounts: "two slices short", but not "on two slices".
+_END_SLICES = rf"\b(?P<end>first|last|final|top|bottom|uppermost|lowermost|lowest|highest)\s+(?:(?P<ends>{_COUNT})\s+)?{_SLICE}"
+_SLICE_COUNT = rf"(?<!\bin )(?<!\bon )(?<!\bthe )(?<!\bthose )(?<!\bof )(?<!\bfrom )(?P<counted>\b{_COUNT})\s+(?:{_KEYS})\b"
+_THICKNESS = re.compile(
+    rf"\b(?:slices?\s+)?(?:thickness|spacing)\s+(?:(?:is|of|=)\s+)?({_NUMBER})\s*mm\b|\b({_NUMBER})\s*-?\s*mm\s+(?:thick\s+)?slices?\b",
+    re.IGNORECASE,
+)
 # Numbers without the word: "too small on 20-24", "(30-36)".
 _BARE_SLICES = (
     r"(?:(?:(?<=\bon )|(?<=\bin )|(?<=\bat )|(?<=\bthru )|(?<=\bthrough )|(?<=\())(?:the\s+)?"
@@ -50,7 +60,7 @@ _BARE_SLICES = (
 # Markup and program code, which clinicians do not write.
 _MARKUP = r"`|<\||/(?:etc|bin|usr|var|tmp|dev|home)/|</?[a-z]\w*[^<>]*>|[{}\\]|\$\(|;\s*--|\w+@\w+\.\w+|\w+://\S*|\b(?:print|eval|exec|system|alert|open|import)\(|#!/?\S*"
 _TOKENS = re.compile(
-    rf"(?P<foreign>{_MARKUP})|(?P<slices>{_SLICES})|(?P<bare_slices>{_BARE_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_NUMBER_WORD_MM})|(?P<word>[^\W_]+)"
+    rf"(?P<foreign>{_MARKUP})|(?P<some_slices>\b(?:in|on)\s+{_COUNT}\s+slices\b)|(?P<end_slices>{_END_SLICES})|(?P<slices>{_SLICES})|(?P<slice_count>{_SLICE_COUNT})|(?P<bare_slices>{_BARE_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_NUMBER_WORD_MM})|(?P<word>[^\W_]+)"
     r"|(?P<stop>[.;!?\n]+)|(?P<comma>[,:()\[\]/]+|[-=]+>|(?<=\s)-+(?=\s))",
     re.IGNORECASE,
 )
@@ -128,6 +138,8 @@ class Token:
         is_capital: whether it was written in capital letters.
         mm: length in mm.
         slices: first and last slice of each range, inclusive.
+        open_range: range without a first or last slice.
+        count: number of slices; negative for the last ones.
     """
 
     kind: Kind
@@ -135,17 +147,34 @@ class Token:
     is_capital: bool = False
     mm: float = 0.0
     slices: Ranges = ()
+    open_range: OpenRange = (None, None)
+    count: int = 0
 
 
-def tokenise(note: str) -> list[Token]:
+def tokenise(note: str, slice_mm: float | None = None) -> list[Token]:
     """Divide a note into tokens.
+
+    Args:
+        note: text of the note.
+        slice_mm: distance of slices in mm, by which numbers of slices become lengths; a note can also state it.
 
     >>> [token.text for token in tokenise("LK isn't over-segmented: 5mm")]
     ['lk', 'is', 'not', 'oversegmented', ':', '5mm']
     >>> [token.slices for token in tokenise("slices 30-36, slice 40")]
     [((30, 36), (40, 40))]
     """
-    return [_token(match) for match in _TOKENS.finditer(_plain(note))]
+    text = _plain(note)
+    stated = _THICKNESS.search(text)
+    if stated:
+        slice_mm = float((stated[1] or stated[2]).replace(",", "."))
+        text = _THICKNESS.sub(" ", text)
+    tokens = [_token(match) for match in _TOKENS.finditer(text)]
+    if slice_mm is None:
+        return tokens
+    return [
+        Token("mm", token.text, mm=round(token.count * slice_mm, 3)) if token.kind == "slice count" else token
+        for token in tokens
+    ]
 
 
 def _plain(note: str) -> str:
@@ -180,7 +209,14 @@ def _token(match: re.Match[str]) -> Token:
         return Token("slices", text, slices=((first, last),))
     if match["slices"]:
         ranges = _ranges(match)
-        return Token("slices", text, slices=ranges) if ranges else Token("open slices", text)
+        return Token("slices", text, slices=ranges) if ranges else Token("open slices", text, open_range=_open(match))
+    if match["some_slices"]:
+        return Token("open slices", text)
+    if match["end_slices"]:
+        is_first = match["end"].casefold() in ("first", "top", "uppermost", "highest")
+        return Token("end slices", text, count=_count(match["ends"] or "1") * (1 if is_first else -1))
+    if match["slice_count"]:
+        return Token("slice count", text, count=_count(match["counted"]))
     if match["mm"] or match["spelt_mm"]:
         return Token("mm", text, mm=_millimetres(match))
     if match["word"]:
@@ -197,6 +233,26 @@ def _millimetres(match: re.Match[str]) -> float:
         value = sum(numbers) / len(numbers)
     is_cm = re.search(r"c(?:m|enti)", match.group().casefold()) is not None
     return round(value * (10.0 if is_cm else 1.0), 3)
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isdigit() else round(_NUMBER_WORDS[text.casefold()])
+
+
+def _open(match: re.Match[str]) -> OpenRange:
+    """Return the range of words such as "above slice 17", with axial slices counted from the head."""
+    before = (match["before"] or match["before2"] or "").casefold().strip().removesuffix(" the")
+    after = (match["after"] or "").casefold()
+    number = int(re.findall(r"\d+", match["list"])[-1])
+    if re.search(r"up|above|higher", after) or before == "above":
+        return None, number - (before == "above")
+    if re.search(r"down|below|lower", after) or before == "below":
+        return number + (before == "below"), None
+    if before in ("beyond", "after", "past"):
+        return number + 1, None
+    if before in ("before", "up to", "down to", "to", "until", "till"):
+        return None, number - (before == "before")
+    return (None, None) if before == "between" else (number, None)
 
 
 def _ranges(match: re.Match[str]) -> Ranges:

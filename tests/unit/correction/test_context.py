@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causal_sam.correction.context import VolumeContext, sides_in
+from causal_sam.correction.context import VolumeContext, sides_in, slices_in
 from causal_sam.correction.corrector import Corrector
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
@@ -30,6 +30,16 @@ def body(first: int, last: int, affine: np.ndarray) -> Volume:
     array = np.full(SHAPE, -1000.0, np.float32)
     array[first:last, 5:55] = 40
     return Volume(array, affine, "CT")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_axial_slices_are_counted_from_the_head(sign: int) -> None:
+    volume = body(0, 100, np.diag([*SPACING[:2], sign * SPACING[2], 1.0]))
+    mask = np.zeros(SHAPE, bool)
+    mask[40:60, 20:40, 5:8] = True  # the last three voxels along the axis
+    slices = slices_in(volume, {"liver": mask, "spleen": np.zeros(SHAPE, bool)})
+    assert (slices.count, slices.spacing_mm, slices.is_axial) == (SHAPE[2], SPACING[2], True)
+    assert slices.nonempty == {"liver": (1, 3) if sign == 1 else (6, 8)}
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -172,6 +172,12 @@ def test_a_neighbour_without_a_mask_is_what_looks_unlike_the_core() -> None:
     assert region[ndimage.binary_erosion(MASK)].mean() < 0.05
 
 
+def test_remove_on_slices_takes_the_whole_mask_there() -> None:
+    first = int(np.argwhere(MASK)[:, 2].min())
+    region = gate(act("remove", slices=(1, SHAPE[2] - first)), MASK, VOLUME)
+    assert np.array_equal(region > 0, MASK)
+
+
 def test_acts_on_parts_have_exactly_these() -> None:
     island = ball((4, 5, 8), 3)
     hole = ball((20, 26, 30), 4)
