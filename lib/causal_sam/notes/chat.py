@@ -78,9 +78,13 @@ class _Answer(BaseModel):
     @model_validator(mode="after")
     def _check_plan(self) -> _Answer:
         try:
-            self.plan()
+            plan = self.plan()
         except ValidationError as error:
             raise ValueError(first_error(error)) from error
+        kept = {act.label for act in plan.interventions if act.action == "keep" and act.slices is None}
+        changed = [act.label for act in plan.interventions if act.action != "keep" and act.label in kept]
+        if changed:
+            raise ValueError(f"{changed[0]} is kept and changed: keep binds all other acts, so ask which is meant")
         return self
 
     def plan(self) -> Plan:

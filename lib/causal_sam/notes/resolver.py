@@ -194,8 +194,9 @@ class Resolver:
                     raise ClarificationNeeded(self.mention_question(mention))
                 labels += found
             return tuple(dict.fromkeys(labels))
-        if draft.has_other and len(self._names.labels) == 2 and len(draft.topic) == 1:
-            return tuple(label for label in self._names.labels if label not in draft.topic)
+        if draft.has_other and len(draft.topic) == 1:
+            others = self.labels if len(self.labels) == 2 else self.counterparts(draft.topic)
+            return tuple(label for label in others if label not in draft.topic)
         on_side = self._on_side(draft)
         if on_side:
             return on_side

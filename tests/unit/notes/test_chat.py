@@ -111,6 +111,7 @@ def test_the_model_is_told_labels_and_sides_that_the_request_says(read):
         (plan({"label": "liver", "action": "exclude"}), "exclude needs the neighbour"),
         (plan({**SHRINK, "near": "[name]"}), "must be the name of a structure"),
         (plan({**SHRINK, "near": "{system}"}), "is no name"),
+        (plan(SHRINK, {"label": "liver", "action": "keep"}), "liver is kept and changed"),
         (plan({**SHRINK, "slices": [9, 3]}), "must be the first and the last slice"),
         (plan({**SHRINK, "extent_mm": 9000}), "less than or equal to 200"),
         (plan(), "either interventions or a question"),
