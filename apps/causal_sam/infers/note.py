@@ -182,7 +182,9 @@ class NoteInferTask(SessionTask):
         ]
         details["preview"] = requested.preview
         understood = f"Understood: {plan.sentence}."
-        message = " ".join([understood, *(f"{each.effect}." for each in done), *objections, *filter(None, [reading.notice])])
+        message = " ".join(
+            [understood, *(f"{each.effect}." for each in done), *objections, *filter(None, [reading.notice])]
+        )
         if requested.preview:
             doubts = [each.doubt for each in done if each.doubt is not None]
             return details | {"message": " ".join([f"Preview, nothing is changed: {message}", *doubts])}

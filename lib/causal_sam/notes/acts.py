@@ -149,4 +149,8 @@ def _delete(fragment: Fragment) -> Act | None:
         return Act("shrink" if is_large and is_at_place and not beside else "remove", subjects)
     is_whole = len(known) == len(names) == 1 and not fragment.has("place", "all", "it", "modal", "near", "mm", "edges")
     is_whole = is_whole or (fragment.has("end slices", "open slices") and not objects)
-    return Act("remove", tuple(name.mention for name in known), is_whole=not fragment.has("open slices")) if is_whole else None
+    return (
+        Act("remove", tuple(name.mention for name in known), is_whole=not fragment.has("open slices"))
+        if is_whole
+        else None
+    )

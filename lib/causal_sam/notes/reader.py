@@ -15,8 +15,8 @@ from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.places import Place
 from causal_sam.notes.references import with_antecedents, with_labels_for_sides
 from causal_sam.notes.repairs import apply_self_corrections
-from causal_sam.notes.resolver import Resolver
 from causal_sam.notes.request import NoteRequest
+from causal_sam.notes.resolver import Resolver
 from causal_sam.notes.schema import Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 

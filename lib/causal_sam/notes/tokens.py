@@ -46,8 +46,12 @@ _SLICES = (
 )
 _COUNT = rf"(?:\d+|{'|'.join(word for word in _NUMBER_WORDS if word.isalpha() and len(word) > 2)})"
 # "the last three slices", and amounts: "two slices short", but not "on two slices".
-_END_SLICES = rf"\b(?P<end>first|last|final|top|bottom|uppermost|lowermost|lowest|highest)\s+(?:(?P<ends>{_COUNT})\s+)?{_SLICE}"
-_SLICE_COUNT = rf"(?<!\bin )(?<!\bon )(?<!\bthe )(?<!\bthose )(?<!\bof )(?<!\bfrom )(?P<counted>\b{_COUNT})\s+(?:{_KEYS})\b"
+_END_SLICES = (
+    rf"\b(?P<end>first|last|final|top|bottom|uppermost|lowermost|lowest|highest)\s+(?:(?P<ends>{_COUNT})\s+)?{_SLICE}"
+)
+_SLICE_COUNT = (
+    rf"(?<!\bin )(?<!\bon )(?<!\bthe )(?<!\bthose )(?<!\bof )(?<!\bfrom )(?P<counted>\b{_COUNT})\s+(?:{_KEYS})\b"
+)
 _THICKNESS = re.compile(
     rf"\b(?:slices?\s+)?(?:thickness|spacing)\s+(?:(?:is|of|=)\s+)?({_NUMBER})\s*mm\b|\b({_NUMBER})\s*-?\s*mm\s+(?:thick\s+)?slices?\b",
     re.IGNORECASE,
