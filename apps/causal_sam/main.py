@@ -63,7 +63,7 @@ from serving.requests.errors import explain_failed_start, install_error_handlers
 from serving.requests.identifiers import checked_result_tag
 from serving.requests.inference import removed_on_failure
 from serving.requests.routes import install_routes
-from serving.requests.viewer import install_first_page
+from serving.requests.viewer import install_companion, install_first_page
 from serving.sessions.click_log import ClickLog
 from serving.sessions.histories import FOLDER as SESSIONS_FOLDER
 from serving.sessions.histories import HistoryStore
@@ -115,6 +115,7 @@ class CausalSamApp(MONAILabelApp):
             raise
         self.requests_per_client = self._conf.requests_per_client
         self.max_queued_trainings = self._conf.max_queued_trainings
+        self.has_companion = self._conf.companion
         self.finder = ImageFinder(self._datastore, self.studies)
         server.state.opened_images = OpenedImages(self.finder, self._volumes, self._predictors, self._conf.plane)
         # MONAI Label would score with each start and each "next sample", every time in two processes that load all
@@ -122,6 +123,8 @@ class CausalSamApp(MONAILabelApp):
         self._auto_update_scoring = False
         install_error_handlers(server)
         install_routes(server)
+        if self.has_companion:
+            install_companion(server)
         install_page(server)
         if "docs" not in self._conf.unsafe_routes:
             install_first_page(server)

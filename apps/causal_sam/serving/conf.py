@@ -170,6 +170,9 @@ class AppConf(BaseModel):
     max_queued_trainings: Count = _count(
         4, "trainings that run or wait; the same number holds for batches and for scorings"
     )
+    companion: bool = _key(
+        True, "true or false", "messages, notes, undo and live answers in the pages of OHIF that the server sends"
+    )
     unsafe_routes: Annotated[tuple[Annotated[str, AfterValidator(_is_switchable)], ...], BeforeValidator(_items)] = (
         _list(f"requests of MONAI Label to switch on: {', '.join(OFF_BY_DEFAULT)}")
     )
@@ -233,7 +236,7 @@ def configuration_table() -> str:
     """Return a Markdown table of all keys with value, default and meaning, for the documentation."""
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, field in AppConf.model_fields.items():
-        default = "" if key == "parallel" or field.default in (None, ()) else f"`{field.default}`"
+        default = "" if key == "parallel" or field.default in (None, ()) else f"`{str(field.default).lower()}`"
         rows.append(f"| `{key}` | {field.title} | {default} | {field.description} |")
     return "\n".join(rows)
 

@@ -58,13 +58,14 @@ def write_dicom_sr(segmented: SegmentedVolume, sources: SourceImages, segmentati
         InputError: the headers lack what a report needs.
     """
     modality = str(sources.headers[0].get("Modality"))
+    # The voxels of a CT series are not Hounsfield units in all cases.
+    measured = segmented.image.modality if modality == "CT" else modality
     with sources.explain_failure("DICOM SR"):
         device = DeviceObserverIdentifyingAttributes(
             uid=generate_uid(entropy_srcs=[ALGORITHM, __version__]), name=ALGORITHM, model_name=ALGORITHM
         )
         groups = [
-            _group(number, each, segmented.image.modality, segmentation)
-            for number, each in enumerate(measure(segmented), start=1)
+            _group(number, each, measured, segmentation) for number, each in enumerate(measure(segmented), start=1)
         ]
         report = MeasurementReport(
             ObservationContext(ObserverContext(codes.DCM.Device, device)),

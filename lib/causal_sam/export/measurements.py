@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import csv
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from causal_sam.atomic import atomic_write
 from causal_sam.export.segmented_volume import SegmentedVolume
@@ -63,6 +63,10 @@ def write_csv(segmented: SegmentedVolume, path: Path) -> None:
         segmented: the label map.
         path: the file; it appears whole or not at all.
     """
-    table = pd.DataFrame([asdict(each) for each in measure(segmented)]).round(DECIMALS)
-    with atomic_write(path, is_synced=False) as part:
-        table.to_csv(part, index=False)
+    with atomic_write(path, is_synced=False) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Measurements)])
+        writer.writeheader()
+        for row in map(asdict, measure(segmented)):
+            writer.writerow(
+                {key: round(cell, DECIMALS) if isinstance(cell, float) else cell for key, cell in row.items()}
+            )

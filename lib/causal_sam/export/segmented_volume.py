@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +13,8 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.imaging.label_maps import present_values
 
-PALETTE = "tab20"
+# Steps of this size around the circle of hues never come close to where they were.
+GOLDEN_RATIO = 0.618034
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,5 @@ class SegmentedVolume:
 
 def palette_color(number: int) -> tuple[int, int, int]:
     """Return a colour that differs from those of neighbouring numbers: red, green and blue from 0 to 255."""
-    colors = matplotlib.colormaps[PALETTE].colors  # type: ignore[attr-defined]
-    red, green, blue = (round(255 * part) for part in colors[(number - 1) % len(colors)])
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(number * GOLDEN_RATIO % 1, 0.6, 0.95))
     return red, green, blue

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from monailabel.config import settings
 from starlette.staticfiles import StaticFiles
 
-from serving.page import cases, learning, sessions
+from serving.page import cases, exports, learning, sessions
 
 PAGE = "/causal-sam"
 STATIC = Path(__file__).with_name("static")
@@ -17,7 +17,7 @@ STATIC = Path(__file__).with_name("static")
 def api_router() -> APIRouter:
     """The routes under ``/causal-sam/api``."""
     router = APIRouter(prefix=f"{PAGE}/api", tags=["Causal-SAM"])
-    for part in (cases, sessions, learning):
+    for part in (cases, sessions, exports, learning):
         router.include_router(part.router)
     return router
 

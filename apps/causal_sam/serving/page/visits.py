@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
+from causal_sam.prompting.slots import OnSlice, ignore
 from infers.base import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Call, CancellationMonitor, open_call
 from serving.data.images import ImageRef, volume_key
 from serving.requests.clicks import Options
@@ -83,6 +85,36 @@ class Visit:
         """Run work that changes no session, in a thread."""
         return await run_for_client(self.request, self.context, work)
 
+    @contextmanager
+    def open_session(self, plane: str | None = None, on_slice: OnSlice = ignore) -> Iterator[Call]:
+        """Open the client's session on the image; if the block raises, the session stays as it was.
+
+        Args:
+            plane: plane in which slices are segmented; None for that of the configuration.
+            on_slice: called during long work with the number of slices done.
+
+        Raises:
+            InputError: as `image`.
+        """
+        image, monitor = self.image(), CancellationMonitor(self.context.connection)
+        request = {
+            "image": str(image.path),
+            "frame": self.frame,
+            **({} if plane is None else {"plane": plane}),
+            IMAGE_ID_KEY: image.image_id,
+            CLIENT_KEY: self.context.name,
+            CONNECTION_KEY: self.context.connection,
+        }
+
+        def on_slice_of_client(count: int) -> None:
+            on_slice(count)
+            monitor(count)
+
+        resources = app().resources
+        options = Options.from_request(request, resources.plane, resources.extent)
+        with open_call(resources, request, options, on_slice_of_client) as call:
+            yield call
+
     async def change(self, work: Callable[[Call], T], plane: str | None = None) -> Response:
         """Work on the client's session, and answer; if the work raises, the session stays as it was.
 
@@ -92,24 +124,11 @@ class Visit:
         """
         done = [0]
 
+        def on_slice(count: int) -> None:
+            done[0] = count
+
         def run() -> T:
-            image, monitor = self.image(), CancellationMonitor(self.context.connection)
-            request = {
-                "image": str(image.path),
-                "frame": self.frame,
-                **({} if plane is None else {"plane": plane}),
-                IMAGE_ID_KEY: image.image_id,
-                CLIENT_KEY: self.context.name,
-                CONNECTION_KEY: self.context.connection,
-            }
-
-            def on_slice(count: int) -> None:
-                done[0] = count
-                monitor(count)
-
-            resources = app().resources
-            options = Options.from_request(request, resources.plane, resources.extent)
-            with open_call(resources, request, options, on_slice) as call:
+            with self.open_session(plane, on_slice) as call:
                 return work(call)
 
         if EVENTS in self.request.headers.get("accept", ""):

@@ -17,10 +17,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import anyio
 from fastapi import BackgroundTasks, File, Form, Request, UploadFile
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.endpoints.user.auth import User
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 # Requests beyond these wait their turn. A pool of their own: the default one also sends files and answers the other
 # endpoints, which must not wait behind inferences.
 MAX_REQUESTS_AT_ONCE = 32
+# Sentence of an answer, percent-encoded.
+MESSAGE_HEADER = "Causal-SAM-Message"
+MAX_MESSAGE = 1000
 # Seconds between checks whether the client still waits.
 WATCH_SECONDS = 0.5
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
@@ -137,7 +141,7 @@ async def infer(
         with removed_on_failure(result["file"]):
             if output == ResultType.dicom_seg:
                 return _answer_as_dicom_seg(background_tasks, image, result)
-            return send_response(app_instance().datastore(), result, output, background_tasks)
+            return _with_message(send_response(app_instance().datastore(), result, output, background_tasks), result)
 
     return await run_for_client(request, context, run)
 
@@ -216,6 +220,13 @@ def removed_on_failure(path: str | Path | None) -> Iterator[None]:
         if path is not None:
             Path(path).unlink(missing_ok=True)
         raise
+
+
+def _with_message(response: Any, result: Mapping[str, Any]) -> Any:
+    """Put the sentence into a header: OHIF asks for the mask alone, and its companion shows the sentence."""
+    if isinstance(response, Response) and (message := result["params"].get("message")):
+        response.headers[MESSAGE_HEADER] = quote(message[:MAX_MESSAGE])
+    return response
 
 
 def _answer_as_dicom_seg(background_tasks: BackgroundTasks, image: str, result: Mapping[str, Any]) -> FileResponse:
