@@ -35,7 +35,7 @@ ARROWS = {part: set() for part in COMMON} | {
     "volume": {"imaging", "sam", "text"},
     "prompting": {"imaging", "sam", "text", "volume"},
     "simulation": {"imaging", "notes", "prompting"},
-    "correction": {"imaging", "sam", "text", "prompting", "notes"},
+    "correction": {"imaging", "sam", "text", "volume", "prompting", "notes"},
 }
 ARROWS["training"] = ARROWS["correction"] | {"correction", "style", "simulation", "phantom", "volume"}
 ARROWS["site"] = ARROWS["training"] | {"training"}

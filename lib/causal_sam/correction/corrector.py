@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,14 @@ from causal_sam.sam.adapter_bundle import FilmPart, shipped_film
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.film import Film, make_modulable, modulated
 from causal_sam.text import TextEncoder, load_text_encoder
+from causal_sam.volume.context import CoarseMask
 
 # Acts of the modulated decoder; all others have exact operators.
 MODULATED = frozenset({"expand", "shrink", "exclude", "restyle"})
 # Strength of the modulation (TCI's s).
 STRENGTH: Mapping[Strength, float] = {"slight": 0.5, "moderate": 1.0, "strong": 1.5}
+# Largest logit that a coarse mask adds to those of the decoder.
+MAX_COARSE_LOGIT = 2.0
 # Slices per batch of the decoder.
 SLICES_PER_BATCH = 8
 
@@ -104,6 +108,7 @@ class Corrector:
         on_slice: Callable[[int], object] = lambda done: None,
         *,
         locked: Collection[str] = (),
+        coarse: Mapping[str, CoarseMask] = MappingProxyType({}),
         confirm: bool = False,
     ) -> PlanResult:
         """Apply the interventions of a plan in their order, each to the masks after the previous ones.
@@ -117,6 +122,7 @@ class Corrector:
             masks: label -> (I, J, K) mask, in the volume's voxel order.
             on_slice: called with the number of processed slices; its exceptions cancel the correction.
             locked: labels that no act may change.
+            coarse: label -> coarse mask from the context of the volume, for labels that it knows.
             confirm: make changes also if they are not plausible.
 
         Raises:
@@ -134,7 +140,8 @@ class Corrector:
                 )
             others = {name: mask for name, mask in now.items() if name != act.label}
             protected = protected_voxels(act.label, plan, locked, slices.volume, now)
-            correction = self.correct(slices, now[act.label], act, others, protected, on_slice)
+            expected = coarse.get(act.label)
+            correction = self.correct(slices, now[act.label], act, others, protected, expected, on_slice)
             gained = correction.mask & ~now[act.label]
             now |= {name: mask & ~gained for name, mask in others.items() if (mask & gained).any()}
             now[act.label] = correction.mask
@@ -153,6 +160,7 @@ class Corrector:
         intervention: Intervention,
         others: Mapping[str, NDArray[np.bool_]],
         protected: NDArray[np.bool_] | None = None,
+        expected: CoarseMask | None = None,
         on_slice: Callable[[int], object] = lambda done: None,
     ) -> Correction:
         """Apply an intervention, unless the guard objects to the result.
@@ -163,6 +171,7 @@ class Corrector:
             intervention: intervention to apply.
             others: label -> mask, for the other labels.
             protected: (I, J, K), where the mask must stay as it is; None for nowhere.
+            expected: coarse mask of the label from the context of the volume; None if that does not know it.
             on_slice: called with the number of processed slices; its exceptions cancel the correction.
 
         Raises:
@@ -177,7 +186,8 @@ class Corrector:
             return Correction(intervention, mask, Effect(intervention.label, 0.0, 0.0), reason)
         region.weight[protected[region.box]] = 0
         if intervention.action in MODULATED and not region.is_exact:
-            after = self._apply_decoder(slices, mask, intervention, region, on_slice)
+            beside = evidence(intervention, region, slices.volume, slices.window, mask, others)
+            after = self._apply_decoder(slices, mask, intervention, region, beside, expected, on_slice)
         else:
             after = apply_exact_operator(intervention, region, slices.volume, mask)
         # Here and nowhere else it is certain that what is protected stays, whatever an act does.
@@ -186,9 +196,13 @@ class Corrector:
         reason = find_objection(intervention, region, mask, after)
         if reason is not None:
             return Correction(intervention, mask, effect, reason)
-        volume_ml = {name: float(own.sum()) * slices.volume.voxel_ml for name, own in others.items()}
-        own_ml = float(mask.sum()) * slices.volume.voxel_ml
-        return Correction(intervention, after, effect, None, find_doubt(intervention, effect, own_ml, volume_ml))
+        every = {**others, intervention.label: mask}
+        volumes_ml = {name: float(own.sum()) * slices.volume.voxel_ml for name, own in every.items()}
+        unexpected_ml = 0.0
+        if expected is not None and effect.gained_ml:
+            unexpected_ml = float((after & ~mask & ~expected.mask()).sum()) * slices.volume.voxel_ml
+        doubt = find_doubt(intervention, effect, volumes_ml, unexpected_ml)
+        return Correction(intervention, after, effect, None, doubt)
 
     def _apply_decoder(
         self,
@@ -196,6 +210,8 @@ class Corrector:
         mask: NDArray[np.bool_],
         intervention: Intervention,
         region: Region,
+        beside: NDArray[np.float32],
+        expected: CoarseMask | None,
         on_slice: Callable[[int], object],
     ) -> NDArray[np.bool_]:
         film = self._film
@@ -204,8 +220,8 @@ class Corrector:
                 f"{self._encoder.model.name} was not trained to {intervention.action} masks by notes: train it with "
                 "training/train_tci.py, or click."
             )
-        weight, beside = region.in_volume(mask.shape), np.zeros(mask.shape, np.float32)
-        beside[region.box] = evidence(intervention, region, slices.volume, slices.window, mask)
+        weight, added = region.in_volume(mask.shape), np.zeros(mask.shape, np.float32)
+        added[region.box] = beside
         after = mask.copy(order="K")
         sentence = self._text.encode([intervention.sentence]).to(self._encoder.model.device)
         done = 0
@@ -216,8 +232,10 @@ class Corrector:
             regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
             logits = self._decode(film, slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
             for index, own, region_here, low_res in zip(indices, owns, regions, logits, strict=True):
-                proposed = slices.logits(low_res) + slices.frame.extract(beside, index) > 0
-                slices.frame.insert(restrict_to_region(intervention, region_here > 0, own, proposed), after, index)
+                total = slices.logits(low_res) + slices.frame.extract(added, index)
+                if expected is not None:
+                    total += np.clip(expected.slice_logits(index), -MAX_COARSE_LOGIT, MAX_COARSE_LOGIT)
+                slices.frame.insert(restrict_to_region(intervention, region_here > 0, own, total > 0), after, index)
             done += len(indices)
         return _without_islands(mask, after, region) if intervention.action == "expand" else after
 

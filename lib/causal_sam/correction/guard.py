@@ -27,6 +27,8 @@ MAX_PARTIAL_CHANGE = 0.4
 # Largest share of another label that a label takes without being asked for it, and the volume in ml below which it does
 # not matter.
 MAX_TAKEN_SHARE, MIN_TAKEN_ML = 0.1, 0.1
+# Largest gain where the context of the volume expects other structures, as a share of all gains and of the mask.
+MAX_UNEXPECTED_GAIN, MAX_UNEXPECTED_SHARE = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -140,26 +142,29 @@ def find_objection(
 
 
 def find_doubt(
-    intervention: Intervention, effect: Effect, volume_ml: float, others_ml: Mapping[str, float]
+    intervention: Intervention, effect: Effect, volumes_ml: Mapping[str, float], unexpected_ml: float = 0.0
 ) -> str | None:
-    """Return why a change has to be confirmed: it is larger than is plausible, or takes much of another label.
+    """Return why a change has to be confirmed: it is larger or elsewhere than is plausible, or takes another label.
 
     Args:
         intervention: requested intervention.
         effect: its effect.
-        volume_ml: volume of the mask before, in ml.
-        others_ml: label -> volume in ml, for other labels.
+        volumes_ml: label -> volume before in ml, for all labels.
+        unexpected_ml: gain in ml outside of the coarse mask that the context of the volume has for the label.
 
     Returns:
         One sentence for the clinician; None if the change is plausible.
     """
     label, strength = intervention.label, "slight" if intervention.extent_mm else intervention.strength
+    volume_ml = volumes_ml[label]
     limits = {"expand": MAX_GROWTH[strength], "shrink": MAX_SHRINKAGE[strength]}
     limit = limits.get(intervention.action, MAX_PARTIAL_CHANGE) * volume_ml
     for verb, ml in (("gain", effect.gained_ml), ("lose", effect.lost_ml)):
         if ml > limit:
             return f"{label} would {verb} {ml:.1f} ml, {ml / volume_ml:.0%} of its {volume_ml:.1f} ml."
     for other, ml in effect.taken_ml.items():
-        if other != intervention.near and ml > max(MIN_TAKEN_ML, MAX_TAKEN_SHARE * others_ml[other]):
-            return f"{label} would take {ml:.1f} ml of {other}, {ml / others_ml[other]:.0%} of it."
+        if other != intervention.near and ml > max(MIN_TAKEN_ML, MAX_TAKEN_SHARE * volumes_ml[other]):
+            return f"{label} would take {ml:.1f} ml of {other}, {ml / volumes_ml[other]:.0%} of it."
+    if unexpected_ml > max(MAX_UNEXPECTED_GAIN * effect.gained_ml, MAX_UNEXPECTED_SHARE * volume_ml):
+        return f"{label} would gain {unexpected_ml:.1f} ml where the image shows something else."
     return None

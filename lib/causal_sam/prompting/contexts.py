@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 
 from cachetools import LRUCache
@@ -14,6 +14,7 @@ from causal_sam.prompting.prefetch import PrefetchWorker
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import OnSlice, Slot, ignore, no_queue
 from causal_sam.prompting.volume_mask import VolumeMasker
+from causal_sam.volume.context import CoarseMask
 from causal_sam.volume.segmenter import CoarseSegmenter
 
 DEFAULT_BYTES = 512 * 2**20
@@ -60,6 +61,13 @@ class PreparedContext:
                 self._is_ready = True
                 self._on_ready()
         return self._masker
+
+    def segment_known(
+        self, names: Iterable[str], slot: Slot = no_queue, on_slice: OnSlice = ignore
+    ) -> dict[str, CoarseMask]:
+        """Return coarse masks of the structures that the context knows, by the names as given; see `masker`."""
+        known = [name for name in names if self.knows(name)]
+        return self.masker(slot, on_slice).context.segment_named(known) if known else {}
 
     def knows(self, name: str) -> bool:
         """Return True if the context can find a structure by this name, in any spelling."""

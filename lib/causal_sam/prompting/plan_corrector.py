@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import OnSlice
+from causal_sam.volume.context import CoarseMask
 
 Mask = NDArray[np.bool_]
 
@@ -25,6 +26,7 @@ class PlanCorrector(Protocol):
         on_slice: OnSlice,
         *,
         locked: Collection[str],
+        coarse: Mapping[str, CoarseMask],
         confirm: bool,
     ) -> Any:
         """Return an object whose ``masks`` are those of the labels that changed, by name."""

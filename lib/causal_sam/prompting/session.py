@@ -301,9 +301,12 @@ class InteractiveSession:
         acts_on = {act.label for act in plan.interventions}
         states = self._begin(act.label for act in plan.interventions if act.action != "keep")
         accepted = {name for name, state in states.items() if state.source is Source.ACCEPTED}
-        locked = (accepted - acts_on) | self.locked
+        locked, context = (accepted - acts_on) | self.locked, self._predictor.context
+        coarse = {} if context is None else context.segment_known(sorted(acts_on), self._slot, self._on_slice)
         with self._slot(self._on_slice) as on_slice:
-            outcome = corrector.carry_out(plan, self._slices, self.masks(), on_slice, locked=locked, confirm=confirm)
+            outcome = corrector.carry_out(
+                plan, self._slices, self.masks(), on_slice, locked=locked, coarse=coarse, confirm=confirm
+            )
         for name, mask in outcome.masks.items():
             states[name] = states[name].edited(mask, Source.USER if name in acts_on else states[name].source)
         self._add(StepKind.NOTE, [note], states)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from causal_sam.benchmark.cases import LabelledVolume
+from causal_sam.benchmark.interactive.targets import Target
+from causal_sam.benchmark.masks import save_mask
 from causal_sam.benchmark.tci import trials
 from causal_sam.benchmark.tci.cases import generated_cases
 from causal_sam.benchmark.tci.report import summarise_trials, trial_table, write_tci_report
@@ -205,10 +207,12 @@ TRIAL = Trial(
     acts=1,
     refused=0,
     objection="",
+    doubt="",
     before=0.8,
     after=0.9,
     after_other_text=0.85,
     after_no_text=0.8,
+    right=0.9,
     outside=0,
     seconds=0.2,
     click_seconds=0.1,
@@ -267,21 +271,25 @@ def test_the_command_writes_a_report(model, text, tmp_path: Path):
     labels = {"1": "liver", "2": "spleen"}
     entry = {"set": "test", "case": "one", "image": "one.nii.gz", "label": "one_label.nii.gz", "labels": labels}
     (data / "cases.json").write_text(json.dumps([entry]))
+    cut = LIVER & (np.arange(SHAPE[2]) < 7)
+    save_mask(tmp_path / "masks", CASE.volume, Target("test", "one", "liver", None, LIVER), cut)
     options = ["--cases", 0, "--data", data, "--errors", 10, "--label", "liver", "--image-size", 128]
-    options += ["--adapter-bundle", bundle]
+    options += ["--adapter-bundle", bundle, "--masks", tmp_path / "masks"]
     code, said = run(*options, "-o", output)
     assert code == 0, said
     assert "notes on 1 cases" in said
     with (output / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["kind"] for row in rows] == [kind for kind in KINDS if kind != "misled by style"]
+    simulated = [kind for kind in KINDS if kind != "misled by style"]
+    assert [row["kind"] for row in rows] == [*simulated, "real: missing pole"]
+    assert rows[-1]["wanted"] == "expand the liver strongly on its superior side"
     assert {row["structure"] for row in rows} == {"liver"}
     assert {row["outside"] for row in rows} == {"0"}
     summary = json.loads((output / "summary.json").read_text())
-    expected = "--cases 0 --data set --label liver --errors 10 --min-voxels 200 --seed 0 --model compact"
+    expected = "--cases 0 --data set --label liver --masks masks --errors 10 --min-voxels 200 --seed 0 --model compact"
     assert summary["settings"]["command"].startswith(f"causal-sam benchmark tci {expected}")
     (first, *_) = summary["summary"]
-    assert (first["what"], first["notes"], first["outside"]) == ("all", 9, 0)
+    assert (first["what"], first["notes"], first["outside"]) == ("all", 10, 0)
     assert first["gain"]["value"] == pytest.approx(
         100 * np.mean([float(r["after"]) - float(r["before"]) for r in rows])
     )
@@ -298,6 +306,8 @@ def test_the_command_writes_a_report(model, text, tmp_path: Path):
     [
         (["--cases", 0], "There is nothing to measure on"),
         (["--label", "liver"], "give their folder with --data"),
+        (["--masks", "nowhere"], "give their folder with --data"),
+        (["--errors", 0], "There is nothing to correct"),
         (["--cases", 2000], "At most 1000 abdomens"),
         (["--cases", 1, "--model", "vit_x"], "vit_x"),
         (["--cases", 1, "--adapter-bundle", "nowhere"], "There is no adapter bundle nowhere"),

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scripted_context import ScriptedContext
 from segment_anything import build_sam_vit_b
 
 from causal_sam.correction.corrector import Corrector, load_corrector, restrict_to_region
@@ -282,3 +283,23 @@ def test_millimetres_move_the_border_exactly(corrector: Corrector) -> None:
     gained = found.mask & ~cut
     assert np.flatnonzero(gained.any((0, 1))).tolist() == [10, 11, 12]  # three slices of 5 mm, and nothing below
     assert np.diff(gained.sum((0, 1))[9:13])[1:].max() < 0
+
+
+def test_a_mask_grows_where_the_context_expects_its_label(corrector: Corrector) -> None:
+    noise = Volume((40 + np.random.default_rng(0).normal(0, 4, SHAPE)).astype(np.float32), AFFINE, "MR")
+    slices = VolumeSlices(noise, "auto", 128)
+    cut, act = TRUTH & (np.arange(16) < 9), Intervention(label="liver", action="expand", direction="superior")
+    (expected,) = ScriptedContext(slices, None, {"liver": TRUTH}).segment_named(["liver"]).values()
+    alone, informed = (corrector.correct(slices, cut, act, {}, expected=each).mask for each in (None, expected))
+    assert dice(informed) > dice(alone) + 0.02
+    assert not (informed & ~cut)[..., :9].any()
+
+
+def test_other_labels_are_grown_into_only_if_the_note_names_them(corrector: Corrector) -> None:
+    left = np.arange(72)[:, None, None] < 36
+    masks, grow = {"stomach": TRUTH & ~left}, Intervention(label="liver", action="expand", direction="left")
+    taken = [
+        (corrector.correct(VolumeSlices(VOLUME, "auto", 128), TRUTH & left, act, masks).mask & masks["stomach"]).sum()
+        for act in (grow, grow.model_copy(update={"near": "stomach"}))
+    ]
+    assert taken[0] < taken[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from causal_sam.correction.guard import find_objection, measure_effect
+from causal_sam.correction.guard import Effect, find_doubt, find_objection, measure_effect
 from causal_sam.correction.region import Region
 from causal_sam.imaging import Volume
 from causal_sam.notes.schema import Intervention
@@ -97,3 +97,39 @@ def test_the_effect_is_divided_by_direction() -> None:
     effect = measure_effect("spleen", VOLUME, BEFORE, both)
     assert effect.gained_towards_ml.keys() == {"left", "superior"}
     assert sum(effect.gained_towards_ml.values()) == pytest.approx(effect.gained_ml)
+
+
+VOLUMES = {"spleen": 200.0, "stomach": 300.0}
+
+
+@pytest.mark.parametrize(
+    ("intervention", "effect", "unexpected", "doubt"),
+    [
+        (act("expand"), Effect("spleen", 100.0, 0.0), 0.0, None),
+        (act("expand"), Effect("spleen", 300.0, 0.0), 0.0, "spleen would gain 300.0 ml, 150% of its 200.0 ml."),
+        (act("shrink"), Effect("spleen", 0.0, 190.0), 0.0, "spleen would lose 190.0 ml"),
+        (act("exclude", "stomach"), Effect("spleen", 0.0, 100.0), 0.0, "spleen would lose 100.0 ml"),
+        (act("expand"), Effect("spleen", 80.0, 0.0, taken_ml={"stomach": 29.0}), 0.0, None),
+        (
+            act("expand"),
+            Effect("spleen", 80.0, 0.0, taken_ml={"stomach": 60.0}),
+            0.0,
+            "take 60.0 ml of stomach, 20% of",
+        ),
+        (act("expand", "stomach"), Effect("spleen", 80.0, 0.0, taken_ml={"stomach": 60.0}), 0.0, None),
+        (act("expand"), Effect("spleen", 80.0, 0.0), 30.0, None),
+        (act("expand"), Effect("spleen", 80.0, 0.0), 70.0, "spleen would gain 70.0 ml where the image shows"),
+    ],
+)
+def test_what_is_not_plausible_has_to_be_confirmed(
+    intervention: Intervention, effect: Effect, unexpected: float, doubt: str | None
+) -> None:
+    found = find_doubt(intervention, effect, VOLUMES, unexpected)
+    assert found is None if doubt is None else doubt in found
+
+
+def test_millimetres_are_no_excuse_for_a_large_change() -> None:
+    strong = Intervention(label="spleen", action="expand", strength="strong")
+    effect = Effect("spleen", 150.0, 0.0)
+    assert find_doubt(strong, effect, VOLUMES) is None
+    assert "150.0 ml, 75%" in find_doubt(strong.model_copy(update={"extent_mm": 15.0}), effect, VOLUMES)

@@ -15,6 +15,7 @@ from causal_sam.benchmark.interactive.options import Mode, Prompt
 from causal_sam.benchmark.interactive.pictures import Gallery
 from causal_sam.benchmark.interactive.targets import Target, slice_targets, volume_targets
 from causal_sam.benchmark.interactive.trials import Annotator, Trial, prompt_through
+from causal_sam.imaging import Volume
 
 # Called with the number of cases done, a fraction within a case, and a text for the present task.
 Progress = Callable[[float, str], object]
@@ -54,6 +55,7 @@ def run_trials(
     selection: Selection,
     gallery: Gallery,
     progress: Progress,
+    on_mask: Callable[[Volume, Target, NDArray[np.bool_]], object] = lambda volume, target, mask: None,
 ) -> Iterator[Trial]:
     """Yield the trials of all methods on all targets, one case in memory at a time.
 
@@ -64,6 +66,7 @@ def run_trials(
         selection: choice of the targets.
         gallery: gets the masks of the first method.
         progress: called before each prompt.
+        on_mask: called with the last mask of the first method on each target.
     """
     for number, read in enumerate(readers):
         progress(number, "reading")
@@ -75,6 +78,7 @@ def run_trials(
                 for answer, mask in ask_by_name(method, labelled.volume, targets):
                     if method is methods[0]:
                         gallery.add(answer.steps[0].dice, labelled.volume, answer.target, mask, mask)
+                        on_mask(labelled.volume, answer.target, mask)
                     yield answer
             continue
         runs = [(target, method, n) for target in targets for method in methods for n in range(selection.repeats)]
@@ -91,4 +95,5 @@ def run_trials(
             if method is methods[0]:
                 step = min(PICTURED_STEP, len(masks)) - 1
                 gallery.add(trial.steps[step].dice, labelled.volume, target, masks[0], masks[-1])
+                on_mask(labelled.volume, target, masks[-1])
             yield trial

@@ -17,7 +17,7 @@ from causal_sam.benchmark.tci.trials import Trial
 from causal_sam.errors import InputError
 
 GAINS = ("own", "other", "own_minus_other", "none", "own_minus_none")
-SHARES = ("read", "raised", "raised_if_read", "refused")
+SHARES = ("read", "raised", "raised_if_read", "right", "refused", "asked")
 # Column -> title in the tables of `report.md`; formats are by title.
 TITLES = {"what": "notes about", "before": "Dice before", "after": "Dice after", "clicks": "note / click"}
 TITLES |= {"own": "own text", "other": "other text", "none": "no text", "own_minus_none": "own minus no text"}
@@ -31,7 +31,7 @@ ALL, MODULATED, EXACT = "all", "decided by the model", "exact operators"
 def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return a row for each trial, with a column for each attribute of `Trial`."""
     table = pd.DataFrame(map(asdict, trials), columns=[field.name for field in fields(Trial)])
-    return table.astype({"after_other_text": float, "after_no_text": float})
+    return table.astype({"after_other_text": float, "after_no_text": float, "right": float})
 
 
 def summarise_trials(trials: pd.DataFrame) -> pd.DataFrame:
@@ -42,9 +42,11 @@ def summarise_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``what`` (name of these trials), ``notes``, ``cases``, ``read`` (share of notes read as intended),
-        ``raised`` (share of notes that raised Dice), ``raised_if_read`` (the same of notes read as intended), ``acts``,
-        ``refused`` (share of the acts), ``outside`` (voxels); ``before`` and ``after`` (Dice), ``gain``, and of notes
-        with controls ``other`` (gain with the text of another act), ``none`` (gain without modulation), ``own`` (gain),
+        ``raised`` (share of notes that raised Dice), ``raised_if_read`` (the same of notes read as intended),
+        ``right`` (mean share of the changed voxels that are right), ``acts``, ``refused`` (share of the acts),
+        ``asked`` (share of notes that had to be confirmed), ``outside`` (voxels); ``before`` and ``after``
+        (Dice), ``gain``, and of notes with controls ``other`` (gain with the text of another act), ``none`` (gain
+        without modulation), ``own`` (gain),
         ``own_minus_other`` and ``own_minus_none``: `Estimate` objects over cases or None, gains in points of Dice;
         ``seconds_*`` and ``click_seconds_*`` (median and 95th percentile), and ``clicks`` (median time of a note
         divided by that of a click).
@@ -74,10 +76,12 @@ def write_tci_report(folder: Path, trials: Sequence[Trial], settings: Mapping[st
         report.csv("summary.csv", summary)
         report.json({"summary": summary})
         report.text(
-            "Each error was simulated, and its note was written from a template. *Read*: notes understood as exactly "
-            "the act that corrects the error. *Raised*: notes that raised Dice. *Refused*: acts whose result the guard "
-            "rejected. *Outside*: changed voxels where the recomputed region of the act is 0. Gains are in points of "
-            f"Dice. In brackets: 95 % bootstrap interval over cases; {FEW}"
+            "Each error was simulated; *real* ones are the largest of masks that were really made. Notes were written "
+            "from templates. *Read*: notes understood as exactly the act that corrects the error. *Raised*: notes that "
+            "raised Dice. *Right*: changed voxels that are right afterwards. *Refused*: acts whose result the guard "
+            "rejected. *Asked*: notes that had to be confirmed, and were. *Outside*: changed voxels where the "
+            "recomputed region of the act is 0. Gains are in points of Dice. In brackets: 95 % bootstrap interval over "
+            f"cases; {FEW}"
         )
         report.table(
             summary[[*COUNTS, *SHARES, "before", "after", "gain", "outside"]].rename(columns=TITLES), "", FORMATS
@@ -122,6 +126,8 @@ def _summary(name: str, rows: pd.DataFrame) -> dict[str, Any]:
         "read": right.mean(),
         "raised": raised.mean(),
         "raised_if_read": raised[right].mean(),
+        "right": rows["right"].mean(),
+        "asked": (rows["doubt"] != "").mean(),
         "acts": acts,
         "refused": rows["refused"].sum() / acts if acts else None,
         "outside": rows["outside"].sum(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.benchmark.cases import LabelledVolume
+from causal_sam.benchmark.tci.found_errors import find_error
 from causal_sam.correction.corrector import MODULATED, Correction, Corrector
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
@@ -50,10 +52,12 @@ class Trial:
         acts: number of interventions tried.
         refused: number of interventions that the guard refused or that were impossible.
         objection: reason of the last refusal; empty if there is none.
+        doubt: reason why the last act had to be confirmed, which it was; empty if there is none.
         before: Dice of the wrong mask.
         after: Dice of the corrected mask.
         after_other_text: Dice if the decoder sees the sentence of another act; None without a modulated act.
         after_no_text: Dice if the decoder is not modulated; None without a modulated act.
+        right: share of the changed voxels of the structure that are right now; None if none changed.
         outside: number of voxels changed outside the regions.
         seconds: time from the note to the mask, with cached embeddings.
         click_seconds: time of a click that is propagated through the volume, with cached embeddings.
@@ -71,10 +75,12 @@ class Trial:
     acts: int
     refused: int
     objection: str
+    doubt: str
     before: float
     after: float
     after_other_text: float | None
     after_no_text: float | None
+    right: float | None
     outside: int
     seconds: float
     click_seconds: float
@@ -105,6 +111,7 @@ class TrialRunner:
         min_voxels: int,
         first: int,
         seed: int,
+        masks: Masks = MappingProxyType({}),
     ) -> Iterator[Trial | None]:
         """Yield a trial for each error of each structure; None if the kind of error does not suit the structure.
 
@@ -114,6 +121,7 @@ class TrialRunner:
             min_voxels: structures with fewer voxels are left out.
             first: number of the first error.
             seed: seed of all random numbers.
+            masks: structure -> mask that was really made, about whose largest error there is one more note.
         """
         predictor = self._predictor.for_volume(case.volume)
         for index in range(predictor.slices.frame.count):
@@ -135,6 +143,15 @@ class TrialRunner:
                 if is_applicable(kind, truth):
                     error = simulate_error(structure, truth, case.volume, others, rng, kind)
                 yield error and self._trial(predictor, case, structure, others, kind, error, click, rng)
+            if structure in masks:
+                found = find_error(structure, masks[structure], truth, case.volume, others)
+                number += 1
+                if found is None:
+                    yield None
+                    continue
+                error = SimulatedError(masks[structure], found.intervention)
+                rng = np.random.default_rng([seed, number])
+                yield self._trial(predictor, case, structure, others, f"real: {found.kind}", error, click, rng)
 
     def _trial(
         self,
@@ -166,7 +183,8 @@ class TrialRunner:
         except InputError as refusal:  # such as slices that do not exist
             corrections, objections = [], [str(refusal)] * len(plan.interventions)
         seconds = time.perf_counter() - begin
-        after = dice(session.mask(structure), truth)
+        corrected = session.mask(structure)
+        changed = corrected ^ masks[structure]
 
         controls: list[float | None] = [None, None]
         acts = [correction.intervention for correction in corrections if correction.intervention.action in MODULATED]
@@ -190,10 +208,12 @@ class TrialRunner:
             acts=len(plan.interventions),
             refused=len(objections),
             objection=objections[-1] if objections else "",
+            doubt=next((each.doubt for each in reversed(corrections) if each.doubt), ""),
             before=dice(masks[structure], truth),
-            after=after,
+            after=dice(corrected, truth),
             after_other_text=controls[0],
             after_no_text=controls[1],
+            right=float((corrected == truth)[changed].mean()) if changed.any() else None,
             outside=changed_outside(corrections, case.volume, masks),
             seconds=seconds,
             click_seconds=click,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,6 +83,13 @@ def interactive(
         typer.Option(min=0, help="Random first clicks anywhere in each structure; 0 for one at its deepest point."),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the first clicks.")] = 0,
+    save_masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the last masks of whole structures by the first method, for benchmark tci --masks.",
+            show_default=False,
+        ),
+    ] = None,
     say_name: Annotated[
         bool, typer.Option(help="Send the structure's name with each prompt, as all clients do.")
     ] = True,
@@ -99,6 +107,8 @@ def interactive(
     count = clicks if clicks is not None else CHALLENGE_CLICKS if is_challenge else CLICKS[prompt]
     if problem := _contradiction(mode, prompt, count, jitter, is_challenge=is_challenge):
         raise InputError(problem)
+    if save_masks is not None and mode is not Mode.VOLUME:
+        raise InputError("--save-masks is about whole structures: give --mode volume with it.")
 
     from causal_sam.benchmark.cases import real_cases
     from causal_sam.benchmark.interactive.cvpr2025 import TOLERANCE_MM
@@ -106,6 +116,7 @@ def interactive(
     from causal_sam.benchmark.interactive.report import write_interactive_report
     from causal_sam.benchmark.interactive.run import Selection, run_trials
     from causal_sam.benchmark.interactive.trials import Annotator
+    from causal_sam.benchmark.masks import save_mask
     from causal_sam.benchmark.report import check_folder
     from causal_sam.cli.progress import case_progress
 
@@ -116,7 +127,8 @@ def interactive(
     selection = Selection(mode, slices, min_voxels, repeats=max(jitter, 1))
     gallery = Gallery(PICTURES)
     with case_progress(len(cases)) as progress:
-        trials = list(run_trials(cases, methods, annotator, selection, gallery, progress))
+        keep = () if save_masks is None else (partial(save_mask, save_masks),)
+        trials = list(run_trials(cases, methods, annotator, selection, gallery, progress, *keep))
     settings = {
         "command": "causal-sam benchmark interactive",
         "data": data.name,

@@ -35,7 +35,15 @@ def tci(
             metavar="NAME=A+B", help="Also the union of structures, where a case has them.", show_default=False
         ),
     ] = None,
-    errors: Annotated[int, typer.Option(min=1, help="Errors of each structure; their kinds take turns.")] = 3,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of masks SET/CASE/STRUCTURE.nii.gz, made by benchmark interactive --save-masks or otherwise: "
+            "also write a note about the largest error of each.",
+            show_default=False,
+        ),
+    ] = None,
+    errors: Annotated[int, typer.Option(min=0, help="Errors of each structure; their kinds take turns.")] = 3,
     min_voxels: Annotated[int, typer.Option(min=1, help="Leave out structures with fewer voxels.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of patients, errors and notes.")] = 0,
     model: Annotated[str, typer.Option(help="Model that corrects the masks.")] = "compact",
@@ -56,6 +64,10 @@ def tci(
         raise InputError(
             "--case, --label, --join and --kind are about images of people: give their folder with --data."
         )
+    if masks is not None and data is None:
+        raise InputError("--masks is about labelled images: give their folder with --data.")
+    if not errors and masks is None:
+        raise InputError("There is nothing to correct: give --errors of 1 or more, or --masks.")
     if not cases and data is None:
         raise InputError("There is nothing to measure on: give --cases of 1 or more, or --data.")
 
@@ -63,6 +75,7 @@ def tci(
     from rich.progress import Progress
 
     from causal_sam.benchmark.cases import real_cases
+    from causal_sam.benchmark.masks import check_masks, saved_masks
     from causal_sam.benchmark.report import check_folder
     from causal_sam.benchmark.tci.cases import generated_cases
     from causal_sam.benchmark.tci.report import write_tci_report
@@ -75,6 +88,8 @@ def tci(
     from causal_sam.text import load_text_encoder
 
     check_folder(output)
+    if masks is not None:
+        check_masks(masks)
     readers = generated_cases(cases, seed)
     if data is not None:
         readers += real_cases(data, kind, case or (), label or (), joins)
@@ -94,7 +109,8 @@ def tci(
         bar = progress.add_task("notes", total=len(readers))
         for read in readers:
             labelled = read()
-            for trial in bench.trials(labelled, errors, min_voxels, tried, seed):
+            found = {} if masks is None else saved_masks(masks, labelled)
+            for trial in bench.trials(labelled, errors, min_voxels, tried, seed, found):
                 tried += 1
                 trials += [] if trial is None else [trial]
                 progress.update(bar, description=f"{labelled.case}: note {tried}")
@@ -106,6 +122,7 @@ def tci(
         "--case": case,
         "--label": label,
         "--join": join,
+        "--masks": masks and masks.name,
         "--errors": errors,
         "--min-voxels": min_voxels,
         "--seed": seed,
