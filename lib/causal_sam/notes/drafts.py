@@ -109,6 +109,7 @@ class Draft:
         places: one list per fragment with places, in the order of the note.
         end_slices: number of slices at the beginning of the mask; negative at its end.
         excluded_labels: labels that the act must not change.
+        refers_back: whether a pronoun stands for the label.
         is_general_approval: whether it approves of the masks without naming one.
     """
 
@@ -130,6 +131,7 @@ class Draft:
     has_both: bool = False
     has_all: bool = False
     has_other: bool = False
+    refers_back: bool = False
     is_general_approval: bool = False
     topic: tuple[str, ...] = ()
 
@@ -178,6 +180,8 @@ def names_in(pending: Sequence[tuple[Fragment, Details]]) -> tuple[list[Mention]
                 continue  # "consolidation of the lower lobe"
             if where in ("near", "place"):
                 nears.append(mark.mention)
+            elif where == "in" and subjects:
+                continue  # "tumour in the right kidney"
             elif mark.mention.is_label or where in ("", "of"):
                 subjects.append(mark.mention)
     return subjects, nears

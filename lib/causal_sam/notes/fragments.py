@@ -256,16 +256,13 @@ class Fragment:
         return [name for name in names if is_only_negated and self.has("into") and self.has("not")]
 
     def refuses(self) -> bool:
-        """Return whether the fragment denies any act: "kidneys: nothing", "but the vessel no", "don't"."""
+        """Return whether the fragment denies any act: "kidneys: nothing", "but the vessel no", or only says "keep"."""
         words = [mark for mark in self.marks if mark.kind not in ("plain", "name", "it")]
         if [mark.text for mark in words] == ["keep"]:
             return True
-        return (
-            bool(words)
-            and self.marks[-1].kind == "not"
-            and all(mark.kind == "not" for mark in words)
-            and not any(mark.text in ("has", "have", "had", "without") for mark in self.marks)
-        )
+        is_denial = bool(words) and self.marks[-1].kind == "not" and all(mark.kind == "not" for mark in words)
+        is_report = any(mark.is_in("copulas") or mark.text in ("has", "have", "had", "without") for mark in self.marks)
+        return is_denial and not is_report
 
     def has_only_names(self) -> bool:
         """Return whether the fragment only continues a list of names."""

@@ -232,6 +232,7 @@ class Reader:
             draft.has_one = fragment.has("one") or any(loose.has("one") for loose, _ in self._pending)
             draft.has_both = fragment.has("both") or any(loose.has("both") for loose, _ in self._pending)
             draft.has_all = fragment.is_about_all()
+            draft.refers_back = fragment.has("it")
             draft.has_other = fragment.has("other") or any(loose.has("other") for loose, _ in self._pending)
             for _, more in self._pending:
                 draft.add(more)

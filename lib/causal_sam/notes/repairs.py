@@ -38,7 +38,7 @@ def _split(fragment: Fragment) -> Iterator[Fragment]:
     part: list[Mark] = []
     for at, mark in enumerate(fragment.marks):
         is_no = mark.text == "no" and (len(fragment.marks) == 1 or fragment.marks[at + 1 : at + 2] == ())
-        if mark.kind != "correction" and not is_no:
+        if mark.kind != "correction" and not (is_no and not (fragment.names and fragment.refuses())):
             part.append(mark)
             continue
         if part:

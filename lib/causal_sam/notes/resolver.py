@@ -193,7 +193,7 @@ class Resolver:
                 if not found:
                     raise ClarificationNeeded(self.mention_question(mention))
                 labels += found
-            return tuple(dict.fromkeys(labels))
+            return self._on_named_side(draft, tuple(dict.fromkeys(labels)))
         if draft.has_other and len(draft.topic) == 1:
             others = self.labels if len(self.labels) == 2 else self.counterparts(draft.topic)
             return tuple(label for label in others if label not in draft.topic)
@@ -204,11 +204,21 @@ class Resolver:
             return self._names.labels
         labels_ = self.default or draft.topic
         owners = self._owners_of_parts(draft)
-        if owners and not set(owners) & set(labels_):
+        if owners and not draft.refers_back and not set(owners) & set(labels_):
             return owners
         if not labels_:
             raise ClarificationNeeded(self.label_question())
         return labels_
+
+    def _on_named_side(self, draft: Draft, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Restrict a pair to the side of a place: "the kidneys are good except the left lower pole"."""
+        sides = self._sides_in(draft.places)
+        has_other_place = any(len(group) > 1 for group in draft.places)
+        own = tuple(label for label in labels if self._names.side_in_name(label) in sides)
+        if len(labels) != 2 or len(own) != 1 or len(sides) != 1 or not has_other_place:
+            return labels
+        _drop_side(draft.places, sides[0])
+        return own
 
     def _owners_of_parts(self, draft: Draft) -> tuple[str, ...]:
         """Return the only label, or the pair of labels, that a part in a draft can belong to: "the dome is cut"."""

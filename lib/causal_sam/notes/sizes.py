@@ -61,7 +61,7 @@ def _cue_action(fragment: Fragment, mark: Mark) -> tuple[Action, bool]:
     after = fragment.after(mark)
     if mark.is_in("compared") and fragment.has("than") and not fragment.has("modal"):
         than = next(each for each in fragment.marks if each.kind == "than")
-        is_it = [each.kind for each in fragment.after(than)] == ["it"]  # "bigger than that"
+        is_it = [each.kind for each in fragment.after(than)[:1]] == ["it"]  # "bigger than that"
         if not (_is_compared_with_mask(fragment, than) or is_it):
             action = "shrink" if action == "expand" else "expand"
     is_cut_back = mark.text.removesuffix(" the") in load_vocabulary().sets["cut_back"]

@@ -191,10 +191,16 @@ def _plain(note: str) -> str:
             text = spoken.sub(sign, text)
     text = _IS.sub(r"\1 is", _NOT.sub(r"\1 not", text))
     text = re.sub(r"'s?\b|'", "", text).replace("~", " ")
-    text = _REVERSED_RANGE.sub(r"in slices \2 to \1", _MISSPELT.sub(_unit_or_key, text))
+    text = _REVERSED_RANGE.sub(_in_order, _MISSPELT.sub(_unit_or_key, text))
     for pattern, word in _SIGNS:
         text = pattern.sub(word, text)
     return _SEPARATED_PREFIX.sub(r"\1", _ABBREVIATION.sub(r"\1 ", text))
+
+
+def _in_order(match: re.Match[str]) -> str:
+    """Return a range with its first slice first, but "until slice 40, from 41" as it is."""
+    last, first = int(match[1]), int(match[2])
+    return f"in slices {first} to {last}" if first <= last else match.group()
 
 
 def _unit_or_key(match: re.Match[str]) -> str:
