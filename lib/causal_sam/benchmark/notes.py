@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,16 +35,33 @@ class NoteCase:
 
 
 @dataclass(frozen=True)
-class Miss:
-    """A note whose plan differs from the expected one.
+class Reading:
+    """A note with the plan that an interpreter gave.
 
     Attributes:
-        verdict: judgement of the plan's effect.
+        verdict: judgement of the plan's effect; see `causal_sam.benchmark.note_effects.judge`.
     """
 
     case: NoteCase
     plan: Plan
-    verdict: Verdict
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether the plan has the expected set of interventions, or is a question where one is expected."""
+        expected, plan = self.case.expected, self.plan
+        if expected is None or plan.question is not None:
+            return expected is None and plan.question is not None
+        return len(expected) == len(plan.interventions) and set(expected) == set(plan.interventions)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        return judge(self.case.request.labels, self.case.expected, self.plan)
+
+    @property
+    def is_justified_question(self) -> bool:
+        """Return whether the plan asks although acts are expected, and its question names what is unclear."""
+        request = self.case.request
+        return self.verdict == QUESTION and is_justified(self.plan.question or "", request.note, request.labels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the note with the expected and the found plan, for JSON."""
@@ -62,28 +80,35 @@ class NoteScores:
     """Scores over notes.
 
     Attributes:
-        count: number of notes.
-        exact: number of notes with the same set of interventions, or a question where one is expected.
+        readings: notes with their plans.
         fields: field -> share of expected and found interventions in which it is right; each intervention is paired
             with the most similar one. "question" -> share of notes with a question exactly where one is expected.
-        verdicts: judgement of the effect -> number of notes; see `causal_sam.benchmark.note_effects.judge`.
-        justified: number of questions, among the verdicts "question", that name a choice or quote the note.
-        misses: notes that are not exact.
         harmful: number of found acts, except `keep`, that the note does not request: no expected act has the same
             label, action, direction and slices.
         protected: share of the expected `keep` interventions that were found; 1 if there are none.
         notices: one notice for each note that the requested interpreter could not read.
     """
 
-    count: int
-    exact: int
+    readings: tuple[Reading, ...]
     fields: dict[str, float]
-    misses: tuple[Miss, ...]
-    verdicts: dict[Verdict, int]
-    justified: int = 0
     harmful: int = 0
     protected: float = 1.0
     notices: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of notes."""
+        return len(self.readings)
+
+    @property
+    def misses(self) -> tuple[Reading, ...]:
+        """Notes whose plan differs from the expected one."""
+        return tuple(reading for reading in self.readings if not reading.is_exact)
+
+    @property
+    def exact(self) -> int:
+        """Number of notes with the same set of interventions, or a question where one is expected."""
+        return self.count - len(self.misses)
 
     @property
     def exact_share(self) -> float:
@@ -92,14 +117,18 @@ class NoteScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all scores for JSON."""
+        verdicts = dict.fromkeys(get_args(Verdict), 0)
+        for reading in self.readings:
+            verdicts[reading.verdict] += 1
+        justified = sum(reading.is_justified_question for reading in self.readings)
         return {
             "notes": self.count,
             "exact": self.exact,
             "exact_share": round(self.exact_share, 4),
-            "verdicts": self.verdicts,
-            "justified": self.justified,
-            "right_share": round(self.verdicts["right"] / self.count, 4),
-            "right_or_justified_share": round((self.verdicts["right"] + self.justified) / self.count, 4),
+            "verdicts": verdicts,
+            "justified": justified,
+            "right_share": round(verdicts["right"] / self.count, 4),
+            "right_or_justified_share": round((verdicts["right"] + justified) / self.count, 4),
             "harmful": self.harmful,
             "protected": round(self.protected, 4),
             "fields": {name: round(share, 4) for name, share in self.fields.items()},
@@ -169,16 +198,6 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
     """
     interpretations = [interpret(case.request) for case in cases]
     pairs = [(case, interpretation.plan) for case, interpretation in zip(cases, interpretations, strict=True)]
-    judged = [(case, plan, judge(case.request.labels, case.expected, plan)) for case, plan in pairs]
-    misses = tuple(Miss(*each) for each in judged if not _is_exact(*each[:2]))
-    verdicts: dict[Verdict, int] = dict.fromkeys(get_args(Verdict), 0)
-    for _, _, verdict in judged:
-        verdicts[verdict] += 1
-    justified = sum(
-        is_justified(plan.question or "", case.request.note, case.request.labels)
-        for case, plan, verdict in judged
-        if verdict == QUESTION
-    )
     right, total = dict.fromkeys(FIELDS, 0), 0
     found_keeps = []
     for case, plan in pairs:
@@ -191,12 +210,8 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
     asked = sum((case.expected is None) == (plan.question is not None) for case, plan in pairs)
     fields = {name: count / total if total else 1.0 for name, count in right.items()}
     return NoteScores(
-        len(cases),
-        len(cases) - len(misses),
+        tuple(Reading(case, plan) for case, plan in pairs),
         {**fields, QUESTION: asked / len(cases)},
-        misses,
-        verdicts,
-        justified,
         sum(_harmful(case, plan) for case, plan in pairs),
         sum(found_keeps) / len(found_keeps) if found_keeps else 1.0,
         tuple(each.notice for each in interpretations if each.notice is not None),
@@ -208,12 +223,6 @@ def _case(content: dict[str, Any]) -> NoteCase:
     if content["expect"] == QUESTION:
         return NoteCase(request, None)
     return NoteCase(request, parse_plan({"interventions": content["expect"]}).interventions)
-
-
-def _is_exact(case: NoteCase, plan: Plan) -> bool:
-    if case.expected is None or plan.question is not None:
-        return case.expected is None and plan.question is not None
-    return len(case.expected) == len(plan.interventions) and set(case.expected) == set(plan.interventions)
 
 
 def _harmful(case: NoteCase, plan: Plan) -> int:

@@ -51,9 +51,9 @@ def test_notes_of_many_hands(interpreter):
 @pytest.mark.parametrize("half", ["tune", "judge"])
 def test_notes_of_independent_writers(interpreter, half):
     scores = score(interpreter.invoke, read_notes(WRITTEN, half))
-    assert scores.exact_share >= 0.54
-    assert scores.protected >= 0.68
-    assert scores.harmful <= 0.27 * scores.count
+    assert scores.exact_share >= 0.6
+    assert scores.protected >= 0.75
+    assert scores.harmful <= 0.2 * scores.count
 
 
 def test_notes_that_the_vocabulary_was_not_made_with(interpreter):

@@ -374,7 +374,7 @@ def test_holes_are_what_is_missing_inside(acts, note):
         ("Anterior edge out by 4 mm", ("expand", "anterior", 4.0)),
         ("Slightly less at the back please", ("shrink", "posterior", "slight")),
         ("Everything that lies outside the capsule should be cut", ("shrink",)),
-        ("Take two slices off the bottom", ("shrink", "inferior")),
+        ("Take 3 mm off the bottom", ("shrink", "inferior", 3.0)),
         ("Could the dome be included?", ("expand", "superior")),
         ("Please make sure the dome is covered", ("expand", "superior")),
     ],
