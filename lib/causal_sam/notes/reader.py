@@ -359,7 +359,8 @@ class Reader:
         beside = [mark for mark in details.names if fragment.preposition(mark) in ("near", "place", "into", "from")]
         others = [mark for mark in details.names if mark not in beside and mark.mention.is_label]
         nears = [mark.mention for mark in details.names if mark not in others]
-        subjects = [mark.mention for mark in others]
+        # "spleen untouchable" is no further subject, but a part of the note that is not understood.
+        subjects = [] if fragment.has("word", "starts", "modal") else [mark.mention for mark in others]
         is_listed = fragment.join in ("and", "or", "/", "")
         all_have_details = all(draft.has_details for draft in group)
         is_own_amount = bool(details.places and details.mm) and all(draft.mm for draft in group)
