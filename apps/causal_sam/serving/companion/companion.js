@@ -13,7 +13,6 @@ import * as viewer from './viewer.js'
 
 /** @typedef {import('./api.js').Session} Session */
 
-const SERVER_COOKIE = 'MONAILABEL_SERVER_URL'
 const NOTICE_MS = 300
 const LOOK_MS = 500
 const TRAINING_MS = 5000
@@ -200,10 +199,8 @@ function answerClicks() {
   })
 }
 
-// Left alone, the panel of MONAI Label asks port 8000, whichever port its page came from.
-if (!document.cookie.includes(`${SERVER_COOKIE}=`)) {
-  document.cookie = `${SERVER_COOKIE}=${encodeURIComponent(`${location.origin}/`)}; path=/`
-}
+// Left alone, the panel of MONAI Label asks port 8000, or the server that this browser used last.
+document.cookie = `MONAILABEL_SERVER_URL=${encodeURIComponent(`${location.origin}/`)}; path=/ohif`
 
 let isListening = false
 setInterval(() => {
