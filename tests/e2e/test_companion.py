@@ -145,7 +145,8 @@ def test_the_next_case_comes_with_its_reason(viewer: Viewer, companion: Companio
         page.locator(".monaiLabelPanel .tab-label", has_text="Active Learning").click()
         page.get_by_role("button", name="Next Sample").click()
     assert asked.value.url.endswith("/activelearning/first")  # the viewer alone asks for random
-    page.keyboard.press("Escape")
+    page.locator(".ReactModal__Content").press("Escape")
+    expect(page.locator(".ReactModal__Content")).to_have_count(0)
 
     assert companion.press("Next case").endswith(".")
     companion.button("Open it").click()
