@@ -17,7 +17,7 @@ PYTEST  ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all lint format docs clean
+.PHONY: help install serve test test-all lint format docs page clean
 
 help:
 	@echo 'make serve                     start the server on http://$(HOST):$(PORT) with demo studies'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test-all                  run the slow ones too'
 	@echo 'make lint / make format        check types and style / correct the style of the code'
 	@echo 'make docs                      build the documentation in artifacts/docs'
+	@echo 'make page                      build the browser page, which is committed built; needs Node 20'
 	@echo 'make install                   only make the environment in $(VENV)'
 	@echo 'make clean                     remove the environment, caches and test artefacts'
 
@@ -72,6 +73,12 @@ docs: $(DOCS)/.installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 	@! grep -rlE '<(script|link|img)[^>]+(src|href)="?(https?:)?//' artifacts/docs --include='*.html' || { \
 	  echo 'These pages load something from the network.'; exit 1; }
+
+page: $(STAMP)
+	cd apps/causal_sam && ../../$(BIN)/python -c \
+	  'import json; from serving.page.routes import api_description; print(json.dumps(api_description(), indent=1))' \
+	  > page/openapi.json
+	cd apps/causal_sam/page && npm ci && npm run lint && npm test && npm run build
 
 # Not the demo studies: labels may have been saved there.
 clean:

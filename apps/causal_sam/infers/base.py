@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -30,15 +29,13 @@ from serving.data.images import VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
 from serving.models import LoadedBundle, PredictorPool
+from serving.requests.cancellation import CancellationMonitor
 from serving.requests.clicks import Options
-from serving.requests.clients import SERVER, Connection
-from serving.requests.errors import ClientGoneError
+from serving.requests.clients import SERVER
 from serving.results import ResultsFolder
 from serving.sessions.click_log import ClickLog
 from serving.sessions.histories import HistoryStore, Owner
 from serving.sessions.uploads import UPLOAD_PREFIX
-
-logger = logging.getLogger(__name__)
 
 # Under these keys the app tells its tasks what MONAI Label does not: they are set by the server for every request.
 CLIENT_KEY = "causal_sam_client"
@@ -46,8 +43,6 @@ IMAGE_ID_KEY = "causal_sam_image_id"
 CONNECTION_KEY = "causal_sam_connection"
 # The task that segments labels by their names: no person has seen the masks that it saves.
 AUTOMATIC_MODEL = "causal_sam_organs"
-# Seconds between two log lines about a structure that is being followed.
-PROGRESS_SECONDS = 2.0
 
 _results = ResultsFolder()
 
@@ -311,21 +306,6 @@ def _session_key(key: tuple[Any, ...], request: Mapping[str, Any]) -> tuple[Any,
     is_upload = Path(request["image"]).parent.name.startswith(UPLOAD_PREFIX)
     client = request.get(CLIENT_KEY)
     return None if is_upload or client == SERVER.name else (key, client)
-
-
-class CancellationMonitor:
-    """Ends long work when its client is gone, and logs how far it is."""
-
-    def __init__(self, connection: Connection | None) -> None:
-        self._connection = connection
-        self._logged = time.monotonic()
-
-    def __call__(self, done: int) -> None:
-        if self._connection is not None and self._connection.is_closed:
-            raise ClientGoneError("The client went away while its request was answered; nothing was changed.")
-        if time.monotonic() - self._logged >= PROGRESS_SECONDS:
-            self._logged = time.monotonic()
-            logger.info("Long work: %d slices done.", done)
 
 
 def describe_refinements(

@@ -242,6 +242,7 @@ def _explain(studies: str, host: str, port: int) -> None:
     url = f"http://{shown}:{port}"
     archive = "needs a DICOMweb server, such as Orthanc: --studies http://127.0.0.1:8042/dicom-web"
     lines = {
+        "Browser": f"{url}/causal-sam/",
         "3D Slicer": f"module MONAILabel, server {url}",
         "OHIF": f"{url}/ohif/ in a browser" if is_dicomweb(studies) else archive,
         "Python": f'monailabel.client.MONAILabelClient("{url}")',

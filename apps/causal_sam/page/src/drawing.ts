@@ -20,24 +20,24 @@ interface Drag {
 export class Drawing {
   private drag: Drag | null = null
   private corner: Place | null = null
-  private readonly pen: CanvasRenderingContext2D
+  private readonly outline: SVGPathElement
 
-  /** @param canvas lies over the viewer's; it takes the pointer while a tool other than moving is chosen */
+  /** @param sheet lies over the viewer; it takes the pointer while a tool other than moving is chosen */
   constructor(
-    private readonly canvas: HTMLCanvasElement,
+    private readonly sheet: SVGSVGElement,
     private readonly viewer: Viewer,
   ) {
-    this.pen = canvas.getContext('2d')!
-    canvas.addEventListener('pointerdown', (event) => this.begin(event))
-    canvas.addEventListener('pointermove', (event) => this.extend(event))
-    canvas.addEventListener('pointerup', () => this.end())
-    canvas.addEventListener('pointercancel', () => this.cancel())
-    canvas.addEventListener('contextmenu', (event) => event.preventDefault())
+    this.outline = sheet.querySelector('path')!
+    sheet.addEventListener('pointerdown', (event) => this.begin(event))
+    sheet.addEventListener('pointermove', (event) => this.extend(event))
+    sheet.addEventListener('pointerup', () => this.end())
+    sheet.addEventListener('pointercancel', () => this.cancel())
+    sheet.addEventListener('contextmenu', (event) => event.preventDefault())
   }
 
   cancel(): void {
     this.drag = this.corner = null
-    this.erase()
+    this.outline.setAttribute('d', '')
   }
 
   /** Prompts at the crosshair, for users of the keyboard; a box takes two corners. */
@@ -56,7 +56,7 @@ export class Drawing {
   private begin(event: PointerEvent): void {
     const place = this.viewer.placeAt(event)
     if (!place || event.button === 1) return
-    this.canvas.setPointerCapture(event.pointerId)
+    this.sheet.setPointerCapture(event.pointerId)
     const isOutside = event.altKey || event.button === 2
     this.drag = { tool: tool.value, plane: place.plane, path: [], pixels: [], isOutside }
     this.extend(event)
@@ -70,7 +70,7 @@ export class Drawing {
     // The slice of the first voxel, whatever rounding says.
     const normal = NORMAL[drag.plane] as 0
     if (drag.path[0]) place.voxel[normal] = drag.path[0][normal]
-    const frame = this.canvas.getBoundingClientRect()
+    const frame = this.sheet.getBoundingClientRect()
     drag.path.push(place.voxel)
     drag.pixels.push([event.clientX - frame.left, event.clientY - frame.top])
     this.draw(drag)
@@ -127,25 +127,15 @@ export class Drawing {
   }
 
   private draw({ tool, pixels, isOutside }: Drag): void {
-    this.erase()
-    const { pen } = this
-    pen.strokeStyle = pen.fillStyle = isOutside || tool === 'erase' ? '#ff6b6b' : '#7ee0ff'
-    pen.lineWidth = 2
     const [x0, y0] = pixels[0]!
     const [x1, y1] = pixels.at(-1)!
-    pen.beginPath()
-    if (tool === 'point') pen.arc(x1, y1, 4, 0, 2 * Math.PI)
-    else if (tool === 'box') pen.rect(x0, y0, x1 - x0, y1 - y0)
-    else pixels.forEach(([x, y]) => pen.lineTo(x, y))
-    if (tool === 'lasso') pen.closePath()
-    pen.stroke()
-  }
-
-  private erase(): void {
-    const { canvas, pen } = this
-    const { clientWidth, clientHeight } = canvas
-    if (canvas.width !== clientWidth) canvas.width = clientWidth
-    if (canvas.height !== clientHeight) canvas.height = clientHeight
-    pen.clearRect(0, 0, canvas.width, canvas.height)
+    const line = `M${pixels.map((at) => at.join()).join('L')}`
+    const shapes: Partial<Record<Tool, string>> = {
+      point: `M${x1 - 4},${y1}a4,4 0 1 0 8,0a4,4 0 1 0 -8,0`,
+      box: `M${x0},${y0}H${x1}V${y1}H${x0}Z`,
+      lasso: `${line}Z`,
+    }
+    this.outline.setAttribute('d', shapes[tool] ?? line)
+    this.outline.classList.toggle('outside', isOutside || tool === 'erase')
   }
 }

@@ -137,13 +137,18 @@ export function openCase(id: string, reason = ''): Promise<unknown> {
 function take(answer: Session): void {
   session.value = answer
   viewer!.labels!.update(answer.labels)
-  recolour()
+  setColours()
   viewer!.refresh()
 }
 
-/** Gives the viewer the colours of the labels that are shown. */
+/** Shows the labels in other colours, or other labels. */
 export function recolour(): void {
   recoloured.value++
+  setColours()
+  viewer!.refresh()
+}
+
+function setColours(): void {
   const shown = names.value.filter((name) => !hidden.value.has(name))
   const table = new Map(shown.map((name) => [viewer!.labels!.valueOf(name), toRgb(colours.value.get(name)!)]))
   viewer!.setColours(table.set(GAINED, GAINED_COLOUR).set(LOST, LOST_COLOUR))
@@ -169,6 +174,7 @@ function step(what: string, path: string, body: object): Promise<Session | null>
     const answer = await work<Session>('POST', casePath(id, path), { body: { ...body, known }, ...tools })
     take(answer)
     say(answer.message)
+    void refreshCases()
     return answer
   })
 }
@@ -210,8 +216,8 @@ export function findByName(): Promise<unknown> {
   return step(TEXTS.status.automatic, 'automatic', {})
 }
 
-export async function accept(): Promise<void> {
-  if (await step(TEXTS.status.accepting, 'accept', {})) await refreshCases()
+export function accept(): Promise<unknown> {
+  return step(TEXTS.status.accepting, 'accept', {})
 }
 
 export function toggleShown(name: string): void {

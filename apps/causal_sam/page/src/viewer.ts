@@ -33,12 +33,11 @@ export class Viewer {
     this.niivue = new Niivue({
       backColor: [0.05, 0.06, 0.08, 1],
       crosshairColor: [0.35, 0.75, 1, 0.7],
-      crosshairWidth: 1,
+      crosshairWidth: 0.5,
       fontColor: [0.75, 0.8, 0.85, 1],
       isRadiologicalConvention: true,
       multiplanarLayout: MULTIPLANAR_TYPE.GRID,
       multiplanarShowRender: SHOW_RENDER.ALWAYS,
-      multiplanarEqualSize: true,
       multiplanarPadPixels: 4,
       dragAndDropEnabled: false,
       loadingText: '',
@@ -78,13 +77,12 @@ export class Viewer {
     this.niivue.refreshDrawing(true)
   }
 
-  /** Sets colours of values of the masks; values that are left out are not shown. */
+  /** Sets colours of values of the masks, for the next `refresh`; values that are left out are not shown. */
   setColours(colours: Map<number, [number, number, number]>): void {
     const lut = new Uint8ClampedArray(4 * 256)
     for (const [value, [r, g, b]] of colours) lut.set([r, g, b, 255], 4 * value)
     this.niivue.drawLut = { lut, labels: [] }
     this.niivue.refreshColormaps()
-    this.niivue.drawScene()
   }
 
   setOpacity(opacity: number): void {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from monailabel.config import settings
 from starlette.staticfiles import StaticFiles
 
+from causal_sam import __version__
 from serving.page import cases, exports, learning, sessions
 
 PAGE = "/causal-sam"
@@ -20,6 +22,13 @@ def api_router() -> APIRouter:
     for part in (cases, sessions, exports, learning):
         router.include_router(part.router)
     return router
+
+
+def api_description() -> dict[str, Any]:
+    """Describe the routes in OpenAPI, from which the types of the page are made."""
+    app = FastAPI(title="Causal-SAM", version=__version__)
+    app.include_router(api_router())
+    return app.openapi()
 
 
 def install_page(app: FastAPI) -> None:

@@ -18,8 +18,9 @@ from pydantic import BaseModel
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting.slots import OnSlice, ignore
-from infers.base import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Call, CancellationMonitor, open_call
+from infers.base import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Call, open_call
 from serving.data.images import ImageRef, volume_key
+from serving.requests.cancellation import CancellationMonitor
 from serving.requests.clicks import Options
 from serving.requests.clients import RequestContext
 from serving.requests.inference import context_of, run_for_client

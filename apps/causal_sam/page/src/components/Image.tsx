@@ -8,11 +8,11 @@ import { position } from './Status'
 
 const ZOOM = 1.15
 
-/** The viewer, with a canvas over it that takes the pointer while a tool is chosen. */
+/** The viewer, with a sheet over it that takes the pointer while a tool is chosen. */
 export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: () => void }) {
   const frame = useRef<HTMLDivElement>(null)
   const image = useRef<HTMLCanvasElement>(null)
-  const over = useRef<HTMLCanvasElement>(null)
+  const over = useRef<SVGSVGElement>(null)
   const viewer = useRef<Viewer>(null)
 
   useEffect(() => {
@@ -44,7 +44,9 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
   return (
     <div ref={frame} class="image" role="application" tabIndex={0} aria-label={TEXTS.viewer.label}>
       <canvas ref={image} />
-      <canvas ref={over} class={tool.value === 'navigate' || !opened.value ? 'over off' : 'over'} />
+      <svg ref={over} aria-hidden="true" class={tool.value === 'navigate' || !opened.value ? 'over off' : 'over'}>
+        <path />
+      </svg>
       {!opened.value && <p class="nothing">{TEXTS.viewer.nothing}</p>}
     </div>
   )

@@ -1,0 +1,173 @@
+"""The browser page in Chromium, against the real server: from opening it to an accepted label."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, expect
+
+from causal_sam.phantom.studies import write_demo_studies
+
+from . import servers
+from .conftest import ARTIFACTS, CT, MR
+from .page import AXE, CausalSamPage
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+LIVER, SPLEEN = (66, 53, 39), (150, 75, 40)
+Open = Callable[[str], CausalSamPage]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two studies."""
+    made, studies = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("page_studies")
+    write_demo_studies(made)
+    for name in (CT, MR):
+        shutil.copy(made / f"{name}.nii.gz", studies)
+    return studies
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.monai_label(str(folder), tmp_path_factory.mktemp("page_server")) as url:
+        yield url
+
+
+@pytest.fixture
+def open_page(browser: Browser, site: str, request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Open the page for a user; a picture of each is kept after the test, and none may have failed."""
+    pages: list[CausalSamPage] = []
+
+    def open_for(user: str) -> CausalSamPage:
+        pages.append(CausalSamPage(browser, f"{site}/causal-sam/", user))
+        return pages[-1]
+
+    yield open_for
+    for page in pages:
+        page.picture(ARTIFACTS / f"{request.node.name}-{page.user}.png")
+        page.close()
+        assert page.errors == []
+        assert page.foreign == []
+
+
+def test_from_opening_the_page_to_an_accepted_label(open_page: Open, folder: Path) -> None:
+    page = open_page("reader")
+    page.open(CT)
+    page.choose("Point", "liver", follow=True)
+    assert "liver" in page.drag(LIVER)
+    liver = page.masks(CT)["liver"]
+    assert liver[LIVER]
+    assert page.shown(CT) == {"liver": liver.sum()}
+    # A note: a question, a preview that changes nothing, and what it does when it is confirmed.
+    note = page.tab.get_by_label("Note", exact=True)
+    note.fill("it looks funny")
+    page.button("Preview").click()
+    expect(page.tab.get_by_role("alert")).to_contain_text("Question")
+    note.fill("liver is a bit too large")
+    page.button("Preview").click()
+    page.wait()
+    expect(page.tab.get_by_role("group", name="The plan")).to_contain_text("shrink the liver")
+    page.picture(ARTIFACTS / "page-preview.png")
+    np.testing.assert_array_equal(page.masks(CT)["liver"], liver)
+    page.button("Do it").click()
+    page.wait()
+    smaller = page.masks(CT)["liver"]
+    assert 0 < smaller.sum() < liver.sum()
+    assert not (smaller & ~liver).any()
+    assert page.shown(CT) == {"liver": smaller.sum()}
+    page.button("Undo").click()
+    page.wait()
+    np.testing.assert_array_equal(page.masks(CT)["liver"], liver)
+    assert page.shown(CT) == {"liver": liver.sum()}
+    page.button("Accept").click()
+    assert "Accepted: liver" in page.wait()
+    expect(page.button(f"Open case {CT}")).to_contain_text("accepted by reader")
+    assert (folder / "labels" / "final" / f"{CT}.nii.gz").is_file()
+    page.button("Next case").click()
+    page.wait()
+    expect(page.button(f"Open case {MR}")).to_have_attribute("aria-current", "true")
+
+
+def test_every_kind_of_prompt_by_pointer_and_by_keyboard(open_page: Open) -> None:
+    page = open_page("artist")
+    page.open(MR)
+    i, j, k = LIVER
+    square = [(i - 20, j - 20, k), (i + 20, j - 20, k), (i + 20, j + 20, k), (i - 20, j + 20, k)]
+    sizes = {}
+    for tool, path in (
+        ("Box", [square[0], square[2]]),
+        ("Lasso", square),
+        ("Scribble", [square[0], LIVER]),
+        ("Brush", [square[0], square[1]]),
+    ):
+        label = f"by {tool.lower()}"
+        page.tab.get_by_label("New label").fill(label)
+        page.button("Add").click()
+        page.choose(tool, label)
+        page.drag(*path)
+        sizes[label] = page.shown(MR)[label]
+        assert sizes[label] > 20, label
+        page.button(f"Lock {label}").click()
+        page.wait()
+        page.picture(ARTIFACTS / f"page-{tool.lower()}.png")
+    page.button("Lock by brush").click()
+    page.wait()
+    page.choose("Erase", "by brush")
+    page.drag(square[0], (i, j - 20, k))
+    assert 0 < page.shown(MR)["by brush"] < sizes["by brush"]
+    # The keyboard alone: a label by its number, the tool by its letter, the prompt at the crosshair.
+    page.show(SPLEEN)
+    page.tab.locator(".image").focus()
+    page.tab.keyboard.press("2")
+    page.tab.keyboard.press("p")
+    page.press("Enter")
+    assert page.masks(MR)["spleen"][SPLEEN]
+    page.press("Control+z")
+    assert "spleen" not in page.masks(MR)
+    page.press("Control+y")
+    assert "spleen" in page.masks(MR)
+
+
+def test_two_users_and_a_restart_of_the_server(
+    browser: Browser, folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    masks = {}
+    for _ in ("first", "again"):
+        with servers.monai_label(str(folder), tmp_path_factory.mktemp("restarted")) as url:
+            pages = {user: CausalSamPage(browser, f"{url}/causal-sam/", user) for user in ("ann", "ben")}
+            for user, page in pages.items():
+                page.open(MR)
+                if not masks.get(user):
+                    page.choose("Brush", "liver" if user == "ann" else "spleen")
+                    page.drag(LIVER, (LIVER[0] + 20, LIVER[1], LIVER[2]))
+                    masks[user] = page.shown(MR)
+                assert page.shown(MR) == masks[user], user
+            for page in pages.values():
+                page.close()
+    assert masks["ann"].keys() == {"liver"}
+    assert masks["ben"].keys() == {"spleen"}
+
+
+def test_the_page_is_accessible(open_page: Open) -> None:
+    if not AXE.is_file():
+        report = pytest.fail if os.environ.get("CI") else pytest.skip
+        report("axe-core is not installed: run `make page`")
+    page = open_page("axe")
+    page.tab.goto(page.url)
+    page.button(f"Open case {CT}").wait_for()
+    assert page.serious_problems() == []
+    page.open(CT)
+    page.choose("Brush", "liver")
+    page.drag(LIVER, (LIVER[0] + 20, LIVER[1], LIVER[2]))
+    page.tab.get_by_label("Note", exact=True).fill("liver: remove the stray part")
+    page.button("Preview").click()
+    page.wait()
+    assert page.serious_problems() == []
+    page.button("Keys").click()
+    assert page.serious_problems() == []
