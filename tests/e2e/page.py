@@ -52,7 +52,7 @@ class CausalSamPage:
     def open(self, case: str) -> None:
         """Open the page at its first address, and a case by its entry in the list."""
         self.tab.goto(self.url)
-        self.button(f"Open case {case}").click()
+        self.case(case).click()
         self.wait_until_shown()
 
     def reload(self) -> None:
@@ -62,6 +62,10 @@ class CausalSamPage:
     def wait_until_shown(self) -> None:
         self.tab.wait_for_function(_IS_SHOWN, timeout=ANSWER_MS)
         self.wait()
+
+    def case(self, name: str) -> Locator:
+        """Entry of a case in the list."""
+        return self.tab.locator(".case").filter(has_text=name)
 
     def button(self, name: str) -> Locator:
         return self.tab.get_by_role("button", name=name, exact=True)
@@ -80,7 +84,7 @@ class CausalSamPage:
     def choose(self, tool: str, label: str, *, follow: bool = False) -> None:
         """Choose a tool and the label to work on."""
         self.button(tool).click()
-        self.button(f"Work on {label}").click()
+        self.tab.get_by_title(f"Work on {label}", exact=True).click()
         self.tab.get_by_role("checkbox", name="Whole structure").set_checked(follow)
 
     def show(self, voxel: Voxel) -> None:

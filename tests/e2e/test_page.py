@@ -87,11 +87,11 @@ def test_from_opening_the_page_to_an_accepted_label(open_page: Open, folder: Pat
     assert page.shown(CT) == {"liver": liver.sum()}
     page.button("Accept").click()
     assert "Accepted: liver" in page.wait()
-    expect(page.button(f"Open case {CT}")).to_contain_text("accepted by reader")
+    expect(page.case(CT)).to_contain_text("accepted by reader")
     assert (folder / "labels" / "final" / f"{CT}.nii.gz").is_file()
     page.button("Next case").click()
     page.wait()
-    expect(page.button(f"Open case {MR}")).to_have_attribute("aria-current", "true")
+    expect(page.case(MR)).to_have_attribute("aria-current", "true")
 
 
 def test_every_kind_of_prompt_by_pointer_and_by_keyboard(open_page: Open) -> None:
@@ -160,7 +160,7 @@ def test_the_page_is_accessible(open_page: Open) -> None:
         report("axe-core is not installed: run `make page`")
     page = open_page("axe")
     page.tab.goto(page.url)
-    page.button(f"Open case {CT}").wait_for()
+    page.case(CT).wait_for()
     assert page.serious_problems() == []
     page.open(CT)
     page.choose("Brush", "liver")

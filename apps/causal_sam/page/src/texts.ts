@@ -9,7 +9,6 @@ export const TEXTS = {
     empty: 'There is no image in the studies folder.',
     states: { new: 'new', 'in work': 'in work', accepted: 'accepted' },
     by: (names: string) => `by ${names}`,
-    open: (id: string) => `Open case ${id}`,
   },
   user: { label: 'Your name', hint: 'Masks are kept under this name.' },
   viewer: {
@@ -102,8 +101,7 @@ export const TEXTS = {
     version: (number: number) => `Version ${number}`,
     current: 'in use',
     cases: (count: number) => `${count} accepted ${count === 1 ? 'label' : 'labels'}`,
-    rollback: 'Use this one',
-    rollbackLabel: (number: number) => `Use version ${number} again`,
+    rollback: (number: number) => `Use version ${number} again`,
     dice: 'Dice',
     before: 'before',
     after: 'after',

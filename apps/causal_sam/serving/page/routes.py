@@ -9,7 +9,6 @@ from fastapi import APIRouter, FastAPI
 from monailabel.config import settings
 from starlette.staticfiles import StaticFiles
 
-from causal_sam import __version__
 from serving.page import cases, exports, learning, sessions
 
 PAGE = "/causal-sam"
@@ -26,7 +25,7 @@ def api_router() -> APIRouter:
 
 def api_description() -> dict[str, Any]:
     """Describe the routes in OpenAPI, from which the types of the page are made."""
-    app = FastAPI(title="Causal-SAM", version=__version__)
+    app = FastAPI(title="Causal-SAM", version="1")
     app.include_router(api_router())
     return app.openapi()
 

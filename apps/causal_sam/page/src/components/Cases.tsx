@@ -34,7 +34,6 @@ function Entry({ case: { id, state, by, is_here, modality } }: { case: Case }) {
     <li>
       <button
         class="case"
-        aria-label={TEXTS.cases.open(id)}
         aria-current={opened.value?.id === id}
         onClick={() => void openCase(id)}
       >

@@ -70,7 +70,7 @@ function Row({ name }: { name: string }) {
       <button
         class="name"
         aria-pressed={state.current.value === name}
-        aria-label={TEXTS.labels.current(name)}
+        title={TEXTS.labels.current(name)}
         onClick={() => (state.current.value = name)}
       >
         <span>{name}</span>

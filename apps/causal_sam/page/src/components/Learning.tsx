@@ -78,9 +78,7 @@ function Entry({ version: { number, is_current, status, reason, dice, cases } }:
         </tbody>
       </table>
       {!is_current && status === 'published' && (
-        <button aria-label={TEXTS.learning.rollbackLabel(number)} onClick={() => void rollBack(number)}>
-          {TEXTS.learning.rollback}
-        </button>
+        <button onClick={() => void rollBack(number)}>{TEXTS.learning.rollback(number)}</button>
       )}
     </details>
   )
