@@ -99,12 +99,14 @@ def test_every_kind_of_prompt_by_pointer_and_by_keyboard(open_page: Open) -> Non
     page.open(MR)
     i, j, k = LIVER
     square = [(i - 20, j - 20, k), (i + 20, j - 20, k), (i + 20, j + 20, k), (i - 20, j + 20, k)]
+    # On another slice than the prompts, whose labels are locked.
+    line = [(i - 20, j - 20, k + 2), (i + 20, j - 20, k + 2)]
     sizes = {}
     for tool, path in (
         ("Box", [square[0], square[2]]),
         ("Lasso", square),
         ("Scribble", [square[0], LIVER]),
-        ("Brush", [square[0], square[1]]),
+        ("Brush", line),
     ):
         label = f"by {tool.lower()}"
         page.tab.get_by_label("New label").fill(label)
@@ -119,7 +121,7 @@ def test_every_kind_of_prompt_by_pointer_and_by_keyboard(open_page: Open) -> Non
     page.button("Lock by brush").click()
     page.wait()
     page.choose("Erase", "by brush")
-    page.drag(square[0], (i, j - 20, k))
+    page.drag(line[0], (i, j - 20, k + 2))
     assert 0 < page.shown(MR)["by brush"] < sizes["by brush"]
     # The keyboard alone: a label by its number, the tool by its letter, the prompt at the crosshair.
     page.show(SPLEEN)
