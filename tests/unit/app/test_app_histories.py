@@ -20,7 +20,7 @@ from causal_sam.prompting.label_state import LabelState
 from serving.keyed_locks import KeyedLocks
 from serving.requests.clients import SERVER, RequestContext, current_context, identify, in_context
 from serving.sessions import histories
-from serving.sessions.histories import HistoryStore
+from serving.sessions.histories import HistoryStore, Owner
 
 SHAPE = (8, 8, 8)
 
@@ -163,3 +163,17 @@ def test_the_asker_is_known_within_the_request_only() -> None:
     with in_context(RequestContext("address 1")):
         assert current_context().name == "address 1"
     assert current_context() is SERVER
+
+
+def test_who_works_on_which_image_is_known_through_a_restart(tmp_path: Path) -> None:
+    store = HistoryStore(tmp_path, 10**6)
+    with store.open("looked at", SHAPE, Owner("mr", "ann")):
+        pass
+    with store.open("worked on", SHAPE, Owner("ct", "ann")) as opened:
+        labels = {"liver": LabelState(PackedMask.pack(np.ones(SHAPE, bool)))}
+        opened.history = opened.history.then(Step(StepKind.PROMPTS, "liver", labels))
+    for each in (store, HistoryStore(tmp_path, 10**6)):
+        assert {image: list(clients) for image, clients in each.in_work().items()} == {"ct": ["ann"]}
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / histories.OWNER_FILE).write_text("{")
+    assert HistoryStore(tmp_path, 10**6).in_work().keys() == {"ct"}
