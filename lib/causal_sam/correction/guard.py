@@ -155,7 +155,8 @@ def find_doubt(
     Returns:
         One sentence for the clinician; None if the change is plausible.
     """
-    label, strength = intervention.label, "slight" if intervention.extent_mm else intervention.strength
+    label = intervention.label
+    strength: Strength = "slight" if intervention.extent_mm else intervention.strength
     volume_ml = volumes_ml[label]
     limits = {"expand": MAX_GROWTH[strength], "shrink": MAX_SHRINKAGE[strength]}
     limit = limits.get(intervention.action, MAX_PARTIAL_CHANGE) * volume_ml

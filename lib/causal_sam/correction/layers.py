@@ -45,7 +45,8 @@ class CutEnd(NamedTuple):
             volume: image.
             height: height of the dome in mm.
         """
-        depth = distance_to(~mask.take(self.place, self.axis), [volume.spacing[n] for n in other_axes(self.axis)])
+        last = np.moveaxis(mask, self.axis, 0)[self.place]
+        depth = distance_to(~last, [volume.spacing[n] for n in other_axes(self.axis)])
         steps = self.sign * (np.arange(mask.shape[self.axis]) - self.place)
         # Height of the middle of each layer above the end, as a share; the border of the end is half a step above it.
         share = (steps - 0.5) * volume.spacing[self.axis] / height

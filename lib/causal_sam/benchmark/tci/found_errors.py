@@ -14,7 +14,7 @@ from causal_sam.correction.guard import measure_effect
 from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import distances_along
 from causal_sam.imaging.distances import distance_to
-from causal_sam.notes.schema import Direction, Intervention, Strength
+from causal_sam.notes.schema import Intervention, Strength
 from causal_sam.simulation.errors import DEPTH_SHARES, MIN_CHANGE
 
 # Share of an error that has to lie in a neighbour, beyond the end of a mask or on one side, to be called so.
@@ -94,13 +94,12 @@ def _strength(wrong: NDArray[np.bool_], mask: NDArray[np.bool_], volume: Volume)
     radius = (3 * mask.sum() * math.prod(volume.spacing) / (4 * math.pi)) ** (1 / 3)
     to_border = distance_to(mask if not (mask & wrong).any() else ~mask, volume.spacing)
     share = float(to_border[wrong].max()) / radius
-    words: list[Strength] = ["slight", "moderate"]
-    return next((word for word in words if share <= DEPTH_SHARES[word][1]), "strong")
+    if share <= DEPTH_SHARES["slight"][1]:
+        return "slight"
+    return "moderate" if share <= DEPTH_SHARES["moderate"][1] else "strong"
 
 
-def _beyond_end(
-    missing: NDArray[np.bool_], mask: NDArray[np.bool_], volume: Volume, direction: Direction | None
-) -> bool:
+def _beyond_end(missing: NDArray[np.bool_], mask: NDArray[np.bool_], volume: Volume, direction: str | None) -> bool:
     """Return whether most of what is missing lies beyond the end of a mask in a direction."""
     if direction is None:
         return False
