@@ -72,9 +72,9 @@ def train(local_rank: int, config: RunConfig) -> None:
     amp = trains_in_mixed_precision(device)
 
     def validated(averaged: VolumeContextObjective, step: int) -> dict[str, float]:
-        averaged.save_weights(config.out / WEIGHTS, step, reservoir.names)
         with torch.autocast(device.type, enabled=amp):
-            scores = validate(averaged.network, held_out, encode)
+            scores, found = validate(averaged.network, held_out, encode)
+        averaged.save_weights(config.out / WEIGHTS, step, reservoir.names, found)
         return {"bodies": reservoir.made, **scores}
 
     loop = LoopConfig(

@@ -28,9 +28,10 @@ BAD = {
     "click with two numbers": ({}, {**GOOD, "foreground": [[30, 40]]}, 422, "3 numbers"),
     "clicks that are words": ({}, {**GOOD, "foreground": "here"}, 422, "list of points"),
     "click that is not finite": ({}, '{"foreground": [[NaN, 1, 1]]}', 422, "finite"),
-    "no clicks": ({}, {"label": "liver", "foreground": [], "background": []}, 422, "at least one"),
+    # The name of a label that no model knows is no prompt.
+    "no clicks": ({}, {"label": "pseudocyst", "foreground": [], "background": []}, 422, "at least one"),
     "nothing at all": ({}, {}, 422, "at least one"),
-    "no clicks on the slice": ({}, {**GOOD, "slice": 2}, 422, "slice 2"),
+    "no clicks on the slice": ({}, {**GOOD, "label": "pseudocyst", "slice": 2}, 422, "slice 2"),
     "empty lists": (
         {"model": "causal_sam_multilabel"},
         {"liver": [], "spleen": [], "background": []},

@@ -59,7 +59,9 @@ def images(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
 
 @pytest.fixture(scope="module")
 def noted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(images, tmp_path_factory.mktemp("notes"), {"labels": ",".join(LABELS)}) as started:
+    # Masks are saved or clicked here: without the volume context, which would find some by their names.
+    conf = {"labels": ",".join(LABELS), "context_mb": "0"}
+    with running_server(images, tmp_path_factory.mktemp("notes"), conf) as started:
         yield started
 
 

@@ -72,7 +72,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
 
 @pytest.fixture(scope="module")
 def teaching_server(cases: Path, taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    conf = {"labels": ",".join(LABELS), "extent": "slice", "adapter_bundle": str(taught)}
+    # These tests are about labels that the site has trained: without the volume context, which finds others by name.
+    conf = {"labels": ",".join(LABELS), "extent": "slice", "adapter_bundle": str(taught), "context_mb": "0"}
     with running_server(cases, tmp_path_factory.mktemp("teaching"), conf) as started:
         yield started
 
@@ -221,7 +222,7 @@ def test_what_is_taught_later_counts_without_a_restart(teaching_server: Server, 
         AdapterBundle(labels).write(taught)
 
 
-def test_where_nothing_was_taught_it_says_so(server: Server) -> None:
-    response = server.post({}, model=MODEL)
-    assert response.status_code == 422
-    assert response.json()["detail"].startswith("This server has not learned any label yet")
+def test_a_new_server_knows_the_names_of_the_volume_context(server: Server) -> None:
+    _, answer = server.slicer({}, model=MODEL, client_id="new")
+    assert list(answer["labels"]) == ["liver"]
+    assert answer["untaught"] == ["spleen", "right kidney"]

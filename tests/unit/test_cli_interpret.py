@@ -83,7 +83,7 @@ def test_the_benchmark_prints_shares_and_misses(tmp_path: Path):
     first, *rest = said.splitlines()
     assert first == "exact: 1 of 2 notes, 50.0%"
     assert "  action: 50.0%" in rest
-    assert "missed: too small [liver]" in rest
+    assert "wrong: too small [liver]" in rest
     report = json.loads(run("benchmark", "notes", str(path), "--json")[1])
     assert (report["exact"], report["notes"], len(report["misses"])) == (1, 2, 1)
     assert (report["not_read"], report["notices"]) == (0, [])

@@ -68,7 +68,7 @@ def test_without_names_all_that_were_taught(taught: Path, image: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--names", "spleen"], "spleen was never learned; learned are liver, left kidney."),
+        (["--names", "pseudocyst"], "pseudocyst was never learned; learned are liver, left kidney."),
         (["--adapter-bundle", "nowhere.safetensors"], "There is no adapter bundle nowhere.safetensors."),
     ],
 )

@@ -126,7 +126,9 @@ class AppConf(BaseModel):
     )
     cache_dir: Folder | None = _key(None, "a folder", "keeps encoded slices over restarts; servers may share it")
     context_mb: Count = _count(
-        512, "memory for the contexts of volumes, in MiB; what was unused for longest is computed again"
+        512,
+        "memory for the contexts of volumes, in MiB; what was unused for longest is computed again; 0 turns them off",
+        minimum=0,
     )
     volume_mb: Count = _count(2048, "memory for decoded images, in MiB")
     working_mask_mb: Count = _count(

@@ -94,7 +94,8 @@ class PredictorPool:
                 model = load_model(conf.model, conf.checkpoint, device=conf.device)
                 cache = EmbeddingCache(conf.cache_mb * 2**20, conf.cache_dir)
                 slot = partial(self.inference_slots.hold, priority=Priority.BACKGROUND)
-                contexts = shipped_contexts(SliceEncoder(model, cache), conf.context_mb * 2**20, slot)
+                max_bytes = conf.context_mb * 2**20
+                contexts = shipped_contexts(SliceEncoder(model, cache), max_bytes, slot) if max_bytes else None
                 self._base = Predictor(
                     model, cache, prefetch_slices=conf.prefetch_slices, prefetch_slot=slot, contexts=contexts
                 )

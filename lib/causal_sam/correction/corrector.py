@@ -182,8 +182,8 @@ class Corrector:
         if protected is None:
             protected = np.zeros_like(mask)
         if intervention.action != "keep" and protected.all():
-            reason = f"{intervention.label} is to stay as it is, so it was not changed."
-            return Correction(intervention, mask, Effect(intervention.label, 0.0, 0.0), reason)
+            kept = f"{intervention.label} is to stay as it is, so it was not changed."
+            return Correction(intervention, mask, Effect(intervention.label, 0.0, 0.0), kept)
         region.weight[protected[region.box]] = 0
         if intervention.action in MODULATED and not region.is_exact:
             beside = evidence(intervention, region, slices.volume, slices.window, mask, others)

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from causal_sam.imaging import Volume, other_axes
 from causal_sam.imaging.directions import axis_towards, direction_vector
-from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.distances import distance_to, nearest_voxels
 
 # The last layer of a ball that is N voxels high covers about 2 / N of its cross-section. A mask whose last layer covers
 # more than that by this share ends flat.
@@ -114,12 +113,15 @@ def inner_layer(mask: NDArray[np.bool_], volume: Volume, thickness: float, direc
 
 def _distance_to_border(mask: NDArray[np.bool_], volume: Volume) -> NDArray[np.float64]:
     """Return the distance in mm from the centre of each voxel to the border of the nearest voxel of a mask."""
-    distance, nearest = ndimage.distance_transform_edt(~mask, volume.spacing, return_indices=True)
-    steps = np.zeros(mask.shape, nearest.dtype)
-    for own, places in zip(nearest, np.indices(mask.shape, nearest.dtype, sparse=True), strict=True):
-        np.maximum(steps, np.abs(own - places), out=steps)
+    nearest = nearest_voxels(mask, volume.spacing)
+    squared, steps = np.zeros(mask.shape), np.zeros(mask.shape, nearest.dtype)
+    places = np.indices(mask.shape, nearest.dtype, sparse=True)
+    for own, here, spacing in zip(nearest, places, volume.spacing, strict=True):
+        away = np.abs(own - here)
+        squared += (away * spacing) ** 2
+        np.maximum(steps, away, out=steps)
     # On the way between the centres of both voxels, the border lies after half of one step.
-    return distance * (1 - 0.5 / np.maximum(steps, 0.5))
+    return np.sqrt(squared) * (1 - 0.5 / np.maximum(steps, 0.5))
 
 
 def _offsets(volume: Volume, thickness: float, direction: str) -> list[Offset]:

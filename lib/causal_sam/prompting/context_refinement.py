@@ -116,7 +116,7 @@ class ContextRefiner:
             limits: first and last slice of the structure.
 
         Returns:
-            The refinement. If the context does not know the structure, and did not make its mask: the coarse mask, if
+            The refinement. If the context does not know the structure, or contradicts a new point: the coarse mask, if
             that holds a point at least, so that it may limit how far the structure is followed; else None.
         """
         before = state.mask.unpack()
@@ -124,17 +124,15 @@ class ContextRefiner:
         with self._slot(self._on_slice):
             coarse = masker.coarse(request.shown, name, None if request.is_anew else before)
             knows = masker.knows(coarse, request.prompts.foreground)
-            if not knows and (request.is_anew or not state.is_from_context):
+            if not knows or not (request.is_anew or masker.agrees(coarse, request.new)):
                 return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
-            answer = None
             if request.is_anew:
                 answer = masker.draw(coarse, request.prompts, limits, request.fixed)
                 for index in request.fixed:
                     self._frame.insert(self._frame.extract(before, index), answer.mask, index)
-            elif knows:
+            else:
                 answer = masker.correct(coarse, before, request.new, request.fixed)
-        mask, changed = (before, ()) if answer is None else (answer.mask, answer.changed)
-        return self._decided(state, request, coarse.certainty, mask, changed)
+        return self._decided(state, request, coarse.certainty, answer.mask, answer.changed)
 
     def limited(self, state: LabelState, request: ContextRequest, followed: Refinement) -> Refinement:
         """Take over from a structure that was followed anew only the parts that new points lie in.
@@ -166,7 +164,6 @@ class ContextRefiner:
             slices=records,
             followed=followed,
             source=Source.USER,
-            is_from_context=request.is_anew or state.is_from_context,
         )
         return Refinement(now, mask, tuple(decided), tuple(sorted({*changed}.difference(decided))), request.unused)
 

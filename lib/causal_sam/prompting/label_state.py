@@ -99,7 +99,6 @@ class LabelState:
         is_automatic: whether the mask was first segmented by the label's name.
         source: last author of the mask.
         lasso: closed curve that was filled last; None without.
-        is_from_context: True if the volume context made the mask from the prompts.
         key: tells the state from all others.
     """
 
@@ -110,7 +109,6 @@ class LabelState:
     is_automatic: bool = False
     source: Source = Source.USER
     lasso: Lasso | None = None
-    is_from_context: bool = False
     key: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -222,7 +220,6 @@ class LabelState:
             self.is_automatic,
             source,
             self.lasso,
-            self.is_from_context,
         )
 
 

@@ -101,8 +101,6 @@ class Refiner:
                 answer = refiner.refine(state, request, None if is_unnamed(name) else name, limits)
                 if isinstance(answer, Refinement):
                     return answer
-                if state.is_from_context:  # what follows is not
-                    state = replace(state, is_from_context=False)
                 followed = self._slice_by_slice(state, prompts, others, True, local, limits, answer)
                 return followed if request.is_anew else refiner.limited(state, request, followed)
         return self._slice_by_slice(state, prompts, others, follow, local, limits)

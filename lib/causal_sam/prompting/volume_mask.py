@@ -27,7 +27,7 @@ from causal_sam.volume.segmenter import CoarseSegmenter
 
 Mask = NDArray[np.bool_]
 # Below this predicted Dice the context does not know the structure.
-MIN_CERTAINTY = 0.4
+MIN_CERTAINTY = 0.6
 # Pixels of the mask grid in a cell of the context: a click reaches so far, and thinner lines are only other borders.
 CELL = 2
 _CROSS = np.zeros((3, 3, 3), bool)
@@ -77,6 +77,11 @@ class VolumeMasker:
             return False
         held = [self._holds(coarse, voxel) for voxel in foreground]
         return 2 * sum(held) >= len(held)
+
+    def agrees(self, coarse: CoarseMask, points: Prompts) -> bool:
+        """Return True if a coarse mask holds all foreground points, and none of the background points."""
+        inside = all(self._holds(coarse, voxel) for voxel in points.foreground)
+        return inside and not any(self._holds(coarse, voxel, reach=0) for voxel in points.background)
 
     def holds_any(self, coarse: CoarseMask, points: Sequence[Voxel]) -> bool:
         """Return True if a coarse mask holds a point."""
@@ -210,11 +215,11 @@ class VolumeMasker:
         part = np.isin(parts, wanted[wanted > 0]) | near
         return ndimage.binary_dilation(part, _CROSS, iterations=CELL)
 
-    def _holds(self, coarse: CoarseMask, voxel: Voxel) -> bool:
-        """Return True if a coarse mask holds a voxel, or ends within a cell of it."""
+    def _holds(self, coarse: CoarseMask, voxel: Voxel, reach: int = CELL) -> bool:
+        """Return True if a coarse mask holds a voxel, or ends within some pixels of it."""
         index, row, column = self._grid.place(voxel)
         inside = self._low_res(coarse, [index])[0] > 0
-        return bool(inside[max(row - CELL, 0) : row + CELL + 1, max(column - CELL, 0) : column + CELL + 1].any())
+        return bool(inside[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1].any())
 
 
 class _MaskGrid:

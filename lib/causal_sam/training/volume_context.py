@@ -44,6 +44,8 @@ ROUNDS = ((1, 0.35), (2, 0.45), (3, 0.2))
 # Smallest structure of the validation, in cells.
 MIN_VALIDATED_CELLS = 40.0
 MAX_VALIDATED_NAMES = 6
+# Lowest mean Dice of a structure that counts as found by its name, and the number of held-out bodies that show it.
+MIN_FOUND_DICE, MIN_FOUND_BODIES = 0.5, 3
 # Cells whose descriptions are compared in each step.
 PLACES = 400
 MAX_NAMES, MAX_ABSENT = 14, 5
@@ -280,18 +282,20 @@ class VolumeContextObjective(Objective):
                 chosen.append((None, target))
         return chosen
 
-    def save_weights(self, path: Path, step: int, names: Iterable[str]) -> None:
+    def save_weights(self, path: Path, step: int, names: Iterable[str], found: Iterable[str]) -> None:
         """Write the weights of the network in half precision; the file appears whole or not at all.
 
         Args:
             path: safetensors file; the names in it stay.
             step: number of steps that were made.
             names: names that were trained.
+            found: those that were found without another prompt on held-out bodies.
         """
         known = set(names) | (read_names(path) if path.is_file() else set())
         weights = {name: value.half().contiguous() for name, value in self.network.state_dict().items()}
         with atomic_write(path) as part:
             metadata = {"network": "context", "step": str(step), "names": "\n".join(sorted(known))}
+            metadata["found"] = "\n".join(sorted(found))
             save_file(weights, part, metadata=metadata)
 
 
@@ -315,32 +319,44 @@ def _geometry(body: EncodedBody, window: tuple[slice, slice, slice], stride: int
 
 
 @torch.inference_mode()
-def validate(network: ContextNetwork, bodies: Sequence[EncodedBody], encode: Encode) -> dict[str, float]:
-    """Return mean Dice on the coarse grid of whole bodies: after one random click, after three, and by name.
+def validate(
+    network: ContextNetwork, bodies: Sequence[EncodedBody], encode: Encode
+) -> tuple[dict[str, float], list[str]]:
+    """Measure Dice on the coarse grid of whole bodies: after one random click, after three, and by name.
 
     Args:
         network: network in any mode.
         bodies: bodies that are not trained on.
         encode: texts -> NxD unit vectors.
+
+    Returns:
+        Means, and the names of the structures that are found by their names alone.
     """
     scores: dict[str, list[float]] = {"click@1": [], "click@3": [], "name": []}
+    by_name: dict[str, list[float]] = defaultdict(list)
     rng = np.random.default_rng(0)
     for body in bodies:
         whole = (slice(0, len(body.labels)), slice(0, body.labels.shape[1]), slice(0, body.labels.shape[2]))
         context = network.encode(body.stacks[0], _geometry(body, whole, 4), 4)
         targets = {name: share_of_cells(body.labels, values, 4) for name, values in body.structures.items()}
-        sizes = {name: float(target.sum()) for name, target in targets.items() if not is_union(name, body.structures)}
-        names = sorted(name for name, size in sizes.items() if size >= MIN_VALIDATED_CELLS)
-        if not names:
+        targets = {name: target for name, target in targets.items() if float(target.sum()) >= MIN_VALIDATED_CELLS}
+        if not targets:
             continue
-        names = [names[n] for n in rng.permutation(len(names))[:MAX_VALIDATED_NAMES]]
-        named = network.name_logits(context, encode(names))
-        for n, name in enumerate(names):
-            scores["name"].append(dice_of(named[n], targets[name]))
+        for name, logits in zip(targets, network.name_logits(context, encode([*targets])), strict=True):
+            by_name[name].append(dice_of(logits, targets[name]))
+        names = sorted(name for name in targets if not is_union(name, body.structures))
+        for n in rng.permutation(len(names))[:MAX_VALIDATED_NAMES]:
+            name = names[n]
+            scores["name"].append(by_name[name][-1])
             prompts = first_prompt(targets[name], None, rng, kinds={"point": 1.0})
             for clicks in (1, 2, 3):
                 logits, _ = network.decode(context, prompts)
                 if clicks != 2:
                     scores[f"click@{clicks}"].append(dice_of(logits, targets[name]))
                 prompts = corrected(prompts, targets[name], logits.sigmoid(), rng)
-    return {name: float(np.mean(values)) for name, values in scores.items() if values}
+    found = [
+        name
+        for name, values in by_name.items()
+        if len(values) >= MIN_FOUND_BODIES and np.mean(values) >= MIN_FOUND_DICE
+    ]
+    return {name: float(np.mean(values)) for name, values in scores.items() if values}, found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -90,22 +91,23 @@ class ContextModel:
     Args:
         network: in evaluation mode.
         names: names that it was trained on.
+        found: those whose structures it finds without any other prompt.
         encode: names -> NxD unit vectors of the text encoder that it was trained with.
     """
 
-    def __init__(self, network: ContextNetwork, names: Iterable[str], encode: Encode) -> None:
+    def __init__(self, network: ContextNetwork, names: Iterable[str], found: Iterable[str], encode: Encode) -> None:
         self.network, self.encode = network.eval(), encode
         self._names = {canonical(name): name for name in names}
+        self._found = {canonical(name) for name in found}
         self.in_bfloat16 = has_bfloat16_units()
 
     def trained_name(self, name: str) -> str | None:
         """Return a name, in any spelling, as it was trained; None if it was not."""
         return self._names.get(canonical(name))
 
-    @property
-    def names(self) -> list[str]:
-        """Names that the network was trained on."""
-        return sorted(self._names.values())
+    def finds(self, name: str) -> bool:
+        """Return True if the network finds a structure by its name alone, in any spelling."""
+        return canonical(name) in self._found
 
     @classmethod
     def load(cls, encode: Encode, path: Path = CONTEXT_WEIGHTS) -> ContextModel:
@@ -117,13 +119,13 @@ class ContextModel:
         """
         network = ContextNetwork()
         network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-        return cls(network, read_names(path), encode)
+        return cls(network, read_names(path), read_names(path, "found"), encode)
 
 
-def read_names(path: Path) -> set[str]:
-    """Return the names that the weights in a file were trained on."""
+def read_names(path: Path, key: Literal["names", "found"] = "names") -> set[str]:
+    """Return the names that the weights in a file were trained on, or those that they find without another prompt."""
     with safe_open(path, "pt") as file:
-        names = (file.metadata() or {}).get("names", "")
+        names = (file.metadata() or {}).get(key, "")
     return set(filter(None, names.split("\n")))
 
 
@@ -167,8 +169,8 @@ class VolumeContext:
         return sum(x.numel() * x.element_size() for x in kept)
 
     def knows(self, name: str) -> bool:
-        """Return True if the network was trained on a name, in any spelling."""
-        return self.model.trained_name(name) is not None
+        """Return True if the network finds a structure by its name alone, in any spelling."""
+        return self.model.finds(name)
 
     def prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
         """Compute the context, once; later calls return at once.
@@ -194,13 +196,15 @@ class VolumeContext:
             background: voxels (i, j, k) outside of it.
             box: (i0, i1, j0, j1, k0, k1), both ends inclusive.
             mask: bool (I, J, K), the mask so far.
-            name: name of the label; used if the network knows it.
+            name: name of the label; used if the network knows it and finds it at one of the foreground points.
         """
         self.prepare()
         with self._lock, self._inference():
             assert self._context is not None
             so_far = mask if mask is not None and mask.any() else None
             trained = None if name is None else self.model.trained_name(name)
+            if trained is not None and foreground and not self._is_found(trained, foreground):
+                trained = None  # where the network takes something else for this structure, the points say more
             prompts = _VoxelPrompts(foreground, background, box, so_far, trained)
             answer = self._decode(self.grid, self._context, prompts)
             fine = self._fine_grid(answer)
@@ -217,7 +221,7 @@ class VolumeContext:
         """Segment structures by their names alone.
 
         Args:
-            names: names that the network knows, in any spelling.
+            names: names that the network was trained on, in any spelling.
         """
         self.prepare()
         with self._lock, self._inference():
@@ -255,6 +259,13 @@ class VolumeContext:
         slices = slice(order[grid.indices[0]], order[grid.indices[-1]] + 1)
         part = self._stack.crop(slices, slice(*grid.rows), slice(*grid.columns))
         return self.model.network.encode(part, grid.geometry, grid.stride)
+
+    def _is_found(self, name: str, points: Sequence[Voxel]) -> bool:
+        """Return True if the map of a name reaches a point."""
+        logits = self._name_logits(name)
+        cells = self.grid.positions(points).round().long()
+        z, y, x = (cells[:, axis].clamp(0, side - 1) for axis, side in enumerate(logits.shape))
+        return bool((logits[z, y, x] > 0).any())
 
     def _name_logits(self, name: str) -> Tensor:
         logits = self._names.get(name)

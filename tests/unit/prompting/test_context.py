@@ -16,7 +16,7 @@ from causal_sam.imaging.overlap import dice
 from causal_sam.prompting import InteractiveSession, Predictor
 from causal_sam.prompting.borders import BorderDecoder
 from causal_sam.prompting.contexts import ContextCache
-from causal_sam.prompting.label_state import LabelState, Source
+from causal_sam.prompting.label_state import Source
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.prompts import Prompts
 from causal_sam.sam import load_model
@@ -73,7 +73,6 @@ def test_one_click_gives_the_structure_that_the_context_sees_with_borders_by_the
         {"foreground": (CENTRE,), "background": (), "box": None, "mask": None, "name": "liver"}
     ]  # the name in its usual spelling
     state = session.state("Liver ")
-    assert state.is_from_context
     assert state.followed == frozenset(refinement.followed)
     assert state.slices[6].foreground == {CENTRE}
 
@@ -131,7 +130,6 @@ def test_a_click_that_the_context_does_not_follow_changes_its_surroundings(plain
 def test_without_a_context_that_is_sure_the_structure_is_followed(plain: Predictor) -> None:
     session = begin(plain, Script((ORGAN, 0.1)))
     session.add_point("liver", CENTRE)
-    assert not session.state("liver").is_from_context
     followed = session.mask("liver")
     assert np.count_nonzero(followed.any(axis=(0, 1))) > 4
     # Where the coarse mask has no trace of the structure, following stops.
@@ -214,7 +212,6 @@ def test_undo_and_a_round_trip_keep_what_the_context_made(plain: Predictor, tmp_
     session.add_point("liver", CENTRE)
     session.save(tmp_path)
     loaded = InteractiveSession.load(tmp_path, with_script(plain, Script(ORGAN)))
-    assert loaded.state("liver").is_from_context
     np.testing.assert_array_equal(loaded.mask("liver"), session.mask("liver"))
     session.undo()
     assert not session.mask("liver").any()
@@ -323,7 +320,3 @@ def test_borders_of_slices_between_are_interpolated(plain: Predictor) -> None:
     change = drawn - coarse
     np.testing.assert_allclose(change[2], (change[0] + change[4]) / 2, atol=1e-4)
     np.testing.assert_array_equal(decoder.draw(indices, np.full_like(coarse, -8), frozenset()), -8)
-
-
-def test_a_state_says_by_default_that_no_context_made_it() -> None:
-    assert not LabelState.automatic(ORGAN, 2).is_from_context

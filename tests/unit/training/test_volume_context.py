@@ -12,7 +12,7 @@ from causal_sam.phantom.bodies import BodySample
 from causal_sam.sam.loading import load_model
 from causal_sam.training import encoded_bodies
 from causal_sam.training.context_prompts import FIRST, corrected, first_prompt
-from causal_sam.training.context_targets import mask_loss
+from causal_sam.training.context_targets import mask_loss, share_of_cells
 from causal_sam.training.encoded_bodies import EncodedBody, Reservoir, encode_body
 from causal_sam.training.volume_context import VolumeContextObjective, validate
 from causal_sam.volume.context import read_names
@@ -134,11 +134,35 @@ def test_some_steps_learn_and_only_known_names_are_kept(body, tmp_path):
         objective.after_step(optimizer)
         losses.append(float(terms["loss"].detach()))
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
-    objective.save_weights(tmp_path / "context.safetensors", 10, ["liver"])
-    objective.save_weights(tmp_path / "context.safetensors", 11, ["spleen"])
+    objective.save_weights(tmp_path / "context.safetensors", 10, ["liver"], [])
+    objective.save_weights(tmp_path / "context.safetensors", 11, ["spleen"], ["liver"])
     assert read_names(tmp_path / "context.safetensors") == {"liver", "spleen"}
-    scores = validate(objective.network, [body], encode)
+    assert read_names(tmp_path / "context.safetensors", "found") == {"liver"}
+    scores, found = validate(objective.network, [body], encode)
     assert scores.keys() == {"click@1", "click@3", "name"}
+    assert found == []  # one body is too few
+
+
+def test_names_are_found_that_were_on_several_bodies(body, monkeypatch):
+    network = VolumeContextObjective(encode, 384, 2e-3).network
+    truth = {name: share_of_cells(body.labels, values, 4) - 0.5 for name, values in body.structures.items()}
+    large = [name for name, logits in truth.items() if (logits > 0).sum() >= 40]
+    assert large
+    wrong = large[0]
+
+    def name_logits(context, vectors):
+        return torch.stack([-truth[name] if name == wrong else truth[name] for name in asked])
+
+    asked: list[str] = []
+
+    def encoded(names):
+        asked[:] = names
+        return encode(names)
+
+    monkeypatch.setattr(network, "name_logits", name_logits)
+    _, found = validate(network, [body] * 3, encoded)
+    assert wrong not in found
+    assert set(found) >= set(large) - {wrong}
 
 
 class _Stream(torch.utils.data.IterableDataset):

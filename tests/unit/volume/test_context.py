@@ -25,7 +25,7 @@ def vectors_of(texts):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return ContextModel(ContextNetwork(), ["liver"], vectors_of)
+    return ContextModel(ContextNetwork(), ["liver", "aorta"], ["liver"], vectors_of)
 
 
 @pytest.fixture
@@ -85,9 +85,11 @@ def test_equal_prompts_give_equal_masks(context):
     assert torch.equal(first, second)
 
 
-def test_only_trained_names_are_known(context):
+def test_only_names_that_are_found_are_known(context):
     made, _ = context
-    assert made.knows("liver")
+    assert made.knows("Liver")
+    assert not made.knows("aorta")  # trained, and of use beside a click
+    assert made.model.trained_name("aorta") == "aorta"
     assert not made.knows("spleen")
     assert made.segment_named(["liver"])["liver"].logits.shape == made.grid.shape
     # A name that the network does not know changes nothing.
@@ -143,10 +145,11 @@ def test_names_are_kept_in_the_weights(tmp_path, model):
 
     path = tmp_path / "context.safetensors"
     weights = {name: value.half().contiguous() for name, value in model.network.state_dict().items()}
-    save_file(weights, path, metadata={"names": "left kidney\nliver"})
+    save_file(weights, path, metadata={"names": "left kidney\nliver", "found": "liver"})
     assert read_names(path) == {"left kidney", "liver"}
     loaded = ContextModel.load(vectors_of, path)
-    assert loaded.names == ["left kidney", "liver"]
+    assert loaded.finds("livers")
+    assert not loaded.finds("left kidney")
     assert loaded.trained_name("Kidney_left") == "left kidney"
     assert loaded.trained_name("spleen") is None
 

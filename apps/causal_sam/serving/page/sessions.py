@@ -243,13 +243,16 @@ def _options(call: Call, note: NoteText, **options: Any) -> NoteOptions:
 @router.get("/notes")
 async def list_notes(case: ToCase) -> list[NoteEntry]:
     """List what the journal says about notes on this image, the oldest first."""
-    return await case.run(
-        lambda: [
+
+    def read() -> list[NoteEntry]:
+        case.image()  # there must be one
+        return [
             NoteEntry(**{key: entry.get(key) for key in ("time", "user", "act", "note", "answer")})
             for entry in app().resources.journal.entries()
             if entry.get("image") == case.image_id and entry.get("frame") == case.frame
         ]
-    )
+
+    return await case.run(read)
 
 
 @router.post("/accept", response_model=Session, responses=STREAMED)

@@ -2,7 +2,8 @@
 
 That random appearance of real label maps is enough to learn to segment real images was shown by SynthSeg (Billot et
 al. 2023, doi:10.1016/j.media.2023.102789) for brains, and by anatomix (Dey et al. 2024, arXiv:2411.02372) for random
-ensembles of shapes. The label maps are an argument; none is in the package (`SOURCES.md` lists those used).
+ensembles of shapes. The label maps are an argument; none is in the package (`docs/evidence/model_card.md` lists those
+of the shipped weights).
 """
 
 from causal_sam.phantom.bodies.samples import BodySample, BodySampler, LabelledBody
