@@ -14,7 +14,7 @@ import numpy as np
 from highdicom.base import SOPClass
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 from skimage.measure import find_contours
@@ -50,7 +50,7 @@ def write_rtstruct(segmented: SegmentedVolume, sources: SourceImages) -> Dataset
             sop_class_uid=RTStructureSetStorage,
             instance_number=1,
             modality="RTSTRUCT",
-            transfer_syntax_uid=ExplicitVRLittleEndian,
+            transfer_syntax_uid=ImplicitVRLittleEndian,  # with explicit VR, a contour would be limited to 64 KB
             series_description=ALGORITHM,
             **EQUIPMENT,
         )
