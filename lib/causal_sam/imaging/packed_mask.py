@@ -79,10 +79,15 @@ class PackedMask:
         """
         try:
             shape, corner, extent = (tuple(map(int, content[key])) for key in ("shape", "corner", "extent"))
-            bits = np.frombuffer(zlib.decompress(base64.b64decode(content["bits"], validate=True)), np.uint8)
             fits = all(min(c, e) >= 0 and c + e <= s for s, c, e in zip(shape, corner, extent, strict=True))
-            if len(shape) != 3 or not fits or len(bits) != math.ceil(math.prod(extent) / 8):
+            if len(shape) != 3 or not fits:
+                raise ValueError("the box is not inside of the volume")
+            size, unzip = math.ceil(math.prod(extent) / 8), zlib.decompressobj()
+            # With a limit, since a few bytes from a client could become gigabytes.
+            unzipped = unzip.decompress(base64.b64decode(content["bits"], validate=True), size + 1)
+            if len(unzipped) != size or not unzip.eof:
                 raise ValueError("the box and the bits do not belong together")
+            bits = np.frombuffer(unzipped, np.uint8)
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise InputError(
                 "This is no packed mask, or it is damaged: make it with as_json of a PackedMask."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -44,6 +46,9 @@ def test_a_packed_mask_is_small() -> None:
     [
         {"bits": "no base64!"},
         {"bits": "AAAA"},
+        {"bits": base64.b64encode(zlib.compress(bytes(8)[:-1])).decode()},
+        {"bits": base64.b64encode(zlib.compress(bytes(10**6))).decode()},
+        {"bits": base64.b64encode(zlib.compress(bytes(8))[:-1]).decode()},
         {"shape": [2, 2, 2]},
         {"extent": [9, 9, 9]},
         {"corner": [-1, 0, 0]},
