@@ -22,7 +22,7 @@ const panel = new Panel()
 let known = new Map()
 /** Series that these masks are of. @type {string | undefined} */
 let knownSeries
-/** Preview that waits for the user. @type {{note: string, plan: object} | undefined} */
+/** Preview that waits for the user. @type {{series: string, note: string, plan: object} | undefined} */
 let previewed
 /** Last sentence about the training. @type {string | undefined} */
 let lastTraining
@@ -137,7 +137,7 @@ panel.on('preview', () =>
     const label = viewer.chosenRow()
     panel.showPreview((previewed = undefined))
     const preview = await askCase('POST', series, 'note/preview', { note, label })
-    previewed = { note, plan: preview.plan }
+    previewed = { series, note, plan: preview.plan }
     panel.showPreview(preview)
     return preview.message
   }),
@@ -145,7 +145,11 @@ panel.on('preview', () =>
 
 panel.on('confirm', () =>
   run(async (series) => {
-    const message = await show(await askCase('POST', series, 'note', { ...previewed, known: [...known.values()] }))
+    if (previewed?.series !== series) {
+      throw new Error(texts.otherSeries)
+    }
+    const { note, plan } = previewed
+    const message = await show(await askCase('POST', series, 'note', { note, plan, known: [...known.values()] }))
     panel.showPreview((previewed = undefined))
     return message
   }),

@@ -28,6 +28,7 @@ export const texts = {
   notConnected: 'Connect first: press the button beside the address of the server.',
   noSeries: 'Open a study first.',
   otherGrid: 'The image of the server has other voxels than the one on screen.',
+  otherSeries: 'The preview is of another series: show that one again, or cancel.',
   nothingToUndo: 'There is no step to undo.',
   nothingToRedo: 'There is no step to redo.',
   nothingToAccept: 'No label has voxels, so there is nothing to accept.',

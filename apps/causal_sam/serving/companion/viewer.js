@@ -60,9 +60,14 @@ function segments() {
  */
 export async function paint(labels, removed) {
   const volume = maskVolume()
+  const drawn = labels.flatMap(({ name, mask }) => (mask === null ? [] : [{ name, mask }]))
+  if (drawn.some(({ mask }) => mask.shape.some((length, axis) => length !== volume.dimensions[axis]))) {
+    throw new Error(texts.otherGrid)
+  }
+  // Nothing is awaited after the voxels are read, so that no stroke of the user's brush is lost.
+  const changed = await Promise.all(drawn.map(async (each) => ({ ...each, inside: await unpacked(each.mask) })))
   const values = segments()
   const voxels = volume.voxelManager.getCompleteScalarDataArray()
-  const changed = labels.flatMap(({ name, mask }) => (mask === null ? [] : [{ name, mask }]))
   for (const { name } of changed) {
     if (!values.has(name)) {
       const value = Math.max(0, ...values.values()) + 1
@@ -77,11 +82,7 @@ export async function paint(labels, removed) {
     }
   }
   const [columns, rows] = volume.dimensions
-  for (const { name, mask } of changed) {
-    if (mask.shape.some((length, axis) => length !== volume.dimensions[axis])) {
-      throw new Error(texts.otherGrid)
-    }
-    const inside = await unpacked(mask)
+  for (const { name, mask, inside } of changed) {
     const [[i0, j0, k0], [width, height, depth]] = [mask.corner, mask.extent]
     let index = 0
     for (let i = i0; i < i0 + width; i++) {
