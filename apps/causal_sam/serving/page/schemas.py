@@ -300,13 +300,6 @@ class NextCase(BaseModel):
     why: str
 
 
-class Accepted(BaseModel):
-    """Answer to an accepted label, with the session after it."""
-
-    label_id: str
-    session: Session
-
-
 class Training(BaseModel):
     """Progress of the update.
 

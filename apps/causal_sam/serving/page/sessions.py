@@ -247,7 +247,7 @@ async def list_notes(case: ToCase) -> list[NoteEntry]:
     def read() -> list[NoteEntry]:
         case.image()  # there must be one
         return [
-            NoteEntry(**{key: entry.get(key) for key in ("time", "user", "act", "note", "answer")})
+            NoteEntry.model_validate(entry)
             for entry in app().resources.journal.entries()
             if entry.get("image") == case.image_id and entry.get("frame") == case.frame
         ]
