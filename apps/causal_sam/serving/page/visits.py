@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import requests
 from fastapi import Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from monailabel.endpoints.user.auth import User
@@ -19,6 +21,7 @@ from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting.slots import OnSlice, ignore
 from infers.base import CLIENT_KEY, CONNECTION_KEY, IMAGE_ID_KEY, Call, open_call
+from serving.data.archive import describe_failure
 from serving.data.images import ImageRef, volume_key
 from serving.requests.cancellation import CancellationMonitor
 from serving.requests.clicks import Options
@@ -29,6 +32,8 @@ from serving.requests.sign_in import Reader
 
 if TYPE_CHECKING:
     from main import CausalSamApp
+
+logger = logging.getLogger(__name__)
 
 EVENTS = "text/event-stream"
 EVENT_SECONDS = 0.25
@@ -148,7 +153,11 @@ class Visit:
             yield event("answer", (await task).model_dump(mode="json"))
         except InputError as error:
             yield event("error", {"status": error.status, "detail": str(error), **getattr(error, "details", {})})
+        except requests.RequestException as error:
+            status, sentence = describe_failure(error)
+            yield event("error", {"status": status, "detail": sentence})
         except CausalSamError as error:
+            logger.error("%s", error)  # about the server, not about what was asked
             yield event("error", {"status": 500, "detail": str(error)})
         finally:
             if self.context.connection is not None and not task.done():
