@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,7 @@ async def thumbnail(case: ToCase) -> Response:
     return await case.run(draw)
 
 
-@cached(LRUCache(MAX_THUMBNAILS))
+@cached(LRUCache(MAX_THUMBNAILS), lock=threading.Lock())
 def _thumbnail(key: VolumeKey) -> bytes:
     volume = app().resources.volumes.get(key)
     axis = slice_axis(volume)
