@@ -175,9 +175,7 @@ class CausalSamApp(MONAILabelApp):
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),
             "causal_sam_scribbles": ScribblesInferTask(resources),
             "causal_sam_organs": OrgansInferTask(resources),
-            "causal_sam_note": NoteInferTask(
-                self.resources, self._interpreter, lambda volume: describe(volume).sentence
-            ),
+            "causal_sam_note": NoteInferTask(resources, self._interpreter, lambda volume: describe(volume).sentence),
         }
 
     def _beside_labels(self, name: str) -> Path:
