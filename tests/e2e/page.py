@@ -28,7 +28,7 @@ class CausalSamPage:
     Attributes:
         tab: the browser's.
         foreign: addresses on other hosts that the page asked for.
-        errors: what the page's scripts failed with.
+        errors: messages of the exceptions that the page's scripts did not catch.
     """
 
     def __init__(self, browser: Browser, url: str, user: str) -> None:
@@ -125,7 +125,7 @@ class CausalSamPage:
         return dict(zip(names, counts, strict=True))
 
     def serious_problems(self) -> list[str]:
-        """What axe-core finds serious or worse about the accessibility of the page as it is now."""
+        """Return the serious and critical problems of accessibility that axe-core finds on the page as it is now."""
         self.tab.add_script_tag(path=AXE)
         found: Sequence[Any] = self.tab.evaluate("async () => (await axe.run()).violations")
         return [

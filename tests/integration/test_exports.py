@@ -1,4 +1,4 @@
-"""What leaves the server for other programs: exports of a session, and OHIF's pages with their companion."""
+"""Answers for other programs: exports of a session, and OHIF's pages with their companion."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 
 class Page:
-    """What the page asks the server, as one user."""
+    """Requests of the page to the server, as one user."""
 
     def __init__(self, server: Server, user: str = "one") -> None:
         self.url, self.user = f"{server.url}/causal-sam/api", user

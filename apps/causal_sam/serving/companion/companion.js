@@ -104,7 +104,7 @@ panel.on('redo', move(1))
 
 panel.on('accept', () =>
   run(async (series) => {
-    // What is on screen: the server does not know of brush strokes yet.
+    // The masks on screen, since the server does not know of brush strokes yet.
     const { voxels, labels } = viewer.shownMasks()
     if (labels.length === 0) {
       throw new Error(texts.nothingToAccept)

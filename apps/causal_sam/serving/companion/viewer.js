@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * What the companion sees and changes of OHIF, through the services that OHIF publishes on `window`.
+ * The companion's access to OHIF, through the services that OHIF publishes on `window`.
  *
  * The panel of MONAI Label keeps its masks in the segmentation "1"; voxels (i, j, k) are those of the server's image.
  */

@@ -100,7 +100,7 @@ def _thumbnail(key: VolumeKey) -> bytes:
 async def image(case: ToCase, background_tasks: BackgroundTasks) -> Response:
     """Return the image as NIfTI, its axes swapped and flipped to run to right, anterior and superior.
 
-    Viewers turn images in ways of their own; so they need not. ``axes`` of the session lead to the voxels of the file.
+    A viewer would otherwise turn the image in its own way. ``axes`` of the session lead to the voxels of the file.
     """
 
     def convert() -> FileResponse:
