@@ -115,8 +115,10 @@ def test_every_kind_of_prompt_and_its_refusals(page: Page) -> None:
         ({"kind": "points", "label": "note", "foreground": [[1, 1, 1]]}, "No label can be called"),
         ({"kind": "points", "label": "liver", "foreground": [[999, 1, 1]]}, "outside the volume"),
         ({"kind": "scribble", "label": "liver", "inside": packed((0, 0, 0), shape=(9, 9, 9))}, "the image has"),
+        ({"kind": "scribble", "label": "liver"}, "Nothing was scribbled"),
     ):
         assert words in page.post("cases/fresh2/prompts", wrong, status=422)["detail"]
+    assert "No label can be called" in page.post("cases/fresh2/locks", {"labels": ["note"]}, status=422)["detail"]
     assert "malformed" in page.post("cases/fresh2/prompts", {"kind": "magic"}, status=422)["detail"]
     page.ask("GET", "cases/nobody/session", status=404)
 

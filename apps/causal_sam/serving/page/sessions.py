@@ -22,6 +22,7 @@ from causal_sam.prompting.prompts import Prompts, Strokes
 from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Call, describe_refinements, take_over_saved
 from infers.note import NoteInferTask, NoteOptions
 from infers.organs import OrgansInferTask, Wanted
+from serving.data.label_set import checked_label
 from serving.page.schemas import (
     AutomaticRequest,
     Box,
@@ -109,6 +110,8 @@ def _add(call: Call, label: str, prompt: Prompt) -> str:
             log.painted(*counted, label)
         case Scribble():
             strokes = Strokes(*(_painted(mask, call.volume.shape) for mask in (prompt.inside, prompt.outside)))
+            if not (strokes.foreground.any() or strokes.background.any()):
+                raise InputError("Nothing was scribbled: paint at least one stroke inside or outside of the label.")
             refinement = session.add_scribble(label, strokes, follow=prompt.follow)
             log.painted(*counted, label)
         case Brush():
@@ -286,7 +289,7 @@ def _save(call: Call, case: Visit, image_id: str) -> None:
 
 
 def _known(call: Call, names: Collection[str]) -> list[str]:
-    return list(dict.fromkeys(map(call.resources.labels.known_as, names)))
+    return list(dict.fromkeys(call.resources.labels.known_as(checked_label(name)) for name in names))
 
 
 def _session(call: Call, known: Collection[str], message: str, certainty: Mapping[str, float | None] = {}) -> Session:
