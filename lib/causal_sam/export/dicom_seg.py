@@ -14,10 +14,9 @@ from skimage.color import rgb2lab
 from causal_sam import __version__
 from causal_sam.export.segment_codes import find_structure
 from causal_sam.export.segmented_volume import Segment, SegmentedVolume
-from causal_sam.export.source_images import ALGORITHM, EQUIPMENT, UTF_8, SourceImages
+from causal_sam.export.source_images import ALGORITHM, EQUIPMENT, UTF_8, SourceImages, dicom_label
 
 SERIES_NUMBER = 300
-MAX_LABEL = 64  # characters that DICOM allows in a segment's label
 
 
 def write_dicom_seg(segmented: SegmentedVolume, sources: SourceImages) -> Segmentation:
@@ -63,7 +62,7 @@ def _description(number: int, segment: Segment, sources: SourceImages) -> Segmen
     structure = find_structure(segment.name)
     made = SegmentDescription(
         number,
-        segment.name.replace("\\", "/")[:MAX_LABEL],  # DICOM separates values by backslashes
+        dicom_label(segment.name),
         structure.category,
         structure.concept(),
         SegmentAlgorithmTypeValues.SEMIAUTOMATIC,

@@ -21,7 +21,7 @@ from skimage.measure import find_contours
 
 from causal_sam.export.segment_codes import find_structure
 from causal_sam.export.segmented_volume import Segment, SegmentedVolume
-from causal_sam.export.source_images import ALGORITHM, EQUIPMENT, UTF_8, SourceImages
+from causal_sam.export.source_images import ALGORITHM, EQUIPMENT, UTF_8, SourceImages, dicom_label
 from causal_sam.imaging.directions import RAS_LPS
 
 SERIES_NUMBER = 301
@@ -84,7 +84,8 @@ def _frame_of_reference(sources: SourceImages) -> Dataset:
 
 def _structure(number: int, segment: Segment, frame_of_reference: str) -> Dataset:
     item = Dataset()
-    item.ROINumber, item.ROIName = number, segment.name.replace("\\", "/")
+    item.ROINumber, item.ROIName = number, dicom_label(segment.name)
+    item.ROIDescription = segment.name
     item.ReferencedFrameOfReferenceUID = frame_of_reference
     item.ROIGenerationAlgorithm = "SEMIAUTOMATIC"
     return item

@@ -30,6 +30,7 @@ _EMPTY = ("AccessionNumber", "PatientID", "PatientName", "PatientSex", "StudyID"
 SEXES = ("M", "F", "O")
 ALGORITHM = "Causal-SAM"
 UTF_8 = "ISO_IR 192"
+MAX_LABEL = 64  # characters that DICOM allows in the name of a segment or structure
 EQUIPMENT: Final[Mapping[str, Any]] = {
     "manufacturer": ALGORITHM,
     "manufacturer_model_name": ALGORITHM,
@@ -153,6 +154,11 @@ class SourceImages:
             for derivation in frame.DerivationImageSequence:
                 for source in derivation.SourceImageSequence:
                     source.ReferencedFrameNumber = self.frames[int(source.ReferencedFrameNumber) - 1] + 1
+
+
+def dicom_label(name: str) -> str:
+    """Return the name of a label as DICOM can hold it: cut off, and without backslashes, which separate values."""
+    return name.replace("\\", "/")[:MAX_LABEL]
 
 
 def _headers(series: Path) -> dict[Path, pydicom.Dataset]:

@@ -111,6 +111,19 @@ def test_contours_name_the_image_that_they_lie_on(export, series: Series) -> Non
     assert header.PatientName == "Müller^Jürgen"
 
 
+def test_long_names_are_cut_off_where_dicom_limits_them(series: Series, tmp_path: Path) -> None:
+    image = read_volume(series.folder)
+    name = "left\\right " + 30 * "very " + "large lesion"
+    segmented = SegmentedVolume.from_names(image, (labels(image.shape) == 2).astype(np.uint8), {name: 1})
+    for format, sequence, keyword in (
+        ("rtstruct", "StructureSetROISequence", "ROIName"),
+        ("dicom_seg", "SegmentSequence", "SegmentLabel"),
+    ):
+        path = export_label_map(segmented, format, tmp_path / "a.dcm", lambda: SourceImages.read(series.folder))
+        (structure,) = pydicom.dcmread(path)[sequence]
+        assert structure[keyword].value == name.replace("\\", "/")[:64].strip()
+
+
 def test_a_part_with_holes_is_one_polygon() -> None:
     mask = np.zeros((12, 14), bool)
     mask[1:11, 1:13] = True

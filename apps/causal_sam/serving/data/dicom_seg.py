@@ -12,7 +12,7 @@ from highdicom.seg import SegmentationTypeValues
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.export.dicom_seg import MAX_LABEL
+from causal_sam.export.source_images import MAX_LABEL
 from causal_sam.imaging import Volume
 from causal_sam.imaging.dicom_geometry import item, stack_affine, vector
 from causal_sam.imaging.directions import RAS_LPS
