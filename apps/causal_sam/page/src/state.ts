@@ -1,4 +1,4 @@
-/** What the page shows, and what a user can do; components only draw the one and call the other. */
+/** The state of the page and the actions of its user; components only draw the one and call the other. */
 import { computed, signal } from '@preact/signals'
 import { Refusal, ask, casePath, follow, load, work } from './api'
 import { GAINED_COLOUR, LOST_COLOUR, colourOf, toRgb } from './colours'
@@ -27,7 +27,7 @@ export const follows = signal(true)
 export const brushMm = signal(6)
 export const message = signal<string>(TEXTS.status.ready)
 export const isError = signal(false)
-/** What is being done, and how to cancel it. */
+/** Work in progress, and how to cancel it. */
 export const busy = signal<{ what: string; slices: number; cancel: () => void } | null>(null)
 export const preview = signal<NotePreview | null>(null)
 export const question = signal<string | null>(null)
@@ -164,14 +164,17 @@ export function nextCase(): Promise<unknown> {
 
 // --- Steps of the session
 
-function step(what: string, path: string, body: object): Promise<Session | null> {
+/** A step waits for those before it; a body that depends on what they lead to is a function. Null: nothing to do. */
+function step(what: string, path: string, body: object | (() => object | null)): Promise<Session | null> {
   const id = opened.value?.id
   if (!id) return Promise.resolve(null)
   return run(what, async (tools) => {
     if (opened.value?.id !== id) return null
+    const now = typeof body === 'function' ? (body as () => object | null)() : body
+    if (!now) return null
     endPreview()
     const known = viewer!.labels!.known
-    const answer = await work<Session>('POST', casePath(id, path), { body: { ...body, known }, ...tools })
+    const answer = await work<Session>('POST', casePath(id, path), { body: { ...now, known }, ...tools })
     take(answer)
     say(answer.message)
     void refreshCases()
@@ -193,19 +196,25 @@ export function moveInHistory(position: number): Promise<unknown> {
 }
 
 export function undo(): void {
-  const shown = session.value?.position ?? 0
-  if (shown > 0) void moveInHistory(shown - 1)
+  void moveBy(-1)
 }
 
 export function redo(): void {
-  const { position, steps } = session.value ?? { position: 0, steps: [] }
-  if (position + 1 < steps.length) void moveInHistory(position + 1)
+  void moveBy(1)
+}
+
+function moveBy(count: number): Promise<unknown> {
+  return step(TEXTS.status.history, 'history', () => {
+    const position = (session.value?.position ?? 0) + count
+    return position >= 0 && position < (session.value?.steps.length ?? 0) ? { position } : null
+  })
 }
 
 export function toggleLock(name: string): Promise<unknown> {
-  const locked = (session.value?.labels ?? []).filter((label) => label.is_locked).map((label) => label.name)
-  const labels = locked.includes(name) ? locked.filter((each) => each !== name) : [...locked, name]
-  return step(TEXTS.status.locking, 'locks', { labels })
+  return step(TEXTS.status.locking, 'locks', () => {
+    const locked = (session.value?.labels ?? []).filter((label) => label.is_locked).map((label) => label.name)
+    return { labels: locked.includes(name) ? locked.filter((each) => each !== name) : [...locked, name] }
+  })
 }
 
 export function emptyLabel(name: string): Promise<unknown> {
@@ -239,6 +248,7 @@ export function previewNote(note: string): Promise<unknown> {
   const id = opened.value?.id
   if (!id) return Promise.resolve()
   return run(TEXTS.status.previewing, async (tools) => {
+    if (opened.value?.id !== id) return
     endPreview()
     try {
       const body = { note, label: current.value }

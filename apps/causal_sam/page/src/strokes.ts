@@ -1,4 +1,4 @@
-/** What a person draws with the pointer, in voxels of the viewer. */
+/** Strokes that a person draws with the pointer, in voxels of the viewer. */
 import { NORMAL, type Plane } from './grid'
 import type { Voxel } from './types'
 
