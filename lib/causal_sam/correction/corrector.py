@@ -139,7 +139,7 @@ class Corrector:
                     f"There is no mask of {act.label} yet, so there is nothing to correct: segment it first."
                 )
             others = {name: mask for name, mask in now.items() if name != act.label}
-            protected = protected_voxels(act.label, plan, locked, slices.volume, now)
+            protected = protected_voxels(act.label, plan, locked, slices.volume, now, masks[act.label])
             expected = coarse.get(act.label)
             correction = self.correct(slices, now[act.label], act, others, protected, expected, on_slice)
             gained = correction.mask & ~now[act.label]

@@ -13,7 +13,12 @@ from causal_sam.notes.schema import Plan
 
 
 def protected_voxels(
-    label: str, plan: Plan, locked: Collection[str], volume: Volume, masks: Mapping[str, NDArray[np.bool_]]
+    label: str,
+    plan: Plan,
+    locked: Collection[str],
+    volume: Volume,
+    masks: Mapping[str, NDArray[np.bool_]],
+    original: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Return where the mask of a label must stay as it is.
 
@@ -25,7 +30,8 @@ def protected_voxels(
         plan: plan with acts `keep`.
         locked: labels that no act may change.
         volume: image.
-        masks: label -> (I, J, K) mask of all labels.
+        masks: label -> (I, J, K) mask of all labels, after the acts so far.
+        original: (I, J, K) mask of the label before the plan, not empty, on which the sides of acts `keep` are found.
     """
     if label in locked:
         return np.ones(volume.shape, bool)
@@ -37,5 +43,5 @@ def protected_voxels(
     protected &= ~masks[label]
     for act in keeps:
         if act.label == label:
-            protected |= kept_part(act, volume, masks[label])
+            protected |= kept_part(act, volume, original)
     return protected

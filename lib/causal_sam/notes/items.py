@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from causal_sam.notes.drafts import WITHOUT_AMOUNT, Draft
@@ -41,6 +41,15 @@ def merge_items(items: Sequence[Item]) -> list[Item]:
     labels = dict.fromkeys(item.intervention.label for item in items)
     by_label = ([item for item in items if item.intervention.label == label] for label in labels)
     return list(itertools.chain.from_iterable(map(_merge_label_items, by_label)))
+
+
+def without_protected_remarks(items: Sequence[Item], protected: Collection[str]) -> list[Item]:
+    """Drop the remarks about the style on labels that the note protects: "motion blurs the liver, leave it alone"."""
+    return [
+        item
+        for item in items
+        if not (item.intervention.action == "restyle" and item.draft.act.is_weak and item.intervention.label in protected)
+    ]
 
 
 def contradictory_label(items: Sequence[Item]) -> str | None:

@@ -10,7 +10,7 @@ from causal_sam.notes.acts import acts_of
 from causal_sam.notes.completeness import check_complete
 from causal_sam.notes.drafts import Act, ClarificationNeeded, Details, Draft, names_in, without_redundant_approvals
 from causal_sam.notes.fragments import Fragment
-from causal_sam.notes.items import contradictory_label, merge_items
+from causal_sam.notes.items import contradictory_label, merge_items, without_protected_remarks
 from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.places import Place
 from causal_sam.notes.references import with_antecedents, with_labels_for_sides
@@ -72,8 +72,9 @@ class Reader:
                     draft.topic = self._topic
         self._drafts = without_redundant_approvals(self._drafts, self._topic)
         items = merge_items([item for draft in self._drafts for item in self._resolver.items(draft)])
-        changed = [item.intervention for item in items if item.intervention.action not in ("keep", "restyle")]
-        label = next((act.label for act in changed if act.label in self._protected), None)
+        items = without_protected_remarks(items, self._protected)
+        changed = [item.intervention.label for item in items if item.intervention.action != "keep"]
+        label = next((label for label in changed if label in self._protected), None)
         if label:
             raise ClarificationNeeded(f"Is the {label} to change, or to stay as it is? The note says both.")
         label = contradictory_label(items)
