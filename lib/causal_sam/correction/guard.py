@@ -132,7 +132,7 @@ def find_objection(
         return f"{label} was only to lose volume, and would have gained some, so nothing was done."
     if lost.any() and act not in MAY_REMOVE:
         return f"{label} was only to gain volume, and would have lost some, so nothing was done."
-    # A note may delete a mask on all its slices, which `find_doubt` has confirmed; no other act empties a mask.
+    # A note can delete a mask on all of its slices, once it is confirmed: see `find_doubt`. No other act empties one.
     is_deletion = act == "remove" and intervention.slices is not None
     if not (after.any() or is_deletion):
         return f"Nothing of {label} would be left: say which part is wrong, or clear the label in the viewer."

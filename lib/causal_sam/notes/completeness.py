@@ -13,7 +13,7 @@ from causal_sam.notes.schema import Intervention, Plan
 def check_complete(
     fragments: Sequence[Fragment], acts: Sequence[Intervention], spared: Collection[str], loose: Sequence[Fragment]
 ) -> None:
-    """Check that acts use each label, length and slice range of a note.
+    """Check that acts use each label, length, slice range and order to delete of a note.
 
     Args:
         fragments: fragments that were read; what they deny needs no act.
@@ -29,7 +29,10 @@ def check_complete(
     slices = {act.slices for act in acts}
     # Acts without an amount give a reason for the length: "1-2 mm too wide because of blooming".
     lengths = None if any(act.action in WITHOUT_AMOUNT for act in acts) else {act.extent_mm for act in acts}
+    only_adds = bool(acts) and all(act.action in ("expand", "fill", "keep") for act in acts)
     for fragment in fragments:
+        if only_adds:  # "the spleen is not there, delete it"
+            dropped += [m.text for m in fragment.all("delete") if fragment.is_order(m) and not fragment.is_negated(m)]
         if fragment.is_about_past() or any(fragment.is_negated(mark) for mark in fragment.all(*STATEMENT_KINDS, "too")):
             continue
         for mark in fragment.marks:

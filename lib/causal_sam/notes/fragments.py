@@ -231,6 +231,14 @@ class Fragment:
             is_counted = bool(after) and (after[0].kind == "masks" or after[0].is_in("numbers"))
             if mark.text in ("everything", "all labels", "all of them") or is_counted or not after:
                 return True
+        return self._excepts_label()
+
+    def _excepts_label(self) -> bool:
+        """Return whether a fragment is about all labels but one: "everything but the liver", not "all but its tip"."""
+        for mark in self.all("except"):
+            after = [each for each in self.after(mark) if each.kind != "plain"]
+            if mark.text.startswith(("everything ", "all ")) and after and after[0].mention:
+                return True
         return False
 
     def protects(self) -> bool:

@@ -48,7 +48,9 @@ def without_protected_remarks(items: Sequence[Item], protected: Collection[str])
     return [
         item
         for item in items
-        if not (item.intervention.action == "restyle" and item.draft.act.is_weak and item.intervention.label in protected)
+        if not (
+            item.intervention.action == "restyle" and item.draft.act.is_weak and item.intervention.label in protected
+        )
     ]
 
 

@@ -260,7 +260,7 @@ class Reader:
             return
         before, after = fragment.before(excepted[0]), fragment.after(excepted[0])
         is_ordered = bool(acts_of(replace(fragment, marks=before)))
-        if not (is_ordered or any(mark.kind == "all" for mark in before)):
+        if not (is_ordered or fragment.is_about_all() or any(mark.kind == "all" for mark in before)):
             return  # "except the tip, which is missing"
         excluded_labels = [mark.mention for mark in after if mark.mention][:1]
         if not excluded_labels:

@@ -272,6 +272,29 @@ def test_a_label_that_is_kept_is_changed_by_no_act(corrector: Corrector) -> None
     assert "is to stay as it is" in outcome.corrections[0].objection
 
 
+def test_a_side_that_is_kept_is_that_of_the_mask_before_the_plan(corrector: Corrector) -> None:
+    keep = Intervention(label="liver", action="keep", direction="superior")
+    below = Intervention(label="liver", action="shrink", direction="inferior", extent_mm=30)
+    around = Intervention(label="liver", action="shrink", extent_mm=4)
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    outcome = corrector.carry_out(plan(keep, below, around), slices, {"liver": TRUTH}, confirm=True)
+    lost = TRUTH & ~outcome.masks["liver"]
+    assert lost.any()
+    assert not (lost & kept_part(keep, VOLUME, TRUTH)).any()
+
+
+def test_a_label_is_deleted_once_it_is_confirmed(corrector: Corrector) -> None:
+    slices, masks = VolumeSlices(VOLUME, "auto", 128), {"liver": TRUTH, "spleen": ISLAND}
+    deletion = plan(Intervention(label="spleen", action="remove", slices=(1, 16)))
+    asked = corrector.carry_out(deletion, slices, masks)
+    assert asked.masks == {}
+    assert "100% of its" in asked.question
+    outcome = corrector.carry_out(deletion, slices, masks, confirm=True)
+    assert outcome.question is None
+    assert outcome.masks.keys() == {"spleen"}
+    assert not outcome.masks["spleen"].any()
+
+
 def test_millimetres_move_the_border_exactly(corrector: Corrector) -> None:
     slices = VolumeSlices(VOLUME, "auto", 128)
     shrink = Intervention(label="liver", action="shrink", direction="left", extent_mm=6)

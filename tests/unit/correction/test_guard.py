@@ -69,9 +69,16 @@ def test_what_was_not_asked_for_is_refused(intervention: Intervention, after: ND
     assert said.endswith(".")
 
 
-def test_a_mask_is_never_emptied() -> None:
-    whole = Region((slice(0, 12),) * 3, np.ones(SHAPE, np.float32))
-    assert "would be left" in find_objection(act("shrink"), whole, BEFORE, np.zeros(SHAPE, bool))
+def test_a_mask_is_emptied_only_by_a_deletion_on_all_slices() -> None:
+    whole, nothing = Region((slice(0, 12),) * 3, np.ones(SHAPE, np.float32)), np.zeros(SHAPE, bool)
+    for intervention in (act("shrink"), act("exclude", "stomach"), act("remove")):
+        assert "would be left" in find_objection(intervention, whole, BEFORE, nothing)
+    deletion = Intervention(label="spleen", action="remove", slices=(1, 12))
+    assert find_objection(deletion, whole, BEFORE, nothing) is None
+    effect = measure_effect("spleen", VOLUME, BEFORE, nothing)
+    assert f"spleen would lose {effect.lost_ml:.1f} ml, 100% of" in find_doubt(
+        deletion, effect, {"spleen": effect.lost_ml}
+    )
 
 
 def test_no_weight_is_outside() -> None:
