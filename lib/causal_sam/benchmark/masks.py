@@ -31,10 +31,10 @@ def saved_masks(folder: Path, labelled: LabelledVolume) -> dict[str, NDArray[np.
 
 
 def check_masks(folder: Path) -> None:
-    """Look whether a folder has masks.
+    """Check that a folder has masks.
 
     Raises:
-        InputError: it has none.
+        InputError: there are none.
     """
     if not any(folder.glob("*/*/*.nii.gz")):
         raise InputError(

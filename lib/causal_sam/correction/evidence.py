@@ -12,6 +12,7 @@ from scipy import ndimage
 from causal_sam.correction.region import Region
 from causal_sam.imaging import IntensityWindow, Volume
 from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.shape import equivalent_radius, largest_part
 from causal_sam.notes.schema import Intervention
 
 # Histograms of brightness: bins between the ends of the intensity window, voxels added to each bin, and the highest
@@ -88,8 +89,7 @@ def _frequencies(bins: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _against_notches(inside: NDArray[np.bool_], volume: Volume) -> NDArray[np.float32]:
     """Speak for filling notches of a mask, and for changing nothing else."""
-    radius = CLOSING_SHARE * (3 * inside.sum() * math.prod(volume.spacing) / (4 * math.pi)) ** (1 / 3)
-    radius = max(radius, 1.5 * min(volume.spacing))
+    radius = max(CLOSING_SHARE * equivalent_radius(inside, volume.spacing), 1.5 * min(volume.spacing))
     margin = [math.ceil(radius / own) + 1 for own in volume.spacing]
     padded = np.pad(inside, [(own, own) for own in margin])
     closed = distance_to(distance_to(padded, volume.spacing) > radius, volume.spacing) > radius
@@ -101,13 +101,13 @@ def _against_bulge(inside: NDArray[np.bool_], volume: Volume) -> NDArray[np.floa
     """Speak for giving up the largest part that hangs on the core of a mask by a neck or bulges from it."""
     depth = distance_to(~inside, volume.spacing)
     radius = OPENING_SHARE * depth.max()
-    core = _largest_part(depth > radius)
+    core = largest_part(depth > radius)
     bulges = inside & (distance_to(core, volume.spacing) > radius + max(volume.spacing) / 2)
-    # What is thin goes around the core like a rind, and is no part of a bulge.
+    # A thin layer around the core, like a rind, is no part of a bulge.
     solid = bulges & (distance_to(~bulges, volume.spacing) >= 1.5 * min(volume.spacing))
     if not solid.any():
         return np.full(inside.shape, SHAPE_LOGIT, np.float32)
-    leak = bulges & (distance_to(_largest_part(solid), volume.spacing) <= 2 * min(volume.spacing))
+    leak = bulges & (distance_to(largest_part(solid), volume.spacing) <= 2 * min(volume.spacing))
     return np.where(leak, -SHAPE_LOGIT, SHAPE_LOGIT).astype(np.float32)
 
 
@@ -117,13 +117,8 @@ def _against_neighbour(
     """Speak for giving up what looks like a neighbour and lies nearer to it than to the core of the mask."""
     depth = distance_to(~inside, volume.spacing)
     core = depth >= CORE_DEPTH * depth.max()
-    half_radius = (3 * inside.sum() * math.prod(volume.spacing) / (4 * math.pi)) ** (1 / 3) / 2
+    half_radius = equivalent_radius(inside, volume.spacing) / 2
     place = 2 * (distance_to(neighbour, volume.spacing) - distance_to(core, volume.spacing)) / half_radius
     logits = _log_ratio(bins, core, neighbour) + np.clip(place, -MAX_PLACE_LOGIT, MAX_PLACE_LOGIT)
     sigma = [min(volume.spacing) / own for own in volume.spacing]
     return (NEIGHBOUR_WEIGHT * ndimage.gaussian_filter(logits, sigma)).astype(np.float32)
-
-
-def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    parts, _ = ndimage.label(mask)
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])

@@ -15,6 +15,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.directions import axis_towards, distances_along, patient_axes
 from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.shape import equivalent_radius
 from causal_sam.notes.schema import Intervention
 
 # Reach of an act without an extent in mm: share of the structure's extent in the direction of the note, or of the
@@ -152,8 +153,7 @@ def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) 
     if intervention.direction is not None:
         heights = distances_along(volume.affine, intervention.direction, mask.shape)[mask]
         return max(least, REACH_ALONG[intervention.strength] * (heights.max() - heights.min()))
-    radius = (3 * mask.sum() * math.prod(volume.spacing) / (4 * math.pi)) ** (1 / 3)
-    return max(least, REACH_AROUND[intervention.strength] * radius)
+    return max(least, REACH_AROUND[intervention.strength] * equivalent_radius(mask, volume.spacing))
 
 
 def _with_margin(tight: tuple[slice, ...], volume: Volume, reach: float) -> tuple[slice, ...]:

@@ -29,7 +29,7 @@ class Act:
         places: directions or parts; None for all places of the fragment.
         is_weak: whether any other act takes precedence.
         names_owner_only: whether the owner of a part is known, but not the label to take it from.
-        is_whole: whether the act concerns the whole mask: "delete the bladder".
+        is_whole: True if the act concerns the whole mask: "delete the bladder".
         neighbour_is_content: whether the neighbours are the true identity of a part of the mask.
     """
 
@@ -109,7 +109,7 @@ class Draft:
         places: one list per fragment with places, in the order of the note.
         end_slices: number of slices at the beginning of the mask; negative at its end.
         excluded_labels: labels that the act must not change.
-        refers_back: whether a pronoun stands for the label.
+        refers_back: True if a pronoun stands for the label.
         is_general_approval: whether it approves of the masks without naming one.
     """
 

@@ -42,7 +42,7 @@ class ImageSlices:
     Attributes:
         count: number of slices; the viewer counts them from 1.
         spacing_mm: distance between neighbouring slices in mm.
-        is_axial: whether they are axial, which the viewer counts from the head.
+        is_axial: True if they are axial, which the viewer counts from the head.
         nonempty: label -> first and last slice of its mask.
     """
 

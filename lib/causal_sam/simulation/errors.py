@@ -13,6 +13,7 @@ from scipy import ndimage
 from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import DIRECTIONS, axis_towards, distances_along
 from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.shape import equivalent_radius
 from causal_sam.notes.schema import Action, Direction, Intervention, Strength
 
 # Depth of a uniform error as a share of the radius of a ball of the structure's volume, by the strength of the
@@ -56,12 +57,12 @@ class _Structure(NamedTuple):
     @property
     def radius(self) -> float:
         """Radius in mm of a ball of equal volume, or of a disc of equal area for a single slice."""
-        voxels, spacing = int(self.truth.sum()), self.volume.spacing
+        spacing = self.volume.spacing
         flat = [axis for axis, size in enumerate(self.truth.shape) if size == 1]
         if flat:
-            area = voxels * math.prod(spacing) / spacing[flat[0]]
+            area = int(self.truth.sum()) * math.prod(spacing) / spacing[flat[0]]
             return math.sqrt(area / math.pi)
-        return (3 * voxels * math.prod(spacing) / (4 * math.pi)) ** (1 / 3)
+        return equivalent_radius(self.truth, spacing)
 
     def act(self, action: Action, **fields: Any) -> Intervention:
         return Intervention(label=self.label, action=action, **fields)

@@ -29,7 +29,7 @@ def share_of_cells(labels: Tensor, values: tuple[int, ...], stride: int) -> Tens
 def name_weights(structures: Mapping[str, tuple[int, ...]], labels: Tensor, min_voxels: float) -> dict[str, float]:
     """Return how often each structure in a window is chosen; the sum is 1.
 
-    Atlases name hundreds of muscles and vessels: what people segment is chosen more often.
+    Atlases name hundreds of muscles and vessels; structures that people commonly segment are chosen more often.
 
     Args:
         structures: name -> label values.

@@ -272,6 +272,12 @@ def test_a_label_that_is_kept_is_changed_by_no_act(corrector: Corrector) -> None
     assert "is to stay as it is" in outcome.corrections[0].objection
 
 
+def test_a_mask_that_fills_the_image_can_be_corrected(corrector: Corrector) -> None:
+    found = correct(corrector, np.ones(SHAPE, bool), Intervention(label="liver", action="exclude", near="stomach"))
+    assert found.mask.any()
+    assert found.effect.gained_ml == 0
+
+
 def test_a_side_that_is_kept_is_that_of_the_mask_before_the_plan(corrector: Corrector) -> None:
     keep = Intervention(label="liver", action="keep", direction="superior")
     below = Intervention(label="liver", action="shrink", direction="inferior", extent_mm=30)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from causal_sam.correction.guard import measure_effect
 from causal_sam.imaging import Volume
 from causal_sam.imaging.directions import distances_along
 from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.shape import equivalent_radius, largest_part
 from causal_sam.notes.schema import Intervention, Strength
 from causal_sam.simulation.errors import DEPTH_SHARES, MIN_CHANGE
 
@@ -54,7 +54,7 @@ def find_error(
     """
     if not (mask & truth).any():
         return None
-    parts = [_largest_part(wrong) for wrong in (mask & ~truth, truth & ~mask)]
+    parts = [largest_part(wrong) for wrong in (mask & ~truth, truth & ~mask)]
     extra, missing = parts
     worst = max(parts, key=np.count_nonzero)
     if worst.sum() < MIN_CHANGE * truth.sum():
@@ -84,16 +84,10 @@ def find_error(
     return FoundError(kind, act("shrink", direction=direction, strength=strength))
 
 
-def _largest_part(wrong: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    parts, count = ndimage.label(wrong)
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else wrong
-
-
 def _strength(wrong: NDArray[np.bool_], mask: NDArray[np.bool_], volume: Volume) -> Strength:
     """Return the word for the depth of an error, relative to the radius of a ball of the mask's volume."""
-    radius = (3 * mask.sum() * math.prod(volume.spacing) / (4 * math.pi)) ** (1 / 3)
     to_border = distance_to(mask if not (mask & wrong).any() else ~mask, volume.spacing)
-    share = float(to_border[wrong].max()) / radius
+    share = float(to_border[wrong].max()) / equivalent_radius(mask, volume.spacing)
     if share <= DEPTH_SHARES["slight"][1]:
         return "slight"
     return "moderate" if share <= DEPTH_SHARES["moderate"][1] else "strong"
