@@ -147,8 +147,9 @@ def _delete(fragment: Fragment) -> Act | None:
     if pieces or (beside and fragment.has("it") and fragment.has("masks")):
         is_at_place = fragment.has("place") and not fragment.has_word("about_place")
         return Act("shrink" if is_large and is_at_place and not beside else "remove", subjects)
-    more = ("place", "all", "it", "modal", "near", "mm", "edges", "except")
-    is_whole = len(known) == len(names) == 1 and not fragment.has(*more)
+    more = ("place", "it", "modal", "near", "mm", "edges", "except")
+    has_all = any(each.text not in ("whole", "entire") for each in fragment.all("all"))
+    is_whole = len(known) == len(names) == 1 and not (has_all or fragment.has(*more))
     is_whole = is_whole or (fragment.has("end slices", "open slices") and not objects)
     return (
         Act("remove", tuple(name.mention for name in known), is_whole=not fragment.has("open slices"))

@@ -30,6 +30,7 @@ def act(label: str, action: str, **fields) -> Intervention:
         ("from slice 20 on the spleen is too large", act("spleen", "shrink", slices=(20, 60))),
         ("spleen too large on slice 12 and below", act("spleen", "shrink", slices=(12, 60))),
         ("delete the bladder", act("bladder", "remove", slices=(50, 58))),
+        ("delete the whole bladder", act("bladder", "remove", slices=(50, 58))),
         ("smooth the spleen on images 11 to 13", act("spleen", "smooth", slices=(11, 13))),
     ],
 )
