@@ -77,6 +77,8 @@ def mask(viewer: Viewer) -> np.ndarray:
 def test_clicks_are_answered_and_taken_back(viewer: Viewer, companion: Companion, mr: Study) -> None:
     spleen = mr.organs[LABEL]
     voxel = inmost(spleen, largest_slice(spleen))
+    while companion.press("Undo") != "There is no step to undo.":  # steps of earlier tests on this series
+        pass
     viewer.points.choose_label(LABEL)
     companion.box.get_by_label("Answer each click").check()
     said = companion.after(lambda: viewer.click(voxel))

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from causal_sam.errors import CausalSamError
 from serving.data.images import ImageFinder, VolumeCache, volume_key
 from serving.models import PredictorPool
+from serving.private_log import origin
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class OpenedImages:
                 volume = self._volumes.get(volume_key(self._finder.find(image_id).path))
                 self._predictors.for_volume(volume, self._plane).prepare_context()
             except CausalSamError as error:  # the client gets the same error when it segments
-                logger.info("The opened image is not prepared: %s", error)
+                logger.info("The opened image is not prepared (%s).", origin(error))
             except Exception:
                 logger.warning("Preparing an opened image failed; it is done when it is needed.", exc_info=True)
 
