@@ -32,12 +32,12 @@ pytestmark = pytest.mark.integration
 
 MODEL = "causal_sam_organs"
 LABELS = {"liver": 1, "spleen": 2, "right kidney": 3}
-TAUGHT = ("liver", "spleen")
+TRAINED = ("liver", "spleen")
 STEPS = 80
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     """A file of the labels that were learned on the made-up image, in a few seconds."""
     torch.manual_seed(0)
     model, encoder = load_model("compact", device="cpu"), load_text_encoder()
@@ -45,16 +45,16 @@ def taught(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
         steps=STEPS, batch=4, pairs=2, clicked=0.0, area_power=0.5, adapters=None, lad=NO_LAD, learning_rate=3e-3
     )
     prompt = new_label_prompt(model, encoder.dimension)
-    objective = AdapterObjective(model, prompt, name_vectors(TAUGHT, encoder), config)
+    objective = AdapterObjective(model, prompt, name_vectors(TRAINED, encoder), config)
     case = labelled_slices(
-        Volume(phantom.array, phantom.affine, modality="CT"), phantom.organs, TAUGHT, model.image_size
+        Volume(phantom.array, phantom.affine, modality="CT"), phantom.organs, TRAINED, model.image_size
     )
     records: list[dict[str, float]] = []
     engine = adapter_engine(objective, log=records.append, log_every=10)
     engine.run(batches([case], model.image_size, encoder.encode, config, styled=False, seed=0))
     assert records[-1]["loss"] < 1
-    said = objective.metadata(TAUGHT, encoder, {})
-    path = tmp_path_factory.mktemp("taught") / "labels.safetensors"
+    said = objective.metadata(TRAINED, encoder, {})
+    path = tmp_path_factory.mktemp("bundle") / "labels.safetensors"
     AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
     return path
 
@@ -71,10 +71,10 @@ def cases(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
 
 
 @pytest.fixture(scope="module")
-def teaching_server(cases: Path, taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def trained_server(cases: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     # These tests are about labels that the site has trained: without the volume context, which finds others by name.
-    conf = {"labels": ",".join(LABELS), "extent": "slice", "adapter_bundle": str(taught), "context_mb": "0"}
-    with running_server(cases, tmp_path_factory.mktemp("teaching"), conf) as started:
+    conf = {"labels": ",".join(LABELS), "extent": "slice", "adapter_bundle": str(bundle), "context_mb": "0"}
+    with running_server(cases, tmp_path_factory.mktemp("trained"), conf) as started:
         yield started
 
 
@@ -82,16 +82,16 @@ def scores(mask: np.ndarray, phantom: Phantom) -> dict[str, float]:
     return {name: dice(mask == LABELS[name], organ) for name, organ in phantom.organs.items()}
 
 
-def test_clients_list_it_as_automatic_segmentation(teaching_server: Server) -> None:
-    task = teaching_server.info()["models"][MODEL]
+def test_clients_list_it_as_automatic_segmentation(trained_server: Server) -> None:
+    task = trained_server.info()["models"][MODEL]
     assert task["type"] == "segmentation"
     assert task["labels"] == LABELS
     assert task["config"]["organs"] == ""
 
 
-def test_ohif_gets_all_taught_labels_under_their_values(teaching_server: Server, phantom: Phantom) -> None:
+def test_ohif_gets_all_trained_labels_under_their_values(trained_server: Server, phantom: Phantom) -> None:
     # OHIF sends what the options dialog shows, and keys that earlier calls left behind.
-    mask = teaching_server.ohif(
+    mask = trained_server.ohif(
         {"organs": "", "plane": "auto", "frame": 0, "background": [[1, 1, 1]]}, model=MODEL, image="one"
     )
     assert mask.shape == phantom.array.shape
@@ -99,8 +99,8 @@ def test_ohif_gets_all_taught_labels_under_their_values(teaching_server: Server,
     assert min(scores(mask, phantom).values()) > 0.8
 
 
-def test_slicer_is_told_what_was_never_taught(teaching_server: Server, phantom: Phantom) -> None:
-    mask, answer = teaching_server.slicer({}, model=MODEL, image="two", client_id="s1")
+def test_slicer_is_told_which_labels_were_never_trained(trained_server: Server, phantom: Phantom) -> None:
+    mask, answer = trained_server.slicer({}, model=MODEL, image="two", client_id="s1")
     assert min(scores(mask, phantom).values()) > 0.8
     assert answer["label_names"] == LABELS
     assert answer["untaught"] == ["right kidney"]
@@ -110,11 +110,11 @@ def test_slicer_is_told_what_was_never_taught(teaching_server: Server, phantom: 
     )
 
 
-def test_names_may_be_chosen_in_any_spelling(teaching_server: Server) -> None:
-    mask, answer = teaching_server.slicer({"organs": "Hepatic"}, model=MODEL, image="one", client_id="s2")
+def test_names_may_be_chosen_in_any_spelling(trained_server: Server) -> None:
+    mask, answer = trained_server.slicer({"organs": "Hepatic"}, model=MODEL, image="one", client_id="s2")
     assert set(np.unique(mask)) == {0, 1}
     assert list(answer["labels"]) == ["liver"]
-    mask, answer = teaching_server.slicer({"organs": "splen, RK"}, model=MODEL, image="one", client_id="s3")
+    mask, answer = trained_server.slicer({"organs": "splen, RK"}, model=MODEL, image="one", client_id="s3")
     assert set(np.unique(mask)) == {0, 2}
     assert answer["untaught"] == ["right kidney"]
 
@@ -127,21 +127,21 @@ def test_names_may_be_chosen_in_any_spelling(teaching_server: Server) -> None:
         (["liver"], "organs must be label names separated by commas"),
     ],
 )
-def test_what_cannot_be_found_is_said(teaching_server: Server, organs: object, sentence: str) -> None:
-    response = teaching_server.post({"organs": organs}, model=MODEL, image="one")
+def test_what_cannot_be_found_is_said(trained_server: Server, organs: object, sentence: str) -> None:
+    response = trained_server.post({"organs": organs}, model=MODEL, image="one")
     assert response.status_code == 422
     assert sentence in response.json()["detail"]
 
 
-def test_clicks_correct_what_was_found_and_clicked_labels_stay(teaching_server: Server, phantom: Phantom) -> None:
+def test_clicks_correct_what_was_found_and_clicked_labels_stay(trained_server: Server, phantom: Phantom) -> None:
     body = {"right kidney": [[48, 60, 5]], "liver": [], "spleen": [], "label": "right kidney", "background": []}
-    clicked, _ = teaching_server.slicer(body, model="causal_sam_multilabel", image="one", client_id="s4")
+    clicked, _ = trained_server.slicer(body, model="causal_sam_multilabel", image="one", client_id="s4")
     kidney = clicked == LABELS["right kidney"]
     assert kidney.any()
-    mask, _ = teaching_server.slicer({}, model=MODEL, image="one", client_id="s4")
+    mask, _ = trained_server.slicer({}, model=MODEL, image="one", client_id="s4")
     np.testing.assert_array_equal(mask == LABELS["right kidney"], kidney)
     x, y, k = phantom.centres["spleen"]
-    corrected, _ = teaching_server.slicer(
+    corrected, _ = trained_server.slicer(
         {"label": "spleen", "foreground": [], "background": [[x, y, k]]}, image="one", client_id="s4"
     )
     assert corrected[x, y, k] == 0
@@ -149,55 +149,55 @@ def test_clicks_correct_what_was_found_and_clicked_labels_stay(teaching_server: 
     np.testing.assert_array_equal(corrected[..., others] > 0, mask[..., others] == LABELS["spleen"])
 
 
-def test_what_somebody_made_stays_unless_it_is_to_be_replaced(teaching_server: Server, phantom: Phantom) -> None:
-    found, _ = teaching_server.slicer({}, model=MODEL, image="two", client_id="s7")
+def test_what_somebody_made_stays_unless_it_is_to_be_replaced(trained_server: Server, phantom: Phantom) -> None:
+    found, _ = trained_server.slicer({}, model=MODEL, image="two", client_id="s7")
     x, y, k = phantom.centres["spleen"]
     # A corrected mask, and one that was clicked, also where the structure is called by its name.
-    corrected, _ = teaching_server.slicer(
+    corrected, _ = trained_server.slicer(
         {"label": "spleen", "foreground": [], "background": [[x, y, k]]}, image="two", client_id="s7"
     )
-    mask, answer = teaching_server.slicer({"replace": False}, model=MODEL, image="two", client_id="s7")
+    mask, answer = trained_server.slicer({"replace": False}, model=MODEL, image="two", client_id="s7")
     np.testing.assert_array_equal(mask == LABELS["spleen"], corrected > 0)
     assert answer["kept"] == ["spleen"]
     assert "kept as somebody made or corrected them: spleen (the option replace finds them anew)" in answer["message"]
     assert answer["labels"]["liver"]["volume_ml"] > 0
-    response = teaching_server.post({"label": "spleen", "foreground": [], "client_id": "s7"}, image="two")
+    response = trained_server.post({"label": "spleen", "foreground": [], "client_id": "s7"}, image="two")
     assert response.status_code == 422
     assert "spleen has a mask already" in response.json()["detail"]
-    mask, answer = teaching_server.slicer({"replace": True}, model=MODEL, image="two", client_id="s7")
+    mask, answer = trained_server.slicer({"replace": True}, model=MODEL, image="two", client_id="s7")
     np.testing.assert_array_equal(mask, found)
     assert answer["kept"] == []
-    clicked, _ = teaching_server.slicer({"label": "liver", "foreground": [[48, 60, 5]]}, image="two", client_id="s8")
-    mask, answer = teaching_server.slicer({}, model=MODEL, image="two", client_id="s8")
+    clicked, _ = trained_server.slicer({"label": "liver", "foreground": [[48, 60, 5]]}, image="two", client_id="s8")
+    mask, answer = trained_server.slicer({}, model=MODEL, image="two", client_id="s8")
     np.testing.assert_array_equal(mask == LABELS["liver"], clicked > 0)
     assert answer["kept"] == ["liver"]
     assert (mask == LABELS["spleen"]).any()
 
 
-def test_labels_of_the_clients_own_are_in_the_answer(teaching_server: Server) -> None:
-    cyst, _ = teaching_server.slicer({"label": "cyst", "foreground": [[48, 60, 5]]}, image="one", client_id="s9")
-    mask, answer = teaching_server.slicer({}, model=MODEL, image="one", client_id="s9")
+def test_labels_of_the_clients_own_are_in_the_answer(trained_server: Server) -> None:
+    cyst, _ = trained_server.slicer({"label": "cyst", "foreground": [[48, 60, 5]]}, image="one", client_id="s9")
+    mask, answer = trained_server.slicer({}, model=MODEL, image="one", client_id="s9")
     assert answer["label_names"] == {**LABELS, "cyst": 4}
     np.testing.assert_array_equal(mask == 4, cyst > 0)
 
 
-def test_a_name_alone_is_a_prompt(teaching_server: Server, phantom: Phantom) -> None:
-    mask, answer = teaching_server.slicer({"label": "Splenic", "foreground": []}, image="two", client_id="s5")
+def test_a_name_alone_is_a_prompt(trained_server: Server, phantom: Phantom) -> None:
+    mask, answer = trained_server.slicer({"label": "Splenic", "foreground": []}, image="two", client_id="s5")
     assert answer["label"] == "spleen"
     assert dice(mask > 0, phantom.organs["spleen"]) > 0.8
-    response = teaching_server.post({"label": "right kidney", "foreground": []}, image="two")
+    response = trained_server.post({"label": "right kidney", "foreground": []}, image="two")
     assert response.status_code == 422
     assert "Nothing was clicked" in response.json()["detail"]
 
 
 @pytest.mark.slow
 def test_batch_inference_fills_all_images_that_nobody_accepted(
-    teaching_server: Server, phantom: Phantom, cases: Path, tmp_path: Path
+    trained_server: Server, phantom: Phantom, cases: Path, tmp_path: Path
 ) -> None:
     accepted = tmp_path / "label.nii.gz"
     nibabel.save(nibabel.Nifti1Image(phantom.organs["liver"].astype(np.uint8), phantom.affine), accepted)
-    teaching_server.client().save_label("accepted", str(accepted), tag="final")
-    url = f"{teaching_server.url}/batch/infer"
+    trained_server.client().save_label("accepted", str(accepted), tag="final")
+    url = f"{trained_server.url}/batch/infer"
     response = requests.post(f"{url}/{MODEL}", params={"images": "unlabeled"}, timeout=REQUEST_SECONDS)
     assert response.status_code == 200, response.text
     deadline = time.monotonic() + REQUEST_SECONDS
@@ -212,14 +212,14 @@ def test_batch_inference_fills_all_images_that_nobody_accepted(
     assert "broken was left out (InputError in read_nifti" in json.dumps(task["details"])
 
 
-def test_what_is_taught_later_counts_without_a_restart(teaching_server: Server, taught: Path) -> None:
-    labels = AdapterBundle.read(taught).labels
-    AdapterBundle(replace(labels, metadata=replace(labels.metadata, names=("liver",)))).write(taught)
+def test_what_is_trained_later_counts_without_a_restart(trained_server: Server, bundle: Path) -> None:
+    labels = AdapterBundle.read(bundle).labels
+    AdapterBundle(replace(labels, metadata=replace(labels.metadata, names=("liver",)))).write(bundle)
     try:
-        _, answer = teaching_server.slicer({}, model=MODEL, image="one", client_id="s6")
+        _, answer = trained_server.slicer({}, model=MODEL, image="one", client_id="s6")
         assert answer["untaught"] == ["spleen", "right kidney"]
     finally:
-        AdapterBundle(labels).write(taught)
+        AdapterBundle(labels).write(bundle)
 
 
 def test_a_new_server_knows_the_names_of_the_volume_context(server: Server) -> None:

@@ -238,7 +238,8 @@ def configuration_table() -> str:
     """Return a Markdown table of all keys with value, default and meaning, for the documentation."""
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, field in AppConf.model_fields.items():
-        default = "" if key == "parallel" or field.default in (None, ()) else f"`{str(field.default).lower()}`"
+        shown = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = "" if key == "parallel" or shown in (None, ()) else f"`{shown}`"
         rows.append(f"| `{key}` | {field.title} | {default} | {field.description} |")
     return "\n".join(rows)
 

@@ -13,7 +13,7 @@ from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.bodies import lesions
 from causal_sam.text import load_lexicon
 
-# A structure that the lexicon has counts for as many of those that only an atlas tells apart.
+# Weight of a structure whose name is in the lexicon; the weight of any other, such as a muscle of an atlas, is 1.
 COMMON_WEIGHT = 8.0
 # Power of the sizes of structures in how often they are chosen.
 SIZE_POWER = 1 / 3
@@ -27,7 +27,7 @@ def share_of_cells(labels: Tensor, values: tuple[int, ...], stride: int) -> Tens
 
 
 def name_weights(structures: Mapping[str, tuple[int, ...]], labels: Tensor, min_voxels: float) -> dict[str, float]:
-    """Return how often each structure in a window is chosen; the sum is 1.
+    """Return the probability with which each structure in a window is chosen.
 
     Atlases name hundreds of muscles and vessels; structures that people commonly segment are chosen more often.
 
@@ -88,5 +88,5 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dice_of(logits: Tensor, target: Tensor) -> float:
-    """Dice of the cells with positive logits and of those that are mostly inside."""
+    """Return the Dice of the cells with positive logits against the cells that are more than half inside."""
     return dice((logits > 0).numpy(force=True), (target > 0.5).numpy(force=True))

@@ -22,7 +22,7 @@ from causal_sam.sam.loading import has_bfloat16_units
 from causal_sam.text import canonical
 from causal_sam.volume.grid import Grid, SliceGeometry
 from causal_sam.volume.network import Context, ContextNetwork, FeatureStack, padded_picture
-from causal_sam.volume.prompt_maps import GridPrompts
+from causal_sam.volume.prompt_maps import GridPrompts, nearest_cells
 
 CONTEXT_WEIGHTS = Path(__file__).parent / "weights" / "context.safetensors"
 Voxel = tuple[int, int, int]
@@ -263,8 +263,7 @@ class VolumeContext:
     def _is_found(self, name: str, points: Sequence[Voxel]) -> bool:
         """Return True if the map of a name reaches a point."""
         logits = self._name_logits(name)
-        cells = self.grid.positions(points).round().long()
-        z, y, x = (cells[:, axis].clamp(0, side - 1) for axis, side in enumerate(logits.shape))
+        z, y, x = nearest_cells(self.grid.positions(points), logits.shape)
         return bool((logits[z, y, x] > 0).any())
 
     def _name_logits(self, name: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -69,7 +70,7 @@ def draw_prompts(
             continue
         spots = [_spots(points, shape, radius, cell_mm) for radius in RADII]
         maps += spots
-        z, y, x = _nearest(points, shape)
+        z, y, x = nearest_cells(points, shape)
         wanted = described[:, :, z, y, x]  # GxdxN
         similarity = torch.einsum("gdn,gdzyx->gnzyx", wanted, described).amax(1)
         maps += list(similarity)
@@ -108,7 +109,13 @@ def _spots(points: Tensor, shape: torch.Size, radius: float, cell_mm: tuple[floa
     return (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).amax(0)
 
 
-def _nearest(points: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
+def nearest_cells(points: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return slice, row and column of the cell nearest to each point.
+
+    Args:
+        points: Nx3 positions in cells.
+        shape: slices, rows and columns of the grid.
+    """
     cells = points.round().long()
     z, y, x = (cells[:, axis].clamp(0, count - 1) for axis, count in enumerate(shape))
     return z, y, x
@@ -140,7 +147,7 @@ def _connected(smooth: Tensor, far: Tensor, points: Tensor) -> Tensor:
     alike = F.avg_pool3d(
         (1 - far / PATH_WIDTH).clamp(min=0)[None, None], factor, ceil_mode=True, count_include_pad=False
     )
-    z, y, x = _nearest(points, shape)
+    z, y, x = nearest_cells(points, shape)
     reached = torch.zeros_like(alike)
     reached[0, 0, z // factor[0], y // factor[1], x // factor[2]] = 1
     reached = torch.minimum(reached, alike)

@@ -32,7 +32,7 @@ def viewer(path: str, user: Reader) -> Response:
 
 @cache
 def _page(has_companion: bool) -> str:
-    """The viewer's page, with our companion if it is switched on."""
+    """Return the viewer's page, with our companion if it is switched on."""
     page = _PAGE.read_text(encoding="utf-8")
     # First of all scripts, so that it sees all of the viewer's requests.
     script = f'<script type="module" src="{settings.MONAI_LABEL_API_STR}{COMPANION}/companion.js"></script>'

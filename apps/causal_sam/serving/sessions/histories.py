@@ -106,7 +106,7 @@ class HistoryStore:
                 self._save(self._path(key), opened.history, owner)
 
     def in_work(self) -> dict[str, dict[str, float]]:
-        """Image id -> client -> time of the last step in seconds since 1970, of sessions with steps of their own."""
+        """Return image id -> client -> time of the last step in seconds since 1970, of sessions that have steps."""
         with self._guard:
             owners = dict(self._owners)
         found: dict[str, dict[str, float]] = {}
@@ -156,7 +156,7 @@ class HistoryStore:
 
 
 def _owners_in(folder: Path) -> dict[Owner, float]:
-    """Owners of the sessions on disk that have steps; what cannot be read is left out."""
+    """Return the owners of the sessions on disk that have steps, without those that cannot be read."""
     owners = {}
     for path in folder.glob(f"*/{OWNER_FILE}"):
         try:
