@@ -32,20 +32,22 @@ class JsonLines:
         self.folder, self.path = folder, folder / f"{stem}.jsonl"
         self._stem, self._largest, self._is_synced = stem, largest, is_synced
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Append an entry.
+    def append(self, *entries: Mapping[str, Any]) -> None:
+        """Append entries, all of them or none.
 
         Args:
-            entry: JSON-serialisable entry.
+            entries: JSON-serialisable entries.
 
         Raises:
-            OSError: the entry cannot be written; the file is unchanged.
+            OSError: they cannot be written; the file is unchanged.
         """
-        line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        if not entries:
+            return
+        lines = b"".join(json.dumps(each, ensure_ascii=False, allow_nan=False).encode() + b"\n" for each in entries)
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
             self._rotate()
-            self._write(line)
+            self._write(lines)
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Iterate over the entries that exist when the iteration starts, the oldest first."""
@@ -95,15 +97,15 @@ class JsonLines:
         middle = path.name.removeprefix(f"{self._stem}.").removesuffix(".jsonl")
         return int(middle) if middle.isdecimal() else 0
 
-    def _write(self, line: bytes) -> None:
-        """Append a line; an incomplete line is removed."""
+    def _write(self, lines: bytes) -> None:
+        """Append lines; incomplete ones are removed."""
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, MODE)
         try:
             before = os.fstat(file).st_size
             if before and os.pread(file, 1, before - 1) != b"\n":
-                line = b"\n" + line
+                lines = b"\n" + lines
             try:
-                if os.write(file, line) < len(line):
+                if os.write(file, lines) < len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if self._is_synced:
                     os.fsync(file)

@@ -166,6 +166,7 @@ def test_images_come_as_the_viewer_needs_them(page: Page, server: Server) -> Non
         turned = np.flip(turned, axis) if sign < 0 else turned
     np.testing.assert_array_equal(turned.transpose(np.argsort([to for to, _ in axes])), np.asanyarray(shown.dataobj))
     assert page.ask("GET", "cases/ct/thumbnail").content.startswith(b"\x89PNG")
+    assert "no image" in page.ask("GET", "cases/nobody/thumbnail", status=404)["detail"]
 
 
 def test_the_next_case_and_what_was_learned(page: Page) -> None:

@@ -127,35 +127,37 @@ class Call:
         """
         return self.session.undo() if self.options.undo else self.session.redo()
 
-    def record_step_back(self, step: Step, *, undone: bool) -> None:
-        """Append to the journal that a step was undone or done again, if it carried out a note.
+    def record_steps_back(self, *steps: Step, undone: bool) -> None:
+        """Append to the journal which notes were undone or done again, all of them or none.
+
+        Args:
+            steps: steps of any kind, in the order in which they were undone or done again.
+            undone: False if they were done again.
 
         Raises:
             JournalError: it cannot be written.
         """
-        if step.kind is StepKind.NOTE:
-            self.record({"act": "undo" if undone else "redo", "note": step.about})
+        act = "undo" if undone else "redo"
+        self.record(*({"act": act, "note": step.about} for step in steps if step.kind is StepKind.NOTE))
 
-    def record(self, entry: Mapping[str, Any]) -> None:
-        """Append to the journal of notes.
+    def record(self, *entries: Mapping[str, Any]) -> None:
+        """Append to the journal of notes, all entries or none.
 
         Raises:
             JournalError: it cannot be written.
         """
-        self.resources.journal.append(
-            {
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "user": self.request.get(CLIENT_KEY),
-                "image": self.request.get(IMAGE_ID_KEY) or Path(self.request["image"]).name,
-                "frame": self.volume.frame,
-                "versions": {
-                    "causal_sam": __version__,
-                    "model": self.predictor.model.name,
-                    "adapters": None if self.bundle is None else self.bundle.version,
-                },
-                **entry,
-            }
-        )
+        common = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "user": self.request.get(CLIENT_KEY),
+            "image": self.request.get(IMAGE_ID_KEY) or Path(self.request["image"]).name,
+            "frame": self.volume.frame,
+            "versions": {
+                "causal_sam": __version__,
+                "model": self.predictor.model.name,
+                "adapters": None if self.bundle is None else self.bundle.version,
+            },
+        }
+        self.resources.journal.append(*({**common, **entry} for entry in entries))
 
 
 @contextmanager
@@ -264,7 +266,7 @@ class SessionTask(InferTask):
             JournalError: it cannot be recorded.
         """
         step = call.step_back()
-        call.record_step_back(step, undone=call.options.undo)
+        call.record_steps_back(step, undone=call.options.undo)
         return {call.verb.lower(): step.about, "message": f"{call.verb}: {step}."}
 
     def count(self, request: Mapping[str, Any], frame: int, requested: Any) -> None:

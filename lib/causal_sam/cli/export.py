@@ -41,6 +41,8 @@ def export(
     """
     if output.resolve() in (image.resolve(), mask.resolve()):
         raise InputError(f"The export would replace {output}: give another file with -o.")
+    if image.is_dir() and output.resolve().is_relative_to(image.resolve()):
+        raise InputError(f"{output} lies in the folder of the images, and would count as one: give a file elsewhere.")
 
     from causal_sam.export import SegmentedVolume, SourceImages, export_label_map
     from causal_sam.imaging import read_label_map, read_volume

@@ -30,17 +30,17 @@ class Journal:
     def __init__(self, folder: Path, largest: int = MAX_FILE) -> None:
         self._lines = JsonLines(folder, STEM, largest)
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Append an entry.
+    def append(self, *entries: Mapping[str, Any]) -> None:
+        """Append entries, all of them or none.
 
         Args:
-            entry: JSON-serialisable entry.
+            entries: JSON-serialisable entries.
 
         Raises:
-            JournalError: the entry cannot be written; the file is unchanged.
+            JournalError: they cannot be written; the file is unchanged.
         """
         try:
-            self._lines.append(entry)
+            self._lines.append(*entries)
         except OSError as error:
             raise JournalError(
                 f"The journal of notes {self._lines.path} cannot be written ({error.strerror}), so nothing was "

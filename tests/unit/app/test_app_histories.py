@@ -25,12 +25,12 @@ from serving.sessions.histories import HistoryStore, Owner
 SHAPE = (8, 8, 8)
 
 
-def click(store: HistoryStore, key: object, mask: np.ndarray | None = None) -> None:
+def click(store: HistoryStore, key: object, mask: np.ndarray | None = None, owner: Owner | None = None) -> None:
     """Add a step to a history."""
     if mask is None:
         mask = np.zeros(SHAPE, bool)
         mask[2, 2, 3:5] = True
-    with store.open(key, SHAPE) as opened:
+    with store.open(key, SHAPE, owner or Owner()) as opened:
         labels = {"liver": LabelState(PackedMask.pack(mask))}
         opened.history = opened.history.then(Step(StepKind.PROMPTS, "liver", labels))
 
@@ -108,6 +108,18 @@ def test_old_sessions_leave_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     click(store, "newer")
     assert folders() == 1
     assert steps(HistoryStore(tmp_path, 10**6), "newer") == 1
+
+
+def test_who_works_on_an_image_is_known_as_long_as_the_session_is_kept(tmp_path: Path) -> None:
+    store = HistoryStore(tmp_path, 10**6, max_count=2)
+    for name in ("ann", "ben"):
+        click(store, name, owner=Owner("ct", name))
+    assert store.in_work()["ct"].keys() == HistoryStore(tmp_path, 10**6).in_work()["ct"].keys() == {"ann", "ben"}
+    old = time.time() - histories.EXPIRY_SECONDS - 60
+    for path in tmp_path.glob(f"*/{CHAIN_FILE}"):
+        os.utime(path, (old, old))
+    click(store, "cat", owner=Owner("mr", "cat"))  # a new session removes those that expired
+    assert store.in_work().keys() == {"mr"}
 
 
 def test_where_nothing_can_be_written_requests_are_answered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

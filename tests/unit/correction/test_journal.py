@@ -27,6 +27,15 @@ def test_entries_come_back_in_order_and_survive_a_restart(tmp_path: Path) -> Non
     assert (tmp_path / "journal" / NAME).stat().st_mode & 0o077 == 0  # notes may name patients
 
 
+def test_entries_that_belong_together_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append({"number": 0}, {"number": 1})
+    journal.append()
+    with pytest.raises(TypeError):
+        journal.append({"number": 2}, {"number": object()})
+    assert [entry["number"] for entry in journal.entries()] == [0, 1]
+
+
 def test_files_are_rotated_and_none_is_lost(tmp_path: Path) -> None:
     journal = Journal(tmp_path, largest=200)
     for number in range(60):

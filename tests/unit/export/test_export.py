@@ -212,3 +212,14 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(segmented: SegmentedVo
     with pytest.raises(InputError, match="no voxel"):
         SegmentedVolume.from_names(segmented.image, np.zeros_like(segmented.label_map), NAMES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_nothing_among_the_images_of_a_series(
+    series: Series, segmented: SegmentedVolume, tmp_path: Path
+) -> None:
+    mask = write_mask(segmented.label_map, segmented.image, tmp_path / "mask.nii.gz")
+    output = series.folder / "seg.dcm"
+    result = CliRunner().invoke(app, ["export", str(series.folder), str(mask), "-o", str(output), "--format", "nifti"])
+    assert result.exit_code != 0
+    assert "would count as one" in " ".join(result.output.split())
+    assert not output.exists()

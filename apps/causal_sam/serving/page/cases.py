@@ -68,12 +68,13 @@ async def thumbnail(case: ToCase) -> Response:
     """Return the middle slice as a PNG.
 
     Raises:
-        NotFoundError: the image is in the archive alone.
+        NotFoundError: there is no such image, or it is in the archive alone.
     """
 
     def draw() -> Response:
         store = app().datastore()
-        if isinstance(store, FolderStore) and store.known_id(case.image_id) not in store.objects():
+        is_here = not isinstance(store, FolderStore) or store.known_id(case.image_id) in store.objects()
+        if not is_here and case.image_id in store.list_images():
             raise NotFoundError(f"{case.image_id} has no thumbnail yet: it is fetched when somebody opens it.")
         return Response(_thumbnail(volume_key(case.image().path, case.frame)), media_type="image/png")
 

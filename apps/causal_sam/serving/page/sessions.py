@@ -134,12 +134,12 @@ async def move_in_history(case: ToCase, wanted: HistoryRequest) -> Response:
         session = call.session
         if wanted.position >= len(session.history.steps):
             raise InputError(f"The history has the steps 0 to {len(session.history.steps) - 1}.")
-        said = []
-        while (undone := session.history.position > wanted.position) or session.history.position < wanted.position:
-            step = session.undo() if undone else session.redo()
-            call.record_step_back(step, undone=undone)
-            said.append(f"{'Undone' if undone else 'Redone'}: {step}.")
-        return _session(call, wanted.known, " ".join(said))
+        count = session.history.position - wanted.position
+        undone = count > 0
+        steps = [session.undo() if undone else session.redo() for _ in range(abs(count))]
+        call.record_steps_back(*steps, undone=undone)
+        verb = "Undone" if undone else "Redone"
+        return _session(call, wanted.known, " ".join(f"{verb}: {step}." for step in steps))
 
     return await case.change(work)
 

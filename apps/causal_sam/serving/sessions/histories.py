@@ -65,7 +65,7 @@ class HistoryStore:
         self._guard = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[History, int]] = OrderedDict()  # with their bytes
         self._in_use = KeyedLocks()
-        self._owners: dict[Owner, float] = {}  # with the time of the last step
+        self._owners: dict[str, tuple[Owner, float]] = {}  # by folder, with the time of the last step
         if folder is not None:
             self._remove_old()
             self._owners |= _owners_in(folder)
@@ -101,22 +101,23 @@ class HistoryStore:
                 return
             if opened.history.position:
                 with self._guard:
-                    self._owners[owner] = time.time()
+                    self._owners[_name(key)] = owner, time.time()
             if self._folder is not None:
                 self._save(self._path(key), opened.history, owner)
 
     def in_work(self) -> dict[str, dict[str, float]]:
         """Return image id -> client -> time of the last step in seconds since 1970, of sessions that have steps."""
         with self._guard:
-            owners = dict(self._owners)
+            owners = list(self._owners.values())
         found: dict[str, dict[str, float]] = {}
-        for owner, last in owners.items():
+        for owner, last in owners:
             if owner.image_id is not None and owner.client is not None:
-                found.setdefault(owner.image_id, {})[owner.client] = last
+                clients = found.setdefault(owner.image_id, {})
+                clients[owner.client] = max(last, clients.get(owner.client, last))
         return found
 
     def _path(self, key: Hashable) -> Path:
-        return self._folder / hashlib.sha256(repr(key).encode()).hexdigest()[:32]
+        return self._folder / _name(key)
 
     def _keep(self, key: Hashable, history: History) -> None:
         with self._guard:
@@ -153,14 +154,21 @@ class HistoryStore:
             is_expired = used[folder] + EXPIRY_SECONDS < time.time()
             if is_expired or number >= self._max_count or (number and bytes_left < 0):
                 shutil.rmtree(folder, ignore_errors=True)
+                with self._guard:
+                    self._owners.pop(folder.name, None)
 
 
-def _owners_in(folder: Path) -> dict[Owner, float]:
-    """Return the owners of the sessions on disk that have steps, without those that cannot be read."""
+def _name(key: Hashable) -> str:
+    """Return the name of a session's folder."""
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:32]
+
+
+def _owners_in(folder: Path) -> dict[str, tuple[Owner, float]]:
+    """Return the owners of the sessions on disk that have steps, by folder, without those that cannot be read."""
     owners = {}
     for path in folder.glob(f"*/{OWNER_FILE}"):
         try:
-            owners[Owner(**json.loads(path.read_bytes()))] = _last_used(path.parent)
+            owners[path.parent.name] = Owner(**json.loads(path.read_bytes())), _last_used(path.parent)
         except (OSError, ValueError, TypeError):
             logger.warning("Nothing says whose the session in %s is.", path.parent.name)
     return owners
