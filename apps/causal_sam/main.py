@@ -32,6 +32,8 @@ from causal_sam.correction.journal import Journal
 from causal_sam.errors import CausalSamError, NotFoundError
 from causal_sam.sam.checkpoints import checkpoint_dir
 from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.automatic_masks import FOLDER as AUTOMATIC_FOLDER
+from causal_sam.site.automatic_masks import AutomaticMasks
 from causal_sam.site.paths import JOURNAL_FOLDER, STORE_FOLDER
 from causal_sam.site.scores import FILE as SCORES_FILE
 from causal_sam.site.scores import Scores
@@ -52,6 +54,7 @@ from serving.data.images import ImageFinder, VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
 from serving.data.style_cache import StyleCache
+from serving.inbox import Inbox
 from serving.models import PredictorPool
 from serving.opened_images import OpenedImages
 from serving.page.routes import install_page
@@ -117,6 +120,14 @@ class CausalSamApp(MONAILabelApp):
         self.max_queued_trainings = self._conf.max_queued_trainings
         self.has_companion = self._conf.companion
         self.finder = ImageFinder(self._datastore, self.studies)
+        self.inbox = Inbox(
+            self.studies_by_label,
+            self._predictors,
+            self.labels,
+            self.resources.automatic,
+            self._conf.plane,
+            self._conf.max_voxels,
+        )
         server.state.opened_images = OpenedImages(self.finder, self._volumes, self._predictors, self._conf.plane)
         # MONAI Label would score with each start and each "next sample", every time in two processes that load all
         # there is. It is done when somebody asks for it.
@@ -169,6 +180,7 @@ class CausalSamApp(MONAILabelApp):
             histories=HistoryStore(journal / SESSIONS_FOLDER, self._conf.working_mask_mb * MIB),
             click_log=self._click_log,
             journal=self._journal,
+            automatic=AutomaticMasks(journal / AUTOMATIC_FOLDER),
         )
         return {
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, resources),
@@ -208,7 +220,7 @@ class CausalSamApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Strategy]:
         """Register what chooses the next study; clients offer the first one before the others."""
         scores = Scores(self._beside_labels(SCORES_FILE))
-        studies = Studies(self._datastore, lambda image_id: self.finder.find(image_id))
+        studies = self.studies_by_label = Studies(self._datastore, lambda image_id: self.finder.find(image_id))
         scorer = StudyScorer(studies, scores, self._predictors, lambda volume: describe(volume).sentence)
         return {STYLE_AWARE: StyleAware(studies, scores, scorer), "random": RandomStudy(studies), "first": First()}
 

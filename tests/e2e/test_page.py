@@ -15,21 +15,23 @@ from causal_sam.phantom.studies import write_demo_studies
 
 from . import servers
 from .conftest import ARTIFACTS, CT, MR
-from .page import AXE, CausalSamPage
+from .page import ANSWER_MS, AXE, CausalSamPage
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
+INBOX = "z-inbox"  # the last one, so that it is not the next case
 LIVER, SPLEEN = (66, 53, 39), (150, 75, 40)
 Open = Callable[[str], CausalSamPage]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two studies."""
+    """A folder of two studies, and a copy of the CT for the inbox."""
     made, studies = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("page_studies")
     write_demo_studies(made)
     for name in (CT, MR):
         shutil.copy(made / f"{name}.nii.gz", studies)
+    shutil.copy(made / f"{CT}.nii.gz", studies / f"{INBOX}.nii.gz")
     return studies
 
 
@@ -85,10 +87,17 @@ def test_from_opening_the_page_to_an_accepted_label(open_page: Open, folder: Pat
     page.wait()
     np.testing.assert_array_equal(page.masks(CT)["liver"], liver)
     assert page.shown(CT) == {"liver": liver.sum()}
+    page.tab.get_by_text("Notes on this case").click()
+    past = page.tab.locator(".past li")
+    expect(past.first).to_contain_text("liver is a bit too large")
+    expect(past.first).to_contain_text("undone")
     page.button("Accept").click()
     assert "Accepted: liver" in page.wait()
     expect(page.case(CT)).to_contain_text("accepted by reader")
     assert (folder / "labels" / "final" / f"{CT}.nii.gz").is_file()
+    page.tab.get_by_text("Effort for each accepted label").click()
+    expect(page.tab.get_by_role("img", name="Clicks for 1 accepted label:")).to_be_visible()
+    page.picture(ARTIFACTS / "page-effort.png")
     page.button("Next case").click()
     page.wait()
     expect(page.case(MR)).to_have_attribute("aria-current", "true")
@@ -134,6 +143,40 @@ def test_every_kind_of_prompt_by_pointer_and_by_keyboard(open_page: Open) -> Non
     assert "spleen" not in page.masks(MR)
     page.press("Control+y")
     assert "spleen" in page.masks(MR)
+
+
+def test_the_inbox_is_worked_through_by_keyboard(open_page: Open, folder: Path) -> None:
+    page = open_page("sorter")
+    page.tab.goto(page.url)
+    page.case(INBOX).wait_for()
+    page.tab.keyboard.press("i")
+    page.tab.get_by_role("button", name="Find masks in").click()
+    entry = page.tab.locator(".entry").filter(has_text=INBOX)
+    expect(entry).to_contain_text("liver", timeout=ANSWER_MS)
+    expect(entry.locator("img")).to_be_visible()
+    expect(page.tab.get_by_text("Not enough accepted labels")).to_be_visible()
+    page.picture(ARTIFACTS / "page-inbox.png")
+    entry.locator(".case").focus()
+    assert page.press("a").startswith(f"Accepted {INBOX}: ")
+    expect(entry).to_have_count(0)
+    assert (folder / "labels" / "final" / f"{INBOX}.nii.gz").is_file()
+    page.tab.keyboard.press("i")
+    expect(page.case(INBOX)).to_contain_text("accepted by sorter")
+
+
+def test_the_uncertainty_of_the_label_is_shown_on_demand(open_page: Open) -> None:
+    page = open_page("doubter")
+    page.open(MR)
+    page.choose("Point", "liver", follow=True)
+    page.drag(LIVER)
+    overlays = "() => window.causalSam.niivue.volumes.length - 1"
+    assert page.tab.evaluate(overlays) == 0
+    page.tab.keyboard.press("u")
+    page.tab.wait_for_function(overlays, timeout=ANSWER_MS)
+    expect(page.tab.locator(".legend")).to_contain_text("as likely wrong")
+    page.picture(ARTIFACTS / "page-uncertainty.png")
+    page.tab.keyboard.press("u")
+    page.tab.wait_for_function("() => window.causalSam.niivue.volumes.length === 1", timeout=ANSWER_MS)
 
 
 def test_two_users_and_a_restart_of_the_server(

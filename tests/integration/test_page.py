@@ -140,8 +140,11 @@ def test_a_note_is_previewed_confirmed_and_undone(page: Page) -> None:
     np.testing.assert_array_equal(before & ~masks(done)["liver"], PackedMask.from_json(change["lost"]).unpack())
     undone = page.post("cases/fresh3/history", {"position": done["position"] - 1})
     np.testing.assert_array_equal(masks(undone)["liver"], before)
-    entries = page.ask("GET", "cases/fresh3/notes")
-    assert [(entry["act"], len(entry["effects"])) for entry in entries] == [("note", 1), ("undo", 0)]
+    (entry,) = page.ask("GET", "cases/fresh3/notes")
+    assert (entry["act"], entry["note"], entry["is_undone"]) == ("note", note, True)
+    assert entry["effects"][0]["lost_ml"] > 0
+    page.post("cases/fresh3/history", {"position": done["position"]})
+    assert not page.ask("GET", "cases/fresh3/notes")[0]["is_undone"]
 
 
 def test_long_work_answers_as_a_stream_of_events(page: Page) -> None:

@@ -25,6 +25,7 @@ from causal_sam.prompting.label_state import is_unnamed
 from causal_sam.prompting.refinement import Refinement
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import OnSlice
+from causal_sam.site.automatic_masks import AutomaticMasks
 from serving.data.images import VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
@@ -61,6 +62,7 @@ class Resources:
         histories: sessions of all clients.
         click_log: counts what people did.
         journal: journal of notes.
+        automatic: masks that were found by name, as they were before anybody saw them.
     """
 
     labels: LabelSet
@@ -72,6 +74,7 @@ class Resources:
     histories: HistoryStore
     click_log: ClickLog
     journal: Journal
+    automatic: AutomaticMasks
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,12 @@ from causal_sam.errors import InputError
 from causal_sam.prompting import NamedPrediction
 from causal_sam.prompting.named import is_known
 from causal_sam.prompting.slices import VolumeSlices
-from infers.base import Answer, Call, Resources, SessionTask
+from causal_sam.site.scores import Stamp
+from infers.base import IMAGE_ID_KEY, Answer, Call, Resources, SessionTask
 from serving.models import VersionUnusableError, with_problem
 from serving.requests.clicks import Options, flag
+
+logger = logging.getLogger(__name__)
 
 NAMES_KEY, REPLACE_KEY = "organs", "replace"
 NOTHING_TAUGHT = (
@@ -86,12 +91,31 @@ class OrgansInferTask(SessionTask):
             learned = ", ".join(bundle.labels.metadata.names)
             raise InputError(f"{', '.join(untaught)} {are} never learned; this server learned {learned}.")
         prediction, kept = call.session.segment_by_name(known, labels, replace=requested.replace)
+        if set(requested.labels).issuperset(self._resources.labels.names):
+            self._keep(call, known, prediction)
         params = {
             **_described(call, prediction, known, kept, untaught),
             "version": None if bundle is None else bundle.version,
             "by_context": [name for name in known if not is_known(name, labels)],
         }
         return Answer(*call.session.label_map(), with_problem(params, problem))
+
+    def _keep(self, call: Call, names: Sequence[str], prediction: NamedPrediction) -> None:
+        """Keep what was found of all labels that are known, to compare it with the label that will be accepted."""
+        image_id, saved = call.request.get(IMAGE_ID_KEY), self._resources.saved
+        if image_id is None or call.volume.frame:
+            return
+        newest = saved.newest(image_id)
+        if newest is not None and newest.is_final:
+            return  # the model may have learned from it
+        model, stamp = self._resources.predictors.automatic_model(call.bundle), Stamp.of(Path(call.request["image"]))
+        before = self._resources.automatic.get(image_id, model)
+        if before is not None and before.stamp == stamp:
+            return
+        try:
+            self._resources.automatic.put(image_id, stamp, model, names, prediction, call.volume.voxel_ml)
+        except OSError as error:
+            logger.warning("Automatic masks are not kept: they cannot be written (%s).", error.strerror)
 
 
 def _described(

@@ -23,6 +23,7 @@ PAUSE_SECONDS = 10 * 60
 SAME_SECOND = 1.0
 # Kinds of journal entries for notes that a person wrote; undo is not among them.
 WRITTEN = ("note", "refused")
+COUNTED = ("clicks", "notes", "seconds")
 DIGITS = 2
 
 
@@ -73,11 +74,8 @@ class EffortScoring(ScoringMethod):
         Raises:
             InputError: the data store keeps its labels elsewhere.
         """
-        acts = self._acts()
-        images = {}
-        for image_id, saved in labelled_images(datastore):
-            accepted = saved[DefaultLabelTag.FINAL].info.get("ts")
-            images[image_id] = effort_of(acts.get(image_id, ()), accepted)
+        efforts = self.efforts(datastore)
+        images = {image_id: {key: effort[key] for key in COUNTED} for image_id, effort in efforts.items()}
         seconds = [found["seconds"] for found in images.values() if found["seconds"] is not None]
         result = {
             "cases": len(images),
@@ -89,6 +87,18 @@ class EffortScoring(ScoringMethod):
         }
         keep_result(self._result, result)
         return result
+
+    def efforts(self, datastore: Datastore) -> dict[str, dict[str, Any]]:
+        """Return image id -> ``clicks``, ``notes``, ``seconds``, and when the label was ``accepted``.
+
+        Raises:
+            InputError: the data store keeps its labels elsewhere.
+        """
+        acts, efforts = self._acts(), {}
+        for image_id, saved in labelled_images(datastore):
+            accepted = saved[DefaultLabelTag.FINAL].info.get("ts")
+            efforts[image_id] = effort_of(acts.get(image_id, ()), accepted) | {"accepted": accepted}
+        return efforts
 
     def _acts(self) -> dict[str, list[Act]]:
         """Return the acts on each image by image id."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from causal_sam.correction.corrector import Corrector, load_corrector
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.imaging import Volume
 from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor, shipped_contexts
+from causal_sam.prompting.contexts import ContextCache
 from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.shipped_context import context_digest
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
 from causal_sam.sam.loading import load_model
 from causal_sam.site.adapter_store import AdapterStore
@@ -62,6 +65,7 @@ class PredictorPool:
         self._conf, self._store = conf, store
         self._lock = threading.Lock()
         self._base: Predictor | None = None
+        self._contexts: ContextCache | None = None
         self._predictors: LRUCache[tuple[str, bytes, str], Predictor] = LRUCache(
             # A predictor keeps its volume in memory, so it counts as that.
             conf.volume_mb * 2**20,
@@ -95,12 +99,21 @@ class PredictorPool:
                 cache = EmbeddingCache(conf.cache_mb * 2**20, conf.cache_dir)
                 slot = partial(self.inference_slots.hold, priority=Priority.BACKGROUND)
                 max_bytes = conf.context_mb * 2**20
-                contexts = shipped_contexts(SliceEncoder(model, cache), max_bytes, slot) if max_bytes else None
+                self._contexts = shipped_contexts(SliceEncoder(model, cache), max_bytes, slot) if max_bytes else None
                 self._base = Predictor(
-                    model, cache, prefetch_slices=conf.prefetch_slices, prefetch_slot=slot, contexts=contexts
+                    model, cache, prefetch_slices=conf.prefetch_slices, prefetch_slot=slot, contexts=self._contexts
                 )
                 logger.info("Model %s is loaded on %s.", model.name, model.device)
             return self._base
+
+    def contexts(self) -> ContextCache | None:
+        """Return the contexts of the volumes; None if they are off.
+
+        Raises:
+            CheckpointError: as `base`.
+        """
+        self.base()
+        return self._contexts
 
     def corrector(self, bundle: LoadedBundle | None) -> Corrector:
         """Return the corrector of masks by notes: with the film of a version, of the configuration or of the model.
@@ -134,6 +147,20 @@ class PredictorPool:
         """
         with self._loading:
             return self._current_version() or self._configured()
+
+    def automatic_model(self, bundle: LoadedBundle | None) -> str:
+        """Identify the weights that decide which masks are found by name: the model, the context and a bundle.
+
+        Raises:
+            CheckpointError: the weights of the model are missing or damaged.
+        """
+        labels = "" if bundle is None else bundle.labels.digest
+        return hashlib.sha256(f"{self._base_digest}\n{labels}".encode()).hexdigest()
+
+    @cached_property
+    def _base_digest(self) -> str:
+        base = self.base()
+        return "\n".join((base.model.name, base.model.encoder_hash(), context_digest() if base.has_contexts else ""))
 
     @property
     def problem(self) -> str | None:

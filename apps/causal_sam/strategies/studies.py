@@ -71,6 +71,11 @@ class Studies:
         """Return True if an image is on this machine."""
         return self._path(image_id) is not None
 
+    def stamp(self, image_id: str) -> Stamp | None:
+        """Return the stamp of an image that is on this machine; None if it is not."""
+        path = self._path(image_id)
+        return None if path is None else Stamp.of(path)
+
     def is_current(self, image_id: str, score: Score) -> bool:
         """Return True if a score is about the image as it is now; an image that is only on a server does not change."""
         path = self._path(image_id)

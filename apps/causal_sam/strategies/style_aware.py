@@ -95,6 +95,26 @@ class StyleAware(Strategy):
         logger.info("No study is left: %d have no label, and none of them can be read.", len(unlabelled))
         return {}
 
+    def next_after(self, image_id: str, client: str | None) -> str | None:
+        """Return the study on this machine that a client would get if a label of this one were accepted now.
+
+        It is given to nobody. None if nothing is left, or the best one is still on a server or cannot be read.
+
+        Raises:
+            requests.RequestException: the server of the images does not answer as it should.
+        """
+        with self._lock:
+            now = time.time()
+            unlabelled = [name for name in self._studies.unlabelled() if name != image_id]
+            given = {name: each for name in unlabelled if (each := self._last_given(name, now))}
+            given[image_id] = Assignment(now, None, NAME)  # so that its style counts as a labelled one
+            order = [name for name, _, _ in self._in_order(unlabelled, given, client, now) if name != image_id]
+        for name in order[:1]:
+            score = self._scores.get(name)
+            if self._studies.is_here(name) and (score is None or score.failure is None):
+                return name
+        return None
+
     def _last_given(self, image_id: str, now: float) -> Assignment | None:
         """To whom a study was given last, if that was not long ago."""
         records = [self._given[image_id]] if image_id in self._given else []

@@ -122,6 +122,11 @@ class EmbeddingCache:
         future.set_result(embedding)
         return embedding
 
+    def holds(self, count: int) -> bool:
+        """Return True if so many embeddings of the size of those that are kept fit into the memory."""
+        with self._lock:
+            return not self._memory or count * self._memory.currsize <= len(self._memory) * self._memory.maxsize
+
     def close(self) -> None:
         """Close the files of the disk tier; what is stored stays."""
         if self._disk is not None:

@@ -126,6 +126,16 @@ class ContextCache:
             self._wanted.discard(key)
         self._worker.cancel(key)
 
+    def holds_both(self, slices: VolumeSlices, other: VolumeSlices) -> bool:
+        """Return True if the context of another volume fits into the memory beside a prepared one.
+
+        Args:
+            slices: volume whose context is prepared.
+            other: volume whose context takes as much for each voxel.
+        """
+        share = other.volume.array.size / slices.volume.array.size
+        return self.of(slices).nbytes * (1 + share) <= self._contexts.maxsize
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is prepared in the background; return False after ``timeout`` seconds."""
         return self._worker.wait(timeout)

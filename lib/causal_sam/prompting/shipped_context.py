@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import hashlib
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ def shipped_contexts(
     texts = load_text_encoder()
     network = ContextModel.load(lambda names: name_vectors(names, texts))
     return ContextCache(_base_encoder(encoder), partial(volume_context, network), max_bytes, slot)
+
+
+@cache
+def context_digest() -> str:
+    """Return the SHA-256 of the weights of the context network, hexadecimal."""
+    return hashlib.sha256(CONTEXT_WEIGHTS.read_bytes()).hexdigest()
 
 
 def volume_context(network: ContextModel, encoder: SliceEncoder, slices: VolumeSlices) -> VolumeContext:

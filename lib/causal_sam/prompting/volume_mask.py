@@ -105,6 +105,24 @@ class VolumeMasker:
             self._frame.insert(self.slices.logits(torch.from_numpy(low_res)) > 0, mask, index)
         return VolumeMask(_connected(mask, prompts.foreground), coarse, tuple(indices))
 
+    def logits(self, coarse: CoarseMask | None, mask: Mask, indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """Yield what the decoder says about slices: logits (rows, columns), canonical; positive is inside.
+
+        Args:
+            coarse: prompt of the decoder; None for the mask.
+            mask: mask (I, J, K).
+            indices: voxel indices along the slice axis, ascending.
+        """
+        size, slices = self._decoder.mask_size, self.slices
+        if coarse is None:
+            masks = [self._frame.extract(mask, index) for index in indices]
+            low_res = np.stack([slices.low_res_prompt(each, size) for each in masks])
+            drawn = self._decoder.draw(indices, low_res, frozenset(indices))
+        else:
+            drawn = self._draw(coarse, indices, self._low_res(coarse, indices))
+        for logits in drawn:
+            yield slices.logits(torch.from_numpy(logits))
+
     def correct(self, coarse: CoarseMask, before: Mask, new: Prompts, fixed: Collection[int] = ()) -> VolumeMask:
         """Change the mask so far in the connected wrong parts that new points lie in.
 

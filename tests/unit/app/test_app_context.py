@@ -3,84 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import nibabel
-import numpy as np
 import pytest
 from fastapi import FastAPI
-from monailabel.interfaces.tasks.infer_v2 import InferType
-from numpy.typing import NDArray
-from scripted_context import scripted_contexts
+from scripted_app import LIVER, SPLEEN, App, write_image
 
-from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
-from causal_sam.imaging import read_volume
 from causal_sam.imaging.overlap import dice
-from causal_sam.site.adapter_store import AdapterStore
-from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Resources
-from infers.organs import OrgansInferTask
-from infers.prompts import PromptableInferTask
-from serving import models
-from serving.conf import AppConf
-from serving.data.folder_store import FolderStore
-from serving.data.images import ImageFinder, VolumeCache
-from serving.data.label_set import LabelSet
-from serving.data.saved_labels import SavedLabels
-from serving.models import PredictorPool
-from serving.opened_images import OpenedImages, prepare_opened
-from serving.sessions.click_log import ClickLog
-from serving.sessions.histories import HistoryStore
+from serving.data.images import volume_key
+from serving.opened_images import prepare_opened
 
-SHAPE = (64, 56, 8)
-X, Y, Z = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-LIVER = ((X - 22) / 14) ** 2 + ((Y - 28) / 12) ** 2 + ((Z - 4) / 3.5) ** 2 < 1
-SPLEEN = ((X - 50) / 9) ** 2 + ((Y - 28) / 9) ** 2 + ((Z - 4) / 3) ** 2 < 1
 SECONDS = 60
-
-
-class App:
-    """The tasks on one image, with a context that knows the liver by clicks and both organs by name."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[dict] = []
-        self.contexts: Any = None
-
-        def answer(asked: dict) -> tuple[NDArray[np.bool_], float]:
-            self.asked.append(asked)
-            return LIVER, 0.9
-
-        def contexts(encoder, max_bytes, slot):
-            self.contexts = scripted_contexts(encoder, answer, {"liver": LIVER, "spleen": SPLEEN})
-            return self.contexts
-
-        monkeypatch.setattr(models, "shipped_contexts", contexts)
-        array = np.random.default_rng(0).normal(20, 8, SHAPE) + 110 * (LIVER | SPLEEN)
-        nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.diag([-2.0, -2, 5, 1])), folder / "image.nii.gz")
-        self.image, store = folder / "image.nii.gz", FolderStore(str(folder), auto_reload=False)
-        self.resources = Resources(
-            labels=LabelSet(("liver", "spleen", "kidney")),
-            plane="axial",
-            extent="volume",
-            volumes=VolumeCache(2**24),
-            predictors=PredictorPool(AppConf.from_conf({"prefetch_slices": 0}), AdapterStore(folder / "adapters")),
-            saved=SavedLabels(store),
-            histories=HistoryStore(folder.parent / "sessions", 2**26),
-            click_log=ClickLog(folder / "journal"),
-            journal=Journal(folder / "journal"),
-        )
-        self.opened = OpenedImages(
-            ImageFinder(store, str(folder)), self.resources.volumes, self.resources.predictors, "axial"
-        )
-        self.clicks = PromptableInferTask(InferType.DEEPGROW, self.resources)
-        self.organs = OrgansInferTask(self.resources)
-
-    def post(self, task: Any, request: dict[str, Any]) -> tuple[NDArray, dict[str, Any]]:
-        sent = request | {"image": str(self.image), IMAGE_ID_KEY: "image", CLIENT_KEY: "client"}
-        path, answer = task(sent | {"result_extension": ".nii"})
-        mask = read_volume(Path(path)).array
-        Path(path).unlink()
-        return mask, answer
 
 
 @pytest.fixture
@@ -129,3 +62,69 @@ def test_an_image_that_a_client_opens_is_prepared_in_the_background(app: App) ->
     volume = app.resources.volumes.get(next(iter(app.resources.volumes._volumes)))
     predictor = app.resources.predictors.for_volume(volume, "axial")
     assert predictor.context._masker.context.prepared == 1
+
+
+def add_image(app: App, image_id: str) -> None:
+    write_image(app.image.parent / f"{image_id}.nii.gz")
+    app.store.refresh()
+
+
+def prepared(app: App, image_id: str) -> bool:
+    """Return True if the context of an image is prepared."""
+    volume = app.resources.volumes.get(volume_key(app.image.parent / f"{image_id}.nii.gz"))
+    return app.resources.predictors.for_volume(volume, "axial").context._masker.context.prepared == 1
+
+
+def finish(app: App) -> None:
+    assert app.opened.wait(SECONDS)
+    assert app.resources.predictors.contexts().wait(SECONDS)
+
+
+def test_the_next_image_is_prepared_after_the_one_that_was_opened(app: App) -> None:
+    for name in ("next one", "another"):
+        add_image(app, name)
+    seen: list[bool] = []
+
+    def choose_next() -> str:
+        seen.append(prepared(app, "image"))
+        return "next one"
+
+    app.opened.add("image", choose_next)
+    finish(app)
+    assert seen == [True]
+    assert prepared(app, "next one")
+    assert not prepared(app, "another")
+    app.opened.add("another", lambda: "another")
+    finish(app)
+    assert prepared(app, "another")
+
+
+def test_the_next_image_is_left_alone_where_there_is_no_room_for_both(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_image(app, "next one")
+    predictors = app.resources.predictors
+    for where, what in (
+        (predictors.contexts(), "holds_both"),
+        (app.resources.volumes, "holds"),
+        (predictors.base().cache, "holds"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, what, lambda *sizes: False)
+            app.opened.add("image", lambda: "next one")
+            finish(app)
+        assert prepared(app, "image")
+        assert not prepared(app, "next one")
+
+
+def test_what_is_prepared_ahead_gives_way_to_an_image_that_is_opened(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("next one", "another"):
+        add_image(app, name)
+    contexts, left = app.resources.predictors.contexts(), []
+    monkeypatch.setattr(contexts, "leave", lambda slices: left.append(slices.volume.affine[0, 3]))
+    app.opened.add("image", lambda: "next one")
+    finish(app)
+    app.opened.add("another")
+    finish(app)
+    assert left == [len("next one.nii.gz")]
+    assert prepared(app, "another")

@@ -28,6 +28,7 @@ from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
 from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
+from causal_sam.site.automatic_masks import AutomaticMasks
 from causal_sam.text import load_text_encoder
 from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Resources, take_over_saved
 from infers.organs import OrgansInferTask
@@ -87,6 +88,7 @@ class App:
             histories=HistoryStore(folder.parent / "sessions", 2**26),
             click_log=ClickLog(folder / "journal"),
             journal=Journal(folder / "journal"),
+            automatic=AutomaticMasks(folder / "journal" / "automatic"),
         )
         self.volume = self.resources.volumes.get(volume_key(self.image))
         self.restart()

@@ -12,14 +12,11 @@ import nibabel
 import numpy as np
 import pytest
 import requests
-import torch
 from monailabel.interfaces.datastore import Datastore
+from untrained_labels import teach
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
-from causal_sam.sam import load_model
-from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
-from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.scores import Score, Scores, Stamp
 from causal_sam.style import describe
@@ -51,19 +48,6 @@ def mr(seed: int) -> np.ndarray:
 
 def save(path: Path, array: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(array, AFFINE), path)
-
-
-def teach(path: Path, seed: int) -> None:
-    """A file of two labels that nobody trained."""
-    torch.manual_seed(seed)
-    model, encoder = load_model("compact", device="cpu"), load_text_encoder()
-    prompt = new_label_prompt(model, encoder.dimension)
-    torch.nn.init.normal_(prompt.to_filter.bias)
-    said = BundleMetadata(
-        ("liver", "spleen"), encoder.name, encoder.fingerprint, model.encoder_hash(), encoder.dimension, 128, {}
-    )
-    said = BundleMetadata(**{**vars(said), "skip_channels": prompt.skip_channels, "embed_dim": prompt.embed_dim})
-    AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +210,19 @@ def test_a_client_gets_its_study_again_until_it_is_accepted(site) -> None:
     assert here.ask(OTHER)["id"] != first
     here.accept(first)
     assert here.ask(SLICER)["id"] != first
+
+
+def test_what_comes_next_is_known_before_it_is_asked_for_and_given_to_nobody(site) -> None:
+    here = site(a=ct(1), b=ct(2), c=mr(3))
+    here.scorer.run_pass()
+    first = here.ask(SLICER)["id"]
+    following = here.strategy.next_after(first, SLICER["client_id"])
+    assert following not in (None, first)
+    here.accept(first)
+    assert here.ask(OTHER)["id"] == following  # nobody holds it
+    (left,) = {"a", "b", "c"} - {first, following}
+    here.accept(following)
+    assert here.strategy.next_after(left, None) is None
 
 
 def test_what_others_label_is_given_only_if_nothing_else_is_left(site) -> None:

@@ -1,6 +1,8 @@
 /** The keyboard: everything that can be clicked has a key, and the image takes prompts at the crosshair. */
 import type { Drawing } from './drawing'
+import { toggleInbox } from './inbox'
 import * as state from './state'
+import { showsUncertainty } from './uncertainty'
 import type { Viewer } from './viewer'
 
 const TOOL_KEYS: Record<string, state.Tool> = {
@@ -65,6 +67,8 @@ function act(key: string, viewer: Viewer, focusNote: () => void): boolean {
   else if (key === '/') focusNote()
   else if (key === 'a') void state.accept()
   else if (key === 'n') void state.nextCase()
+  else if (key === 'i') toggleInbox()
+  else if (key === 'u') showsUncertainty.value = !showsUncertainty.value
   else return false
   return true
 }

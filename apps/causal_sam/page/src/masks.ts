@@ -1,6 +1,7 @@
-/** Masks as the server sends them: the bits of their bounding box, compressed. */
+/** Masks and maps as the server sends them: the bits or bytes of their bounding box, compressed. */
 import { unzlibSync, zlibSync } from 'fflate'
-import type { Mask, Voxel } from './types'
+import type { Grid } from './grid'
+import type { Mask, Uncertainty, Voxel } from './types'
 
 /** Calls `visit` with each voxel (i, j, k) of a mask. */
 export function forEachVoxel(mask: Mask, visit: (i: number, j: number, k: number) => void): void {
@@ -27,6 +28,19 @@ export function packed(voxels: Iterable<Voxel>, shape: Voxel): Mask {
     bits[n >> 3]! |= 128 >> (n & 7)
   }
   return { shape, corner, extent, bits: toBase64(zlibSync(bits)) }
+}
+
+/** Values of an uncertainty map at each voxel of the viewer. */
+export function valuesOf({ corner, extent, values }: Pick<Uncertainty, 'corner' | 'extent' | 'values'>, grid: Grid): Uint8Array {
+  const all = new Uint8Array(grid.size[0] * grid.size[1] * grid.size[2])
+  const part = unzlibSync(fromBase64(values))
+  const [si, sj, sk] = grid.steps
+  const start = grid.origin + corner[0] * si + corner[1] * sj + corner[2] * sk
+  let n = 0
+  for (let i = 0; i < extent[0]; i++)
+    for (let j = 0; j < extent[1]; j++)
+      for (let k = 0; k < extent[2]; k++) all[start + i * si + j * sj + k * sk] = part[n++]!
+  return all
 }
 
 function fromBase64(text: string): Uint8Array {

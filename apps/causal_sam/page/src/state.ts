@@ -66,7 +66,7 @@ interface Tools {
   onProgress: (slices: number) => void
 }
 
-function run<T>(what: string, doIt: (tools: Tools) => Promise<T>): Promise<T | null> {
+export function run<T>(what: string, doIt: (tools: Tools) => Promise<T>): Promise<T | null> {
   const controller = new AbortController()
   const next = last.then(async () => {
     const set = (slices: number) => (busy.value = { what, slices, cancel: () => controller.abort() })
@@ -84,7 +84,7 @@ function run<T>(what: string, doIt: (tools: Tools) => Promise<T>): Promise<T | n
   return next
 }
 
-function report(error: unknown): void {
+export function report(error: unknown): void {
   isError.value = true
   if (error instanceof Refusal) {
     mustSignIn.value ||= error.status === 401
@@ -97,7 +97,7 @@ function report(error: unknown): void {
   }
 }
 
-function say(sentence: string): void {
+export function say(sentence: string): void {
   isError.value = false
   message.value = sentence || TEXTS.status.ready
 }
@@ -165,7 +165,7 @@ export function nextCase(): Promise<unknown> {
 // --- Steps of the session
 
 /** A step waits for those before it; a body that depends on what they lead to is a function. Null: nothing to do. */
-function step(what: string, path: string, body: object | (() => object | null)): Promise<Session | null> {
+export function step(what: string, path: string, body: object | (() => object | null)): Promise<Session | null> {
   const id = opened.value?.id
   if (!id) return Promise.resolve(null)
   return run(what, async (tools) => {

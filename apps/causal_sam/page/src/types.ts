@@ -3,12 +3,18 @@ import type { components } from './schema'
 
 type Schemas = components['schemas']
 export type Case = Schemas['Case']
+export type Effort = Schemas['Effort']
+export type InboxCase = Schemas['InboxCase']
+export type InboxList = Schemas['InboxList']
+export type InboxProgress = Schemas['InboxProgress']
 export type Label = Schemas['Label']
 export type Mask = Schemas['Mask']
 export type NextCase = Schemas['NextCase']
+export type NoteEntry = Schemas['NoteEntry']
 export type NotePreview = Schemas['NotePreview']
 export type OpenedCase = Schemas['OpenedCase']
 export type Session = Schemas['Session']
+export type Uncertainty = Schemas['Uncertainty']
 export type Training = Schemas['Training']
 export type Version = Schemas['Version']
 export type Prompt =

@@ -13,6 +13,9 @@ export const LAYOUTS = {
 } as const
 export type Layout = keyof typeof LAYOUTS
 const PLANES: Plane[] = ['axial', 'coronal', 'sagittal']
+const DT_UINT8 = 2 // of NIfTI
+const OVERLAY_COLOURS = 'inferno'
+const OVERLAY_OPACITY = 0.7
 const MIN_ZOOM = 0.5
 const MAX_ZOOM = 12
 
@@ -96,6 +99,21 @@ export class Viewer {
     image.cal_min = low
     image.cal_max = high
     this.niivue.updateGLVolume()
+  }
+
+  /** Shows values of 0 to 255, one for each voxel, in colours over the image; null for none. */
+  showOverlay(values: Uint8Array | null): void {
+    const nv = this.niivue
+    while (nv.volumes.length > 1) nv.removeVolumeByIndex(1)
+    if (!values || !nv.volumes[0]) return
+    const overlay = nv.volumes[0].clone()
+    overlay.id = 'overlay'
+    Object.assign(overlay.hdr!, { datatypeCode: DT_UINT8, numBitsPerVoxel: 8, scl_slope: 1, scl_inter: 0 })
+    overlay.img = values
+    overlay.frame4D = 0
+    Object.assign(overlay, { colormap: OVERLAY_COLOURS, opacity: OVERLAY_OPACITY, cal_min: 1, cal_max: 255 })
+    Object.assign(overlay, { global_min: 0, global_max: 255, robust_min: 0, robust_max: 255 })
+    nv.addVolume(overlay)
   }
 
   setLayout(layout: Layout): void {

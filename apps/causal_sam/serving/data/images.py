@@ -131,6 +131,10 @@ class VolumeCache:
         """
         return self._read(key)
 
+    def holds(self, nbytes: int) -> bool:
+        """Return True if arrays of so many bytes can be kept at a time."""
+        return nbytes <= self._volumes.maxsize
+
     def kept(self, key: VolumeKey) -> Volume | None:
         """Return the volume of `volume_key` if it is kept."""
         with self._changed:

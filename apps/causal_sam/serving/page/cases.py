@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from cachetools import LRUCache, cached
 from fastapi import APIRouter, BackgroundTasks, Request
 from fastapi.responses import FileResponse, Response
 from monailabel.datastore.local import ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
-from PIL import Image
 
 from causal_sam.errors import NotFoundError
-from causal_sam.imaging import SliceFrame, Volume, intensity_window, slice_axis
+from causal_sam.imaging import Volume, slice_axis
 from causal_sam.imaging.label_names import named_values
 from causal_sam.imaging.writing import write_image
 from serving.data.folder_store import FolderStore
 from serving.data.images import VolumeKey, volume_key
 from serving.opened_images import prepare_opened
+from serving.page.pictures import picture_of_slice
 from serving.page.schemas import Case, NextCase
 from serving.page.visits import ClientId, ToCase, app
-from serving.requests.background_tasks import next_sample
+from serving.requests.background_tasks import client_of_strategy, next_sample
 from serving.requests.inference import removed_on_failure
 from serving.requests.sign_in import Reader
 from strategies.style_aware import NAME as STYLE_AWARE
+from strategies.style_aware import StyleAware
 
 THUMBNAIL_SIDE = 128
 MAX_THUMBNAILS = 1000
@@ -84,21 +83,13 @@ async def thumbnail(case: ToCase) -> Response:
 @cached(LRUCache(MAX_THUMBNAILS), lock=threading.Lock())
 def _thumbnail(key: VolumeKey) -> bytes:
     volume = app().resources.volumes.get(key)
-    axis = slice_axis(volume)
-    frame = SliceFrame(volume.affine, volume.shape, axis)
-    pixels = intensity_window(volume).apply(np.ascontiguousarray(frame.extract(volume.array, volume.shape[axis] // 2)))
-    row_mm, column_mm = frame.spacing_rc
-    scale = THUMBNAIL_SIDE / max(pixels.shape[0] * row_mm, pixels.shape[1] * column_mm)
-    size = (max(1, round(pixels.shape[1] * column_mm * scale)), max(1, round(pixels.shape[0] * row_mm * scale)))
-    file = io.BytesIO()
-    Image.fromarray((255 * pixels).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR).save(file, "PNG")
-    return file.getvalue()
+    return picture_of_slice(volume, volume.shape[slice_axis(volume)] // 2, THUMBNAIL_SIDE)
 
 
 @router.get(
     "/cases/{case}/image", response_class=FileResponse, responses={200: {"content": {"application/octet-stream": {}}}}
 )
-async def image(case: ToCase, background_tasks: BackgroundTasks) -> Response:
+async def image(case: ToCase, background_tasks: BackgroundTasks, client_id: ClientId = None) -> Response:
     """Return the image as NIfTI, its axes swapped and flipped to run to right, anterior and superior.
 
     A viewer would otherwise turn the image in its own way. ``axes`` of the session lead to the voxels of the file.
@@ -106,7 +97,9 @@ async def image(case: ToCase, background_tasks: BackgroundTasks) -> Response:
 
     def convert() -> FileResponse:
         volume = case.volume()
-        prepare_opened(case.request.app, case.image_id)
+        client = client_of_strategy(case.request, case.user, {"client_id": client_id})
+        strategy: StyleAware = app()._strategies[STYLE_AWARE]
+        prepare_opened(case.request.app, case.image_id, lambda: strategy.next_after(case.image_id, client))
         with tempfile.NamedTemporaryFile(suffix=".nii", delete=False) as file:
             path = Path(file.name)
         with removed_on_failure(path):

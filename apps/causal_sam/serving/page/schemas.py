@@ -282,17 +282,6 @@ class NotePreview(BaseModel):
     effects: list[dict[str, Any]]
 
 
-class NoteEntry(BaseModel):
-    """Entry of the journal: a note that was carried out, refused, undone or done again."""
-
-    time: str
-    user: str | None
-    act: str
-    note: str
-    answer: str | None = None
-    effects: list[dict[str, Any]] = []
-
-
 class NextCase(BaseModel):
     """The next case and the reason for it; ``id`` is None if nothing is left."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -33,7 +34,6 @@ from serving.page.schemas import (
     LassoCurve,
     Mask,
     NoteChange,
-    NoteEntry,
     NotePreview,
     NoteRequest,
     NoteText,
@@ -49,6 +49,7 @@ from serving.page.schemas import (
 from serving.page.visits import STREAMED, ToCase, Visit, app
 from serving.requests.sign_in import Annotator
 
+logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/cases/{case}")
 
 
@@ -59,7 +60,7 @@ async def open_session(case: ToCase) -> Response:
     def work(call: Call) -> OpenedCase:
         volume = call.volume
         return OpenedCase(
-            **dict(_session(call, (), "")),
+            **dict(describe_session(call, (), "")),
             id=case.image_id,
             shape=volume.shape,
             spacing=volume.spacing,
@@ -84,7 +85,7 @@ async def add_prompt(case: ToCase, prompt: Prompt) -> Response:
         label = call.resources.labels.known_as(prompt.name)
         with call.session.one_step():
             message = _add(call, label, prompt)
-        return _session(call, prompt.known, message)
+        return describe_session(call, prompt.known, message)
 
     return await case.change(work, prompt.plane)
 
@@ -139,7 +140,7 @@ async def move_in_history(case: ToCase, wanted: HistoryRequest) -> Response:
         steps = [session.undo() if undone else session.redo() for _ in range(abs(count))]
         call.record_steps_back(*steps, undone=undone)
         verb = "Undone" if undone else "Redone"
-        return _session(call, wanted.known, " ".join(f"{verb}: {step}." for step in steps))
+        return describe_session(call, wanted.known, " ".join(f"{verb}: {step}." for step in steps))
 
     return await case.change(work)
 
@@ -150,7 +151,7 @@ async def lock_labels(case: ToCase, wanted: LabelsRequest) -> Response:
 
     def work(call: Call) -> Session:
         call.session.lock(*_known(call, wanted.labels), only=True)
-        return _session(call, wanted.known, "")
+        return describe_session(call, wanted.known, "")
 
     return await case.change(work)
 
@@ -161,7 +162,7 @@ async def reset_labels(case: ToCase, wanted: LabelsRequest) -> Response:
 
     def work(call: Call) -> Session:
         call.session.reset(_known(call, wanted.labels))
-        return _session(call, wanted.known, "")
+        return describe_session(call, wanted.known, "")
 
     return await case.change(work)
 
@@ -176,7 +177,7 @@ async def segment_by_name(case: ToCase, wanted: AutomaticRequest) -> Response:
         with call.session.one_step():
             params = task.run(call, Wanted(labels, wanted.replace)).params
         certainty = {name: each["predicted_iou"] for name, each in params["labels"].items()}
-        return _session(call, wanted.known, params["message"], certainty)
+        return describe_session(call, wanted.known, params["message"], certainty)
 
     return await case.change(work)
 
@@ -229,7 +230,7 @@ async def carry_out_note(case: ToCase, note: NoteRequest) -> Response:
 
     def work(call: Call) -> Session:
         params = _note_task().carry_out(call, _options(call, note, plan=note.plan))
-        return _session(call, note.known, params["message"])
+        return describe_session(call, note.known, params["message"])
 
     return await case.change(work)
 
@@ -243,21 +244,6 @@ def _options(call: Call, note: NoteText, **options: Any) -> NoteOptions:
     return NoteOptions(note.note.strip(), repeat=True, prompts=PromptSet(current, {}), **{"preview": False, **options})
 
 
-@router.get("/notes")
-async def list_notes(case: ToCase) -> list[NoteEntry]:
-    """List what the journal says about notes on this image, the oldest first."""
-
-    def read() -> list[NoteEntry]:
-        case.image()  # there must be one
-        return [
-            NoteEntry.model_validate(entry)
-            for entry in app().resources.journal.entries()
-            if entry.get("image") == case.image_id and entry.get("frame") == case.frame
-        ]
-
-    return await case.run(read)
-
-
 @router.post("/accept", response_model=Session, responses=STREAMED)
 async def accept(case: ToCase, known: StepRequest, user: Annotator) -> Response:
     """Save all labels as the accepted label of the image, with the tag ``final``; in the DICOM archive too."""
@@ -266,15 +252,21 @@ async def accept(case: ToCase, known: StepRequest, user: Annotator) -> Response:
         image_id = call.request[IMAGE_ID_KEY]
         if image_id is None:
             raise InputError("Only an image that the data store lists can have an accepted label.")
-        _save(call, case, image_id)
+        save_accepted(call, case, image_id)
+        compare_with_automatic(call, image_id)
         take_over_saved(call.session, call.resources.saved, image_id, call.volume)
         names = [name for name, state in call.session.states.items() if not (is_unnamed(name) or state.is_empty)]
-        return _session(call, known.known, f"Accepted: {', '.join(names)}.")
+        return describe_session(call, known.known, f"Accepted: {', '.join(names)}.")
 
     return await case.change(work)
 
 
-def _save(call: Call, case: Visit, image_id: str) -> None:
+def save_accepted(call: Call, case: Visit, image_id: str) -> None:
+    """Save all labels of a session as the accepted label of an image.
+
+    Raises:
+        InputError: they cannot be saved, as when there are no voxels.
+    """
     label_map, values = call.session.label_map()
     present = set(np.unique(label_map))
     info = {
@@ -288,11 +280,28 @@ def _save(call: Call, case: Visit, image_id: str) -> None:
     app().on_save_label(image_id, label_id)
 
 
+def compare_with_automatic(call: Call, image_id: str) -> None:
+    """Compare the accepted masks with those that were found by name before anybody saw them.
+
+    Only labels that the annotator had in the session count, also those that were removed from it.
+    """
+    if call.volume.frame:
+        return
+    session = call.session
+    seen = {name for step in session.history.steps[: session.history.position + 1] for name in step.labels}
+    try:
+        call.resources.automatic.compare(image_id, seen, session.mask)
+    except OSError as error:
+        logger.warning("Automatic masks are not compared: nothing can be written (%s).", error.strerror)
+
+
 def _known(call: Call, names: Collection[str]) -> list[str]:
     return list(dict.fromkeys(call.resources.labels.known_as(checked_label(name)) for name in names))
 
 
-def _session(call: Call, known: Collection[str], message: str, certainty: Mapping[str, float | None] = {}) -> Session:
+def describe_session(
+    call: Call, known: Collection[str], message: str, certainty: Mapping[str, float | None] = {}
+) -> Session:
     """Describe a session; masks that the client holds are left out."""
     session, states = call.session, call.session.states
     order = {name: number for number, name in enumerate(call.resources.labels.names)}

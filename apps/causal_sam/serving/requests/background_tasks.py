@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import Request
 from monailabel.config import settings
 from monailabel.endpoints.activelearning import sample
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
@@ -138,11 +139,20 @@ def next_sample(request: Request, strategy: str, user: Reader, params: dict[str,
         InputError: the client's name for itself is none.
     """
     _check_known("strategy", strategy, app_instance()._strategies)
+    return sample(strategy, {"client_id": client_of_strategy(request, user, params)}, user.username)
+
+
+def client_of_strategy(request: Request, user: User, params: Mapping[str, Any] | None) -> str:
+    """Return the name under which strategies know a client.
+
+    Raises:
+        InputError: the client's name for itself is none.
+    """
     client = checked_client_id(params)
     if client is None:
         address = request.client.host if request.client else "unknown"
         client = user.username if settings.MONAI_LABEL_AUTH_ENABLE else f"address {address}"
-    return sample(strategy, {"client_id": client}, user.username)
+    return client
 
 
 def _check_known(kind: str, name: str, known: Iterable[str]) -> None:

@@ -1,12 +1,12 @@
 import { useRef } from 'preact/hooks'
 import { TEXTS } from '../texts'
 import { cases, mustSignIn, openCase, refreshCases, watchLearning } from '../state'
-import { Cases } from './Cases'
 import { Help } from './Help'
 import { History } from './History'
 import { Image } from './Image'
 import { Labels } from './Labels'
 import { Learning } from './Learning'
+import { Lists } from './Lists'
 import { Note } from './Note'
 import { SignIn } from './SignIn'
 import { Status } from './Status'
@@ -25,7 +25,7 @@ export function App() {
         <Help />
       </header>
       <nav aria-label={TEXTS.cases.heading}>
-        <Cases />
+        <Lists />
       </nav>
       <main>
         <Toolbar />

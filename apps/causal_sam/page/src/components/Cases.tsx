@@ -1,8 +1,9 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
-import { casePath, load } from '../api'
+import { useState } from 'preact/hooks'
+import { casePath } from '../api'
 import { cases, openCase, opened } from '../state'
 import { TEXTS } from '../texts'
 import type { Case } from '../types'
+import { Picture } from './Picture'
 
 export function Cases() {
   const [search, setSearch] = useState('')
@@ -10,7 +11,6 @@ export function Cases() {
   const found = all?.filter(({ id }) => id.toLowerCase().includes(search.trim().toLowerCase())) ?? []
   return (
     <>
-      <h2>{TEXTS.cases.heading}</h2>
       <input
         type="search"
         aria-label={TEXTS.cases.search}
@@ -37,7 +37,7 @@ function Entry({ case: { id, state, by, is_here, modality } }: { case: Case }) {
         aria-current={opened.value?.id === id}
         onClick={() => void openCase(id)}
       >
-        {is_here ? <Thumbnail id={id} /> : <span class="thumbnail" />}
+        {is_here ? <Picture kind="thumbnail" path={casePath(id, 'thumbnail')} /> : <span class="thumbnail" />}
         <span>
           <strong>{id}</strong>
           <small>
@@ -47,32 +47,5 @@ function Entry({ case: { id, state, by, is_here, modality } }: { case: Case }) {
         </span>
       </button>
     </li>
-  )
-}
-
-/** The middle slice, loaded when it comes into view; by `load`, since an image element cannot sign in. */
-function Thumbnail({ id }: { id: string }) {
-  const frame = useRef<HTMLSpanElement>(null)
-  const [url, setUrl] = useState('')
-  useEffect(() => {
-    let made = ''
-    const observer = new IntersectionObserver(([entry]) => {
-      if (!entry?.isIntersecting) return
-      observer.disconnect()
-      load(casePath(id, 'thumbnail')).then(
-        (file) => setUrl((made = URL.createObjectURL(new Blob([file], { type: 'image/png' })))),
-        () => undefined, // an image that cannot be read has no thumbnail; opening it says why
-      )
-    })
-    observer.observe(frame.current!)
-    return () => {
-      observer.disconnect()
-      URL.revokeObjectURL(made)
-    }
-  }, [id])
-  return (
-    <span class="thumbnail" ref={frame}>
-      {url && <img src={url} alt="" />}
-    </span>
   )
 }

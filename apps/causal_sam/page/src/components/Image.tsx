@@ -3,6 +3,7 @@ import { Drawing } from '../drawing'
 import { listen } from '../keys'
 import { layout, opened, setViewer, tool } from '../state'
 import { TEXTS } from '../texts'
+import { followLabel, showsUncertainty } from '../uncertainty'
 import { Viewer } from '../viewer'
 import { position } from './Status'
 
@@ -32,6 +33,7 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
       { capture: true, passive: false },
     )
     void made.attach().then(() => {
+      followLabel(made)
       listen(made, new Drawing(over.current!, made), frame.current!, focusNote)
       onReady()
     })
@@ -47,6 +49,11 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
       <svg ref={over} aria-hidden="true" class={tool.value === 'navigate' || !opened.value ? 'over off' : 'over'}>
         <path />
       </svg>
+      {opened.value && showsUncertainty.value && (
+        <p class="legend">
+          {TEXTS.uncertainty.sure} <i aria-hidden="true" /> {TEXTS.uncertainty.unsure}
+        </p>
+      )}
       {!opened.value && <p class="nothing">{TEXTS.viewer.nothing}</p>}
     </div>
   )

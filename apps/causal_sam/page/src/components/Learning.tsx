@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks'
 import { rollBack, startLearning, stopLearning, training, versions } from '../state'
 import { TEXTS } from '../texts'
 import type { Version } from '../types'
+import { Effort } from './Effort'
 
 export function Learning() {
   const [minutes, setMinutes] = useState(10)
@@ -47,6 +48,7 @@ export function Learning() {
       ) : (
         <p>{TEXTS.learning.noVersion}</p>
       )}
+      <Effort />
     </section>
   )
 }

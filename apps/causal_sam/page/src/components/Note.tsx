@@ -2,6 +2,7 @@ import type { RefObject } from 'preact'
 import { useState } from 'preact/hooks'
 import { confirmNote, endPreview, opened, preview, previewNote, question } from '../state'
 import { TEXTS } from '../texts'
+import { PastNotes } from './PastNotes'
 
 export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }) {
   const [note, setNote] = useState('')
@@ -59,6 +60,7 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
           }}
         />
       )}
+      <PastNotes />
     </section>
   )
 }

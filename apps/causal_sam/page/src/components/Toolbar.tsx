@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks'
 import { windowsOf } from '../windows'
 import { TOOLS, accept, brushMm, follows, layout, nextCase, opened, session, setOpacity, setWindow, tool } from '../state'
 import { TEXTS } from '../texts'
+import { showsUncertainty } from '../uncertainty'
 import { LAYOUTS, type Layout } from '../viewer'
 
 export function Toolbar() {
@@ -75,6 +76,13 @@ export function Toolbar() {
           setOpacity(event.currentTarget.valueAsNumber / 100)
         }}
       />
+      <button
+        aria-pressed={showsUncertainty.value}
+        title={TEXTS.uncertainty.hint}
+        onClick={() => (showsUncertainty.value = !showsUncertainty.value)}
+      >
+        {TEXTS.uncertainty.button}
+      </button>
       <span class="space" />
       <button class="main" disabled={!session.value?.labels.length} title={TEXTS.accept.hint} onClick={() => void accept()}>
         {TEXTS.accept.accept}
