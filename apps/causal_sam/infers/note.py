@@ -14,7 +14,7 @@ from causal_sam.correction.corrector import Corrector
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.notes import Interpretation, NoteRequest, Plan
-from causal_sam.prompting.label_state import is_unnamed
+from causal_sam.prompting.label_state import is_unnamed, protected_labels
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.slices import VolumeSlices
 from infers.base import Answer, Call, Resources, SessionTask
@@ -146,7 +146,8 @@ class NoteInferTask(SessionTask):
         """Carry the note out in the session; the journal learns of it unless it is a preview.
 
         Returns:
-            Parameters of the response: ``plan``, ``interpreter``, ``notice``, ``effects``, ``preview``, ``message``.
+            Parameters of the response: ``plan``, ``interpreter``, ``notice``, ``effects``, ``totals``, ``preview``,
+            ``message``.
 
         Raises:
             NoteRefusedError: the note gives a question, or none of its acts could be done.
@@ -180,14 +181,21 @@ class NoteInferTask(SessionTask):
             each.to_dict() | {"taken_ml": {name: round(ml, 3) for name, ml in each.effect.taken_ml.items()}}
             for each in outcome.corrections
         ]
+        details["totals"] = {
+            name: {"gained_ml": round(effect.gained_ml, 3), "lost_ml": round(effect.lost_ml, 3)}
+            for name, effect in outcome.totals.items()
+        }
         details["preview"] = requested.preview
         understood = f"Understood: {plan.sentence}."
         message = " ".join(
-            [understood, *(f"{each.effect}." for each in done), *objections, *filter(None, [reading.notice])]
+            [
+                *(understood, *(f"{each.effect}." for each in done)),
+                *(f"In all, {effect}." for effect in outcome.totals.values()),
+                *(*objections, *filter(None, [reading.notice])),
+            ]
         )
         if requested.preview:
-            doubts = [each.doubt for each in done if each.doubt is not None]
-            return details | {"message": " ".join([f"Preview, nothing is changed: {message}", *doubts])}
+            return details | {"message": " ".join([f"Preview, nothing is changed: {message}", *outcome.doubts])}
         if outcome.question is not None:
             self._refuse(call, requested, outcome.question, details | {"question": outcome.question})
         if not done:
@@ -211,8 +219,14 @@ class NoteInferTask(SessionTask):
         current = requested.prompts.current if requested.prompts.current in labels else None
         if current is None and len(labels) == 1:
             current = labels[0]
-        masks = call.session.masks()
-        context = VolumeContext(self._corrector(call), call.predictor.slices, masks, self._describe)
+        session, slot = call.session, self._resources.predictors.inference_slots.hold
+        masks, prepared = session.masks(), call.predictor.context
+        context = VolumeContext(
+            *(self._corrector(call), call.predictor.slices, masks, self._describe),
+            lambda acts_on: protected_labels(session.states, session.locked, acts_on),
+            lambda names: {} if prepared is None else prepared.segment_known(names, slot),
+            slot,
+        )
         return self._interpreter.invoke(
             NoteRequest(
                 *(requested.note, tuple(labels), current),

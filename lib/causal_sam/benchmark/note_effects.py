@@ -143,7 +143,9 @@ def _apply(acts: Sequence[Intervention], volume: Volume, masks: Masks) -> Masks:
 def _changed(act: Intervention, volume: Volume, mask: NDArray[np.bool_], others: Masks) -> NDArray[np.bool_]:
     region = region_gate(act, volume, mask, others)
     if act.action not in ("expand", "shrink", "exclude", "restyle"):
-        return apply_exact_operator(act, region, volume, mask)
+        after = mask.copy()
+        after[region.box] = apply_exact_operator(act, region, volume, mask[region.box])
+        return after
     inside = region.in_volume(mask.shape) > 0.5
     if act.action == "expand":
         return mask | inside

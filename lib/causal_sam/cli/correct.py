@@ -133,6 +133,10 @@ def correct(
         report["output"] = str(write_mask(corrected, volume, output))
     report["question"] = outcome.question
     report["effects"] = [correction.to_dict() for correction in corrections]
+    report["totals"] = {
+        name: {"gained_ml": round(effect.gained_ml, 3), "lost_ml": round(effect.lost_ml, 3)}
+        for name, effect in outcome.totals.items()
+    }
     report["taken_ml"] = {
         name: {other: round(voxels * volume.voxel_ml, 3) for other, voxels in others.items()}
         for name, others in taken.items()
@@ -198,6 +202,7 @@ def _in_words(report: Mapping[str, Any], corrections: Sequence[Correction]) -> s
     for correction in corrections:
         what = f"not done: {correction.objection}" if correction.objection else str(correction.effect)
         lines += [correction.intervention.sentence, f"  {what}"]
+    lines += [f"{name} in all: +{ml['gained_ml']} ml, -{ml['lost_ml']} ml" for name, ml in report["totals"].items()]
     for name, others in report["taken_ml"].items():
         lines += [f"{name} took {ml} ml of {other}" for other, ml in others.items()]
     if report["question"] is not None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.correction.corrector import Corrector
+from causal_sam.correction.expectation import plausible_end, probability_beside
 from causal_sam.correction.measures import measure_mask
-from causal_sam.correction.region import VIEWER_SIGNS
+from causal_sam.correction.region import viewer_numbers
+from causal_sam.errors import InputError
 from causal_sam.imaging import Volume, intensity_window, nonempty_slices, slice_axis
 from causal_sam.imaging.directions import patient_axes
+from causal_sam.imaging.shape import centroid
 from causal_sam.notes import ImageSlices
 from causal_sam.notes.laterality import side_of
 from causal_sam.notes.schema import Direction, Intervention, Plan
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.prompting.slots import Slot, no_queue
+from causal_sam.volume.context import CoarseMask
 
 # Structures nearer than this to the midline of the body have no side.
 MIDLINE_MM = 15.0
@@ -36,6 +41,9 @@ class VolumeContext:
         slices: all slices of the volume.
         masks: label -> (I, J, K) mask.
         describe: function that describes the style of an image.
+        protect: labels that a plan acts on -> labels that it may not change.
+        expect: labels -> coarse masks of those that the context of the volume knows.
+        slot: entered around the use of the model, where others use it too.
     """
 
     def __init__(
@@ -44,8 +52,12 @@ class VolumeContext:
         slices: VolumeSlices,
         masks: Mapping[str, NDArray[np.bool_]],
         describe: Callable[[Volume], str],
+        protect: Callable[[Collection[str]], Collection[str]] = lambda acts_on: (),
+        expect: Callable[[Sequence[str]], Mapping[str, CoarseMask]] = lambda labels: {},
+        slot: Slot = no_queue,
     ) -> None:
         self._corrector, self._slices, self._masks, self._describe = corrector, slices, masks, describe
+        self._protect, self._expect, self._slot = protect, expect, slot
 
     def measure(self, label: str) -> Mapping[str, Any]:
         """Measure the mask of a label: see `measure_mask`."""
@@ -55,15 +67,60 @@ class VolumeContext:
         """Describe acquisition and appearance of the image."""
         return self._describe(self._slices.volume)
 
-    def preview(self, intervention: Intervention) -> str:
-        """Describe the effect of an intervention, or the objection to it, without applying it.
+    def probability_beside(self, label: str) -> Mapping[str, Any]:
+        """Compare the mask of a label with where the context of the volume expects it; see `NoteContext`.
 
         Raises:
-            InputError: there is no mask of its label, or the model does not support the act.
+            InputError: the label has no mask, or the context does not know it.
         """
-        plan = Plan(interventions=(intervention,))
-        (correction,) = self._corrector.carry_out(plan, self._slices, self._masks).corrections
-        return correction.objection or " ".join(filter(None, [f"{correction.effect}.", correction.doubt]))
+        return probability_beside(self._slices, self._mask(label), self._expected(label))
+
+    def plausible_end(self, label: str, direction: Direction) -> Mapping[str, Any]:
+        """Say where a label plausibly ends in a direction; see `NoteContext`.
+
+        Raises:
+            InputError: the label has no mask, or the context does not know it.
+        """
+        return plausible_end(self._slices, self._mask(label), self._expected(label), direction)
+
+    def preview(
+        self, interventions: Sequence[Intervention], on_slice: Callable[[int], object] = lambda done: None
+    ) -> str:
+        """Describe the effect of interventions, or the objections to them, without applying them.
+
+        Args:
+            interventions: interventions in their order.
+            on_slice: called with the number of processed slices; its exceptions end the preview.
+
+        Raises:
+            InputError: there is no mask of a label, or the model does not support an act.
+        """
+        plan, acts_on = Plan(interventions=tuple(interventions)), {act.label for act in interventions}
+        expected, locked = self._expect(sorted(acts_on)), self._protect(acts_on)
+        with self._slot(on_slice) as while_allowed:
+            result = self._corrector.carry_out(
+                plan, self._slices, self._masks, while_allowed, locked=locked, coarse=expected
+            )
+        sentences = []
+        for each in result.corrections:
+            sentences.append(each.objection or f"{each.effect}.")
+            sentences += [
+                f"It reaches {ml:.1f} ml of {name}, which stays as it is." for name, ml in each.spared_ml.items()
+            ]
+        sentences += [f"In all, {effect}." for effect in result.totals.values()]
+        sentences += [f"Has to be confirmed: {doubt}" for doubt in result.doubts]
+        return " ".join(sentences)
+
+    def _mask(self, label: str) -> NDArray[np.bool_]:
+        if label not in self._masks or not self._masks[label].any():
+            raise InputError(f"There is no mask of {label} yet.")
+        return self._masks[label]
+
+    def _expected(self, label: str) -> CoarseMask:
+        found = self._expect([label]).get(label)
+        if found is None:
+            raise InputError(f"The context of the volume does not know {label}, so it expects it nowhere.")
+        return found
 
 
 def slices_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> ImageSlices:
@@ -73,16 +130,13 @@ def slices_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> ImageSl
         volume: image.
         masks: label -> (I, J, K) mask; empty ones have no slices.
     """
-    axis = slice_axis(volume)
-    patient_axis, sign = patient_axes(volume.affine)[axis]
-    count = volume.shape[axis]
-    is_reversed = sign != VIEWER_SIGNS[patient_axis]
-    nonempty = {}
+    axis, numbers, nonempty = slice_axis(volume), viewer_numbers(volume), {}
     for name, mask in masks.items():
-        numbers = [count - index if is_reversed else index + 1 for index in nonempty_slices(mask, axis)]
-        if numbers:
-            nonempty[name] = (min(numbers), max(numbers))
-    return ImageSlices(count, float(volume.spacing[axis]), patient_axis == SUPERIOR_AXIS, nonempty)
+        there = numbers[sorted(nonempty_slices(mask, axis))].tolist()
+        if there:
+            nonempty[name] = (min(there), max(there))
+    is_axial = patient_axes(volume.affine)[axis][0] == SUPERIOR_AXIS
+    return ImageSlices(volume.shape[axis], float(volume.spacing[axis]), is_axial, nonempty)
 
 
 def sides_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Direction]:
@@ -105,5 +159,5 @@ def sides_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str
     places = body @ to_right
     # The midline is halfway between the flanks; the centre of mass would depend on bright organs.
     middle = (np.quantile(places, 0.01) + np.quantile(places, 0.99)) / 2
-    offsets = {name: float(np.mean(np.argwhere(mask) @ to_right) - middle) for name, mask in unsided.items()}
+    offsets = {name: float(centroid(mask) @ to_right - middle) for name, mask in unsided.items()}
     return {name: "right" if mm > 0 else "left" for name, mm in offsets.items() if abs(mm) >= MIDLINE_MM}

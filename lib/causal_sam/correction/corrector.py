@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-from torch import Tensor
 
+from causal_sam.correction.decoding import BoxSlices, RegionDecoder
 from causal_sam.correction.evidence import evidence
-from causal_sam.correction.guard import Effect, find_doubt, find_objection, measure_effect
+from causal_sam.correction.guard import Effect, find_doubt, find_objection, find_total_doubt, measure_effect
 from causal_sam.correction.operators import apply_exact_operator
-from causal_sam.correction.protection import protected_voxels
+from causal_sam.correction.protection import Protection
 from causal_sam.correction.region import Region, region_gate
 from causal_sam.errors import InputError
-from causal_sam.imaging import nonempty_slices
-from causal_sam.notes.schema import Intervention, Plan, Strength
+from causal_sam.imaging.shape import bounding_box
+from causal_sam.notes.schema import Intervention, Plan
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.adapter_bundle import FilmPart, shipped_film
-from causal_sam.sam.embedding import Embedding
-from causal_sam.sam.film import Film, make_modulable, modulated
+from causal_sam.sam.film import Film, make_modulable
 from causal_sam.text import TextEncoder, load_text_encoder
 from causal_sam.volume.context import CoarseMask
 
 # Acts of the modulated decoder; all others have exact operators.
 MODULATED = frozenset({"expand", "shrink", "exclude", "restyle"})
-# Strength of the modulation (TCI's s).
-STRENGTH: Mapping[Strength, float] = {"slight": 0.5, "moderate": 1.0, "strong": 1.5}
-# Largest logit that a coarse mask adds to those of the decoder.
-MAX_COARSE_LOGIT = 2.0
-# Slices per batch of the decoder.
-SLICES_PER_BATCH = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +40,7 @@ class Correction:
         effect: change of the mask, or the change that was rejected.
         objection: sentence with the reason why the change was rejected; None if it was applied.
         doubt: sentence with the reason why the change has to be confirmed; None if it is plausible.
+        spared_ml: label that is locked or kept -> volume in ml of its part that the act would else have reached.
     """
 
     intervention: Intervention
@@ -56,6 +48,7 @@ class Correction:
     effect: Effect
     objection: str | None
     doubt: str | None = None
+    spared_ml: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON: everything but the mask, volumes in ml."""
@@ -69,6 +62,7 @@ class Correction:
             "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
             "objection": self.objection,
             "doubt": self.doubt,
+            "spared_ml": {name: round(ml, 3) for name, ml in self.spared_ml.items()},
         }
 
 
@@ -81,11 +75,20 @@ class PlanResult:
         masks: label -> (I, J, K) mask, for the labels that have changed; none if there is a question.
         question: question whether to make changes that are not plausible; None if there are none, or they were
             confirmed.
+        totals: label -> its change by all acts of the plan, for labels that several acts change.
+        total_doubts: reasons why such a change in all has to be confirmed.
     """
 
     corrections: list[Correction]
     masks: dict[str, NDArray[np.bool_]]
     question: str | None = None
+    totals: Mapping[str, Effect] = field(default_factory=dict)
+    total_doubts: tuple[str, ...] = ()
+
+    @property
+    def doubts(self) -> list[str]:
+        """Reasons why the changes have to be confirmed."""
+        return [each.doubt for each in self.corrections if each.doubt is not None] + list(self.total_doubts)
 
 
 class Corrector:
@@ -98,7 +101,8 @@ class Corrector:
     """
 
     def __init__(self, encoder: SliceEncoder, film: Film | None, text: TextEncoder) -> None:
-        self._encoder, self._film, self._text = encoder, film, text
+        self._model_name = encoder.model.name
+        self._decoder = None if film is None else RegionDecoder(encoder, film, text)
 
     def carry_out(
         self,
@@ -114,7 +118,8 @@ class Corrector:
         """Apply the interventions of a plan in their order, each to the masks after the previous ones.
 
         A voxel belongs to one label: gains of a label are taken from others. Labels that are locked or that the plan
-        keeps do not change, whatever the other acts are.
+        keeps do not change, whatever the other acts are. What several acts change in one label is judged act by act and
+        in all.
 
         Args:
             plan: plan with interventions.
@@ -129,6 +134,7 @@ class Corrector:
             InputError: a label has no mask or one of another shape, or slices are outside the volume.
         """
         now, done = dict(masks), []
+        protection = Protection(plan, locked, masks)
         for act in plan.interventions:
             if act.action == "keep" and not (act.label in now and now[act.label].any()):
                 nothing = np.zeros(slices.volume.shape, bool)
@@ -138,28 +144,28 @@ class Corrector:
                 raise InputError(
                     f"There is no mask of {act.label} yet, so there is nothing to correct: segment it first."
                 )
-            others = {name: mask for name, mask in now.items() if name != act.label}
-            protected = protected_voxels(act.label, plan, locked, slices.volume, now, masks[act.label])
-            expected = coarse.get(act.label)
-            correction = self.correct(slices, now[act.label], act, others, protected, expected, on_slice)
-            gained = correction.mask & ~now[act.label]
-            now |= {name: mask & ~gained for name, mask in others.items() if (mask & gained).any()}
+            before, others = now[act.label], {name: mask for name, mask in now.items() if name != act.label}
+            correction = self.correct(slices, before, act, others, protection, coarse.get(act.label), on_slice)
+            if correction.effect.taken_ml and correction.mask is not before:
+                gained = correction.mask & ~before
+                now |= {name: others[name] & ~gained for name in correction.effect.taken_ml}
             now[act.label] = correction.mask
             done.append(correction)
-        doubts = [correction.doubt for correction in done if correction.doubt is not None]
-        if doubts and not confirm:
-            return PlanResult(done, {}, f"{' '.join(doubts)} Nothing was changed: confirm to do it, or say how much.")
+        totals, total_doubts = _in_all(slices, masks, now, done)
+        result = PlanResult(done, {}, None, totals, total_doubts)
+        if result.doubts and not confirm:
+            question = f"{' '.join(result.doubts)} Nothing was changed: confirm to do it, or say how much."
+            return replace(result, question=question)
         changed = {name: mask for name, mask in now.items() if mask is not masks[name]}
-        return PlanResult(done, {name: mask for name, mask in changed.items() if (mask ^ masks[name]).any()})
+        return replace(result, masks={n: mask for n, mask in changed.items() if not np.array_equal(mask, masks[n])})
 
-    @torch.inference_mode()
     def correct(
         self,
         slices: VolumeSlices,
         mask: NDArray[np.bool_],
         intervention: Intervention,
         others: Mapping[str, NDArray[np.bool_]],
-        protected: NDArray[np.bool_] | None = None,
+        protection: Protection | None = None,
         expected: CoarseMask | None = None,
         on_slice: Callable[[int], object] = lambda done: None,
     ) -> Correction:
@@ -170,7 +176,7 @@ class Corrector:
             mask: (I, J, K) mask of the label, in the volume's voxel order.
             intervention: intervention to apply.
             others: label -> mask, for the other labels.
-            protected: (I, J, K), where the mask must stay as it is; None for nowhere.
+            protection: labels that stay as they are; None for none.
             expected: coarse mask of the label from the context of the volume; None if that does not know it.
             on_slice: called with the number of processed slices; its exceptions cancel the correction.
 
@@ -178,110 +184,58 @@ class Corrector:
             InputError: the mask is empty or of another shape, the slices are outside the volume, or the model was not
                 trained for the act.
         """
-        region = region_gate(intervention, slices.volume, mask, others)
-        if protected is None:
-            protected = np.zeros_like(mask)
+        label, volume = intervention.label, slices.volume
+        region = region_gate(intervention, volume, mask, others, slices.window)
+        protected, spared = (protection or Protection()).in_region(label, region, volume, {**others, label: mask})
         if intervention.action != "keep" and protected.all():
-            kept = f"{intervention.label} is to stay as it is, so it was not changed."
-            return Correction(intervention, mask, Effect(intervention.label, 0.0, 0.0), kept)
-        region.weight[protected[region.box]] = 0
+            kept = f"{label} is to stay as it is, so it was not changed."
+            return Correction(intervention, mask, Effect(label, 0.0, 0.0), kept)
+        region.weight[protected] = 0
+        if spared and not region.weight.any():
+            stays = f"{label} was not changed: that place belongs to {', '.join(spared)}, to stay as before."
+            return Correction(intervention, mask, Effect(label, 0.0, 0.0), stays, spared_ml=spared)
+        # From here on all work is in the box of the region: nothing outside of it can change.
+        before, beside = mask[region.box], {name: other[region.box] for name, other in others.items()}
+        certainty = None
         if intervention.action in MODULATED and not region.is_exact:
-            beside = evidence(intervention, region, slices.volume, slices.window, mask, others)
-            after = self._apply_decoder(slices, mask, intervention, region, beside, expected, on_slice)
+            after, certainty = self._decide(slices, mask, intervention, region, others, expected, on_slice)
         else:
-            after = apply_exact_operator(intervention, region, slices.volume, mask)
+            after = apply_exact_operator(intervention, region, volume, before)
         # Here and nowhere else it is certain that what is protected stays, whatever an act does.
-        after = np.where(protected, mask, after)
-        effect = measure_effect(intervention.label, slices.volume, mask, after, others)
-        reason = find_objection(intervention, region, mask, after)
+        after = np.where(protected, before, after)
+        effect = measure_effect(label, volume, before, after, beside)
+        reason = find_objection(intervention, region, volume, before, after, certainty)
         if reason is not None:
-            return Correction(intervention, mask, effect, reason)
-        every = {**others, intervention.label: mask}
-        volumes_ml = {name: float(own.sum()) * slices.volume.voxel_ml for name, own in every.items()}
+            return Correction(intervention, mask, effect, reason, spared_ml=spared)
+        volumes_ml = {name: np.count_nonzero(others[name]) * volume.voxel_ml for name in effect.taken_ml}
+        volumes_ml[label] = np.count_nonzero(before) * volume.voxel_ml
         unexpected_ml = 0.0
         if expected is not None and effect.gained_ml:
-            unexpected_ml = float((after & ~mask & ~expected.mask()).sum()) * slices.volume.voxel_ml
+            unexpected_ml = _unexpected(slices, region.box, after & ~before, expected) * volume.voxel_ml
         doubt = find_doubt(intervention, effect, volumes_ml, unexpected_ml)
-        return Correction(intervention, after, effect, None, doubt)
+        corrected = mask.copy(order="K")
+        corrected[region.box] = after
+        return Correction(intervention, corrected, effect, None, doubt, spared)
 
-    def _apply_decoder(
+    def _decide(
         self,
         slices: VolumeSlices,
         mask: NDArray[np.bool_],
         intervention: Intervention,
         region: Region,
-        beside: NDArray[np.float32],
+        others: Mapping[str, NDArray[np.bool_]],
         expected: CoarseMask | None,
         on_slice: Callable[[int], object],
-    ) -> NDArray[np.bool_]:
-        film = self._film
-        if film is None:
+    ) -> tuple[NDArray[np.bool_], float | None]:
+        """Return the mask in the region's box as the decoder decides, and how sure that is."""
+        if self._decoder is None:
             raise InputError(
-                f"{self._encoder.model.name} was not trained to {intervention.action} masks by notes: train it with "
+                f"{self._model_name} was not trained to {intervention.action} masks by notes: train it with "
                 "training/train_tci.py, or click."
             )
-        weight, added = region.in_volume(mask.shape), np.zeros(mask.shape, np.float32)
-        added[region.box] = beside
-        after = mask.copy(order="K")
-        sentence = self._text.encode([intervention.sentence]).to(self._encoder.model.device)
-        done = 0
-        for indices in _slice_batches(slices, mask, weight):
-            on_slice(done)
-            owns = [np.ascontiguousarray(slices.frame.extract(mask, index)) for index in indices]
-            before = [self._decoder_prompt(slices, index, own, after) for index, own in zip(indices, owns, strict=True)]
-            regions = [np.ascontiguousarray(slices.frame.extract(weight, index)) for index in indices]
-            logits = self._decode(film, slices, indices, before, regions, sentence, STRENGTH[intervention.strength])
-            for index, own, region_here, low_res in zip(indices, owns, regions, logits, strict=True):
-                total = slices.logits(low_res) + slices.frame.extract(added, index)
-                if expected is not None:
-                    total += np.clip(expected.slice_logits(index), -MAX_COARSE_LOGIT, MAX_COARSE_LOGIT)
-                slices.frame.insert(restrict_to_region(intervention, region_here > 0, own, total > 0), after, index)
-            done += len(indices)
-        return _without_islands(mask, after, region) if intervention.action == "expand" else after
-
-    def _decoder_prompt(
-        self, slices: VolumeSlices, index: int, own: NDArray[np.bool_], after: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Return the mask prompt of a slice: its own mask, or the corrected mask of a neighbour if that is empty."""
-        if own.any():
-            return own
-        for neighbour in slices.frame.neighbours(index):
-            beside = np.ascontiguousarray(slices.frame.extract(after, neighbour))
-            if beside.any():
-                return beside
-        return own
-
-    def _decode(
-        self,
-        film: Film,
-        slices: VolumeSlices,
-        indices: list[int],
-        masks: list[NDArray[np.bool_]],
-        regions: list[NDArray[np.float32]],
-        sentence: Tensor,
-        amount: float,
-    ) -> Tensor:
-        """Return the logits of the modulated decoder on B slices, BxLxL."""
-        model = self._encoder.model
-        size, device, count = model.mask_size, model.device, len(indices)
-        prompts = torch.from_numpy(np.stack([slices.low_res_prompt(mask, size) for mask in masks]))[:, None].to(device)
-        low_res = np.stack([slices.low_res(2 * region - 1, size) for region in regions])
-        on_grid = torch.from_numpy(low_res).add(1).div(2).clamp(0, 1)[:, None].to(device)
-        embeddings = [self._encoder.embedding(slices, index).to(device) for index in indices]
-        logits = []
-        # SAM's own decoder takes one slice at a time; only the compact decoder, which has skips, takes several.
-        step = count if embeddings[0].skips else 1
-        for first in range(0, count, step):
-            part = slice(first, first + step)
-            features, skips = zip(*embeddings[part], strict=True)
-            together = Embedding(torch.cat(features), tuple(torch.cat(level) for level in zip(*skips, strict=True)))
-            regions_here = on_grid[part]
-            strength = regions_here.new_full((len(regions_here),), amount)
-            modulation = film(sentence.expand(len(strength), -1), strength, regions_here)
-            quick = torch.autocast(device.type, torch.bfloat16, enabled=model.encodes_in_bfloat16)
-            with quick, modulated(modulation):
-                logits.append(model.decode(together, mask_logits=prompts[part]).logits[:, 0].float())
-        return torch.cat(logits)
+        beside = evidence(intervention, region, slices.volume, slices.window, mask, others)
+        decision = self._decoder.decide(slices, mask, intervention, region, beside, expected, on_slice)
+        return decision.mask, decision.certainty
 
 
 def load_corrector(encoder: SliceEncoder, film: FilmPart | None = None) -> Corrector:
@@ -300,29 +254,33 @@ def load_corrector(encoder: SliceEncoder, film: FilmPart | None = None) -> Corre
     return Corrector(encoder, None if film is None else film.load(model, text.fingerprint), text)
 
 
-def restrict_to_region(
-    intervention: Intervention, allowed: NDArray[np.bool_], before: NDArray[np.bool_], proposed: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Restrict a proposed mask to the changes that the act allows, inside the region only."""
-    if intervention.action == "expand":
-        return before | (proposed & allowed)
-    if intervention.action == "restyle":
-        return np.where(allowed, proposed, before)
-    return before & ~(allowed & ~proposed)
+def _in_all(
+    slices: VolumeSlices,
+    before: Mapping[str, NDArray[np.bool_]],
+    after: Mapping[str, NDArray[np.bool_]],
+    done: Sequence[Correction],
+) -> tuple[dict[str, Effect], tuple[str, ...]]:
+    """Return the change of each label that several acts change, and doubts about it that no single act gives."""
+    totals, doubts = {}, []
+    changes = [each for each in done if each.objection is None and each.effect.gained_ml + each.effect.lost_ml]
+    for label in dict.fromkeys(each.effect.label for each in changes):
+        own = [each for each in changes if each.effect.label == label]
+        if len(own) < 2:
+            continue
+        box = bounding_box(before[label] | after[label])
+        others = {name: mask[box] for name, mask in before.items() if name != label}
+        totals[label] = measure_effect(label, slices.volume, before[label][box], after[label][box], others)
+        volumes_ml = {name: np.count_nonzero(mask) * slices.volume.voxel_ml for name, mask in before.items()}
+        doubt = find_total_doubt([each.intervention for each in own], totals[label], volumes_ml)
+        if doubt is not None and all(each.doubt is None for each in own):
+            doubts.append(doubt)
+    return totals, tuple(doubts)
 
 
-def _without_islands(before: NDArray[np.bool_], after: NDArray[np.bool_], region: Region) -> NDArray[np.bool_]:
-    """Give up what a mask has gained without connection to what it was."""
-    inside = after[region.box]
-    parts, _ = ndimage.label(inside)
-    inside &= np.isin(parts, np.unique(parts[before[region.box]]))
-    return after
-
-
-def _slice_batches(slices: VolumeSlices, mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> Iterator[list[int]]:
-    """Yield batches of slices of the region: first slices with a mask, then their neighbours outwards."""
-    indices = np.array(sorted(nonempty_slices(weight, slices.axis)))
-    distance = np.abs(indices[:, None] - sorted(nonempty_slices(mask, slices.axis))).min(1)
-    for steps in np.unique(distance):
-        beside = indices[distance == steps].tolist()
-        yield from (beside[n : n + SLICES_PER_BATCH] for n in range(0, len(beside), SLICES_PER_BATCH))
+def _unexpected(slices: VolumeSlices, box: tuple[slice, ...], gained: NDArray[np.bool_], expected: CoarseMask) -> int:
+    """Count the voxels gained in a box where a coarse mask is not."""
+    part = BoxSlices(slices, box)
+    return sum(
+        np.count_nonzero(part.read(gained, index) & (expected.slice_logits(index, part.area) <= 0))
+        for index in part.nonempty(gained)
+    )

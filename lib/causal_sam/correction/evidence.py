@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from causal_sam.correction.region import Region
+from causal_sam.correction.region import MAX_FULL_VOXELS, Region
 from causal_sam.imaging import IntensityWindow, Volume
 from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.reduced import ReducedGrid
 from causal_sam.imaging.shape import equivalent_radius, largest_part
 from causal_sam.notes.schema import Intervention
 
 # Histograms of brightness: bins between the ends of the intensity window, voxels added to each bin, and the highest
 # logarithm of their ratio.
 BINS, PSEUDOCOUNT, MAX_BRIGHTNESS_LOGIT = 32, 0.5, 3.0
-# Standard deviation of the denoising filter, in voxels of the finest axis.
-DENOISING_VOXELS = 0.7
+# Standard deviation of the denoising filter, in voxels of the finest axis; its radius in standard deviations; and the
+# standard deviation below which it changes nothing.
+DENOISING_VOXELS, DENOISING_RADIUS, MIN_DENOISING_SIGMA = 0.7, 4.0, 0.3
 # Radius of the ball that closes notches, as a share of the radius of a ball of the structure's volume, and of the ball
 # that cuts off bulges, as a share of the largest depth of the mask.
 CLOSING_SHARE, OPENING_SHARE = 0.25, 0.3
@@ -28,6 +31,10 @@ NOTCH_LOGIT, SHAPE_LOGIT = 1.0, 4.0
 # Minimum depth of the core of a mask, as a share of the largest depth; largest logit of a place between core and
 # neighbour; and weight of brightness and place beside the decoder, which does not know how the neighbour looks.
 CORE_DEPTH, MAX_PLACE_LOGIT, NEIGHBOUR_WEIGHT = 0.5, 2.0, 4.0
+# Size of the cells in which the shape of a large mask is examined, as a share of the radius of such a ball.
+CELL_SHARE = 0.04
+# Of large boxes, every n-th voxel along two axes is counted in histograms.
+SAMPLING_STEP = 3
 # Logit against growth into another label that the note does not name.
 OTHER_LABEL_LOGIT = 2.0
 
@@ -54,7 +61,7 @@ def evidence(
     if intervention.action == "restyle":  # brightness misled, so the shape tells
         return _against_notches(inside, volume)
     if intervention.action == "exclude":
-        neighbour = others.get(intervention.near or "", np.zeros_like(mask))[region.box]
+        neighbour = others.get(intervention.near or "", np.zeros(mask.shape, bool))[region.box]
         if not neighbour.any():
             return _against_bulge(inside, volume)
         return _against_neighbour(_brightness_bins(volume, window, region.box), volume, inside, neighbour)
@@ -64,22 +71,39 @@ def evidence(
     logits = _log_ratio(bins, own if own.any() else inside, certain & ~inside)
     if intervention.action == "expand":
         for name, other in others.items():
-            if name != intervention.near:
-                logits[other[region.box]] -= OTHER_LABEL_LOGIT
+            if name != intervention.near and (there := other[region.box]).any():
+                np.subtract(logits, OTHER_LABEL_LOGIT, out=logits, where=there)
     return logits
 
 
 def _brightness_bins(volume: Volume, window: IntensityWindow, box: tuple[slice, ...]) -> NDArray[np.uint8]:
     finest = min(volume.spacing)
-    shown = window.apply(volume.array[box])
-    shown = ndimage.gaussian_filter(shown, [DENOISING_VOXELS * finest / own for own in volume.spacing])
-    return np.clip((BINS * shown).astype(np.uint8), 0, BINS - 1)
+    array = volume.array[box]
+    # Slices in memory order are read and smoothed fast.
+    order = np.argsort([-abs(stride) for stride in array.strides], kind="stable")
+    across, down, along = (DENOISING_VOXELS * finest / volume.spacing[axis] for axis in order)
+    shown = np.empty([array.shape[axis] for axis in order], np.float32)
+    for plane, own in zip(shown, array.transpose(order), strict=True):
+        plane[...] = window.apply(own)
+        sides = tuple(2 * int(DENOISING_RADIUS * sigma + 0.5) + 1 for sigma in (along, down))
+        cv2.GaussianBlur(plane, sides, along, dst=plane, sigmaY=down, borderType=cv2.BORDER_REFLECT)
+    if across > MIN_DENOISING_SIGMA:
+        shown = ndimage.gaussian_filter1d(shown, across, 0)
+    shown *= BINS
+    return np.clip(shown, 0, BINS - 1, out=shown).astype(np.uint8).transpose(np.argsort(order))
 
 
 def _log_ratio(bins: NDArray[np.uint8], inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the log ratio of how frequent the brightness of each voxel is inside and outside of a structure."""
-    logits = np.log(_frequencies(bins[inside]) / _frequencies(bins[outside]))
-    return np.clip(logits, -MAX_BRIGHTNESS_LOGIT, MAX_BRIGHTNESS_LOGIT).astype(np.float32)[bins]
+    # Of large boxes, a part of the rows is enough.
+    some = (slice(None),) if bins.size <= MAX_FULL_VOXELS else (slice(None, None, SAMPLING_STEP),) * 2
+    own, other = (_frequencies(bins[some][part[some]]) for part in (inside, outside))
+    table = np.zeros(256, np.float32)
+    table[:BINS] = np.clip(np.log(own / other), -MAX_BRIGHTNESS_LOGIT, MAX_BRIGHTNESS_LOGIT)
+    order = np.argsort([-abs(stride) for stride in bins.strides], kind="stable")
+    rows = np.ascontiguousarray(bins.transpose(order))
+    found = cv2.LUT(rows.reshape(len(rows), -1), table)
+    return found.reshape(rows.shape).transpose(np.argsort(order))
 
 
 def _frequencies(bins: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -87,38 +111,55 @@ def _frequencies(bins: NDArray[np.uint8]) -> NDArray[np.float64]:
     return counts / counts.sum()
 
 
+def _grid(inside: NDArray[np.bool_], volume: Volume) -> ReducedGrid:
+    """Return the grid on which shapes are compared: that of the voxels, unless these are very many."""
+    if inside.size <= MAX_FULL_VOXELS:
+        return ReducedGrid(inside.shape, (1,) * inside.ndim)
+    cell_mm = CELL_SHARE * equivalent_radius(inside, volume.spacing)
+    return ReducedGrid.for_resolution(inside.shape, volume.spacing, cell_mm)
+
+
 def _against_notches(inside: NDArray[np.bool_], volume: Volume) -> NDArray[np.float32]:
     """Speak for filling notches of a mask, and for changing nothing else."""
-    radius = max(CLOSING_SHARE * equivalent_radius(inside, volume.spacing), 1.5 * min(volume.spacing))
-    margin = [math.ceil(radius / own) + 1 for own in volume.spacing]
-    padded = np.pad(inside, [(own, own) for own in margin])
-    closed = distance_to(distance_to(padded, volume.spacing) > radius, volume.spacing) > radius
-    closed = closed[tuple(slice(own, -own) for own in margin)]
+    grid = _grid(inside, volume)
+    spacing, cells = grid.spacing(volume.spacing), grid.reduced(inside)
+    radius = max(CLOSING_SHARE * equivalent_radius(inside, volume.spacing), 1.5 * min(spacing))
+    margin = [math.ceil(radius / own) + 1 for own in spacing]
+    padded = np.pad(cells, [(own, own) for own in margin])
+    # Deeper than the radius in what a ball of that radius can reach from the mask: to a cell, where the border is.
+    reached = distance_to(padded, spacing, radius) > radius
+    depth = distance_to(reached, spacing, 2 * radius)[tuple(slice(own, -own) for own in margin)] - radius
+    closed = grid.expanded(np.clip(depth, -radius, radius)) > 0
     return np.select([inside, closed], [SHAPE_LOGIT, NOTCH_LOGIT], -SHAPE_LOGIT).astype(np.float32)
 
 
 def _against_bulge(inside: NDArray[np.bool_], volume: Volume) -> NDArray[np.float32]:
     """Speak for giving up the largest part that hangs on the core of a mask by a neck or bulges from it."""
-    depth = distance_to(~inside, volume.spacing)
+    grid = _grid(inside, volume)
+    spacing, cells = grid.spacing(volume.spacing), grid.reduced(inside)
+    depth = distance_to(~cells, spacing)
     radius = OPENING_SHARE * depth.max()
     core = largest_part(depth > radius)
-    bulges = inside & (distance_to(core, volume.spacing) > radius + max(volume.spacing) / 2)
+    bulges = cells & (distance_to(core, spacing) > radius + max(spacing) / 2)
     # A thin layer around the core, like a rind, is no part of a bulge.
-    solid = bulges & (distance_to(~bulges, volume.spacing) >= 1.5 * min(volume.spacing))
+    solid = bulges & (distance_to(~bulges, spacing) >= 1.5 * min(spacing))
     if not solid.any():
         return np.full(inside.shape, SHAPE_LOGIT, np.float32)
-    leak = bulges & (distance_to(largest_part(solid), volume.spacing) <= 2 * min(volume.spacing))
-    return np.where(leak, -SHAPE_LOGIT, SHAPE_LOGIT).astype(np.float32)
+    leak = bulges & (distance_to(largest_part(solid), spacing) <= 2 * min(spacing))
+    return grid.expanded(np.where(leak, -SHAPE_LOGIT, SHAPE_LOGIT))
 
 
 def _against_neighbour(
     bins: NDArray[np.uint8], volume: Volume, inside: NDArray[np.bool_], neighbour: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Speak for giving up what looks like a neighbour and lies nearer to it than to the core of the mask."""
-    depth = distance_to(~inside, volume.spacing)
+    grid = _grid(inside, volume)
+    spacing = grid.spacing(volume.spacing)
+    depth = distance_to(~grid.reduced(inside), spacing)
     core = depth >= CORE_DEPTH * depth.max()
     half_radius = equivalent_radius(inside, volume.spacing) / 2
-    place = 2 * (distance_to(neighbour, volume.spacing) - distance_to(core, volume.spacing)) / half_radius
-    logits = _log_ratio(bins, core, neighbour) + np.clip(place, -MAX_PLACE_LOGIT, MAX_PLACE_LOGIT)
+    place = 2 * (distance_to(grid.reduced(neighbour), spacing) - distance_to(core, spacing)) / half_radius
+    place = grid.expanded(np.clip(place, -MAX_PLACE_LOGIT, MAX_PLACE_LOGIT))
+    logits = _log_ratio(bins, grid.expanded(core.astype(np.float32)) > 0.5, neighbour) + place
     sigma = [min(volume.spacing) / own for own in volume.spacing]
     return (NEIGHBOUR_WEIGHT * ndimage.gaussian_filter(logits, sigma)).astype(np.float32)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_sam.correction.region import Region
-from causal_sam.imaging import Volume
+from causal_sam.correction.region import Region, viewer_numbers
+from causal_sam.imaging import Volume, nonempty_slices, slice_axis
 from causal_sam.imaging.directions import DIRECTIONS, direction_vector
+from causal_sam.imaging.shape import centroid, line_ends
 from causal_sam.notes.schema import Intervention, Strength
 
+# Directions of larger changes are measured on a part of their voxels, evenly spread.
+MAX_MEASURED = 100_000
 # Acts that may add voxels, and acts that may remove them.
 MAY_ADD = frozenset({"expand", "fill", "smooth", "restyle"})
 MAY_REMOVE = frozenset({"shrink", "exclude", "remove", "keep_largest", "smooth", "restyle"})
@@ -66,6 +70,25 @@ class Effect:
         return f"{self.label}: {'; '.join(parts) or 'nothing changes'}"
 
 
+def divide_by_direction(volume: Volume, mask: NDArray[np.bool_], places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the patient direction of voxels: that in which their offset from the centre of a mask is largest.
+
+    Args:
+        volume: image.
+        mask: (I, J, K) mask, not empty.
+        places: Nx3 voxels.
+
+    Returns:
+        N indices in `DIRECTIONS`. Offsets are relative to the extent of the mask, so that a layer on top of a flat
+        organ counts as superior.
+    """
+    middle, turn = centroid(mask), volume.affine[:3, :3].T
+    size = np.abs((line_ends(mask) - middle) @ turn).max(0) + 0.5 * np.abs(turn).max(0)
+    offsets = ((places - middle) @ turn / size).astype(np.float32)
+    along = offsets @ np.stack([direction_vector(direction) for direction in DIRECTIONS], 1).astype(np.float32)
+    return along.argmax(1) if len(places) else np.zeros(0, np.intp)
+
+
 def measure_effect(
     label: str,
     volume: Volume,
@@ -82,23 +105,21 @@ def measure_effect(
         after: (I, J, K) mask.
         others: label -> mask, for other labels.
     """
-    voxel_ml = volume.voxel_ml
-    inside = np.argwhere(before)
-    middle = inside.mean(0)
-    turn = volume.affine[:3, :3].T
-    # Offsets are relative to the extent of the mask, so that a layer on top of a flat organ counts as superior.
-    size = np.abs((inside - middle) @ turn).max(0) + 0.5 * np.abs(turn).max(0)
     totals, towards = [], []
     for changed in (after & ~before, before & ~after):
-        places = np.argwhere(changed)
-        totals.append(len(places) * voxel_ml)
-        offsets = (places - middle) @ turn / size
-        along = offsets @ np.stack([direction_vector(direction) for direction in DIRECTIONS]).T
-        counts = np.bincount(along.argmax(1), minlength=len(DIRECTIONS)) if len(places) else np.zeros(len(DIRECTIONS))
-        towards.append({d: float(n * voxel_ml) for d, n in zip(DIRECTIONS, counts, strict=True) if n})
+        order: Literal["F", "C"] = "F" if changed.flags.f_contiguous else "C"
+        every = np.flatnonzero(changed.ravel(order))
+        totals.append(len(every) * volume.voxel_ml)
+        chosen = every[:: 1 + len(every) // MAX_MEASURED]
+        places = np.stack(np.unravel_index(chosen, changed.shape, order), 1)
+        counts = np.bincount(divide_by_direction(volume, before, places), minlength=len(DIRECTIONS))
+        chosen_ml = volume.voxel_ml * len(every) / max(len(chosen), 1)
+        towards.append({d: float(n * chosen_ml) for d, n in zip(DIRECTIONS, counts, strict=True) if n})
     gained = after & ~before
-    taken = {name: float((mask & gained).sum() * voxel_ml) for name, mask in others.items()} if gained.any() else {}
-    taken = {name: ml for name, ml in taken.items() if ml}
+    taken = {}
+    if gained.any():
+        shared = {name: np.count_nonzero(mask & gained) for name, mask in others.items()}
+        taken = {name: voxels * volume.voxel_ml for name, voxels in shared.items() if voxels}
     return Effect(label, totals[0], totals[1], towards[0], towards[1], taken)
 
 
@@ -108,25 +129,34 @@ def keeps_shape(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
 
 
 def find_objection(
-    intervention: Intervention, region: Region, before: NDArray[np.bool_], after: NDArray[np.bool_]
+    intervention: Intervention,
+    region: Region,
+    volume: Volume,
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    certainty: float | None = None,
 ) -> str | None:
     """Return why a corrected mask must be rejected; None if it fulfils the intervention.
 
     Args:
         intervention: requested intervention.
         region: region in which the mask may change.
-        before: (I, J, K) mask.
-        after: (I, J, K) mask.
+        volume: image.
+        before: mask, (I, J, K) or in the region's box alone.
+        after: mask of the same shape.
+        certainty: mean probability of the model's decisions in the region; None without a decision of the model.
 
     Returns:
-        One sentence for the clinician.
+        One or two sentences for the clinician.
     """
     act, label = intervention.action, intervention.label
     gained, lost = after & ~before, before & ~after
-    allowed = region.in_volume(before.shape) > 0
     if act == "keep":
         return None if not (gained.any() or lost.any()) else f"{label} was to stay as it is, and would have changed."
-    if ((gained | lost) & ~allowed).any():
+    outside = gained | lost
+    inside = outside if outside.shape == region.weight.shape else outside[region.box]
+    inside &= region.weight == 0
+    if outside.any():
         return f"{label} would have changed outside of the place that the note names, so nothing was done."
     if gained.any() and act not in MAY_ADD:
         return f"{label} was only to lose volume, and would have gained some, so nothing was done."
@@ -139,8 +169,40 @@ def find_objection(
     if act == "smooth" and not keeps_shape(before, after):
         return f"{label} is too thin to be smoothed: it would lose its shape."
     if not (gained.any() or lost.any()):
-        return f"The model finds nothing to change in {label} there: click into what is missing or wrong."
+        return nothing_to_change(intervention, region, volume, certainty)
     return None
+
+
+def nothing_to_change(
+    intervention: Intervention, region: Region, volume: Volume, certainty: float | None = None
+) -> str:
+    """Say that an act changes nothing, and what was looked at: the place, its slices, and how sure the model is.
+
+    Args:
+        intervention: act.
+        region: its region.
+        volume: image.
+        certainty: see `find_objection`.
+    """
+    label, near, click = intervention.label, intervention.near, "click into what is missing or wrong."
+    axis = slice_axis(volume)
+    touched = nonempty_slices(region.weight, axis)
+    if not touched:
+        reasons = {"fill": "it has no holes", "remove": "it is in one part", "keep_largest": "it is in one part"}
+        reason = reasons.get(intervention.action, f"it is not near {near}" if near else "it has nothing in that place")
+        return f"There is nothing to change in {label}: {reason}. If that is wrong, {click}"
+    numbers = viewer_numbers(volume)[region.box[axis]][sorted(touched)]
+    ml = np.count_nonzero(region.weight) * volume.voxel_ml
+    place = "".join(
+        [
+            f" {ml:.1f} ml",
+            f" on its {intervention.direction} side" if intervention.direction else "",
+            f" near {near}" if near else "",
+            f", in slices {numbers.min()} to {numbers.max()}",
+        ]
+    )
+    sure = "" if certainty is None else f", and is {certainty:.0%} sure"
+    return f"The model finds nothing to change in {label} there. It looked at{place}{sure}: {click}"
 
 
 def find_doubt(
@@ -158,10 +220,8 @@ def find_doubt(
         One sentence for the clinician; None if the change is plausible.
     """
     label = intervention.label
-    strength: Strength = "slight" if intervention.extent_mm else intervention.strength
     volume_ml = volumes_ml[label]
-    limits = {"expand": MAX_GROWTH[strength], "shrink": MAX_SHRINKAGE[strength]}
-    limit = limits.get(intervention.action, MAX_PARTIAL_CHANGE) * volume_ml
+    limit = _limit(intervention) * volume_ml
     for verb, ml in (("gain", effect.gained_ml), ("lose", effect.lost_ml)):
         if ml > limit:
             return f"{label} would {verb} {ml:.1f} ml, {ml / volume_ml:.0%} of its {volume_ml:.1f} ml."
@@ -171,3 +231,34 @@ def find_doubt(
     if unexpected_ml > max(MAX_UNEXPECTED_GAIN * effect.gained_ml, MAX_UNEXPECTED_SHARE * volume_ml):
         return f"{label} would gain {unexpected_ml:.1f} ml where the image shows something else."
     return None
+
+
+def find_total_doubt(acts: Sequence[Intervention], effect: Effect, volumes_ml: Mapping[str, float]) -> str | None:
+    """Return why what several acts of a note change in a label together has to be confirmed; see `find_doubt`.
+
+    The limit is the largest of any of the acts: two acts may not do in two steps what one may not do.
+
+    Args:
+        acts: acts on the label that were carried out, at least one.
+        effect: difference between the mask before the note and after all acts.
+        volumes_ml: label -> volume before the note in ml, for all labels.
+
+    Returns:
+        One sentence for the clinician; None if the change is plausible.
+    """
+    label, volume_ml = effect.label, volumes_ml[effect.label]
+    for verb, ml, actions in (("gain", effect.gained_ml, MAY_ADD), ("lose", effect.lost_ml, MAY_REMOVE)):
+        limit = max((_limit(act) for act in acts if act.action in actions), default=0.0) * volume_ml
+        if ml > limit:
+            return f"In all, {label} would {verb} {ml:.1f} ml, {ml / volume_ml:.0%} of its {volume_ml:.1f} ml."
+    for other, ml in effect.taken_ml.items():
+        if other not in {act.near for act in acts} and ml > max(MIN_TAKEN_ML, MAX_TAKEN_SHARE * volumes_ml[other]):
+            return f"In all, {label} would take {ml:.1f} ml of {other}, {ml / volumes_ml[other]:.0%} of it."
+    return None
+
+
+def _limit(intervention: Intervention) -> float:
+    """Return the largest plausible change by an act, as a share of the mask's volume."""
+    strength: Strength = "slight" if intervention.extent_mm else intervention.strength
+    limits = {"expand": MAX_GROWTH[strength], "shrink": MAX_SHRINKAGE[strength]}
+    return limits.get(intervention.action, MAX_PARTIAL_CHANGE)

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import KDTree
 
 from causal_sam.imaging import Volume, other_axes
 from causal_sam.imaging.directions import axis_towards, direction_vector
-from causal_sam.imaging.distances import distance_to, nearest_voxels
+from causal_sam.imaging.distances import distance_to
 
 # The last layer of a ball that is N voxels high covers about 2 / N of its cross-section. A mask whose last layer covers
 # more than that by this share ends flat.
@@ -85,7 +87,7 @@ def outer_layer(mask: NDArray[np.bool_], volume: Volume, thickness: float, direc
     if not mask.any():
         return np.zeros_like(mask)
     if direction is None:
-        return ~mask & (_distance_to_border(mask, volume) < thickness)
+        return _layer_around(mask, volume, thickness)
     gained = np.zeros_like(mask)
     for offset in _offsets(volume, thickness, direction):
         to, source = _overlap(mask.shape, offset)
@@ -111,17 +113,21 @@ def inner_layer(mask: NDArray[np.bool_], volume: Volume, thickness: float, direc
     return lost & mask
 
 
-def _distance_to_border(mask: NDArray[np.bool_], volume: Volume) -> NDArray[np.float64]:
-    """Return the distance in mm from the centre of each voxel to the border of the nearest voxel of a mask."""
-    nearest = nearest_voxels(mask, volume.spacing)
-    squared, steps = np.zeros(mask.shape), np.zeros(mask.shape, nearest.dtype)
-    places = np.indices(mask.shape, nearest.dtype, sparse=True)
-    for own, here, spacing in zip(nearest, places, volume.spacing, strict=True):
-        away = np.abs(own - here)
-        squared += (away * spacing) ** 2
-        np.maximum(steps, away, out=steps)
-    # On the way between the centres of both voxels, the border lies after half of one step.
-    return np.sqrt(squared) * (1 - 0.5 / np.maximum(steps, 0.5))
+def _layer_around(mask: NDArray[np.bool_], volume: Volume, thickness: float) -> NDArray[np.bool_]:
+    """Return the voxels outside a mask, not empty, whose centres are nearer to its border than a thickness in mm."""
+    spacing = np.array(volume.spacing)
+    voxel = float(np.linalg.norm(spacing))
+    distance = distance_to(mask, volume.spacing, thickness + voxel)
+    layer = ~mask & (distance < thickness)
+    # From the centre of a voxel, the border lies nearer than the centre of the nearest voxel of the mask by half of one
+    # step between them.
+    unsure = np.argwhere(~mask & (distance >= thickness) & (distance < thickness + voxel / 2))
+    if len(unsure):
+        rim = np.argwhere(mask & ~ndimage.binary_erosion(mask, border_value=1))
+        lengths, nearest = KDTree(rim * spacing).query(unsure * spacing)
+        steps = np.abs(rim[nearest] - unsure).max(1)
+        layer[tuple(unsure[lengths * (1 - 0.5 / steps) < thickness].T)] = True
+    return layer
 
 
 def _offsets(volume: Volume, thickness: float, direction: str) -> list[Offset]:

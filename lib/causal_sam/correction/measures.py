@@ -12,6 +12,7 @@ from scipy import ndimage
 from causal_sam.errors import InputError, NotFoundError
 from causal_sam.imaging import Volume, other_axes
 from causal_sam.imaging.directions import direction_vector, distances_along
+from causal_sam.imaging.shape import bounding_box
 
 AXES = {"left-right": "right", "posterior-anterior": "anterior", "inferior-superior": "superior"}
 
@@ -52,7 +53,7 @@ def measure_mask(label: str, volume: Volume, masks: Mapping[str, NDArray[np.bool
     mask = masks[label]
     if not mask.any():
         return Measures(volume_ml=0.0, extent_mm=dict.fromkeys(AXES, 0.0), components=0, contact_mm2={})
-    tight = ndimage.find_objects(mask.view(np.uint8))[0]
+    tight = bounding_box(mask)
     inside = mask[tight]
     # One more voxel on each side includes the neighbours.
     box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in tight)

@@ -14,6 +14,8 @@ from causal_sam.imaging import Volume
 from causal_sam.imaging.distances import signed_distance
 from causal_sam.notes.schema import Intervention
 
+# Distance from the border beyond which smoothing looks at nothing, in the same lengths as below.
+SMOOTHED_VOXELS = 6.0
 # Standard deviations of the boundary filter, in edge lengths of a cube of one voxel's volume. The first one that keeps
 # the shape of the structure is used.
 SMOOTHING = (1.0, 0.7, 0.5)
@@ -29,14 +31,18 @@ def apply_exact_operator(
             the old and the new border.
         region: region in which the mask may change.
         volume: image.
-        mask: (I, J, K) mask.
+        mask: mask in the region's box.
+
+    Returns:
+        The mask in the region's box.
     """
-    allowed = region.in_volume(mask.shape) > 0
+    allowed = region.weight > 0
     if intervention.action in ("fill", "expand"):
         return mask | allowed
     if intervention.action == "smooth":
         side = math.prod(volume.spacing) ** (1 / 3)
-        signed = signed_distance(mask, volume.spacing)
+        signed = signed_distance(mask, volume.spacing, SMOOTHED_VOXELS * max(volume.spacing))
+        signed = np.clip(signed, -SMOOTHED_VOXELS * side, SMOOTHED_VOXELS * side)
         for width in SMOOTHING:
             sigma = [width * side / spacing for spacing in volume.spacing]
             smoothed = np.where(allowed, ndimage.gaussian_filter(signed, sigma) > 0, mask)

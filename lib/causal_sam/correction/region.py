@@ -6,16 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.correction.layers import CutEnd, find_cut_end, inner_layer, outer_layer
 from causal_sam.errors import InputError
-from causal_sam.imaging import Volume, intensity_window, other_axes, slice_axis
-from causal_sam.imaging.directions import axis_towards, distances_along, patient_axes
+from causal_sam.imaging import IntensityWindow, Volume, intensity_window, other_axes, slice_axis
+from causal_sam.imaging.directions import axis_towards, direction_vector, distances_along, patient_axes
 from causal_sam.imaging.distances import distance_to
-from causal_sam.imaging.shape import equivalent_radius
+from causal_sam.imaging.reduced import ReducedGrid
+from causal_sam.imaging.shape import bounding_box, equivalent_radius, line_ends
 from causal_sam.notes.schema import Intervention
 
 # Reach of an act without an extent in mm: share of the structure's extent in the direction of the note, or of the
@@ -41,6 +43,10 @@ DENOISING_VOXELS = 0.7
 VIEWER_SIGNS = (-1, 1, -1)
 # Minimum depth of the core, as a share of the largest depth.
 CORE_DEPTH = 0.5
+# Largest margin around a mask that an act can only make smaller, in mm.
+MAX_INNER_MARGIN_MM = 20.0
+# In larger boxes, soft regions are computed in cells of a share of the reach, but not of less than some millimetres.
+MAX_FULL_VOXELS, CELL_SHARE, MIN_CELL_MM = 1_000_000, 0.12, 2.0
 
 
 class Region(NamedTuple):
@@ -62,9 +68,18 @@ class Region(NamedTuple):
         whole[self.box] = self.weight
         return whole
 
+    @property
+    def alone(self) -> Region:
+        """The region in a volume that is its box alone."""
+        return self._replace(box=tuple(slice(0, size) for size in self.weight.shape))
+
 
 def region_gate(
-    intervention: Intervention, volume: Volume, mask: NDArray[np.bool_], others: Mapping[str, NDArray[np.bool_]]
+    intervention: Intervention,
+    volume: Volume,
+    mask: NDArray[np.bool_],
+    others: Mapping[str, NDArray[np.bool_]],
+    window: IntensityWindow | None = None,
 ) -> Region:
     """Return the region in which an intervention may change a mask.
 
@@ -72,7 +87,7 @@ def region_gate(
     parts of the mask. A direction restricts the region to that half of the structure, slices to themselves, and a
     neighbour to its surroundings. A mask that ends flat in the direction in which it grows is cut off there: it grows
     beyond that end and nowhere else. With an extent in mm, growth and shrinkage are exact: the region is the layer, or
-    the missing end, of that size.
+    the missing end, of that size. The soft regions of large structures are computed in cells of some millimetres.
 
     Args:
         intervention: intervention to apply.
@@ -80,6 +95,7 @@ def region_gate(
         mask: (I, J, K) mask of the label, in the volume's voxel order, not empty.
         others: label -> mask, in the same voxel order. A neighbour without a mask is located by its brightness, which
             differs from that of the structure's core.
+        window: intensity window of the image; found from the image by default.
 
     Raises:
         InputError: the mask is empty or of another shape, or the slices are outside the volume.
@@ -88,32 +104,70 @@ def region_gate(
         raise InputError(f"The mask has shape {mask.shape}, and the image {volume.shape}: they must be the same.")
     if not mask.any():
         raise InputError(f"The mask of {intervention.label} is empty: there is nothing to correct yet.")
-    tight = ndimage.find_objects(mask.view(np.uint8))[0]
+    tight = bounding_box(mask)
     reach = _reach(intervention, volume, mask[tight])
-    box = _with_margin(tight, volume, reach)
+    box = _with_margin(tight, volume, _margin(intervention, reach))
     inside = mask[box]
     direction, is_growth = intervention.direction, intervention.action == "expand"
     end = find_cut_end(inside, volume, direction) if direction is not None and is_growth else None
     is_exact = intervention.extent_mm is not None and intervention.action in ("expand", "shrink")
     if is_exact:
         weight = _moved_border(intervention, volume, inside, reach, end)
+        if end is None and direction is not None:
+            weight *= _ramp_of(direction, volume, inside, box)
     else:
-        weight = _action_band(intervention, inside, volume, reach)
-        if direction is not None and is_growth:
-            weight *= _direction_cone(direction, volume, inside)
+        weight = _soft_weight(intervention, volume, inside, box, reach, end is not None)
     if end is not None:
         weight *= end.beyond(inside.shape)
-    elif direction is not None:
-        weight *= _direction_ramp(direction, volume, inside, box)
     if intervention.near is not None:
         neighbour = others.get(intervention.near)
         if neighbour is not None and neighbour[box].any():
             weight *= _near(neighbour[box], volume.spacing, reach)
         elif intervention.action in ("exclude", "shrink", "remove"):
-            weight *= _atypical(volume, inside, box)
+            weight *= _atypical(volume, inside, box, window or intensity_window(volume))
     if intervention.slices is not None:
         weight *= _slice_selection(intervention.slices, volume, box)
     return Region(box, weight, is_exact)
+
+
+def _soft_weight(
+    intervention: Intervention,
+    volume: Volume,
+    inside: NDArray[np.bool_],
+    box: tuple[slice, ...],
+    reach: float,
+    is_cut: bool,
+) -> NDArray[np.float32]:
+    """Return the region of an action with its direction, for acts that do not say by how many mm.
+
+    Args:
+        intervention: act.
+        volume: image.
+        inside: mask in the box.
+        box: box in the volume.
+        reach: reach of the act in mm.
+        is_cut: the mask is cut off in the direction, so that it may grow anywhere beyond its end.
+    """
+    action, direction = intervention.action, intervention.direction
+    if action not in ("expand", "shrink", "restyle"):
+        weight = _action_band(intervention, inside, volume, reach)
+        return weight if direction is None else weight * _ramp_of(direction, volume, inside, box)
+    grid = _grid(inside, volume, max(CELL_SHARE * reach, MIN_CELL_MM))
+    cells = grid.reduced(inside)
+    corner = volume.affine.copy()
+    corner[:3, 3] += volume.affine[:3, :3] @ [side.start for side in box]
+    coarse = Volume(np.broadcast_to(np.uint8(0), cells.shape), grid.affine(corner), volume.modality)
+    weight = _action_band(intervention, cells, coarse, reach)
+    if direction is not None and action == "expand":
+        weight *= _direction_cone(direction, coarse, cells)
+    if direction is not None and not is_cut:
+        weight *= _ramp_of(direction, coarse, cells, tuple(slice(0, size) for size in cells.shape))
+    if grid.is_full:
+        return weight
+    weight = grid.expanded(weight)
+    if action != "restyle":
+        weight *= ~inside if action == "expand" else inside
+    return weight
 
 
 def _moved_border(
@@ -126,41 +180,60 @@ def _moved_border(
     return layer(inside, volume, extent_mm, intervention.direction).astype(np.float32)
 
 
-def kept_part(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the part of a volume in which an act `keep` protects its label: all of it, one side, or some slices.
+def kept_part(
+    intervention: Intervention, volume: Volume, mask: NDArray[np.bool_], box: tuple[slice, ...]
+) -> NDArray[np.bool_]:
+    """Return the part of a box in which an act `keep` protects its label: all of it, one side, or some slices.
 
     Args:
         intervention: act `keep`.
         volume: image.
         mask: (I, J, K) mask of the label, not empty.
+        box: box in the volume.
 
     Raises:
         InputError: the slices are outside the volume.
     """
-    box, part = tuple(slice(0, size) for size in mask.shape), np.ones(mask.shape, bool)
+    part = np.ones([side.stop - side.start for side in box], bool)
     if intervention.direction is not None:
-        part &= _direction_ramp(intervention.direction, volume, mask, box) > 0.5
+        bounds = _bounds(intervention.direction, volume, mask, (0, 0, 0))
+        part &= _direction_ramp(intervention.direction, volume, bounds, box) > 0.5
     if intervention.slices is not None:
         part &= _slice_selection(intervention.slices, volume, box) > 0
     return part
+
+
+def viewer_numbers(volume: Volume) -> NDArray[np.intp]:
+    """Return the number of each slice across the plane of acquisition, from 1 as in OHIF, in the order of the file."""
+    axis = slice_axis(volume)
+    patient_axis, sign = patient_axes(volume.affine)[axis]
+    numbers = 1 + np.arange(volume.shape[axis])
+    return numbers if sign == VIEWER_SIGNS[patient_axis] else numbers[::-1]
 
 
 def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) -> float:
     """Return the reach of an act in mm; the mask may be cropped to its bounding box."""
     if intervention.extent_mm is not None:
         return intervention.extent_mm
+    if intervention.action == "smooth":
+        return ROUGHNESS_VOXELS * max(volume.spacing)
     least = max(MIN_REACH_MM[intervention.strength], 1.5 * max(volume.spacing))
     if intervention.direction is not None:
-        heights = distances_along(volume.affine, intervention.direction, mask.shape)[mask]
-        return max(least, REACH_ALONG[intervention.strength] * (heights.max() - heights.min()))
+        low, high = _bounds(intervention.direction, volume, mask, (0, 0, 0))
+        return max(least, REACH_ALONG[intervention.strength] * (high - low))
     return max(least, REACH_AROUND[intervention.strength] * equivalent_radius(mask, volume.spacing))
 
 
-def _with_margin(tight: tuple[slice, ...], volume: Volume, reach: float) -> tuple[slice, ...]:
-    """Extend the bounding box of a mask by the reach of an act."""
+def _margin(intervention: Intervention, reach: float) -> float:
+    """Return the margin in mm around a mask that an act needs: room to grow, or a sample of the surroundings."""
+    return reach if intervention.action in ("expand", "restyle", "smooth") else min(reach, MAX_INNER_MARGIN_MM)
+
+
+def _with_margin(tight: tuple[slice, ...], volume: Volume, margin_mm: float) -> tuple[slice, ...]:
+    """Extend the bounding box of a mask by some millimetres."""
     sides = []
     for found, spacing, size in zip(tight, volume.spacing, volume.shape, strict=True):
-        margin = math.ceil(reach / spacing) + 2
+        margin = math.ceil(margin_mm / spacing) + 2
         sides.append(slice(max(0, found.start - margin), min(size, found.stop + margin)))
     return tuple(sides)
 
@@ -183,26 +256,32 @@ def _action_band(
     if action == "exclude" and intervention.extent_mm is None:
         # The neighbour limits the region, not the depth inside the mask.
         return inside.astype(np.float32)
-    if action == "smooth":
-        reach = ROUGHNESS_VOXELS * max(spacing)
     band = np.zeros(inside.shape, np.float32)
     if action != "shrink":
-        band += _fade_out(distance_to(inside, spacing), reach) * ~inside
+        band += _fade_out(distance_to(inside, spacing, reach), reach) * ~inside
     if action != "expand":
-        band += _fade_out(distance_to(~inside, spacing), reach) * inside
+        band += _fade_out(distance_to(~inside, spacing, reach), reach) * inside
     return band
 
 
 def _holes(inside: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Return the closed holes in 3D; if there are none, the holes on the slices of acquisition."""
-    closed = ndimage.binary_fill_holes(inside) & ~inside
-    if closed.any():
-        return closed
-    in_plane = ndimage.generate_binary_structure(3, 1)
-    ends = [slice(1, 2)] * 3
-    ends[axis] = slice(None, None, 2)
-    in_plane[tuple(ends)] = False
-    return ndimage.binary_fill_holes(inside, in_plane) & ~inside
+    """Return the closed holes in 3D; if there are none, the holes on the slices of acquisition, across an axis."""
+    holes = np.zeros_like(inside)
+    for here, hole in zip(np.moveaxis(inside, axis, 0), np.moveaxis(holes, axis, 0), strict=True):
+        if here.any():
+            # 1 in the mask; what the filling reaches from outside becomes 2.
+            reached = np.pad(here, 1).astype(np.uint8)
+            cv2.floodFill(reached, None, (0, 0), 2)
+            hole[...] = reached[1:-1, 1:-1] == 0
+    if not holes.any():
+        return holes
+    # A hole of a slice is open in 3D if a part of it lies beside the outside on the next slice.
+    is_open = np.moveaxis(~(inside | holes), axis, 0)
+    beside = np.ones_like(is_open)
+    beside[1:-1] = is_open[:-2] | is_open[2:]
+    parts, _ = ndimage.label(holes)
+    closed = holes & ~np.isin(parts, np.unique(parts[holes & np.moveaxis(beside, 0, axis)]))
+    return closed if closed.any() else holes
 
 
 def _fade_out(distance: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
@@ -210,12 +289,30 @@ def _fade_out(distance: NDArray[np.float64], reach: float) -> NDArray[np.float32
     return np.clip((reach - distance) / (FADE_SHARE * reach), 0, 1).astype(np.float32)
 
 
+def _ramp_of(direction: str, volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
+    """Return the ramp of a direction in a box, for the mask in it."""
+    return _direction_ramp(direction, volume, _bounds(direction, volume, inside, tuple(s.start for s in box)), box)
+
+
+def _bounds(direction: str, volume: Volume, mask: NDArray[np.bool_], start: tuple[int, ...]) -> tuple[float, float]:
+    """Return how far the two ends of a mask lie in a patient direction, in mm from voxel (0, 0, 0) of the volume.
+
+    Args:
+        direction: patient direction.
+        volume: image.
+        mask: mask of a part of the volume, not empty.
+        start: first voxel of the part.
+    """
+    heights = (line_ends(mask) + start) @ (direction_vector(direction) @ volume.affine[:3, :3])
+    return float(heights.min()), float(heights.max())
+
+
 def _direction_ramp(
-    direction: str, volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]
+    direction: str, volume: Volume, bounds: tuple[float, float], box: tuple[slice, ...]
 ) -> NDArray[np.float32]:
-    """Return a smooth ramp from 0 to 1 along a patient direction about the middle of the structure."""
-    heights = distances_along(volume.affine, direction, inside.shape, tuple(side.start for side in box))
-    low, high = heights[inside].min(), heights[inside].max()
+    """Return a smooth ramp from 0 to 1 along a patient direction about the middle of a structure with some bounds."""
+    shape, start = (tuple(each) for each in zip(*((side.stop - side.start, side.start) for side in box), strict=True))
+    heights, (low, high) = distances_along(volume.affine, direction, shape, start), bounds
     share = (heights - low) / max(high - low, 1e-6)
     ramp = np.clip((share - RAMP_START) / (RAMP_END - RAMP_START), 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
@@ -242,33 +339,43 @@ def _direction_cone(direction: str, volume: Volume, inside: NDArray[np.bool_]) -
 
 
 def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, float, float], reach: float) -> NDArray[np.float32]:
-    return _fade_out(distance_to(neighbour, spacing), reach)
+    return _fade_out(distance_to(neighbour, spacing, reach), reach)
 
 
-def _atypical(volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
+def _atypical(
+    volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...], window: IntensityWindow
+) -> NDArray[np.float32]:
     """Weight the voxels of a mask by their deviation from the brightness of its core, from 0 to 1."""
-    shown = intensity_window(volume).apply(np.nan_to_num(volume.array[box]))
+    grid = _grid(inside, volume, MIN_CELL_MM)
     # Smoothing is limited to the mask, so that the surroundings do not make its border atypical.
-    share = ndimage.gaussian_filter(inside.astype(np.float32), DENOISING_VOXELS)
-    image = ndimage.gaussian_filter(shown * inside, DENOISING_VOXELS) / np.maximum(share, 1e-3)
-    depth = distance_to(~inside, volume.spacing)
+    shares, sums = (
+        ndimage.gaussian_filter(grid.means(part), DENOISING_VOXELS)
+        for part in (inside, window.apply(volume.array[box]) * inside)
+    )
+    image, cells = sums / np.maximum(shares, 1e-3), grid.reduced(inside)
+    depth = distance_to(~cells, grid.spacing(volume.spacing))
     core = image[depth >= CORE_DEPTH * depth.max()]
     middle = np.median(core)
     spread = max(1.4826 * float(np.median(np.abs(core - middle))), 0.01)
     strangeness = np.clip((np.abs(image - middle) / spread - ATYPICAL) / (CLEARLY_ATYPICAL - ATYPICAL), 0, 1)
     # The median removes single atypical voxels, which are noise.
-    return (ndimage.median_filter(strangeness, 3) * inside).astype(np.float32)
+    for plane in np.moveaxis(strangeness, slice_axis(volume), 0):
+        plane[...] = cv2.medianBlur(np.ascontiguousarray(plane), 3)
+    return grid.expanded(strangeness) * inside
+
+
+def _grid(inside: NDArray[np.bool_], volume: Volume, cell_mm: float) -> ReducedGrid:
+    """Return the grid on which a soft region is computed: that of the voxels, unless these are very many."""
+    if inside.size <= MAX_FULL_VOXELS:
+        return ReducedGrid(inside.shape, (1,) * inside.ndim)
+    return ReducedGrid.for_resolution(inside.shape, volume.spacing, cell_mm)
 
 
 def _slice_selection(slices: tuple[int, int], volume: Volume, box: tuple[slice, ...]) -> NDArray[np.float32]:
     """Return 1 for the slices, numbered from 1 across the plane of acquisition as in OHIF, and 0 for others."""
-    axis = slice_axis(volume)
-    patient_axis, sign = patient_axes(volume.affine)[axis]
-    first, last = slices
+    axis, (first, last) = slice_axis(volume), slices
     if not 1 <= first <= last <= volume.shape[axis]:
         raise InputError(f"The image has slices 1 to {volume.shape[axis]}, and the note names {first} to {last}.")
-    numbers = 1 + np.arange(box[axis].start, box[axis].stop)
-    if sign != VIEWER_SIGNS[patient_axis]:
-        numbers = 1 + volume.shape[axis] - numbers
+    numbers = viewer_numbers(volume)[box[axis]]
     chosen = ((numbers >= first) & (numbers <= last)).astype(np.float32)
     return np.expand_dims(chosen, other_axes(axis))

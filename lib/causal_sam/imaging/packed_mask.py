@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal_sam.errors import InputError
-from causal_sam.imaging.frames import nonempty_slices
+from causal_sam.imaging.shape import bounding_box
 from causal_sam.imaging.writing import FILE_ORDER
 
 
@@ -38,10 +38,8 @@ class PackedMask:
         """Pack a 3D mask."""
         if not mask.any():
             return cls(mask.shape)
-        hits = [nonempty_slices(mask, axis) for axis in range(3)]
-        spans = [(min(hit), max(hit) + 1) for hit in hits]
-        crop = mask[tuple(slice(first, end) for first, end in spans)]
-        return cls(mask.shape, tuple(first for first, _ in spans), crop.shape, np.packbits(crop))
+        box = bounding_box(mask)
+        return cls(mask.shape, tuple(side.start for side in box), mask[box].shape, np.packbits(mask[box]))
 
     @property
     def count(self) -> int:

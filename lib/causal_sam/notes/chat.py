@@ -100,8 +100,11 @@ class ChatInterpreter(Interpreter):
     answer is returned to the model once, with the error. A model that cannot call tools is asked for JSON. The
     interpreter is thread-safe.
 
-    A remote model receives the instructions, the unchanged names of the labels, the side of the body of each label,
-    the note after `scrub`, and the answers of tools: numbers, and text after `scrub`. It receives no headers or pixels.
+    Before it answers it may preview plans, a few times, and revise them; every preview ends with the time limit.
+
+    A remote model receives the instructions, the unchanged names of the labels, the side of the body and the slices of
+    each label, the note after `scrub`, and the answers of tools: numbers, and text after `scrub`. It receives no
+    headers or pixels.
 
     Args:
         model: chat model of LangChain.
@@ -163,15 +166,15 @@ class _Conversation:
         self._answer = create_model("Plan", __base__=_Answer, __doc__=_Answer.__doc__, interventions=acts)
         self._tools = make_tools(request, act, clean, self._check_not_stopped)
         sides = {label: request.sides.get(label) or side_of(label) for label in request.labels}
-        self._note = json.dumps(
-            {
-                "note": clean(request.note),
-                "labels": request.labels,
-                "current": request.current,
-                "sides": {label: side for label, side in sides.items() if side},
-            },
-            ensure_ascii=False,
-        )
+        message: dict[str, Any] = {
+            "note": clean(request.note),
+            "labels": request.labels,
+            "current": request.current,
+            "sides": {label: side for label, side in sides.items() if side},
+        }
+        if request.slices is not None:
+            message["slices"] = {"count": request.slices.count, "masks": dict(request.slices.nonempty)}
+        self._note = json.dumps(message, ensure_ascii=False)
 
     def stop(self) -> None:
         """Refuse further calls of the model and its tools, also from a thread that nobody waits for."""

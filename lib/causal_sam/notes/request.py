@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -30,8 +30,32 @@ class NoteContext(Protocol):
         """Describe acquisition and appearance of the image, without patient data."""
         ...
 
-    def preview(self, intervention: Intervention) -> str:
-        """Describe the effect of an intervention without applying it."""
+    def probability_beside(self, label: str) -> Mapping[str, Any]:
+        """Compare the mask of a label with where the context of the volume expects it, by patient direction.
+
+        Returns:
+            ``certainty`` of the context, 0 to 1; ``probable_ml``: direction -> volume outside the mask that probably
+            belongs to it; ``improbable_ml``: direction -> volume of the mask that probably does not;
+            ``mean_probability``: direction -> mean probability just outside of the mask.
+        """
+        ...
+
+    def plausible_end(self, label: str, direction: Direction) -> Mapping[str, Any]:
+        """Say where a label plausibly ends in a direction.
+
+        Returns:
+            ``beyond_mask_mm``: distance from the end of the mask, negative if the mask goes too far; ``slice``: number
+            of that slice in the viewer, if the direction crosses the slices.
+        """
+        ...
+
+    def preview(self, interventions: Sequence[Intervention], on_slice: Callable[[int], object]) -> str:
+        """Describe the effect of all interventions of a plan without applying them.
+
+        Args:
+            interventions: interventions in their order.
+            on_slice: called with the number of processed slices; its exceptions end the preview.
+        """
         ...
 
 

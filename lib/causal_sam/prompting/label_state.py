@@ -250,6 +250,12 @@ class Refinement:
 States = dict[str, LabelState]
 
 
+def protected_labels(states: Mapping[str, LabelState], locked: Collection[str], acts_on: Collection[str]) -> set[str]:
+    """Return the labels that a note may not change: locked ones, and accepted ones that it is not about."""
+    accepted = {name for name, state in states.items() if state.source is Source.ACCEPTED}
+    return accepted.difference(acts_on).union(locked)
+
+
 def state_of(states: Mapping[str, LabelState], label: str, shape: tuple[int, ...]) -> LabelState:
     """State of a label; an empty one if there is none yet."""
     return states.get(label) or LabelState(PackedMask(shape))

@@ -40,7 +40,16 @@ from numpy.typing import NDArray
 from causal_sam.errors import InputError
 from causal_sam.imaging import FILE_ORDER, PackedMask
 from causal_sam.prompting.history import History, Step, StepKind
-from causal_sam.prompting.label_state import LabelState, Source, States, is_unnamed, overlaps, settle, state_of
+from causal_sam.prompting.label_state import (
+    LabelState,
+    Source,
+    States,
+    is_unnamed,
+    overlaps,
+    protected_labels,
+    settle,
+    state_of,
+)
 from causal_sam.prompting.named import MAX_LABELS, LabelPrompter, NamedPrediction
 from causal_sam.prompting.plan_corrector import PlanCorrector
 from causal_sam.prompting.predictor import Predictor
@@ -300,8 +309,7 @@ class InteractiveSession:
         """
         acts_on = {act.label for act in plan.interventions}
         states = self._begin(act.label for act in plan.interventions if act.action != "keep")
-        accepted = {name for name, state in states.items() if state.source is Source.ACCEPTED}
-        locked, context = (accepted - acts_on) | self.locked, self._predictor.context
+        locked, context = protected_labels(states, self.locked, acts_on), self._predictor.context
         coarse = {} if context is None else context.segment_known(sorted(acts_on), self._slot, self._on_slice)
         with self._slot(self._on_slice) as on_slice:
             outcome = corrector.carry_out(

@@ -131,13 +131,17 @@ class VolumeSlices:
         _, row_b, column_b = self.frame.to_slice(box[1::2])
         return min(row_a, row_b), min(column_a, column_b), max(row_a, row_b), max(column_a, column_b)
 
-    def logits(self, low_res: Tensor) -> NDArray[np.float32]:
+    def logits(self, low_res: Tensor, area: tuple[slice, slice] = (slice(None), slice(None))) -> NDArray[np.float32]:
         """Interpolate LxL logits, which cover the whole SxS input, at the centre of every voxel of the slice.
 
         Sampling at the voxels leaves the padding out exactly, also where its edge is between two logits.
+
+        Args:
+            low_res: LxL.
+            area: rows and columns to interpolate at, by default all.
         """
-        x = (torch.arange(self.columns, dtype=torch.float32) + 0.5) * (2 * self._scale_x / self.image_size) - 1
-        y = (torch.arange(self.rows, dtype=torch.float32) + 0.5) * (2 * self._scale_y / self.image_size) - 1
+        x = (torch.arange(self.columns, dtype=torch.float32)[area[1]] + 0.5) * (2 * self._scale_x / self.image_size) - 1
+        y = (torch.arange(self.rows, dtype=torch.float32)[area[0]] + 0.5) * (2 * self._scale_y / self.image_size) - 1
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
         sampled = F.grid_sample(
             low_res[None, None].float().cpu(), grid, mode="bilinear", padding_mode="border", align_corners=False

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
-from causal_sam.correction.corrector import MODULATED, STRENGTH
+from causal_sam.correction.corrector import MODULATED
+from causal_sam.correction.decoding import STRENGTH
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
 from causal_sam.imaging import PackedMask, Volume, other_axes

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from causal_sam.correction.corrector import STRENGTH
+from causal_sam.correction.decoding import STRENGTH
 from causal_sam.correction.region import region_gate
 from causal_sam.imaging import Volume, other_axes
 from causal_sam.imaging.distances import signed_distance

@@ -50,9 +50,9 @@ class CoarseMask:
     logits: Tensor
     certainty: float
 
-    def slice_logits(self, index: int) -> NDArray[np.float32]:
-        """Interpolate the logits at every voxel of a slice: float32 (rows, columns), canonical."""
-        return self.grid.slice_logits(self.logits, index, OUTSIDE)
+    def slice_logits(self, index: int, area: tuple[slice, slice] = (slice(None), slice(None))) -> NDArray[np.float32]:
+        """Interpolate the logits at every voxel of a slice, or of some rows and columns: float32, canonical."""
+        return self.grid.slice_logits(self.logits, index, OUTSIDE, area)
 
     def indices(self) -> tuple[int, ...]:
         """Return the voxel indices of the slices where any voxel may be inside, ascending."""

@@ -164,24 +164,31 @@ class Grid:
         ]
         return F.avg_pool2d(cells, self.stride)[:, 0]
 
-    def slice_logits(self, logits: Tensor, index: int, outside: float) -> NDArray[np.float32]:
-        """Interpolate logits at every voxel of a slice.
+    def slice_logits(
+        self,
+        logits: Tensor,
+        index: int,
+        outside: float,
+        area: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> NDArray[np.float32]:
+        """Interpolate logits at every voxel of a slice, or of a part of it.
 
         Args:
             logits: ZxYxX.
             index: voxel index of the slice.
             outside: logit of voxels outside the grid.
+            area: rows and columns of the part, by default all.
 
         Returns:
             float32 (rows, columns), canonical.
         """
-        rows, columns = self.slices.frame.shape_rc
-        result = np.full((rows, columns), outside, np.float32)
+        rows, columns = (np.arange(n)[part] for n, part in zip(self.slices.frame.shape_rc, area, strict=True))
+        result = np.full((len(rows), len(columns)), outside, np.float32)
         if not self.covers(index):
             return result
         plane = self.plane(logits, index)
         y, x = (np.array([self._position(0, n, n)[axis] for n in (0, 1)]) for axis in (1, 2))
-        ys, xs = (first + (second - first) * np.arange(n) for (first, second), n in ((y, rows), (x, columns)))
+        ys, xs = (first + (second - first) * places for (first, second), places in ((y, rows), (x, columns)))
         height, width = plane.shape
         inside_y, inside_x = (
             np.flatnonzero((at >= -0.5) & (at <= side - 0.5)) for at, side in ((ys, height), (xs, width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scripted_context import ScriptedContext
 
 from causal_sam.correction.context import VolumeContext, sides_in, slices_in
 from causal_sam.correction.corrector import Corrector
@@ -67,8 +68,42 @@ def test_it_answers_and_changes_nothing() -> None:
     context = VolumeContext(corrector, VolumeSlices(volume, "auto", 64), masks, lambda volume: f"a {volume.modality}")
     assert context.measure("liver")["components"] == 2
     assert context.style() == "a CT"
-    assert context.preview(Intervention(label="liver", action="remove")).startswith("liver: -0.36 ml")
-    assert "nothing to change" in context.preview(Intervention(label="liver", action="fill"))
+    remove, fill = (Intervention(label="liver", action=action) for action in ("remove", "fill"))
+    assert context.preview([remove]).startswith("liver: -0.36 ml")
+    assert "nothing to change in liver: it has no holes" in context.preview([remove, fill])
     with pytest.raises(InputError, match="no mask of spleen yet"):
-        context.preview(Intervention(label="spleen", action="fill"))
+        context.preview([Intervention(label="spleen", action="fill")])
+    with pytest.raises(InputError, match="does not know liver"):
+        context.probability_beside("liver")
     assert np.array_equal(masks["liver"], mask)
+
+
+def test_it_tells_where_a_network_expects_more_of_a_label() -> None:
+    volume = body(5, 95, np.diag([*SPACING, 1.0]))
+    slices, truth, mask = VolumeSlices(volume, "auto", 64), box(30, 50), box(30, 50)
+    mask[..., 4:] = False
+    model = load_model("compact", image_size=64, device="cpu")
+    corrector = Corrector(SliceEncoder(model, EmbeddingCache(2**28)), None, load_text_encoder())
+    expected = ScriptedContext(slices, None, {"liver": truth}).segment_named(["liver"])
+    context = VolumeContext(
+        corrector,
+        slices,
+        {"liver": mask, "spleen": box(50, 60)},
+        lambda volume: "",
+        lambda acts_on: {"spleen"} - set(acts_on),
+        lambda names: {name: expected[name] for name in names if name in expected},
+    )
+    found = context.probability_beside("liver")
+    assert max(found["probable_ml"], key=found["probable_ml"].get) == "superior"
+    assert found["mean_probability"]["superior"] > max(found["mean_probability"][side] for side in ("left", "inferior"))
+    end = context.plausible_end("liver", "superior")
+    assert end["beyond_mask_mm"] == pytest.approx(2 * SPACING[2], abs=SPACING[2])
+    assert end["slice"] in (2, 3, 4)
+    grow = Intervention(label="liver", action="expand", direction="right", extent_mm=6)
+    others = [
+        Intervention(label="liver", action="expand", direction=side, extent_mm=4) for side in ("left", "anterior")
+    ]
+    said = context.preview([grow, *others])
+    assert "that place belongs to spleen, to stay as before." in said
+    assert "of spleen, which stays as it is." in said
+    assert "In all, liver: +" in said

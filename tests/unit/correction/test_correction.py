@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from scripted_context import ScriptedContext
 from segment_anything import build_sam_vit_b
 
-from causal_sam.correction.corrector import Corrector, load_corrector, restrict_to_region
+from causal_sam.correction.corrector import Corrector, load_corrector
+from causal_sam.correction.decoding import restrict_to_region
 from causal_sam.correction.operators import apply_exact_operator
 from causal_sam.correction.region import kept_part, region_gate
 from causal_sam.errors import InputError
@@ -102,7 +104,8 @@ def test_exact_acts(corrector: Corrector) -> None:
         (30, 36, 8), (13, 11, 5.5)
     )
     act = Intervention(label="a", action="smooth")
-    smooth = apply_exact_operator(act, region_gate(act, VOLUME, rough, {}), VOLUME, rough)
+    region, smooth = region_gate(act, VOLUME, rough, {}), rough.copy()
+    smooth[region.box] = apply_exact_operator(act, region, VOLUME, rough[region.box])
     assert dice(smooth) > dice(rough)
     kept = correct(corrector, TRUTH, Intervention(label="a", action="keep"))
     assert kept.objection is None
@@ -140,6 +143,7 @@ def plan(*acts: Intervention) -> Plan:
     return Plan(interventions=acts)
 
 
+WHOLE = tuple(slice(0, size) for size in SHAPE)
 ISLAND = ellipsoid((60, 36, 8), (4, 4, 2))
 
 
@@ -260,7 +264,7 @@ def test_what_is_kept_or_locked_never_changes(corrector: Corrector, data: st.Dat
     for each in acts:
         if each.action == "keep" and each.label in outcome.masks:
             lost = masks[each.label] & ~outcome.masks[each.label]
-            assert not (lost & kept_part(each, VOLUME, masks[each.label])).any()
+            assert not (lost & kept_part(each, VOLUME, masks[each.label], WHOLE)).any()
     after = masks | outcome.masks
     assert sum(mask.astype(int) for mask in after.values()).max() == 1
 
@@ -286,7 +290,7 @@ def test_a_side_that_is_kept_is_that_of_the_mask_before_the_plan(corrector: Corr
     outcome = corrector.carry_out(plan(keep, below, around), slices, {"liver": TRUTH}, confirm=True)
     lost = TRUTH & ~outcome.masks["liver"]
     assert lost.any()
-    assert not (lost & kept_part(keep, VOLUME, TRUTH)).any()
+    assert not (lost & kept_part(keep, VOLUME, TRUTH, WHOLE)).any()
 
 
 def test_a_label_is_deleted_once_it_is_confirmed(corrector: Corrector) -> None:
@@ -332,3 +336,48 @@ def test_other_labels_are_grown_into_only_if_the_note_names_them(corrector: Corr
         for act in (grow, grow.model_copy(update={"near": "stomach"}))
     ]
     assert taken[0] < taken[1]
+
+
+def test_several_acts_on_a_label_are_judged_in_all(corrector: Corrector) -> None:
+    slices, small = VolumeSlices(VOLUME, "auto", 128), ellipsoid((30, 36, 8), (11, 9, 5))
+    grow = [Intervention(label="liver", action="expand", extent_mm=3, direction=each) for each in DIRECTIONS]
+    outcome = corrector.carry_out(plan(*grow), slices, {"liver": small})
+    assert [each.doubt for each in outcome.corrections] == [None] * len(grow)
+    assert outcome.masks == {}
+    assert "In all, liver would gain" in outcome.question
+    confirmed = corrector.carry_out(plan(*grow), slices, {"liver": small}, confirm=True)
+    gained = (confirmed.masks["liver"] & ~small).sum() * VOLUME.voxel_ml
+    assert confirmed.totals["liver"].gained_ml == pytest.approx(gained)
+    one = corrector.carry_out(plan(grow[0]), slices, {"liver": small})
+    assert (one.question, one.totals) == (None, {})
+
+
+def test_what_finds_nothing_to_change_says_what_was_looked_at(corrector: Corrector) -> None:
+    act = Intervention(label="liver", action="restyle", direction="superior")  # which fills notches, and it has none
+    said = correct(corrector, TRUTH, act).objection
+    found = re.search(r"looked at ([\d.]+) ml on its superior side, in slices (\d+) to (\d+), and is (\d+)% sure", said)
+    assert found is not None, said
+    ml, first, last, sure = map(float, found.groups())
+    assert 0 < ml < 2 * TRUTH.sum() * VOLUME.voxel_ml
+    assert 1 <= first <= last <= 10
+    assert 50 <= sure <= 100
+    far = correct(corrector, TRUTH, Intervention(label="liver", action="exclude", near="spleen"), spleen=ISLAND)
+    assert "it is not near spleen" in far.objection
+
+
+def test_large_boxes_are_decided_like_small_ones(corrector: Corrector, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    cases = (
+        (ellipsoid((30, 36, 8), (11, 9, 5)), Intervention(label="liver", action="expand")),
+        (ellipsoid((30, 36, 8), (18, 16, 6.5)), Intervention(label="liver", action="shrink", strength="strong")),
+    )
+    for mask, act in cases:
+        found = []
+        for voxels, step_mm in ((10**9, 5.0), (1, 10.0)):
+            for module in ("region", "evidence"):
+                monkeypatch.setattr(f"causal_sam.correction.{module}.MAX_FULL_VOXELS", voxels)
+            monkeypatch.setattr("causal_sam.correction.decoding.MAX_WHOLE_SLICES", 1)
+            monkeypatch.setattr("causal_sam.correction.decoding.MAX_STEP_MM", step_mm)
+            found.append(corrector.correct(slices, mask, act, {}).mask)
+        assert dice(found[1]) > dice(found[0]) - 0.02
+        assert dice(found[1]) > dice(mask) + 0.05

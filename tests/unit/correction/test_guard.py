@@ -47,7 +47,7 @@ def act(action: str, near: str | None = None) -> Intervention:
     ],
 )
 def test_what_was_asked_for_is_taken(intervention: Intervention, after: NDArray[np.bool_]) -> None:
-    assert find_objection(intervention, REGION, BEFORE, after) is None
+    assert find_objection(intervention, REGION, VOLUME, BEFORE, after) is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_was_asked_for_is_taken(intervention: Intervention, after: NDArray[
     ],
 )
 def test_what_was_not_asked_for_is_refused(intervention: Intervention, after: NDArray[np.bool_], reason: str) -> None:
-    said = find_objection(intervention, REGION, BEFORE, after)
+    said = find_objection(intervention, REGION, VOLUME, BEFORE, after)
     assert reason in said
     assert said.endswith(".")
 
@@ -72,9 +72,9 @@ def test_what_was_not_asked_for_is_refused(intervention: Intervention, after: ND
 def test_a_mask_is_emptied_only_by_a_deletion_on_all_slices() -> None:
     whole, nothing = Region((slice(0, 12),) * 3, np.ones(SHAPE, np.float32)), np.zeros(SHAPE, bool)
     for intervention in (act("shrink"), act("exclude", "stomach"), act("remove")):
-        assert "would be left" in find_objection(intervention, whole, BEFORE, nothing)
+        assert "would be left" in find_objection(intervention, whole, VOLUME, BEFORE, nothing)
     deletion = Intervention(label="spleen", action="remove", slices=(1, 12))
-    assert find_objection(deletion, whole, BEFORE, nothing) is None
+    assert find_objection(deletion, whole, VOLUME, BEFORE, nothing) is None
     effect = measure_effect("spleen", VOLUME, BEFORE, nothing)
     assert f"spleen would lose {effect.lost_ml:.1f} ml, 100% of" in find_doubt(
         deletion, effect, {"spleen": effect.lost_ml}
@@ -83,7 +83,7 @@ def test_a_mask_is_emptied_only_by_a_deletion_on_all_slices() -> None:
 
 def test_no_weight_is_outside() -> None:
     none = Region(REGION.box, np.zeros_like(REGION.weight))
-    assert "outside of the place" in find_objection(act("expand"), none, BEFORE, LARGER)
+    assert "outside of the place" in find_objection(act("expand"), none, VOLUME, BEFORE, LARGER)
 
 
 def test_the_effect_is_in_millilitres_and_towards_the_patients_sides() -> None:

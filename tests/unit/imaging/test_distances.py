@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -29,6 +31,23 @@ def test_distances_are_those_of_all_pairs(mask: np.ndarray, spacing: tuple[float
 
     np.testing.assert_allclose(distance_to(mask, spacing), nearest(mask))
     np.testing.assert_allclose(signed_distance(mask, spacing), np.where(mask, nearest(~mask), -nearest(mask)))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("spacing", [(0.8, 0.8, 2.5), (3.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 2.0, 1.0), None])
+def test_distances_in_large_volumes_are_the_same(
+    order: Literal["C", "F"], spacing: tuple[float, float, float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = np.asarray(np.random.default_rng(0).random((24, 30, 18)) < 0.002, order=order)
+    mask[..., :5] = False
+    expected = distance_to(mask, spacing)
+    monkeypatch.setattr("causal_sam.imaging.distances.MIN_SLICED_VOXELS", 1)
+    found = distance_to(mask, spacing)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    near = distance_to(mask, spacing, limit=6.0)
+    np.testing.assert_allclose(near[expected <= 6], expected[expected <= 6], rtol=1e-5)
+    assert (near[expected > 6] >= 6).all()
 
 
 def test_nobody_takes_distances_in_another_way() -> None:

@@ -7,17 +7,27 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_chat import PlainModel, ToolModel, call, plan, watched_tracers
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
 
 from causal_sam.errors import InputError
-from causal_sam.notes import EmbeddedInterpreter, Interpretation, Intervention, NoteRequest, load_interpreter
+from causal_sam.notes import (
+    EmbeddedInterpreter,
+    ImageSlices,
+    Interpretation,
+    Intervention,
+    NoteRequest,
+    load_interpreter,
+)
 from causal_sam.notes.chat import MAX_MODEL_CALLS, ChatInterpreter
-from causal_sam.notes.chat_tools import MAX_TOOL_CALLS, TOOL_LIMIT_ANSWER
+from causal_sam.notes.chat_tools import MAX_PREVIEWS, MAX_TOOL_CALLS, PREVIEW_LIMIT_ANSWER, TOOL_LIMIT_ANSWER
+from causal_sam.notes.schema import Direction
 
 NOTE = NoteRequest("liver too big", ("liver", "spleen"))
 SHRINK = {"label": "liver", "action": "shrink"}
@@ -30,7 +40,7 @@ class Context:
     """A volume as an interpreter may see it."""
 
     def __init__(self) -> None:
-        self.previewed: list[Intervention] = []
+        self.previewed: list[tuple[Intervention, ...]] = []
 
     def measure(self, label: str) -> Mapping[str, Any]:
         return {"volume_ml": 1234.56, "components": 2, "contact_mm2": {"spleen": 12345.5}}
@@ -38,9 +48,16 @@ class Context:
     def style(self) -> str:
         return "A CT image. It has little noise."
 
-    def preview(self, intervention: Intervention) -> str:
-        self.previewed.append(intervention)
-        return f"{intervention.label}: -3.20 ml, mostly left"
+    def probability_beside(self, label: str) -> Mapping[str, Any]:
+        return {"certainty": 0.9, "probable_ml": {"superior": 12.25}}
+
+    def plausible_end(self, label: str, direction: Direction) -> Mapping[str, Any]:
+        return {"beyond_mask_mm": 17.5, "slice": 9} if direction == "superior" else {"beyond_mask_mm": -2.0}
+
+    def preview(self, interventions: Sequence[Intervention], on_slice: Callable[[int], object]) -> str:
+        on_slice(0)
+        self.previewed.append(tuple(interventions))
+        return " ".join(f"{act.label}: -3.20 ml, mostly left." for act in interventions)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +208,9 @@ def test_tools_answer_what_the_context_knows(read):
             call("list_labels"),
             call("measure_mask", label="liver"),
             call("describe_style"),
-            call("preview", **SHRINK, direction="left", slices=[1, 2]),
+            call("probability_beside", label="liver"),
+            call("plausible_end", label="liver", direction="superior"),
+            call("preview", interventions=[{**SHRINK, "direction": "left", "slices": [1, 2]}, SMOOTH]),
             plan(SMOOTH),
         ]
     )
@@ -200,8 +219,11 @@ def test_tools_answer_what_the_context_knows(read):
     said = [message.text for message in model.sent[-1] if message.type == "tool"]
     assert json.loads(said[0]) == ["liver", "spleen"]
     assert json.loads(said[1]) == context.measure("liver")
-    assert said[2:] == [context.style(), "liver: -3.20 ml, mostly left"]
-    assert context.previewed == [act(**SHRINK, direction="left", slices=(1, 2))]
+    assert said[2] == context.style()
+    assert json.loads(said[3]) == context.probability_beside("liver")
+    assert json.loads(said[4]) == {"beyond_mask_mm": 17.5, "slice": 9}
+    assert said[5] == "liver: -3.20 ml, mostly left. liver: -3.20 ml, mostly left."
+    assert context.previewed == [(act(**SHRINK, direction="left", slices=(1, 2)), act(**SMOOTH))]
 
 
 def test_without_a_context_there_are_only_labels_to_look_up(read):
@@ -222,7 +244,7 @@ def test_what_goes_wrong_in_a_tool_is_said_to_the_model(read, monkeypatch):
             call("measure_mask", label="liver"),
             call("measure_mask", label="heart"),
             call("describe_style"),
-            call("preview", label="liver", action="exclude"),
+            call("preview", interventions=[{"label": "liver", "action": "exclude"}]),
             plan(SMOOTH),
         ]
     )
@@ -235,12 +257,73 @@ def test_what_goes_wrong_in_a_tool_is_said_to_the_model(read, monkeypatch):
 
 
 def test_tools_are_called_so_often_and_no_more(read):
-    context = Context()
-    many = call(*["preview"] * (MAX_TOOL_CALLS + 3), **SHRINK)
+    many = call(*["measure_mask"] * (MAX_TOOL_CALLS + 3), label="liver")
     model = ToolModel(answers=[many, plan(SMOOTH)])
-    assert read(model, NoteRequest("liver too big", ("liver", "spleen"), context=context)).notice is None
-    assert len(context.previewed) == MAX_TOOL_CALLS
+    assert read(model, NoteRequest("liver too big", ("liver", "spleen"), context=Context())).notice is None
     assert sum(message.text == TOOL_LIMIT_ANSWER for message in model.sent[-1]) == 3
+
+
+def test_plans_are_previewed_three_times_and_no_more(read):
+    context = Context()
+    model = ToolModel(answers=[call(*["preview"] * (MAX_PREVIEWS + 2), interventions=[SHRINK]), plan(SMOOTH)])
+    assert read(model, NoteRequest("liver too big", ("liver", "spleen"), context=context)).notice is None
+    assert len(context.previewed) == MAX_PREVIEWS == 3
+    assert sum(message.text == PREVIEW_LIMIT_ANSWER for message in model.sent[-1]) == 2
+
+
+class Reviser(ToolModel):
+    """A model that previews a plan and protects each label that it would take from."""
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        acts: list[dict[str, Any]] = [{"label": "liver", "action": "expand"}]
+        said = [message.text for message in messages if message.type == "tool"]
+        if said and "of it were spleen" in said[0]:
+            acts.append({"label": "spleen", "action": "keep"})
+        is_done = bool(said) and "of it were" not in said[-1]
+        self.answers.append(plan(*acts) if is_done else call("preview", interventions=acts))
+        return super()._generate(messages, *args, **kwargs)
+
+
+def test_a_preview_that_takes_from_another_label_leads_to_a_revised_plan(read):
+    class Neighbours(Context):
+        def preview(self, interventions: Sequence[Intervention], on_slice: Callable[[int], object]) -> str:
+            super().preview(interventions, on_slice)
+            is_kept = any(each.action == "keep" for each in interventions)
+            return "liver: +9.00 ml, mostly left" + ("." if is_kept else "; 2.00 ml of it were spleen.")
+
+    context, model = Neighbours(), Reviser(answers=[])
+    reading = read(model, NoteRequest("liver too small", ("liver", "spleen"), context=context))
+    grow, keep = act(label="liver", action="expand"), act(label="spleen", action="keep")
+    assert (reading.plan.interventions, reading.notice) == ((grow, keep), None)
+    assert context.previewed == [(grow,), (grow, keep)]
+
+
+def test_a_preview_ends_with_the_time_limit(read):
+    ended = threading.Event()
+
+    class Slow(Context):
+        def preview(self, interventions: Sequence[Intervention], on_slice: Callable[[int], object]) -> str:
+            try:
+                while not ended.wait(0.01):
+                    on_slice(0)
+            except TimeoutError:
+                ended.set()
+                raise
+            return "never"
+
+    model = ToolModel(answers=[call("preview", interventions=[SHRINK]), plan(SMOOTH)])
+    request = NoteRequest("liver too big", ("liver", "spleen"), context=Slow())
+    assert is_embedded(read(model, request, seconds=0.2), "no answer within 0.2 seconds")
+    assert ended.wait(60)
+    assert len(model.sent) == 1
+
+
+def test_the_model_is_told_the_slices_that_the_request_says(read):
+    slices = ImageSlices(40, 2.5, True, {"liver": (3, 30)})
+    model = ToolModel(answers=[plan({"label": "liver", "action": "remove", "slices": [1, 40]})])
+    reading = read(model, NoteRequest("delete the liver", ("liver", "spleen"), slices=slices))
+    assert json.loads(model.sent[0][1].text)["slices"] == {"count": 40, "masks": {"liver": [3, 30]}}
+    assert reading.plan.interventions == (act(label="liver", action="remove", slices=(1, 40)),)
 
 
 @pytest.mark.parametrize("is_tool_model", [True, False])
@@ -287,7 +370,10 @@ class Leaky(Context):
     def style(self) -> str:
         return "A CT image of Jane Doe, 12 March 2024. It has little noise."
 
-    def preview(self, intervention: Intervention) -> str:
+    def probability_beside(self, label: str) -> Mapping[str, Any]:
+        return {"certainty": 0.5, "Kowalski": {"Miller": 2}}
+
+    def preview(self, interventions: Sequence[Intervention], on_slice: Callable[[int], object]) -> str:
         raise InputError("The file DOE^JANE.nii.gz of 2024 cannot be read.")
 
 
@@ -300,7 +386,8 @@ def test_nothing_of_a_person_leaves(monkeypatch, can_call_tools):
             call("list_labels"),
             call("measure_mask", label="liver"),
             call("describe_style"),
-            call("preview", **SHRINK),
+            call("probability_beside", label="liver"),
+            call("preview", interventions=[SHRINK]),
         ]
         model = ToolModel(answers=[*looks, plan(wrong), plan(right)])
     else:

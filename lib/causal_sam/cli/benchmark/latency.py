@@ -23,7 +23,12 @@ def latency(
     http: Annotated[
         bool, typer.Option("--http", help="Time clicks over HTTP instead: a server with the first model is started.")
     ] = False,
-    size: Annotated[str, typer.Option(metavar="IxJxK", help="With --http: voxels of the volume.")] = "512x512x100",
+    notes: Annotated[
+        bool, typer.Option("--notes", help="Time notes about an organ of two litres instead, beside clicks on it.")
+    ] = False,
+    size: Annotated[
+        str, typer.Option(metavar="IxJxK", help="With --http and --notes: voxels of the volume.")
+    ] = "512x512x100",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.", show_default=False)
     ] = None,
@@ -49,6 +54,9 @@ def latency(
     console = Console()
     if http:
         _http(console, names[0], _shape(size), repeats, json_file)
+        return
+    if notes:
+        _notes(console, _shape(size), repeats, threads, json_file)
         return
     found = []
     for name in names:
@@ -107,6 +115,28 @@ def _shape(text: str) -> tuple[int, int, int]:
         raise InputError(f"--size takes three numbers of voxels of at least 32, such as 512x512x100, not {text!r}.")
     i, j, k = map(int, sides)
     return i, j, k
+
+
+def _notes(
+    console: Console, shape: tuple[int, int, int], repeats: int, threads: int | None, json_file: Path | None
+) -> None:
+    import json
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from causal_sam.benchmark.note_latency import measure_notes
+
+    with console.status("notes and clicks …"):
+        found = measure_notes(shape, repeats, threads)
+    table = Table(title=f"Medians in seconds, liver in {'x'.join(map(str, shape))} voxels, compact")
+    for title in ("", "seconds", "Dice before", "after"):
+        table.add_column(title, justify="left" if not title else "right")
+    for one in found:
+        table.add_row(one.name, f"{one.seconds:.3f}", f"{one.dice_before:.3f}", f"{one.dice_after:.3f}")
+    console.print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
 
 
 def _http(console: Console, model: str, shape: tuple[int, int, int], repeats: int, json_file: Path | None) -> None:
