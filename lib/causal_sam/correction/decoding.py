@@ -8,7 +8,7 @@ count at every voxel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,9 +35,10 @@ MAX_COARSE_LOGIT = 2.0
 SLICES_PER_BATCH = 8
 # The decoder works on as many slices as make so many whole ones, or on more, if they would lie further apart than so
 # many mm.
-MAX_WHOLE_SLICES, MAX_STEP_MM = 16, 6.0
-# Positions of the features around the mask and the region that the decoder sees, and the least in all.
-MARGIN, MIN_SIDE = 3, 16
+MAX_WHOLE_SLICES, MAX_STEP_MM = 28, 6.0
+# Least positions of the features around the mask and the region that the decoder sees, and in all. It sees as much as
+# makes so many whole slices, since it was trained on these.
+MIN_MARGIN, MIN_SIDE = 4, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +94,8 @@ class RegionDecoder:
         touched = box.nonempty(region.weight)
         if not touched:
             return Decision(after, None)
-        own = {index: slices.frame.extract(mask, index) for index in nonempty_slices(mask, slices.axis)}
-        masks = {n: slices.low_res_prompt(np.ascontiguousarray(own[n]), size) for n in touched if n in own}
-        window = self._window(slices, masks.values(), box.whole(region.weight, touched))
+        own = nonempty_slices(mask, slices.axis)
+        window = self._window(slices, box.whole(after, touched) | (box.whole(region.weight, touched) > 0), len(touched))
         sentence = self._text.encode([intervention.sentence]).to(self._encoder.model.device)
         strength = STRENGTH[intervention.strength]
 
@@ -110,15 +110,12 @@ class RegionDecoder:
             sums[:] += 1 / (1 + np.exp(-np.abs(total[free]))).sum(), np.count_nonzero(free)
 
         decided: dict[int, NDArray[np.float32]] = {}
-        for batch in _batches(touched, frozenset(own), self._step(slices, touched, window)):
+        for batch in _batches(touched, own, self._step(slices, len(touched), window)):
             on_slice(len(decided))
-            for index in batch:
-                if index not in own:
-                    # A slice without a mask of its own has that of its neighbour, which is corrected by now.
-                    source = min({*own, *decided}, key=lambda other, index=index: abs(other - index))
-                    masks[index] = slices.low_res_prompt(box.whole(after, [source]), size)
+            # A slice without a mask of its own has that of the nearest slice, which is corrected by now.
+            sources = [min({*own, *decided}, key=lambda other, index=index: abs(other - index)) for index in batch]
+            prompts = np.stack([slices.low_res_prompt(box.whole(after, [source]), size) for source in sources])
             regions = [slices.low_res(2 * box.whole(region.weight, [index]) - 1, size) for index in batch]
-            prompts = np.stack([masks[index] for index in batch])
             logits = self._decode(slices, batch, prompts, np.stack(regions), sentence, strength, window)
             for index, decoded in zip(batch, logits, strict=True):
                 decided[index] = decoded
@@ -131,27 +128,30 @@ class RegionDecoder:
             after &= ~_islands(mask[region.box], after)
         return Decision(after, float(sums[0] / sums[1]) if sums[1] else None)
 
-    def _step(self, slices: VolumeSlices, touched: Sequence[int], window: Window) -> int:
-        """Return the step from one decoded slice to the next."""
-        side = self._encoder.model.sam.prompt_encoder.image_embedding_size[0]
-        share = window.rows * window.columns / side**2
-        return max(1, min(math.ceil(len(touched) * share / MAX_WHOLE_SLICES), int(MAX_STEP_MM / slices.frame.spacing)))
+    def _step(self, slices: VolumeSlices, count: int, window: Window) -> int:
+        """Return the step from one decoded slice to the next, of some slices."""
+        whole = count * self._share(window) / MAX_WHOLE_SLICES
+        return max(1, min(math.ceil(whole), int(MAX_STEP_MM / slices.frame.spacing)))
 
-    def _window(
-        self, slices: VolumeSlices, masks: Iterable[NDArray[np.float32]], region: NDArray[np.float32]
-    ) -> Window:
-        """Return the part of the slices around masks (LxL logits) and a region (rows, columns)."""
+    def _share(self, window: Window) -> float:
+        """Return the share of a window in the slices."""
+        return window.rows * window.columns / self._encoder.model.sam.prompt_encoder.image_embedding_size[0] ** 2
+
+    def _window(self, slices: VolumeSlices, seen: NDArray[np.bool_], count: int) -> Window:
+        """Return the part of some slices around what the decoder has to see (rows, columns)."""
         model = self._encoder.model
         side = model.sam.prompt_encoder.image_embedding_size[0]
         if not model.spec.mask_alone:
             return Window(0, 0, side, side)
-        seen = slices.low_res_prompt(region > 0, model.mask_size) > -MASK_PROMPT_LOGIT
-        for mask in masks:
-            seen |= mask > 0
+        shown = slices.low_res_prompt(seen, model.mask_size) > -MASK_PROMPT_LOGIT
         scale = model.mask_size // side
-        top, rows = _span(np.flatnonzero(seen.any(1)) // scale, side)
-        left, columns = _span(np.flatnonzero(seen.any(0)) // scale, side)
-        return Window(top, left, rows, columns)
+        places = [np.flatnonzero(shown.any(axis)) // scale for axis in (1, 0)]
+        for margin in range(side, MIN_MARGIN - 1, -1):
+            (top, rows), (left, columns) = (_span(each, side, margin) for each in places)
+            window = Window(top, left, rows, columns)
+            if count * self._share(window) <= MAX_WHOLE_SLICES:
+                break
+        return window
 
     def _decode(
         self,
@@ -288,9 +288,9 @@ def _islands(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> NDArray[np.
     return ~touches[parts]
 
 
-def _span(places: NDArray[np.intp], size: int) -> tuple[int, int]:
+def _span(places: NDArray[np.intp], size: int, margin: int) -> tuple[int, int]:
     """Return the first position and the number of positions around some places, within 0 to ``size`` - 1."""
-    first, end = int(places[0]) - MARGIN, int(places[-1]) + 1 + MARGIN
+    first, end = int(places[0]) - margin, int(places[-1]) + 1 + margin
     lacking = max(min(MIN_SIDE, size) - (end - first), 0)
     first = max(first - lacking // 2, 0)
     end = min(max(end, first + MIN_SIDE), size)

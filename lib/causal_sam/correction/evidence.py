@@ -33,6 +33,8 @@ NOTCH_LOGIT, SHAPE_LOGIT = 1.0, 4.0
 CORE_DEPTH, MAX_PLACE_LOGIT, NEIGHBOUR_WEIGHT = 0.5, 2.0, 4.0
 # Size of the cells in which the shape of a large mask is examined, as a share of the radius of such a ball.
 CELL_SHARE = 0.04
+# Least share of a mask outside of the region from which its brightness is known; else all of the mask tells it.
+MIN_OWN_SHARE = 0.01
 # Of large boxes, every n-th voxel along two axes is counted in histograms.
 SAMPLING_STEP = 3
 # Logit against growth into another label that the note does not name.
@@ -68,7 +70,8 @@ def evidence(
     bins = _brightness_bins(volume, window, region.box)
     certain = region.weight == 0
     own = certain & inside
-    logits = _log_ratio(bins, own if own.any() else inside, certain & ~inside)
+    is_enough = np.count_nonzero(own) >= MIN_OWN_SHARE * np.count_nonzero(inside)
+    logits = _log_ratio(bins, own if is_enough else inside, certain & ~inside)
     if intervention.action == "expand":
         for name, other in others.items():
             if name != intervention.near and (there := other[region.box]).any():

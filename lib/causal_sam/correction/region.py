@@ -44,9 +44,9 @@ VIEWER_SIGNS = (-1, 1, -1)
 # Minimum depth of the core, as a share of the largest depth.
 CORE_DEPTH = 0.5
 # Largest margin around a mask that an act can only make smaller, in mm.
-MAX_INNER_MARGIN_MM = 20.0
-# In larger boxes, soft regions are computed in cells of a share of the reach, but not of less than some millimetres.
-MAX_FULL_VOXELS, CELL_SHARE, MIN_CELL_MM = 1_000_000, 0.12, 2.0
+MAX_INNER_MARGIN_MM = 35.0
+# In larger boxes, soft regions are computed in cells of a share of the reach, within some millimetres.
+MAX_FULL_VOXELS, CELL_SHARE, MIN_CELL_MM, MAX_CELL_MM = 2_000_000, 0.12, 2.0, 4.0
 
 
 class Region(NamedTuple):
@@ -152,7 +152,7 @@ def _soft_weight(
     if action not in ("expand", "shrink", "restyle"):
         weight = _action_band(intervention, inside, volume, reach)
         return weight if direction is None else weight * _ramp_of(direction, volume, inside, box)
-    grid = _grid(inside, volume, max(CELL_SHARE * reach, MIN_CELL_MM))
+    grid = _grid(inside, volume, min(max(CELL_SHARE * reach, MIN_CELL_MM), MAX_CELL_MM))
     cells = grid.reduced(inside)
     corner = volume.affine.copy()
     corner[:3, 3] += volume.affine[:3, :3] @ [side.start for side in box]

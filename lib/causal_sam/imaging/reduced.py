@@ -68,13 +68,13 @@ class ReducedGrid:
         >>> ReducedGrid((3,), (2,)).means(np.array([1.0, 2.0, 5.0])).tolist()
         [1.5, 5.0]
         """
-        result = values.astype(np.float32)
+        result: NDArray[np.float32] = values.astype(np.float32)
         for axis, step in enumerate(self.steps):
             if step > 1:
                 starts = np.arange(0, self.shape[axis], step)
                 sizes = np.diff(starts, append=self.shape[axis]).astype(np.float32)
                 others = [n for n in range(values.ndim) if n != axis]
-                result = np.add.reduceat(result, starts, axis) / np.expand_dims(sizes, others)
+                result = (np.add.reduceat(result, starts, axis) / np.expand_dims(sizes, others)).astype(np.float32)
         return result
 
     def expanded(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -106,4 +106,5 @@ def _interpolated(values: NDArray[np.float32], step: int, size: int) -> NDArray[
 def _enlarged(plane: NDArray[np.float32], steps: Sequence[int]) -> NDArray[np.float32]:
     """Interpolate within a slice."""
     (rows, columns), (down, along) = plane.shape, steps
-    return cv2.resize(plane, (columns * along, rows * down), interpolation=cv2.INTER_LINEAR)
+    size = (columns * along, rows * down)
+    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), np.float32)

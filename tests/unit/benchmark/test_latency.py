@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from causal_sam.benchmark.latency import precision_error
+from causal_sam.benchmark.note_latency import NOTES
 from causal_sam.cli import app
 from causal_sam.sam import load_model
 from causal_sam.sam.loading import has_bfloat16_units
@@ -33,6 +34,25 @@ def test_command_reports_all_figures(tmp_path):
     assert report["error_against_float32"]["compact"]["clicks"] == 20
     for title in ("encode a slice", "next click, in all", "peak memory"):
         assert title in result.output
+
+
+@pytest.mark.slow
+def test_notes_are_timed_beside_clicks(tmp_path):
+    path = tmp_path / "notes.json"
+    command = ["benchmark", "latency", "--notes", "--size", "128x128x40", "--repeats", "1", "--json", str(path)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    times = {each["name"]: each for each in json.loads(path.read_text())}
+    assert "click: segments the organ" in times
+    assert times.keys() >= {f"note: {name}" for name in NOTES}
+    for name in ("too small", "too large", "a pole is missing"):
+        assert times[f"note: {name}"]["dice_after"] > times[f"note: {name}"]["dice_before"]
+
+
+def test_notes_need_voxels_in_pairs():
+    result = CliRunner().invoke(app, ["benchmark", "latency", "--notes", "--size", "65x64x32"])
+    assert result.exit_code == 2
+    assert "even numbers of rows and columns" in result.output
 
 
 def test_unknown_model_is_refused():

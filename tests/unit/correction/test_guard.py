@@ -69,6 +69,15 @@ def test_what_was_not_asked_for_is_refused(intervention: Intervention, after: ND
     assert said.endswith(".")
 
 
+def test_what_finds_nothing_says_where_it_looked_and_how_sure_it_is() -> None:
+    left = Intervention(label="spleen", action="shrink", direction="left", near="stomach")
+    said = find_objection(left, REGION, VOLUME, BEFORE, BEFORE, 0.934)
+    # A box of 6 x 12 x 12 voxels; axial slices are counted from the head.
+    looked = "It looked at 1.7 ml on its left side near stomach, in slices 1 to 12, and is 93% sure: click into"
+    assert looked in said
+    assert "sure" not in find_objection(left, REGION, VOLUME, BEFORE, BEFORE)
+
+
 def test_a_mask_is_emptied_only_by_a_deletion_on_all_slices() -> None:
     whole, nothing = Region((slice(0, 12),) * 3, np.ones(SHAPE, np.float32)), np.zeros(SHAPE, bool)
     for intervention in (act("shrink"), act("exclude", "stomach"), act("remove")):
