@@ -113,9 +113,10 @@ class RegionDecoder:
         for batch in _batches(touched, own, self._step(slices, len(touched), window)):
             on_slice(len(decided))
             # A slice without a mask of its own has that of the nearest slice, which is corrected by now.
-            sources = [min({*own, *decided}, key=lambda other, index=index: abs(other - index)) for index in batch]
+            sources = [min((abs(other - index), other) for other in {*own, *decided})[1] for index in batch]
             prompts = np.stack([slices.low_res_prompt(box.whole(after, [source]), size) for source in sources])
-            regions = [slices.low_res(2 * box.whole(region.weight, [index]) - 1, size) for index in batch]
+            weights = (box.whole(region.weight, [index]).astype(np.float32) for index in batch)
+            regions = [slices.low_res(2 * weight - 1, size) for weight in weights]
             logits = self._decode(slices, batch, prompts, np.stack(regions), sentence, strength, window)
             for index, decoded in zip(batch, logits, strict=True):
                 decided[index] = decoded

@@ -105,7 +105,7 @@ def _log_ratio(bins: NDArray[np.uint8], inside: NDArray[np.bool_], outside: NDAr
     table[:BINS] = np.clip(np.log(own / other), -MAX_BRIGHTNESS_LOGIT, MAX_BRIGHTNESS_LOGIT)
     order = np.argsort([-abs(stride) for stride in bins.strides], kind="stable")
     rows = np.ascontiguousarray(bins.transpose(order))
-    found = cv2.LUT(rows.reshape(len(rows), -1), table)
+    found = np.asarray(cv2.LUT(rows.reshape(len(rows), -1), table), np.float32)
     return found.reshape(rows.shape).transpose(np.argsort(order))
 
 

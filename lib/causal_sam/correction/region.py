@@ -271,7 +271,7 @@ def _holes(inside: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
         if here.any():
             # 1 in the mask; what the filling reaches from outside becomes 2.
             reached = np.pad(here, 1).astype(np.uint8)
-            cv2.floodFill(reached, None, (0, 0), 2)
+            cv2.floodFill(reached, None, (0, 0), (2,))
             hole[...] = reached[1:-1, 1:-1] == 0
     if not holes.any():
         return holes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ class ReducedGrid:
                 mask = np.logical_or.reduceat(mask, np.arange(0, mask.shape[axis], step), axis)
         return mask
 
-    def means(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+    def means(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return the mean of the values of each cell.
 
         >>> ReducedGrid((3,), (2,)).means(np.array([1.0, 2.0, 5.0])).tolist()

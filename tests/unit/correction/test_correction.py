@@ -352,7 +352,8 @@ def test_several_acts_on_a_label_are_judged_in_all(corrector: Corrector) -> None
 
 
 def test_what_is_not_near_its_neighbour_is_said(corrector: Corrector) -> None:
-    far = correct(corrector, TRUTH, Intervention(label="liver", action="exclude", near="spleen"), spleen=ISLAND)
+    act = Intervention(label="liver", action="exclude", near="spleen", strength="slight")
+    far = correct(corrector, TRUTH, act, spleen=ISLAND)
     assert "it is not near spleen" in far.objection
 
 
