@@ -351,12 +351,6 @@ def test_several_acts_on_a_label_are_judged_in_all(corrector: Corrector) -> None
     assert (one.question, one.totals) == (None, {})
 
 
-def test_what_is_not_near_its_neighbour_is_said(corrector: Corrector) -> None:
-    act = Intervention(label="liver", action="exclude", near="spleen", strength="slight")
-    far = correct(corrector, TRUTH, act, spleen=ISLAND)
-    assert "it is not near spleen" in far.objection
-
-
 def test_large_boxes_are_decided_like_small_ones(corrector: Corrector, monkeypatch: pytest.MonkeyPatch) -> None:
     slices = VolumeSlices(VOLUME, "auto", 128)
     cases = (

@@ -76,6 +76,16 @@ def test_what_finds_nothing_says_where_it_looked_and_how_sure_it_is() -> None:
     looked = "It looked at 1.7 ml on its left side near stomach, in slices 7 to 12, and is 93% sure: click into"
     assert looked in said
     assert "sure" not in find_objection(left, REGION, VOLUME, BEFORE, BEFORE)
+    nowhere = Region(REGION.box, np.zeros_like(REGION.weight))
+    for intervention, reason in (
+        (act("exclude", "stomach"), "it is not near stomach"),
+        (act("fill"), "it has no holes"),
+        (act("remove"), "it is in one part"),
+        (act("expand"), "it has nothing in that place"),
+    ):
+        assert f"nothing to change in spleen: {reason}." in find_objection(
+            intervention, nowhere, VOLUME, BEFORE, BEFORE
+        )
 
 
 def test_a_mask_is_emptied_only_by_a_deletion_on_all_slices() -> None:
