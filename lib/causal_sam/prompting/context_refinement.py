@@ -116,36 +116,22 @@ class ContextRefiner:
             limits: first and last slice of the structure.
 
         Returns:
-            The refinement. If the context does not know the structure, or contradicts a new point: the coarse mask, if
-            that holds a point at least, so that it may limit how far the structure is followed; else None.
+            The refinement. If the label is decided anew and the context does not know the structure: the coarse mask,
+            if that holds a point at least, so that it may limit how far the structure is followed; else None.
         """
         before = state.mask.unpack()
         masker = self._context.masker(self._slot, self._on_slice)
         with self._slot(self._on_slice):
-            coarse = masker.coarse(request.shown, name, None if request.is_anew else before)
-            knows = masker.knows(coarse, request.prompts.foreground)
-            if not knows or not (request.is_anew or masker.agrees(coarse, request.new)):
+            if not request.is_anew:
+                mask, changed, certainty = masker.correct(request.shown, name, before, request.new, request.fixed)
+                return self._decided(state, request, certainty, mask, changed)
+            coarse = masker.coarse(request.shown, name)
+            if not masker.knows(coarse, request.prompts.foreground):
                 return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
-            if request.is_anew:
-                answer = masker.draw(coarse, request.prompts, limits, request.fixed)
-                for index in request.fixed:
-                    self._frame.insert(self._frame.extract(before, index), answer.mask, index)
-            else:
-                answer = masker.correct(coarse, before, request.new, request.fixed)
+            answer = masker.draw(coarse, request.prompts, limits, request.fixed)
+        for index in request.fixed:
+            self._frame.insert(self._frame.extract(before, index), answer.mask, index)
         return self._decided(state, request, coarse.certainty, answer.mask, answer.changed)
-
-    def limited(self, state: LabelState, request: ContextRequest, followed: Refinement) -> Refinement:
-        """Take over from a structure that was followed anew only the parts that new points lie in.
-
-        Args:
-            state: state before.
-            request: result of `read` for this state.
-            followed: the refinement by following.
-        """
-        masker = self._context.masker(self._slot, self._on_slice)
-        mask, changed = masker.limited(state.mask.unpack(), followed.mask, request.new, request.fixed)
-        estimates = [record.predicted_iou for record in followed.state.slices.values()]
-        return self._decided(state, request, float(np.mean(estimates)), mask, changed)
 
     def _decided(
         self, state: LabelState, request: ContextRequest, certainty: float, mask: Mask, changed: Sequence[int]

@@ -101,8 +101,7 @@ class Refiner:
                 answer = refiner.refine(state, request, None if is_unnamed(name) else name, limits)
                 if isinstance(answer, Refinement):
                     return answer
-                followed = self._slice_by_slice(state, prompts, others, True, local, limits, answer)
-                return followed if request.is_anew else refiner.limited(state, request, followed)
+                return self._slice_by_slice(state, prompts, others, True, local, limits, answer)
         return self._slice_by_slice(state, prompts, others, follow, local, limits)
 
     def _slice_by_slice(

@@ -1,13 +1,13 @@
 """Masks of whole structures: coarse masks of a volume context, whose borders a mask decoder draws.
 
 The first answer is free. After that a click changes the mask only where the wrong part that it lies in is: a background
-click removes, a foreground click adds, the connected part of the difference between the mask and the context's new
-answer that the click lies in or touches. All other voxels stay, so that more clicks do not undo what is right.
+click removes, a foreground click adds, the connected part of the difference between the mask and the corrected coarse
+mask that the click lies in or touches. All other voxels stay, so that more clicks do not undo what is right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,9 +67,9 @@ class VolumeMasker:
         """Whole slices of the volume, scaled for the decoder."""
         return self._decoder.slices
 
-    def coarse(self, prompts: Prompts, name: str | None, before: Mask | None) -> CoarseMask:
-        """Ask the context for the structure of all prompts, given the mask so far."""
-        return self.context.segment(prompts.foreground, prompts.background, prompts.box, before, name)
+    def coarse(self, prompts: Prompts, name: str | None) -> CoarseMask:
+        """Ask the context for the structure of all prompts."""
+        return self.context.segment(prompts.foreground, prompts.background, prompts.box, None, name)
 
     def knows(self, coarse: CoarseMask, foreground: Sequence[Voxel]) -> bool:
         """Return True if a coarse mask can be the structure: the context is sure, and it holds most of the points."""
@@ -77,11 +77,6 @@ class VolumeMasker:
             return False
         held = [self._holds(coarse, voxel) for voxel in foreground]
         return 2 * sum(held) >= len(held)
-
-    def agrees(self, coarse: CoarseMask, points: Prompts) -> bool:
-        """Return True if a coarse mask holds all foreground points, and none of the background points."""
-        inside = all(self._holds(coarse, voxel) for voxel in points.foreground)
-        return inside and not any(self._holds(coarse, voxel, reach=0) for voxel in points.background)
 
     def holds_any(self, coarse: CoarseMask, points: Sequence[Voxel]) -> bool:
         """Return True if a coarse mask holds a point."""
@@ -123,77 +118,51 @@ class VolumeMasker:
         for logits in drawn:
             yield slices.logits(torch.from_numpy(logits))
 
-    def correct(self, coarse: CoarseMask, before: Mask, new: Prompts, fixed: Collection[int] = ()) -> VolumeMask:
+    def correct(
+        self, shown: Prompts, name: str | None, before: Mask, new: Prompts, fixed: Collection[int] = ()
+    ) -> tuple[Mask, tuple[int, ...], float]:
         """Change the mask so far in the connected wrong parts that new points lie in.
 
         Args:
-            coarse: coarse mask of all prompts.
-            before: mask so far.
-            new: points that are new.
-            fixed: indices of slices that stay.
-        """
-        indices = self._span(before, coarse.indices(), new)
-        low_res = self._low_res(coarse, indices)
-
-        def masks(chosen: list[int]) -> Iterator[Mask]:
-            for logits in self._draw(coarse, [indices[n] for n in chosen], low_res[chosen]):
-                yield self.slices.logits(torch.from_numpy(logits)) > 0
-
-        mask, changed = self._changed_at(new, before, low_res > 0, masks, indices, fixed)
-        return VolumeMask(mask, coarse, changed)
-
-    def limited(
-        self, before: Mask, after: Mask, new: Prompts, fixed: Collection[int] = ()
-    ) -> tuple[Mask, tuple[int, ...]]:
-        """Take over from another mask only the connected parts that new points lie in.
-
-        Args:
-            before: mask so far.
-            after: mask that was made in another way.
-            new: points that are new.
+            shown: all prompts.
+            name: name of the label; None without.
+            before: mask so far; not empty.
+            new: points that are new; those that the mask agrees with change nothing.
             fixed: indices of slices that stay.
 
         Returns:
-            The mask, and the indices of the slices that changed.
+            The mask, the voxel indices along the slice axis of the slices that changed, and the expected Dice, which
+            is 1 where all points agree with the mask.
         """
-        indices = self._span(before, nonempty_slices(after, self._frame.axis), new)
-        now = np.stack([self._grid.down(self._frame.extract(after, index)) for index in indices])
-        return self._changed_at(
-            new, before, now, lambda chosen: (self._frame.extract(after, indices[n]) for n in chosen), indices, fixed
-        )
-
-    def _span(self, before: Mask, after: Collection[int], new: Prompts) -> list[int]:
-        """Return the indices of all slices that may change, and those between them."""
-        there = {*after, *nonempty_slices(before, self._frame.axis), *new.indices(self._frame.axis)}
-        return list(range(min(there), max(there) + 1))
+        mask, changed, certainty = before, set[int](), 1.0
+        for is_foreground, points in ((False, new.background), (True, new.foreground)):
+            contradicting = tuple(voxel for voxel in points if bool(mask[voxel]) != is_foreground)
+            if not contradicting or not mask.any():
+                continue
+            coarse = self.context.correct(shown.foreground, shown.background, shown.box, mask, contradicting, name)
+            only = Prompts(contradicting, ()) if is_foreground else Prompts((), contradicting)
+            mask, now = self._changed_at(only, mask, coarse, fixed)
+            changed.update(now)
+            certainty = coarse.certainty
+        return mask, tuple(sorted(changed)), certainty
 
     def _changed_at(
-        self,
-        new: Prompts,
-        before: Mask,
-        after: Mask,
-        masks: Callable[[list[int]], Iterable[Mask]],
-        indices: Sequence[int],
-        fixed: Collection[int],
+        self, points: Prompts, before: Mask, coarse: CoarseMask, fixed: Collection[int]
     ) -> tuple[Mask, tuple[int, ...]]:
-        """Change a mask in the connected parts that points lie in.
-
-        Args:
-            new: the points.
-            before: mask (I, J, K).
-            after: new mask on the mask grid, NxLxL.
-            masks: positions in ``indices`` -> new masks (rows, columns) of these slices.
-            indices: N consecutive voxel indices along the slice axis.
-            fixed: indices of slices that stay.
-        """
-        now = np.stack([self._grid.down(self._frame.extract(before, index)) for index in indices])
-        added = self._part_at(new.foreground, after & ~now, indices)
-        removed = self._part_at(new.background, now & ~after, indices)
+        """Change a mask in the connected parts of its difference from a coarse mask that points lie in."""
+        axis = self._frame.axis
+        there = {*coarse.indices(), *nonempty_slices(before, axis), *points.indices(axis)}
+        indices = range(min(there), max(there) + 1)
+        low_res = self._low_res(coarse, indices)
+        after, now = low_res > 0, np.stack([self._grid.down(self._frame.extract(before, index)) for index in indices])
+        added = self._part_at(points.foreground, after & ~now, indices)
+        removed = self._part_at(points.background, now & ~after, indices)
         some = (added | removed).any((1, 2))
         changed = [n for n, index in enumerate(indices) if some[n] and index not in fixed]
         mask = before.copy(order="K")
-        for n, inside in zip(changed, masks(changed), strict=True):
-            here = self._frame.extract(mask, indices[n])
+        drawn = self._draw(coarse, [indices[n] for n in changed], low_res[changed])
+        for n, logits in zip(changed, drawn, strict=True):
+            here, inside = self._frame.extract(mask, indices[n]), self.slices.logits(torch.from_numpy(logits)) > 0
             here |= self._grid.up(added[n]) & inside
             here &= ~self._grid.up(removed[n]) | inside
         return mask, tuple(indices[n] for n in changed)
@@ -233,11 +202,11 @@ class VolumeMasker:
         part = np.isin(parts, wanted[wanted > 0]) | near
         return ndimage.binary_dilation(part, _CROSS, iterations=CELL)
 
-    def _holds(self, coarse: CoarseMask, voxel: Voxel, reach: int = CELL) -> bool:
-        """Return True if a coarse mask holds a voxel, or ends within some pixels of it."""
+    def _holds(self, coarse: CoarseMask, voxel: Voxel) -> bool:
+        """Return True if a coarse mask holds a voxel, or ends within a cell of it."""
         index, row, column = self._grid.place(voxel)
         inside = self._low_res(coarse, [index])[0] > 0
-        return bool(inside[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1].any())
+        return bool(inside[max(row - CELL, 0) : row + CELL + 1, max(column - CELL, 0) : column + CELL + 1].any())
 
 
 class _MaskGrid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from causal_sam.sam.embedding import Embedding
 from causal_sam.sam.loading import has_bfloat16_units
 from causal_sam.text import canonical
+from causal_sam.volume.corrections import CorrectionModel, Evidence, gather_evidence
 from causal_sam.volume.grid import Grid, SliceGeometry
 from causal_sam.volume.network import Context, ContextNetwork, FeatureStack, padded_picture
 from causal_sam.volume.prompt_maps import GridPrompts, nearest_cells
@@ -93,10 +94,19 @@ class ContextModel:
         names: names that it was trained on.
         found: those whose structures it finds without any other prompt.
         encode: names -> NxD unit vectors of the text encoder that it was trained with.
+        corrections: decides which cells a correcting click means.
     """
 
-    def __init__(self, network: ContextNetwork, names: Iterable[str], found: Iterable[str], encode: Encode) -> None:
+    def __init__(
+        self,
+        network: ContextNetwork,
+        names: Iterable[str],
+        found: Iterable[str],
+        encode: Encode,
+        corrections: CorrectionModel | None = None,
+    ) -> None:
         self.network, self.encode = network.eval(), encode
+        self.corrections = corrections or CorrectionModel.load()
         self._names = {canonical(name): name for name in names}
         self._found = {canonical(name) for name in found}
         self.in_bfloat16 = has_bfloat16_units()
@@ -200,22 +210,41 @@ class VolumeContext:
         """
         self.prepare()
         with self._lock, self._inference():
-            assert self._context is not None
             so_far = mask if mask is not None and mask.any() else None
-            trained = None if name is None else self.model.trained_name(name)
-            if trained is not None and foreground and not self._is_found(trained, foreground):
-                trained = None  # where the network takes something else for this structure, the points say more
-            prompts = _VoxelPrompts(foreground, background, box, so_far, trained)
-            answer = self._decode(self.grid, self._context, prompts)
-            fine = self._fine_grid(answer)
-            if fine is None:
-                return answer
-            context = self._fine.get(fine)
-            if context is None:
-                context = self._encode(fine)
-                self._fine[fine] = context
-            finer = self._decode(fine, context, prompts, answer)
-            return answer if fine.is_cut(finer.logits > 0, self.grid) else finer
+            prompts = _VoxelPrompts(foreground, background, box, so_far, self._useful_name(name, foreground))
+            return self._answer(prompts)[0]
+
+    def correct(
+        self,
+        foreground: Sequence[Voxel],
+        background: Sequence[Voxel],
+        box: Sequence[int] | None,
+        mask: NDArray[np.bool_],
+        new: Sequence[Voxel],
+        name: str | None = None,
+    ) -> CoarseMask:
+        """Answer points of one kind that contradict a mask; see `CoarseSegmenter.correct`."""
+        self.prepare()
+        is_foreground = not mask[new[0]]
+        with self._lock, self._inference():
+            prompts = _VoxelPrompts(foreground, background, box, mask, self._useful_name(name, foreground))
+            answer, evidence = self._evidence(prompts, new, is_foreground)
+        return CoarseMask(answer.grid, self.model.corrections.logits(evidence, is_foreground), answer.certainty)
+
+    def evidence(
+        self,
+        foreground: Sequence[Voxel],
+        background: Sequence[Voxel],
+        mask: NDArray[np.bool_],
+        new: Sequence[Voxel],
+        name: str | None = None,
+    ) -> tuple[Grid, Evidence]:
+        """Return what `correct` decides from, and its grid; for fitting `CorrectionModel`."""
+        self.prepare()
+        with self._lock, self._inference():
+            prompts = _VoxelPrompts(foreground, background, None, mask, self._useful_name(name, foreground))
+            answer, evidence = self._evidence(prompts, new, not mask[new[0]])
+            return answer.grid, evidence
 
     def segment_named(self, names: Sequence[str]) -> dict[str, CoarseMask]:
         """Segment structures by their names alone.
@@ -260,6 +289,46 @@ class VolumeContext:
         part = self._stack.crop(slices, slice(*grid.rows), slice(*grid.columns))
         return self.model.network.encode(part, grid.geometry, grid.stride)
 
+    def _answer(self, prompts: _VoxelPrompts) -> tuple[CoarseMask, Context]:
+        """Answer prompts, on a finer grid if the structure is small; return the context of the grid too."""
+        assert self._context is not None
+        answer = self._decode(self.grid, self._context, prompts)
+        fine = self._fine_grid(answer)
+        if fine is None:
+            return answer, self._context
+        context = self._fine.get(fine)
+        if context is None:
+            context = self._encode(fine)
+            self._fine[fine] = context
+        finer = self._decode(fine, context, prompts, answer)
+        return (answer, self._context) if fine.is_cut(finer.logits > 0, self.grid) else (finer, context)
+
+    def _evidence(
+        self, prompts: _VoxelPrompts, new: Sequence[Voxel], is_foreground: bool
+    ) -> tuple[CoarseMask, Evidence]:
+        """Return the network's answer to a correction, and the evidence on the same grid."""
+        assert self._context is not None
+        answer, context = self._answer(prompts)
+        on_grid, places = self._on_grid(answer.grid, prompts), answer.grid.positions(new)
+        assert on_grid.mask is not None
+        if answer.grid.is_cut(on_grid.mask > 0, self.grid) or not answer.grid.holds(places):
+            answer, context = self._decode(self.grid, self._context, prompts), self._context
+            on_grid, places = self._on_grid(self.grid, prompts), self.grid.positions(new)
+        free = self._decode(answer.grid, context, replace(prompts, mask=None))
+        with torch.autocast("cpu", enabled=False):
+            evidence = gather_evidence(context, on_grid, places, is_foreground, answer.logits, free.logits)
+        return answer, evidence
+
+    def _useful_name(self, name: str | None, foreground: Sequence[Voxel]) -> str | None:
+        """Return a name as it was trained; None if it was not, or if its map does not reach the points.
+
+        Where the network takes something else for the structure, the points say more.
+        """
+        trained = None if name is None else self.model.trained_name(name)
+        if trained is not None and foreground and not self._is_found(trained, foreground):
+            return None
+        return trained
+
     def _is_found(self, name: str, points: Sequence[Voxel]) -> bool:
         """Return True if the map of a name reaches a point."""
         logits = self._name_logits(name)
@@ -278,21 +347,24 @@ class VolumeContext:
         self, grid: Grid, context: Context, prompts: _VoxelPrompts, coarse: CoarseMask | None = None
     ) -> CoarseMask:
         """Answer prompts on a grid; without a mask so far a coarser answer stands for it."""
+        logits, certainty = self.model.network.decode(context, self._on_grid(grid, prompts, coarse))
+        return CoarseMask(grid, logits, float(certainty.sigmoid()))
+
+    def _on_grid(self, grid: Grid, prompts: _VoxelPrompts, coarse: CoarseMask | None = None) -> GridPrompts:
+        """Return prompts in cells of a grid."""
         so_far = None
         if prompts.mask is not None:
             so_far = grid.from_voxels(prompts.mask)
         elif coarse is not None:
             so_far = coarse.grid.resampled(coarse.logits, grid).sigmoid()
         box, name = prompts.box, prompts.name
-        on_grid = GridPrompts(
+        return GridPrompts(
             grid.positions(prompts.foreground),
             grid.positions(prompts.background),
             None if box is None else grid.positions([box[0::2], box[1::2]]).sort(0).values,
             so_far,
             None if name is None else self.grid.resampled(self._name_logits(name), grid),
         )
-        logits, certainty = self.model.network.decode(context, on_grid)
-        return CoarseMask(grid, logits, float(certainty.sigmoid()))
 
     def _fine_grid(self, answer: CoarseMask) -> Grid | None:
         """Return the finer grid for a small structure; None for a large one."""

@@ -134,6 +134,10 @@ class Grid:
         found = [self._position(*self.slices.frame.to_slice(voxel)) for voxel in voxels]
         return torch.tensor(found, dtype=torch.float32).reshape(-1, 3)
 
+    def holds(self, positions: Tensor) -> bool:
+        """Return True if all positions Nx3 are in cells of the grid."""
+        return bool(((positions > -0.5) & (positions < torch.tensor(self.shape) - 0.5)).all())
+
     def _position(self, index: int, row: float, column: float) -> tuple[float, float, float]:
         y, x = self._scales
         return (

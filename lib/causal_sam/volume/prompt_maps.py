@@ -71,9 +71,7 @@ def draw_prompts(
         spots = [_spots(points, shape, radius, cell_mm) for radius in RADII]
         maps += spots
         z, y, x = nearest_cells(points, shape)
-        wanted = described[:, :, z, y, x]  # GxdxN
-        similarity = torch.einsum("gdn,gdzyx->gnzyx", wanted, described).amax(1)
-        maps += list(similarity)
+        maps += list(_likeness(described, points))
         clicked = smooth[:, z, y, x]
         far = (narrow[None] - clicked[0, :, None, None, None]).abs().amin(0)
         maps += [torch.exp(-((far / width) ** 2)) for width in BRIGHTNESS_WIDTHS]
@@ -91,6 +89,27 @@ def draw_prompts(
         maps.append(torch.exp(-(((narrow - (narrow * mask).sum() / total) / BRIGHTNESS_WIDTHS[1]) ** 2)))
     maps += [zeros, zeros] if prompts.name is None else [prompts.name.to(device).float().sigmoid(), zeros + 1]
     return torch.stack(maps)[None]
+
+
+def likeness(descriptors: Tensor, points: Tensor) -> Tensor:
+    """Return the likeness of all cells to the most similar of some points.
+
+    Args:
+        descriptors: 1xDxZxYxX.
+        points: Nx3 positions in cells.
+
+    Returns:
+        `GROUPS`xZxYxX cosines, one for each group of descriptors; 0 without points.
+    """
+    if not len(points):
+        return torch.zeros(GROUPS, *descriptors.shape[2:])
+    return _likeness(_unit(descriptors.float()[0].unflatten(0, (GROUPS, -1))), points)
+
+
+def _likeness(described: Tensor, points: Tensor) -> Tensor:
+    """Return the likeness GxZxYxX to points, from unit vectors GxdxZxYxX."""
+    z, y, x = nearest_cells(points, described.shape[2:])
+    return torch.einsum("gdn,gdzyx->gnzyx", described[:, :, z, y, x], described).amax(1)
 
 
 def _unit(x: Tensor) -> Tensor:

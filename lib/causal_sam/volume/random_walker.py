@@ -111,6 +111,18 @@ class RandomWalkerContext:
         logits = torch.from_numpy((LOGITS_PER_PROBABILITY * (probability - 0.5)).astype(np.float32))
         return CoarseMask(self.grid, logits, certainty)
 
+    def correct(
+        self,
+        foreground: Sequence[Voxel],
+        background: Sequence[Voxel],
+        box: Sequence[int] | None,
+        mask: NDArray[np.bool_],
+        new: Sequence[Voxel],
+        name: str | None = None,
+    ) -> CoarseMask:
+        """Answer all points given the mask so far; see `CoarseSegmenter.correct`."""
+        return self.segment(foreground, background, box, mask, name)
+
     def _described(self, index: int) -> tuple[Tensor, Tensor]:
         """Return brightness YxX and unit features CxYxX of the cells of a slice."""
         embedding = self._embedding(index)

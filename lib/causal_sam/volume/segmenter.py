@@ -43,6 +43,27 @@ class CoarseSegmenter(Protocol):
             name: name of the label, in any spelling.
         """
 
+    def correct(
+        self,
+        foreground: Sequence[Voxel],
+        background: Sequence[Voxel],
+        box: Sequence[int] | None,
+        mask: NDArray[np.bool_],
+        new: Sequence[Voxel],
+        name: str | None = None,
+    ) -> CoarseMask:
+        """Answer points of one kind that contradict a mask.
+
+        Args:
+            foreground: all voxels inside of the structure.
+            background: all outside of it.
+            box: see `segment`.
+            mask: bool (I, J, K), the mask so far; not empty.
+            new: the points that contradict it: all outside of it, and among the foreground; or all inside, and among
+                the background.
+            name: see `segment`.
+        """
+
     def segment_named(self, names: Sequence[str]) -> dict[str, CoarseMask]:
         """Segment structures by names for which `knows` is True; the result has the same spelling."""
 

@@ -48,6 +48,9 @@ class ScriptedContext:
         self.asked.append(asked)
         return self._coarse(*self._answer(asked))
 
+    def correct(self, foreground, background, box, mask, new, name=None) -> CoarseMask:
+        return self.segment(foreground, background, box, mask, name)
+
     def segment_named(self, names) -> dict[str, CoarseMask]:
         return {name: self._coarse(self._names[canonical(name)], 0.9) for name in names}
 

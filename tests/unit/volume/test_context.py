@@ -10,6 +10,7 @@ from causal_sam.imaging import Volume
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.embedding import Embedding
 from causal_sam.volume.context import ContextModel, VolumeContext, read_names
+from causal_sam.volume.corrections import CorrectionModel, gather_evidence
 from causal_sam.volume.grid import SliceGeometry
 from causal_sam.volume.network import Context, ContextNetwork, FeatureStack, GridGeometry
 from causal_sam.volume.prompt_maps import MAP_CHANNELS, GridPrompts, draw_prompts
@@ -156,3 +157,32 @@ def test_names_are_kept_in_the_weights(tmp_path, model):
 
 def test_the_network_is_small():
     assert sum(p.numel() for p in ContextNetwork().parameters()) <= 4_000_000
+
+
+def test_a_click_deep_in_a_mask_means_more_of_it_than_one_near_its_border():
+    shape, cell_mm = (9, 20, 20), (4.0, 4.0, 4.0)
+    flat = torch.zeros(1, 1, *shape)
+    context = Context(flat, flat.expand(-1, 8, -1, -1, -1), flat, flat.expand(-1, 2, -1, -1, -1), cell_mm)
+    mask = torch.zeros(shape)
+    mask[1:8, 4:16, 4:16] = 1
+    removed = []
+    for row in (5.0, 10.0):
+        click = torch.tensor([[4.0, row, 10.0]])
+        prompts = GridPrompts(background=click, mask=mask)
+        undecided = mask - 0.5  # an answer that is not sure of the mask
+        evidence = gather_evidence(context, prompts, click, False, undecided, undecided)
+        logits = CorrectionModel.load().logits(evidence, is_foreground=False)
+        assert ((logits > 0) <= (mask > 0)).all(), "a background click adds nothing"
+        assert logits[4, int(row), 10] < 0
+        removed.append(int(((logits < 0) & (mask > 0)).sum()))
+    assert 0 < removed[0] < removed[1]
+
+
+def test_a_correction_is_answered_on_a_grid_that_holds_the_mask(context):
+    made, _ = context
+    mask = np.zeros((50, 40, 12), bool)
+    mask[5:45, 5:35, 2:10] = True
+    coarse = made.correct([(20, 20, 5)], [(40, 30, 8)], None, mask, [(40, 30, 8)])
+    assert coarse.grid == made.grid
+    assert coarse.logits.shape == made.grid.shape
+    assert np.isfinite(coarse.logits.numpy()).all()

@@ -32,14 +32,14 @@ def masker() -> VolumeMasker:
 def test_prompts_decide_which_of_two_alike_structures_is_meant(masker: VolumeMasker) -> None:
     _, blocks = two_blocks()
     left, right = blocks["left block"], blocks["right block"]
-    both = masker.coarse(Prompts((LEFT,), (RIGHT,)), None, None)
+    both = masker.coarse(Prompts((LEFT,), (RIGHT,)), None)
     assert dice(both.mask(), left) > 0.6
     assert not both.mask()[RIGHT]
     assert 0 < both.certainty <= 1
-    boxed = masker.coarse(Prompts((), (), (8, 17, 12, 27, 4, 15)), None, None).mask()
+    boxed = masker.coarse(Prompts((), (), (8, 17, 12, 27, 4, 15)), None).mask()
     assert dice(boxed & right, right) > 0.4
     assert not boxed[30:].any()
-    again = masker.coarse(Prompts((LEFT,), (RIGHT,)), None, right).mask()  # points stand above the mask so far
+    again = masker.context.correct([LEFT], [RIGHT], None, right, [RIGHT]).mask()  # points stand above the mask so far
     assert again[LEFT]
     assert not again[RIGHT]
 
@@ -56,4 +56,4 @@ def test_it_is_prepared_once(masker: VolumeMasker) -> None:
         raise AssertionError("it was prepared before")
 
     masker.context.prepare(on_slice)
-    assert np.isfinite(masker.coarse(Prompts((LEFT,)), None, None).logits.numpy()).all()
+    assert np.isfinite(masker.coarse(Prompts((LEFT,)), None).logits.numpy()).all()

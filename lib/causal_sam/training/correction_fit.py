@@ -1,0 +1,159 @@
+"""The fit of `CorrectionModel`: errors of this product on rendered bodies, and a logistic regression on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from causal_sam.atomic import atomic_write
+from causal_sam.imaging import Volume
+from causal_sam.imaging.frames import DISPLAY
+from causal_sam.phantom.bodies import BodySample, BodySampler
+from causal_sam.prompting import InteractiveSession, Predictor
+from causal_sam.prompting.shipped_context import predictor_with_context
+from causal_sam.sam.loading import load_model
+from causal_sam.simulation.annotator import next_click_in_volume, random_point
+from causal_sam.training.context_targets import is_union, name_weights
+from causal_sam.volume.context import VolumeContext
+from causal_sam.volume.corrections import FEATURES
+
+CLICKS = 6
+MAX_STRUCTURES, MIN_VOXELS, MIN_SLICES = 4, 300, 10
+# Cells of each correction that are fitted; each correction counts the same.
+MAX_CELLS = 600
+REGULARISATION = 0.02  # sklearn's C
+# Added to the logits of background and of foreground clicks. The regression is fitted to be right about each cell, but
+# a structure that vanishes is a greater loss than a leak that needs another click, and among the many cells outside of
+# a mask few belong to the structure.
+OFFSETS = (0.3, 1.0)
+
+
+@dataclass
+class Samples:
+    """Cells of corrections by one kind of click.
+
+    Attributes:
+        features: one NxF array for each correction, columns as `FEATURES`.
+        inside: for each, N values, True for the cells that belong to the structure.
+    """
+
+    features: list[NDArray[np.float32]] = field(default_factory=list)
+    inside: list[NDArray[np.bool_]] = field(default_factory=list)
+
+
+def collect_samples(
+    folders: Sequence[Path], bodies: int, rng: np.random.Generator, log: Callable[[str], object]
+) -> tuple[Samples, Samples]:
+    """Click structures of rendered bodies, and describe the cells that each correction may change.
+
+    Args:
+        folders: folders of named label maps, see `BodySampler`.
+        bodies: number of bodies.
+        rng: source of randomness.
+        log: called with a line for each body.
+
+    Returns:
+        Samples of background and of foreground clicks.
+    """
+    sampler, predictor = BodySampler(folders, styles=1), predictor_with_context(load_model("compact"))
+    samples = Samples(), Samples()
+    for number in range(bodies):
+        body = sampler.sample(rng)
+        while len(body.labels) < MIN_SLICES or not (structures := _structures(body, rng)):
+            body = sampler.sample(rng)
+        volume, affine = _volume(body)
+        own = predictor.for_volume(volume)
+        for name, values in structures.items():
+            inside = torch.isin(body.labels, torch.tensor(values, dtype=body.labels.dtype))
+            truth = _in_file_order(inside.numpy())
+            _annotate(own, name, truth, np.linalg.norm(affine[:3, :3], axis=0), samples, rng)
+        log(f"body {number + 1} of {bodies}: {' and '.join(str(len(each.inside)) for each in samples)} corrections")
+    return samples
+
+
+def fit(samples: Sequence[Samples]) -> dict[str, dict[str, float]]:
+    """Fit the weights of background and of foreground clicks; see `CorrectionModel.load` for the form."""
+    weights = {}
+    for kind, own, offset in zip(("background", "foreground"), samples, OFFSETS, strict=True):
+        counts = np.concatenate([np.full(len(cells), 1 / len(cells)) for cells in own.inside])
+        model = LogisticRegression(C=REGULARISATION, max_iter=1000)
+        model.fit(np.concatenate(own.features), np.concatenate(own.inside), counts / counts.mean())
+        named = {name: round(float(value), 3) for name, value in zip(FEATURES, model.coef_[0], strict=True)}
+        weights[kind] = {**named, "bias": round(float(model.intercept_[0]) + offset, 3)}
+    return weights
+
+
+def write_weights(path: Path, weights: dict[str, dict[str, float]]) -> None:
+    """Write weights as JSON, whole or not at all."""
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(weights, indent=1) + "\n")
+
+
+def _annotate(
+    predictor: Predictor,
+    name: str,
+    truth: NDArray[np.bool_],
+    spacing: NDArray[np.float64],
+    samples: tuple[Samples, Samples],
+    rng: np.random.Generator,
+) -> None:
+    """Click one structure, the first time at a random place, and add the samples of the corrections."""
+    session, clicked = InteractiveSession(predictor), list[tuple[int, int, int]]()
+    shown: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
+    i, j, k = random_point(truth, rng)
+    click: tuple[tuple[int, int, int], bool] | None = ((i, j, k), True)
+    while click is not None and len(clicked) < CLICKS:
+        voxel, is_foreground = click
+        shown[is_foreground].append(voxel)
+        mask = session.mask(name) if clicked else np.zeros_like(truth)
+        if mask.any() and bool(mask[voxel]) != is_foreground and predictor.context is not None:
+            context = predictor.context.masker().context
+            assert isinstance(context, VolumeContext)
+            grid, evidence = context.evidence(shown[True], shown[False], mask, [voxel], name)
+            cells = (evidence.undecided & ~evidence.clicked).nonzero()
+            cells = cells[torch.from_numpy(rng.permutation(len(cells))[:MAX_CELLS])]
+            if len(cells):
+                z, y, x = cells.T
+                own = samples[int(is_foreground)]
+                own.features.append(evidence.features[:, z, y, x].T.numpy())
+                own.inside.append((grid.from_voxels(truth)[z, y, x] > 0.5).numpy())
+        session.add_point(name, voxel, positive=is_foreground)
+        clicked.append(voxel)
+        click = next_click_in_volume(truth, session.mask(name), spacing, clicked=clicked)
+
+
+def _structures(body: BodySample, rng: np.random.Generator) -> dict[str, tuple[int, ...]]:
+    """Choose structures of a body: by size and by the lexicon, as in the training of the context, and shapes."""
+    weights = name_weights(body.structures, body.labels, MIN_VOXELS)
+    weights = {name: weight for name, weight in weights.items() if not is_union(name, body.structures)}
+    chosen = {f"shape {value}": (value,) for value in body.unnamed if int((body.labels == value).sum()) >= MIN_VOXELS}
+    if weights:
+        total = sum(weights.values())
+        count = min(MAX_STRUCTURES, len(weights))
+        names = rng.choice(list(weights), count, replace=False, p=[weight / total for weight in weights.values()])
+        chosen |= {str(name): body.structures[str(name)] for name in names}
+    return dict(list(chosen.items())[:MAX_STRUCTURES])
+
+
+def _volume(body: BodySample) -> tuple[Volume, NDArray[np.float64]]:
+    """Return a body as a volume with the axes (columns, rows, slices), and the affine."""
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for column, (axis, sign), spacing in zip((2, 1, 0), DISPLAY[body.plane], body.spacing, strict=True):
+        affine[axis, column] = sign * spacing
+    is_ct = not torch.equal(body.images[0], body.wide[0])
+    values = body.wide[0] * 2000 - 1000 if is_ct else body.images[0] * 1000
+    array = _in_file_order(values.numpy().round().astype(np.int16))
+    return Volume(array, affine, "CT" if is_ct else "MR"), affine
+
+
+def _in_file_order(slices: NDArray) -> NDArray:
+    """Return slices ZxYxX as (X, Y, Z)."""
+    return np.ascontiguousarray(slices.transpose(2, 1, 0))
