@@ -112,5 +112,5 @@ def _coarse(
     prompts = state.prompts_on(tuple(state.records(axis)), axis)
     if not prompts and state.is_automatic:
         return masker.context.segment_named([name])[name] if context.knows(name) else None
-    coarse = masker.coarse(prompts, name, mask)
+    coarse = masker.context.segment(prompts.foreground, prompts.background, prompts.box, mask, name)
     return coarse if masker.knows(coarse, prompts.foreground) else None
