@@ -49,10 +49,10 @@ serve: $(STAMP)
 	  $$(set -- $(CONF); while [ $$# -gt 1 ]; do printf -- '--conf %s=%s ' "$$1" "$$2"; shift 2; done)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not slow' $(PYTEST)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 30 $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 30 $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
