@@ -148,7 +148,10 @@ class Corrector:
             correction = self.correct(slices, before, act, others, protection, coarse.get(act.label), on_slice)
             if correction.effect.taken_ml and correction.mask is not before:
                 gained = correction.mask & ~before
-                now |= {name: others[name] & ~gained for name in correction.effect.taken_ml}
+                box = bounding_box(gained)
+                for name in correction.effect.taken_ml:
+                    now[name] = others[name].copy(order="K")
+                    now[name][box] &= ~gained[box]
             now[act.label] = correction.mask
             done.append(correction)
         totals, total_doubts = _in_all(slices, masks, now, done)

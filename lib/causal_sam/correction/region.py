@@ -122,7 +122,8 @@ def region_gate(
     if intervention.near is not None:
         neighbour = others.get(intervention.near)
         if neighbour is not None and neighbour[box].any():
-            weight *= _near(neighbour[box], volume.spacing, reach)
+            grid = _grid(inside, volume, _cell_mm(reach))
+            weight *= grid.expanded(_near(grid.reduced(neighbour[box]), grid.spacing(volume.spacing), reach))
         elif intervention.action in ("exclude", "shrink", "remove"):
             weight *= _atypical(volume, inside, box, window or intensity_window(volume))
     if intervention.slices is not None:
@@ -152,7 +153,7 @@ def _soft_weight(
     if action not in ("expand", "shrink", "restyle"):
         weight = _action_band(intervention, inside, volume, reach)
         return weight if direction is None else weight * _ramp_of(direction, volume, inside, box)
-    grid = _grid(inside, volume, min(max(CELL_SHARE * reach, MIN_CELL_MM), MAX_CELL_MM))
+    grid = _grid(inside, volume, _cell_mm(reach))
     cells = grid.reduced(inside)
     corner = volume.affine.copy()
     corner[:3, 3] += volume.affine[:3, :3] @ [side.start for side in box]
@@ -338,7 +339,12 @@ def _direction_cone(direction: str, volume: Volume, inside: NDArray[np.bool_]) -
     return reached
 
 
-def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, float, float], reach: float) -> NDArray[np.float32]:
+def _cell_mm(reach: float) -> float:
+    """Return the size of cells that is fine enough for a reach, in mm."""
+    return min(max(CELL_SHARE * reach, MIN_CELL_MM), MAX_CELL_MM)
+
+
+def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, ...], reach: float) -> NDArray[np.float32]:
     return _fade_out(distance_to(neighbour, spacing, reach), reach)
 
 
