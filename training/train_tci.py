@@ -27,10 +27,12 @@ import ignite.distributed as idist
 import torch
 from torch.utils.data import DataLoader
 
+from causal_sam.errors import InputError
 from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
+from causal_sam.sam.film import Film
 from causal_sam.sam.loading import checked_device, trains_in_mixed_precision
-from causal_sam.text import load_lexicon, load_text_encoder
+from causal_sam.text import TextEncoder, load_lexicon, load_text_encoder
 from causal_sam.training.config_file import run_script
 from causal_sam.training.engine import LoopConfig, TrainingEngine
 from causal_sam.training.log import TrainingLog
@@ -45,7 +47,9 @@ class RunConfig:
     """The whole configuration; `sample_configs/training/tci.yaml` explains each key."""
 
     out: Path
+    init: Path | None = None
     model: str = "compact"
+    checkpoint: Path | None = None
     image_size: int | None = None
     minutes: float = 60.0
     batch: int = 8
@@ -60,9 +64,12 @@ def train(local_rank: int, config: RunConfig) -> None:
     rank, processes = idist.get_rank(), idist.get_world_size()
     config.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    model = load_model(config.model, image_size=config.image_size, device=checked_device(config.device))
+    device = checked_device(config.device)
+    model = load_model(config.model, config.checkpoint, image_size=config.image_size, device=device)
     encoder = load_text_encoder()
     objective = CorrectionObjective(model, encoder, config.learning_rate)
+    if config.init is not None:
+        objective.film.load_state_dict(earlier_film(config.init, objective.film, encoder).state_dict())
     names, size = sorted(load_lexicon().structures), model.image_size
 
     def corrections(seed: int, twofold: float) -> MixedCorrections:
@@ -83,6 +90,19 @@ def train(local_rank: int, config: RunConfig) -> None:
     workers = {"num_workers": 1, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
     stream = corrections(1 + engine.step * processes + rank, TWOFOLD)
     engine.run(DataLoader(stream, batch_size=config.batch, **workers))
+
+
+def earlier_film(path: Path, new: Film, encoder: TextEncoder) -> Film:
+    """Return the film of a bundle, which may have been trained with another mask decoder.
+
+    Raises:
+        InputError: the bundle has no film for a model like this.
+        CheckpointError: it cannot be read, or belongs to another text encoder.
+    """
+    part = AdapterBundle.read(path).film
+    if part is None or part.metadata.channels != new.channels:
+        raise InputError(f"{path} has no film for a model like this: give an adapter bundle that has one.")
+    return part.for_any_decoder(encoder.fingerprint)
 
 
 if __name__ == "__main__":

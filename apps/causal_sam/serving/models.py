@@ -20,7 +20,7 @@ from causal_sam.prompting import EmbeddingCache, LabelPrompter, Predictor, shipp
 from causal_sam.prompting.contexts import ContextCache
 from causal_sam.prompting.encoder import SliceEncoder
 from causal_sam.prompting.shipped_context import context_digest
-from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
+from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart, fitting_film
 from causal_sam.sam.loading import load_model
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.versions import StoreError, version_name
@@ -189,7 +189,8 @@ class PredictorPool:
                 if self._version is None or self._version.version != version.number:
                     bundle, base = AdapterBundle.read(version.adapter), self.base()
                     labels = LabelPrompter.from_bundle(bundle, base.model)
-                    corrector = None if bundle.film is None else load_corrector(base.encoder, bundle.film)
+                    film = fitting_film(bundle, base.model)
+                    corrector = None if film is None else load_corrector(base.encoder, film)
                     self._version = LoadedBundle(labels, version.number, corrector)
                     logger.info("%s is in use: %s.", version_name(version.number), ", ".join(labels.metadata.names))
         except (CausalSamError, OSError, RuntimeError, MemoryError) as error:

@@ -25,7 +25,7 @@ from torch import Tensor
 from causal_sam.atomic import atomic_write
 from causal_sam.errors import CheckpointError, InputError
 from causal_sam.sam.adapters import AdapterConfig, adapted_copy, adapter_weights
-from causal_sam.sam.causal_sam import CausalSam, weights_hash
+from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.film import Film
 from causal_sam.sam.label_prompt import LabelPrompt
 
@@ -50,6 +50,7 @@ class BundleMetadata:
         slices: label -> number of slices that it was trained on.
         skip_channels: channels of the embedding's skips that the coarse masks use.
         adapters: size of the adapters that were trained with it; None if the model was left as it is.
+        decoder_hash: `CausalSam.decoder_hash` of that model; "" in bundles of earlier releases.
     """
 
     names: tuple[str, ...]
@@ -61,6 +62,7 @@ class BundleMetadata:
     slices: dict[str, int]
     skip_channels: tuple[int, ...] = ()
     adapters: AdapterConfig | None = None
+    decoder_hash: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BundleMetadata:
@@ -88,7 +90,7 @@ class FilmMetadata:
         text_dim: length of the sentences' vectors.
         channels: channels of each level that is modulated.
         text_fingerprint: fingerprint of the text encoder's weights.
-        decoder_hash: `weights_hash` of the mask decoder that it was trained with, without adapters.
+        decoder_hash: `CausalSam.decoder_hash` of the model that it was trained with.
     """
 
     text_dim: int
@@ -143,6 +145,13 @@ class LabelPart:
                 "again, or start with the checkpoint that they were trained with."
             )
         if metadata.adapters is not None:
+            if metadata.decoder_hash != model.decoder_hash():
+                # Names are found by the encoder, and stay; the mask decoder that clicks use has adapters too.
+                logger.warning(
+                    "The adapters of %s were trained with another mask decoder than that of %s: train them again.",
+                    self.source,
+                    model.name,
+                )
             model = adapted_copy(model, metadata.adapters, self.adapters)
         return prompt.to(model.device).eval(), model
 
@@ -170,12 +179,12 @@ class FilmPart:
             model: whose decoder it was trained with.
             text_fingerprint: fingerprint of the text encoder whose vectors it takes.
         """
-        decoder_hash = weights_hash(model.sam.mask_decoder.state_dict())
-        return cls(FilmMetadata(film.text_dim, film.channels, text_fingerprint, decoder_hash), film.state_dict())
+        metadata = FilmMetadata(film.text_dim, film.channels, text_fingerprint, model.decoder_hash())
+        return cls(metadata, film.state_dict())
 
     def fits(self, model: CausalSam) -> bool:
         """Return True if the film was trained with the mask decoder of ``model``."""
-        return self.metadata.decoder_hash == weights_hash(model.sam.mask_decoder.state_dict())
+        return self.metadata.decoder_hash == model.decoder_hash()
 
     def load(self, model: CausalSam, text_fingerprint: str) -> Film:
         """Make the film for a model, in evaluation mode on its device.
@@ -187,16 +196,28 @@ class FilmPart:
         Raises:
             CheckpointError: it belongs to another mask decoder or text encoder, or is damaged.
         """
+        film = self.for_any_decoder(text_fingerprint)
+        if not self.fits(model):
+            raise CheckpointError(f"{self.source} was trained with another mask decoder than that of {model.name}.")
+        return film.to(model.device).eval()
+
+    def for_any_decoder(self, text_fingerprint: str) -> Film:
+        """Make the film without a model, to go on training it with another mask decoder.
+
+        Args:
+            text_fingerprint: fingerprint of the text encoder whose vectors it takes.
+
+        Raises:
+            CheckpointError: it belongs to another text encoder, or is damaged.
+        """
         film = Film(self.metadata.text_dim, self.metadata.channels)
         try:
             film.load_state_dict(self.weights)
         except RuntimeError as error:
             raise _damaged(self.source) from error
-        if not self.fits(model):
-            raise CheckpointError(f"{self.source} was trained with another mask decoder than that of {model.name}.")
         if self.metadata.text_fingerprint != text_fingerprint:
             raise CheckpointError(f"{self.source} was trained with another text encoder: load that one.")
-        return film.to(model.device).eval()
+        return film
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +243,7 @@ class AdapterBundle:
             with safe_open(path, "pt") as file:
                 metadata = json.loads((file.metadata() or {})[_METADATA])
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            if "decoder_hash" in metadata:
+            if "decoder_hash" in metadata and "names" not in metadata:
                 logger.warning("%s is a film alone, as earlier releases wrote it: adapter bundles replace it.", path)
                 metadata, weights = {_FILM: metadata}, {_FILM_PREFIX + name: weights[name] for name in weights}
             about_film = metadata.pop(_FILM, None)
@@ -258,6 +279,15 @@ def shipped_film(model: CausalSam) -> FilmPart | None:
     """Return the film that comes with a model; None if it has none, or has the mask decoder of another checkpoint."""
     film = None if model.spec.bundle is None else AdapterBundle.read(model.spec.bundle).film
     return film if film is not None and film.fits(model) else None
+
+
+def fitting_film(bundle: AdapterBundle, model: CausalSam) -> FilmPart | None:
+    """Return the film of a bundle; None if it has none, or one of another mask decoder, as after an upgrade."""
+    film = bundle.film
+    if film is not None and not film.fits(model):
+        logger.warning("The film of %s was trained with another mask decoder and is not used.", film.source)
+        return None
+    return film
 
 
 def _taken(weights: _Weights, prefix: str) -> _Weights:

@@ -198,10 +198,17 @@ class CausalSam(nn.Module):
 
     def encoder_hash(self) -> str:
         """SHA-256 of the frozen weights of the image encoder; adapters do not count."""
-        weights = self.sam.image_encoder.state_dict()
-        # peft keeps the frozen part of an adapted layer as its base_layer.
-        frozen = {key.replace(".base_layer.", "."): weights[key] for key in weights if ".lora_" not in key}
-        return weights_hash(frozen)
+        return _frozen_hash(self.sam.image_encoder)
+
+    def decoder_hash(self) -> str:
+        """SHA-256 of the frozen weights of the mask decoder; adapters do not count."""
+        return _frozen_hash(self.sam.mask_decoder)
+
+
+def _frozen_hash(module: nn.Module) -> str:
+    weights = module.state_dict()
+    # peft keeps the frozen part of an adapted layer as its base_layer.
+    return weights_hash({key.replace(".base_layer.", "."): weights[key] for key in weights if ".lora_" not in key})
 
 
 def weights_hash(weights: Mapping[str, Tensor]) -> str:

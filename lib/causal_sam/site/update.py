@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 
 from causal_sam.errors import CausalSamError, InputError
 from causal_sam.prompting import LabelPrompter
-from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart
+from causal_sam.sam.adapter_bundle import AdapterBundle, FilmPart, fitting_film
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.case_files import load_case
@@ -280,7 +280,7 @@ def _film(
     if training_set.continues:
         assert training_set.parent is not None
         with store.lease(training_set.parent) as version:
-            parent = AdapterBundle.read(version.adapter).film
+            parent = fitting_film(AdapterBundle.read(version.adapter), model)
     if not training_set.corrections:
         if parent is not None:
             parent.load(model, encoder.fingerprint)  # a version whose film cannot be loaded is of no use

@@ -166,6 +166,7 @@ class AdapterObjective(Objective):
             dict(slices),
             self.prompt.skip_channels,
             self.config.adapters,
+            self.model.decoder_hash(),
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:

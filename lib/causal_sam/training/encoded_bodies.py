@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -102,7 +103,18 @@ class EncodedBodies(IterableDataset):
             yield encode_body(model, sample, rng)
 
 
-class Reservoir:
+class NamedStructures(Protocol):
+    """Anything made of a body, with the names of its structures."""
+
+    @property
+    def structures(self) -> Collection[str]:
+        """Names."""
+
+
+Body = TypeVar("Body", bound=NamedStructures)
+
+
+class Reservoir(Generic[Body]):
     """The newest bodies of a stream, from which training draws without waiting for the next.
 
     Args:
@@ -117,13 +129,13 @@ class Reservoir:
         names: names of structures in all bodies so far.
     """
 
-    def __init__(self, bodies: EncodedBodies, size: int, workers: int, reuse: float, seed: int) -> None:
+    def __init__(self, bodies: IterableDataset[Body], size: int, workers: int, reuse: float, seed: int) -> None:
         # Not forked: this process has threads, and a forked one would wait for their locks without end.
         self._loader = DataLoader(
             bodies, batch_size=None, num_workers=workers, prefetch_factor=1, multiprocessing_context="spawn"
         )
-        self._kept: deque[EncodedBody] = deque(maxlen=size)
-        self._fresh: deque[EncodedBody] = deque(maxlen=size)
+        self._kept: deque[Body] = deque(maxlen=size)
+        self._fresh: deque[Body] = deque(maxlen=size)
         self._arrived = threading.Condition()
         self._random = random.Random(seed)
         self._error: BaseException | None = None
@@ -146,7 +158,7 @@ class Reservoir:
                 self._error = error
                 self._arrived.notify_all()
 
-    def __iter__(self) -> Iterator[EncodedBody]:
+    def __iter__(self) -> Iterator[Body]:
         while True:
             with self._arrived:
                 while not self._kept and not self._fresh and self._error is None:

@@ -280,7 +280,22 @@ def batches(
 @torch.inference_mode()
 def predict_like_an_annotator(model: CausalSam, image: Tensor, truth: np.ndarray, clicks: int) -> list[np.ndarray]:
     """Masks after 1, 2, … ``clicks`` clicks at the deepest points of the errors; image 3xSxS, truth SxS."""
-    embedding = model.encode(image[None])
+    return clicked_masks(model, model.encode(image[None]), truth, clicks)
+
+
+@torch.inference_mode()
+def clicked_masks(model: CausalSam, embedding: Embedding, truth: np.ndarray, clicks: int) -> list[np.ndarray]:
+    """Masks of a slice after 1, 2, … ``clicks`` clicks at the deepest points of the errors.
+
+    Args:
+        model: the model.
+        embedding: embedding of the slice.
+        truth: SxS.
+        clicks: number of clicks.
+
+    Returns:
+        Masks SxS uint8.
+    """
     mask, previous = np.zeros_like(truth), None
     points: list[tuple[float, float]] = []
     labels: list[float] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import torch
@@ -11,38 +13,65 @@ from torch.nn import functional as F
 from causal_sam.simulation.annotator import Click, deepest_point, next_click
 
 KINDS = {"click": 0.5, "box": 0.1, "mask": 0.17, "neighbour": 0.2, "empty": 0.03}
+# The same where coarse masks of a volume context are prompts too.
+KINDS_WITH_COARSE = {"click": 0.42, "box": 0.06, "mask": 0.1, "neighbour": 0.12, "empty": 0.02, "coarse": 0.28}
 # Share of the structures followed from a neighbouring slice that end there, where the sample has such.
 ENDED = 0.5
+
+
+class CoarseMasks(NamedTuple):
+    """Coarse masks of N structures by a volume context, as logits Nx1xLxL.
+
+    Attributes:
+        present: of structures that are on the slice.
+        ended: of structures that are not.
+    """
+
+    present: Tensor
+    ended: Tensor
 
 
 class SimulatedPrompts:
     """Prompts of N structures that grow by one click a round, as tensors for the prompt encoder."""
 
-    def __init__(self, truth: np.ndarray, neighbours: np.ndarray, ended: np.ndarray, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        truth: np.ndarray,
+        neighbours: np.ndarray,
+        ended: np.ndarray,
+        rng: np.random.Generator,
+        coarse: CoarseMasks | None = None,
+    ) -> None:
         """Draw the first prompts.
 
-        These are a click, a box, an earlier, wrong mask together with its correction, or nothing but the mask of a
-        neighbouring slice, as when a structure is followed through a volume.
+        These are a click, a box, an earlier, wrong mask together with its correction, or nothing but a mask: that of a
+        neighbouring slice, as when a structure is followed through a volume, or a coarse one of a volume context.
 
         Args:
             truth: NxSxS uint8.
             neighbours: NxSxS uint8, of the same structures.
-            ended: NxSxS uint8, structures of the neighbouring slice whose mask on this one is empty; or empty.
+            ended: NxSxS uint8, structures whose mask on this slice is empty, but not that of the neighbouring slice or
+                the coarse one; or empty.
             rng: source of randomness.
+            coarse: coarse masks; None if no prompt is to be one.
         """
+        kinds = KINDS if coarse is None else KINDS_WITH_COARSE
         self.truth, self.rng = truth, rng
         self.coordinates: list[Tensor] = []
         self.labels: list[Tensor] = []
         self.boxes: Tensor | None = None
         self.mask_logits: Tensor | None = None
-        self.kind = rng.choice(list(KINDS), p=list(KINDS.values()))
+        self.kind = rng.choice(list(kinds), p=list(kinds.values()))
         if self.kind == "click":
             self.click(np.zeros_like(truth))
         elif self.kind == "box":
             self.boxes = torch.from_numpy(np.stack([self._box(t) for t in truth]))
+        elif self.kind == "coarse" and coarse is not None:
+            ends = self._end(ended)
+            self.mask_logits = torch.where(torch.from_numpy(ends)[:, None], coarse.ended, coarse.present)
+            self.wrong = np.where(ends, ended, truth)
         elif self.kind == "neighbour":
-            ends = ended.any(axis=(1, 2), keepdims=True) & (rng.random((len(truth), 1, 1)) < ENDED)
-            self.truth = np.where(ends, 0, truth).astype(np.uint8)
+            ends = self._end(ended)
             present = neighbours.any(axis=(1, 2), keepdims=True)
             self.wrong = np.where(ends, ended, np.where(present, neighbours, truth))
             self._show(self.wrong)
@@ -78,6 +107,12 @@ class SimulatedPrompts:
             labels.append(float(foreground))
         self.coordinates.append(torch.tensor(coordinates))
         self.labels.append(torch.tensor(labels))
+
+    def _end(self, ended: np.ndarray) -> np.ndarray:
+        """Replace some structures by ones that are not on this slice, and return which: bool Nx1x1."""
+        ends = ended.any(axis=(1, 2), keepdims=True) & (self.rng.random((len(ended), 1, 1)) < ENDED)
+        self.truth = np.where(ends, 0, self.truth).astype(np.uint8)
+        return ends
 
     def _show(self, masks: np.ndarray) -> None:
         """Make NxSxS masks the mask prompt, more or less sure of themselves."""

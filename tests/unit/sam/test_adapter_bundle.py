@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,8 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from causal_sam.errors import CheckpointError
-from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, FilmPart, LabelPart, shipped_film
-from causal_sam.sam.adapters import AdapterConfig, adapter_weights, add_adapters
+from causal_sam.sam.adapter_bundle import (
+    AdapterBundle,
+    BundleMetadata,
+    FilmPart,
+    LabelPart,
+    fitting_film,
+    shipped_film,
+)
+from causal_sam.sam.adapters import AdapterConfig, adapter_weights, add_adapters, has_adapters
 from causal_sam.sam.causal_sam import CausalSam, weights_hash
 from causal_sam.sam.compact import build_compact
 from causal_sam.sam.film import Film, film_channels
@@ -53,6 +61,7 @@ def bundle(model: CausalSam) -> AdapterBundle:
         slices={"liver": 3, "spleen": 2},
         skip_channels=prompt.skip_channels,
         adapters=config,
+        decoder_hash=model.decoder_hash(),
     )
     labels = LabelPart.from_training(prompt, metadata, trained)
     return AdapterBundle(labels, FilmPart.from_training(Film(TEXT, film_channels(model)), model, "1f"))
@@ -101,6 +110,7 @@ def test_files_of_earlier_releases_are_read(
 ) -> None:
     """Labels, with or without a film, are written as before; a film of its own was a file without prefixes."""
     path, labels, film = tmp_path / "old.safetensors", bundle.labels, bundle.film
+    labels = replace(labels, metadata=replace(labels.metadata, decoder_hash=""))
     about_labels = {
         "names": ["liver", "spleen"],
         "text_encoder": "some",
@@ -123,7 +133,7 @@ def test_files_of_earlier_releases_are_read(
     write_by_hand(path, label_weights, about_labels)
     assert_same(AdapterBundle.read(path), AdapterBundle(labels))
     write_by_hand(path, label_weights | film_weights, {**about_labels, "film": about_film})
-    assert_same(AdapterBundle.read(path), bundle)
+    assert_same(AdapterBundle.read(path), AdapterBundle(labels, film))
     # The first releases wrote neither skips nor adapters.
     oldest = {name: about_labels[name] for name in list(about_labels)[:7]}
     write_by_hand(path, labels.prompt, oldest)
@@ -173,6 +183,28 @@ def test_a_bundle_belongs_to_its_model_and_its_text_encoder(model: CausalSam, bu
             damaged.load(model)
     with pytest.raises(CheckpointError, match="is damaged"):
         replace(bundle.film, weights={}).load(model, "1f")
+
+
+def test_after_an_upgrade_a_film_is_left_out_and_adapters_stay_with_a_warning(
+    model: CausalSam, bundle: AdapterBundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fitting_film(bundle, model) is bundle.film
+    assert fitting_film(AdapterBundle(bundle.labels), model) is None
+    bundle.labels.load(model)
+    assert not caplog.records
+    upgraded = copy.deepcopy(model)
+    with torch.no_grad():
+        upgraded.sam.mask_decoder.mask_tokens.weight += 1
+    assert upgraded.encoder_hash() == model.encoder_hash()
+    assert fitting_film(bundle, upgraded) is None
+    # It can be trained further with the new decoder.
+    assert same(bundle.film.for_any_decoder("1f").state_dict(), bundle.film.weights)
+    with pytest.raises(CheckpointError, match="another text encoder"):
+        bundle.film.for_any_decoder("other")
+    _, adapted = bundle.labels.load(upgraded)
+    assert has_adapters(adapted)
+    assert adapted.decoder_hash() == upgraded.decoder_hash() != model.decoder_hash()
+    assert ["another mask decoder" in record.getMessage() for record in caplog.records] == [True, True]
 
 
 def test_the_shipped_film_fits_the_shipped_decoder_alone() -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils.data import default_collate
 from training_script import TORCHRUN, run_script
 
 from causal_sam.sam import load_model
 from causal_sam.sam.adapter_bundle import AdapterBundle
+from causal_sam.sam.compact import build_compact
+from causal_sam.sam.registry import COMPACT_BUNDLE
 from causal_sam.text import load_lexicon, load_text_encoder
 from causal_sam.training.losses import edit_loss
 from causal_sam.training.simulated_corrections import SliceCorrections, VolumeCorrections
@@ -95,6 +98,20 @@ def test_run_stops_resumes_and_leaves_what_loads(tmp_path):
     assert 0 <= again[-1]["dice other text"] <= 1
     model = load_model("compact", device="cpu")
     AdapterBundle.read(tmp_path / "film.safetensors").film.load(model, load_text_encoder().fingerprint)
+
+
+@pytest.mark.slow
+def test_a_run_may_begin_with_the_film_of_another_decoder(tmp_path):
+    torch.manual_seed(0)
+    other = {name: value.contiguous() for name, value in build_compact().state_dict().items()}
+    save_file(other, tmp_path / "other.safetensors")
+    out, weights = tmp_path / "run", tmp_path / "other.safetensors"
+    values = {"image_size": 64, "batch": 2, "validation": 2, "minutes": 0.001}
+    run_script("train_tci.py", "tci.yaml", out, init=COMPACT_BUNDLE, checkpoint=weights, **values)
+    film, before = (AdapterBundle.read(path).film for path in (out / "film.safetensors", COMPACT_BUNDLE))
+    assert film.fits(load_model("compact", weights, device="cpu"))
+    name = "to_levels.weight"
+    assert 0 < (film.weights[name] - before.weights[name]).abs().max() < 0.01
 
 
 @pytest.mark.slow
