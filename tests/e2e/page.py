@@ -13,6 +13,8 @@ from playwright.sync_api import Page as Tab
 from causal_sam.imaging import PackedMask
 
 ANSWER_MS = 240_000
+SHOW_MS = 60_000
+expect.set_options(timeout=SHOW_MS)  # a busy machine without a graphics card draws slowly
 AXE = Path(__file__).resolve().parents[2] / "apps/causal_sam/page/node_modules/axe-core/axe.min.js"
 _IS_SHOWN = "() => Boolean(window.causalSam?.grid)"
 # `toFile` is its own inverse but for the order of the axes, which the studies of these tests do not swap.

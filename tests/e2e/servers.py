@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,10 +57,11 @@ def upload(orthanc_url: str, folder: Path) -> None:
 
 
 @contextmanager
-def monai_label(studies: str, folder: Path) -> Iterator[str]:
+def monai_label(studies: str, folder: Path, variables: Mapping[str, str] = {}) -> Iterator[str]:
     """Run the MONAI Label server with the app of this project on `studies`; yield its base URL.
 
     `studies` is a DICOMweb URL, of which CT and MR series are listed; what the server downloads is kept in `folder`.
+    `variables` are added to its environment.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -70,9 +71,9 @@ def monai_label(studies: str, folder: Path) -> Iterator[str]:
     }
     with running(
         server_command(studies, "127.0.0.1", port, {}),
-        f"{url}/info/",
+        f"{url}/causal-sam/",  # needs no sign-in
         folder / "monailabel.log",
         MONAI_LABEL_START_SECONDS,
-        environment=server_environment(os.environ) | folders,
+        environment=server_environment(os.environ) | folders | dict(variables),
     ):
         yield url

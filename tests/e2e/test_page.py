@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,18 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from causal_sam.phantom.studies import write_demo_studies
 
 from . import servers
 from .conftest import ARTIFACTS, CT, MR
-from .page import ANSWER_MS, AXE, CausalSamPage
+from .page import ANSWER_MS, AXE, SHOW_MS, CausalSamPage
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 INBOX = "z-inbox"  # the last one, so that it is not the next case
 LIVER, SPLEEN = (66, 53, 39), (150, 75, 40)
+# An empty view has the colour of its ground and of its border.
+MIN_COLOURS = 20
 Open = Callable[[str], CausalSamPage]
 
 
@@ -169,14 +173,31 @@ def test_the_uncertainty_of_the_label_is_shown_on_demand(open_page: Open) -> Non
     page.open(MR)
     page.choose("Point", "liver", follow=True)
     page.drag(LIVER)
-    overlays = "() => window.causalSam.niivue.volumes.length - 1"
-    assert page.tab.evaluate(overlays) == 0
+    overlay = "() => window.causalSam.overlay !== null"
+    assert not page.tab.evaluate(overlay)
     page.tab.keyboard.press("u")
-    page.tab.wait_for_function(overlays, timeout=ANSWER_MS)
+    page.tab.wait_for_function(overlay, timeout=ANSWER_MS)
     expect(page.tab.locator(".legend")).to_contain_text("as likely wrong")
     page.picture(ARTIFACTS / "page-uncertainty.png")
     page.tab.keyboard.press("u")
-    page.tab.wait_for_function("() => window.causalSam.niivue.volumes.length === 1", timeout=ANSWER_MS)
+    page.tab.wait_for_function("() => window.causalSam.overlay === null", timeout=ANSWER_MS)
+
+
+def test_the_3d_view_is_drawn_on_request(open_page: Open) -> None:
+    page = open_page("sculptor")
+    page.open(CT)
+    view = page.tab.locator("canvas.solid")
+    expect(view).to_be_hidden()
+    page.tab.get_by_label("View", exact=True).select_option("all")
+    expect(view).to_be_visible()
+    for _ in range(SHOW_MS // 1000):
+        picture = Image.open(io.BytesIO(view.screenshot())).convert("RGB")
+        if len(picture.getcolors(maxcolors=picture.width * picture.height)) > MIN_COLOURS:
+            break
+        page.tab.wait_for_timeout(1000)
+    else:
+        raise AssertionError("nothing is drawn in the 3D view")
+    assert "liver" in page.drag(LIVER)  # the slices take prompts beside it
 
 
 def test_two_users_and_a_restart_of_the_server(

@@ -150,7 +150,10 @@ def test_a_note_is_previewed_confirmed_and_undone(page: Page) -> None:
 def test_long_work_answers_as_a_stream_of_events(page: Page) -> None:
     prompt = {"kind": "points", "label": "liver", "foreground": [[12, 10, 3]], "follow": True}
     answer = page.post("cases/fresh4/prompts", prompt, accept="text/event-stream")
-    *progress, last = answer.text.strip().split("\n\n")
+    *progress, timing, last = answer.text.strip().split("\n\n")
+    assert timing.startswith("event: timing\n")
+    times = json.loads(timing.partition("data: ")[2])
+    assert 0 < times["model"] <= times["request"]
     assert all(each.startswith("event: progress\n") for each in progress)
     assert last.startswith("event: answer\ndata: ")
     assert masks(json.loads(last.partition("data: ")[2]))["liver"].any()
@@ -160,7 +163,9 @@ def test_long_work_answers_as_a_stream_of_events(page: Page) -> None:
 
 def test_images_come_as_the_viewer_needs_them(page: Page, server: Server) -> None:
     original = nibabel.load(server.studies / "turned_SAL.nii.gz")
-    content = page.ask("GET", "cases/turned_SAL/image").content
+    answer = page.ask("GET", "cases/turned_SAL/image")
+    content = answer.content
+    assert answer.headers["content-length"] == str(len(content))
     shown = nibabel.Nifti1Image.from_bytes(content)
     assert nibabel.aff2axcodes(shown.affine) == ("R", "A", "S")
     axes = page.ask("GET", "cases/turned_SAL/session")["axes"]

@@ -29,6 +29,7 @@ from causal_sam.site.automatic_masks import AutomaticMasks
 from serving.data.images import VolumeCache, volume_key
 from serving.data.label_set import LabelSet
 from serving.data.saved_labels import SavedLabels
+from serving.inference_slots import TimedSlots
 from serving.models import LoadedBundle, PredictorPool
 from serving.requests.cancellation import CancellationMonitor
 from serving.requests.clicks import Options
@@ -103,6 +104,7 @@ class Call:
         predictor: predictor for the image.
         session: session of the client on the image; its final state is kept, unless the request fails.
         resources: resources of the app.
+        slots: slots in which the session uses the model.
     """
 
     request: Mapping[str, Any]
@@ -111,6 +113,7 @@ class Call:
     predictor: Predictor
     session: InteractiveSession
     resources: Resources
+    slots: TimedSlots
 
     @cached_property
     def bundle(self) -> LoadedBundle | None:
@@ -184,16 +187,17 @@ def open_call(
     volume = resources.volumes.get(key)
     predictor = resources.predictors.for_volume(volume, options.plane)
     owner = Owner(request.get(IMAGE_ID_KEY), request.get(CLIENT_KEY))
+    slots = TimedSlots(resources.predictors.inference_slots)
     with resources.histories.open(_session_key(key, request), volume.shape, owner) as opened:
         session = InteractiveSession(
             predictor,
             resources.labels.names,
             history=opened.history,
-            slot=resources.predictors.inference_slots.hold,
+            slot=slots.hold,
             on_slice=on_slice or CancellationMonitor(request.get(CONNECTION_KEY)),
         )
         take_over_saved(session, resources.saved, request.get(IMAGE_ID_KEY), volume)
-        yield Call(request, options, volume, predictor, session, resources)
+        yield Call(request, options, volume, predictor, session, resources, slots)
         opened.history = session.history
     predictor.prepare_context()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -125,6 +126,31 @@ class InferenceSlots:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+class TimedSlots:
+    """The slots of one request, with the time that it held them.
+
+    Args:
+        slots: queue of all requests.
+
+    Attributes:
+        seconds: time so far that the request used the model; waiting for a slot does not count.
+    """
+
+    def __init__(self, slots: InferenceSlots) -> None:
+        self._slots = slots
+        self.seconds = 0.0
+
+    @contextmanager
+    def hold(self, on_slice: Callable[[int], object] = lambda done: None) -> Iterator[Callable[[int], None]]:
+        """Do the same as `InferenceSlots.hold`."""
+        with self._slots.hold(on_slice) as yield_slot:
+            begin = time.perf_counter()
+            try:
+                yield yield_slot
+            finally:
+                self.seconds += time.perf_counter() - begin
 
 
 def _is_due(ticket: _Ticket) -> bool:

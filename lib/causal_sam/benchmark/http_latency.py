@@ -23,6 +23,9 @@ from causal_sam.errors import CausalSamError
 
 START_SECONDS = 180.0
 REQUEST_SECONDS = 600.0
+# A server warms up behind its first answers.
+WARM_UP_SECONDS = 5.0
+POLL_SECONDS = 0.3
 SPACING_MM = (0.8, 0.8, 2.5)
 OHIF = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
 SLICER = {"result_extension": ".nrrd", "result_dtype": "uint8"}
@@ -91,7 +94,8 @@ def measure_http(
     """
     with tempfile.TemporaryDirectory() as folder:
         voxel = write_volume(Path(folder) / "large.nrrd", shape)
-        with _server([part.format(studies=folder) for part in command], environment, port, Path(folder)) as url:
+        with running_server([part.format(studies=folder) for part in command], environment, port, Path(folder)) as url:
+            time.sleep(WARM_UP_SECONDS)
             found = [
                 _clicks(url, "click, OHIF", "image", OHIF | {"extent": "slice"}, voxel, repeats),
                 _clicks(url, "click, Slicer", "all", SLICER | {"extent": "slice"}, voxel, repeats),
@@ -147,7 +151,21 @@ def write_volume(path: Path, shape: tuple[int, int, int]) -> list[int]:
 
 
 @contextmanager
-def _server(command: list[str], environment: Mapping[str, str], port: int, folder: Path) -> Iterator[str]:
+def running_server(command: list[str], environment: Mapping[str, str], port: int, folder: Path) -> Iterator[str]:
+    """Run a server in a folder until the block ends; the block begins when it answers.
+
+    Args:
+        command: command that starts it.
+        environment: environment variables.
+        port: port that it listens on.
+        folder: folder that it is started in; its log is kept there.
+
+    Yields:
+        Its address.
+
+    Raises:
+        CausalSamError: it does not start.
+    """
     url, log = f"http://127.0.0.1:{port}", folder / "server.log"
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder, env=environment)
@@ -157,8 +175,7 @@ def _server(command: list[str], environment: Mapping[str, str], port: int, folde
             if process.poll() is not None or time.monotonic() > deadline:
                 last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
                 raise CausalSamError(f"The server did not start: {last}")
-            time.sleep(0.3)
-        time.sleep(5)  # it warms up behind its first answers
+            time.sleep(POLL_SECONDS)
         yield url
     finally:
         process.terminate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,11 @@ MASK_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 # Masks are nearly all zeros: the quickest level is within a few percent of the best one.
 QUICK_GZIP = 1
 SCANNER_SPACE = 1
+# Behind the header, four bytes say that there is no extension of it.
+NO_EXTENSION = 4
+# Typed arrays of JavaScript hold no longer whole numbers.
+MAX_WHOLE_BYTES = 4
+PART_BYTES = 4 * 2**20
 # Image files store their first axis fastest. A large mask made in this memory order is written many times as fast.
 FILE_ORDER: Final = "F"
 # Cosines of the angles between the axes: rounded headers have less, and ITK makes the axes perpendicular.
@@ -80,6 +85,34 @@ def write_image(frames: Sequence[Volume], path: Path) -> Path:
     return path
 
 
+def stream_image(volume: Volume) -> tuple[int, Iterator[bytes]]:
+    """Give an image as an uncompressed NIfTI-1 file, part by part, so that it is nowhere in memory as a whole.
+
+    The voxels are whole numbers of at most 32 bits, or else float32.
+
+    Returns:
+        Number of bytes, and the parts.
+
+    Raises:
+        InputError: NIfTI cannot hold the sheared grid of the image.
+    """
+    array = volume.array
+    kind = array.dtype if array.dtype.kind in "iu" and array.dtype.itemsize <= MAX_WHOLE_BYTES else np.dtype(np.float32)
+    kind = kind.newbyteorder("<")
+    # A header needs the shape and the type alone.
+    header = _nifti(np.broadcast_to(np.zeros((), kind), array.shape), volume.affine).header
+    header.set_slope_inter(1, 0)
+    header["vox_offset"] = start = header.sizeof_hdr + NO_EXTENSION
+    step = max(1, PART_BYTES // (array.shape[0] * array.shape[1] * kind.itemsize))
+
+    def parts() -> Iterator[bytes]:
+        yield header.binaryblock + bytes(NO_EXTENSION)
+        for first in range(0, array.shape[2], step):
+            yield array[..., first : first + step].T.astype(kind, order="C", copy=False).tobytes()
+
+    return start + array.size * kind.itemsize, parts()
+
+
 def _as_labels(mask: NDArray, dtype: DTypeLike | None) -> NDArray:
     largest = int(mask.max(initial=0))
     if mask.dtype.kind not in "biu" or mask.min(initial=0) < 0 or largest > np.iinfo(np.uint16).max:
@@ -92,14 +125,19 @@ def _as_labels(mask: NDArray, dtype: DTypeLike | None) -> NDArray:
     return mask.astype(wanted)
 
 
-def _write_nifti(labels: NDArray, affine: NDArray[np.float64], path: str, compress: bool) -> None:
+def _nifti(array: NDArray, affine: NDArray[np.float64]) -> nibabel.Nifti1Image:
     directions = affine[:3, :3] / voxel_sizes(affine)
     if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR_TOLERANCE:
         raise InputError("NIfTI cannot hold the sheared grid of the image as the viewers read it; write .nrrd.")
-    image = nibabel.Nifti1Image(labels, affine)
+    image = nibabel.Nifti1Image(array, affine)
     image.set_sform(affine, code=SCANNER_SPACE)
     image.set_qform(affine, code=SCANNER_SPACE)
     image.header.set_xyzt_units("mm")
+    return image
+
+
+def _write_nifti(labels: NDArray, affine: NDArray[np.float64], path: str, compress: bool) -> None:
+    image = _nifti(labels, affine)
     if not path.endswith(".gz"):
         nibabel.save(image, path)
         return

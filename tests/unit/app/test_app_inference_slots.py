@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.inference_slots import MAX_OVERTAKEN, InferenceSlots
+from serving.inference_slots import MAX_OVERTAKEN, InferenceSlots, TimedSlots
 from serving.requests.clients import Connection, Priority, RequestContext, in_context
 from serving.requests.errors import ClientGoneError
 
@@ -232,3 +232,27 @@ def test_nobody_waits_for_ever_and_no_slot_is_lost_or_made(count: int, requests:
         assert is_free.acquire(timeout=SECONDS)
     enough.set()
     again.end()
+
+
+def test_the_time_of_a_request_is_that_with_a_slot() -> None:
+    slots = InferenceSlots(1)
+    timed, holds, waits = TimedSlots(slots), threading.Event(), 0.2
+
+    def hold() -> None:
+        with in_context(RequestContext("other", priority=CLICK)), slots.hold():
+            holds.set()
+            time.sleep(waits)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert holds.wait(SECONDS)
+    begin = time.perf_counter()
+    with in_context(RequestContext("one", priority=CLICK)), timed.hold():
+        assert timed.seconds == 0
+    took = time.perf_counter() - begin
+    other.join()
+    assert 0 < timed.seconds < took
+    once = timed.seconds
+    with in_context(RequestContext("one", priority=CLICK)), timed.hold() as yield_slot:
+        yield_slot(1)
+    assert timed.seconds > once

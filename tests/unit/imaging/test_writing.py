@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import MASK_EXTENSIONS, Volume, read_volume, write_mask
+from causal_sam.imaging.writing import stream_image
 
 from .grids import SHAPE, make_affine, positions, volumes
 
@@ -117,3 +118,21 @@ def test_an_interrupted_write_leaves_the_old_file_whole(extension, tmp_path, mon
         write_mask(np.zeros(SHAPE, bool), like(), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"), [("<i2", "<i2"), (">i2", "<i2"), ("u1", "u1"), ("<f8", "<f4"), ("<i8", "<f4"), ("<f4", "<f4")]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_image_is_streamed_in_parts_as_nifti(kind, sent, order, monkeypatch):
+    monkeypatch.setattr("causal_sam.imaging.writing.PART_BYTES", 100)
+    array = np.asarray(np.arange(5 * 6 * 7).reshape(5, 6, 7) % 200, kind, order=order)
+    affine = make_affine((1, 2, 3))
+    size, parts = stream_image(Volume(array[::-1], affine))
+    found = list(parts)
+    assert len(found) > 3
+    assert size == len(b"".join(found))
+    image = nibabel.Nifti1Image.from_bytes(b"".join(found))
+    assert image.get_data_dtype() == np.dtype(sent)
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), array[::-1])
+    np.testing.assert_allclose(image.affine, affine, atol=1e-4)

@@ -37,6 +37,8 @@ interface Options {
   body?: unknown
   signal?: AbortSignal
   onProgress?: (slices: number) => void
+  /** Called with the seconds that the model worked, where the server says so. */
+  onTiming?: (model: number) => void
 }
 
 async function send(method: string, path: string, accept: string, { body, signal }: Options): Promise<Response> {
@@ -61,9 +63,23 @@ export async function ask<T>(method: string, path: string, options: Options = {}
   return (await (await send(method, path, 'application/json', options)).json()) as T
 }
 
-/** Asks for a file. */
-export async function load(path: string, signal?: AbortSignal): Promise<ArrayBuffer> {
-  return (await send('GET', path, '*/*', { signal })).arrayBuffer()
+/** Asks for a file, and reports how much of it is here. */
+export async function load(
+  path: string,
+  signal?: AbortSignal,
+  onProgress?: (bytes: number, all: number) => void,
+): Promise<ArrayBuffer> {
+  const response = await send('GET', path, '*/*', { signal })
+  const all = Number(response.headers.get('content-length'))
+  if (!onProgress || !all || response.headers.has('content-encoding')) return response.arrayBuffer()
+  const file = new Uint8Array(all)
+  const reader = response.body!.getReader()
+  for (let bytes = 0; ; onProgress(bytes, all)) {
+    const { done, value } = await reader.read()
+    if (done) return file.buffer
+    file.set(value, bytes)
+    bytes += value.length
+  }
 }
 
 /** Asks for work that may take long, and reports its progress. */
@@ -72,6 +88,7 @@ export async function work<T>(method: string, path: string, options: Options = {
   let answer: T | null = null
   for await (const { name, data } of eventsOf(response.body!)) {
     if (name === 'progress') options.onProgress?.((data as { slices: number }).slices)
+    if (name === 'timing') options.onTiming?.((data as { model: number }).model)
     if (name === 'answer') answer = data as T
     if (name === 'error') {
       const { status, detail, question } = data as { status: number; detail: string; question?: string }
@@ -87,6 +104,9 @@ export async function follow<T>(path: string, onEvent: (data: T) => void, signal
   const response = await send('GET', path, 'text/event-stream', { signal })
   for await (const { data } of eventsOf(response.body!)) onEvent(data as T)
 }
+
+/** Tells whether somebody has signed in here, though perhaps for too short a time. */
+export const hasSignedIn = (): boolean => sessionStorage.getItem(TOKEN) !== null
 
 /** Signs in with the user's name and password. */
 export async function signIn(username: string, password: string): Promise<void> {

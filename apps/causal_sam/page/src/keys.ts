@@ -37,6 +37,8 @@ export function listen(viewer: Viewer, drawing: Drawing, image: HTMLElement, foc
   document.addEventListener('keydown', (event) => {
     const target = event.target as HTMLElement
     if (event.key === 'Escape') {
+      // It would close the form to sign in, without which nothing can be done.
+      if (state.mustSignIn.value) return event.preventDefault()
       drawing.cancel()
       state.busy.value?.cancel()
       state.endPreview()

@@ -44,7 +44,10 @@ export function valuesOf({ corner, extent, values }: Pick<Uncertainty, 'corner' 
 }
 
 function fromBase64(text: string): Uint8Array {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0))
+  const characters = atob(text)
+  const bytes = new Uint8Array(characters.length)
+  for (let n = 0; n < bytes.length; n++) bytes[n] = characters.charCodeAt(n)
+  return bytes
 }
 
 function toBase64(bytes: Uint8Array): string {

@@ -3,9 +3,11 @@ import { computed, signal } from '@preact/signals'
 import { Refusal, ask, casePath, follow, load, work } from './api'
 import { GAINED_COLOUR, LOST_COLOUR, colourOf, toRgb } from './colours'
 import { GAINED, LOST } from './labelmap'
+import { voxelsOf } from './nifti'
 import { TEXTS } from './texts'
+import type { Layout } from './tiles'
 import type { Case, Label, NextCase, NotePreview, OpenedCase, Prompt, Session, Training, Version } from './types'
-import type { Layout, Viewer } from './viewer'
+import type { Viewer } from './viewer'
 
 export type Tool = 'navigate' | 'point' | 'box' | 'lasso' | 'scribble' | 'brush' | 'erase'
 export const TOOLS: Tool[] = ['navigate', 'point', 'box', 'lasso', 'scribble', 'brush', 'erase']
@@ -18,7 +20,7 @@ export const opened = signal<OpenedCase | null>(null)
 export const session = signal<Session | null>(null)
 export const why = signal('')
 export const tool = signal<Tool>('navigate')
-export const layout = signal<Layout>('all')
+export const layout = signal<Layout>('planes')
 export const current = signal<string | null>(null)
 /** Names that the user added, and that have no mask yet. */
 export const added = signal<string[]>([])
@@ -28,7 +30,7 @@ export const brushMm = signal(6)
 export const message = signal<string>(TEXTS.status.ready)
 export const isError = signal(false)
 /** Work in progress, and how to cancel it. */
-export const busy = signal<{ what: string; slices: number; cancel: () => void } | null>(null)
+export const busy = signal<{ what: string; cancel: () => void } | null>(null)
 export const preview = signal<NotePreview | null>(null)
 export const question = signal<string | null>(null)
 export const training = signal<Training | null>(null)
@@ -64,15 +66,17 @@ let last: Promise<unknown> = Promise.resolve()
 interface Tools {
   signal: AbortSignal
   onProgress: (slices: number) => void
+  say: (what: string) => void
 }
 
 export function run<T>(what: string, doIt: (tools: Tools) => Promise<T>): Promise<T | null> {
   const controller = new AbortController()
   const next = last.then(async () => {
-    const set = (slices: number) => (busy.value = { what, slices, cancel: () => controller.abort() })
-    set(0)
+    const say = (now: string) => (busy.value = { what: now, cancel: () => controller.abort() })
+    const onProgress = (slices: number) => say(TEXTS.status.slices(what, slices))
+    say(TEXTS.status.working(what))
     try {
-      return await doIt({ signal: controller.signal, onProgress: set })
+      return await doIt({ signal: controller.signal, onProgress, say })
     } catch (error) {
       report(error)
       return null
@@ -97,9 +101,21 @@ export function report(error: unknown): void {
   }
 }
 
+/** Tells the user of a problem. */
+export function warn(sentence: string): void {
+  isError.value = true
+  message.value = sentence
+}
+
 export function say(sentence: string): void {
   isError.value = false
   message.value = sentence || TEXTS.status.ready
+}
+
+/** Notes in the browser's timeline how long it took until what an act of the user led to is drawn. */
+async function measured(name: string, start: number, detail?: Record<string, number>): Promise<void> {
+  await viewer!.drawn()
+  performance.measure(`causal-sam ${name}`, { start, detail })
 }
 
 // --- Cases
@@ -114,12 +130,13 @@ export async function refreshCases(): Promise<void> {
 
 export function openCase(id: string, reason = ''): Promise<unknown> {
   return run(TEXTS.status.opening, async (tools) => {
+    const begun = performance.now()
     location.hash = encodeURIComponent(id)
     const [answer, file] = await Promise.all([
       work<OpenedCase>('GET', casePath(id, 'session'), tools),
-      load(casePath(id, 'image'), tools.signal),
+      load(casePath(id, 'image'), tools.signal, (bytes, all) => tools.say(TEXTS.status.loading(bytes, all))),
     ])
-    await viewer!.show(answer, file)
+    viewer!.show(answer, voxelsOf(file))
     endPreview()
     added.value = []
     hidden.value = new Set()
@@ -129,6 +146,7 @@ export function openCase(id: string, reason = ''): Promise<unknown> {
     take(answer)
     say(reason)
     if (tool.value === 'navigate') tool.value = 'point'
+    void measured('open', begun)
     await refreshCases()
   })
 }
@@ -168,15 +186,20 @@ export function nextCase(): Promise<unknown> {
 export function step(what: string, path: string, body: object | (() => object | null)): Promise<Session | null> {
   const id = opened.value?.id
   if (!id) return Promise.resolve(null)
+  const begun = performance.now()
   return run(what, async (tools) => {
     if (opened.value?.id !== id) return null
     const now = typeof body === 'function' ? (body as () => object | null)() : body
     if (!now) return null
     endPreview()
     const known = viewer!.labels!.known
-    const answer = await work<Session>('POST', casePath(id, path), { body: { ...now, known }, ...tools })
+    const times: Record<string, number> = {}
+    const onTiming = (model: number) => (times.model = 1000 * model)
+    const answer = await work<Session>('POST', casePath(id, path), { body: { ...now, known }, ...tools, onTiming })
+    times.answered = performance.now() - begun
     take(answer)
     say(answer.message)
+    void measured('step', begun, times)
     void refreshCases()
     return answer
   })

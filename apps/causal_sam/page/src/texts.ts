@@ -29,10 +29,10 @@ export const TEXTS = {
   viewer: {
     label: 'Image. Arrow keys and Page Up, Page Down move the crosshair; Enter places a prompt there.',
     nothing: 'Choose a case on the left.',
-    loading: (id: string) => `Loading ${id} …`,
+    noSolid: 'The 3D view cannot be shown: it needs a browser with WebGL 2.',
     position: (voxel: string, value: string) => `voxel ${voxel} · ${value}`,
   },
-  layout: { label: 'View', all: 'All', axial: 'Axial', coronal: 'Coronal', sagittal: 'Sagittal', '3D': '3D' },
+  layout: { label: 'View', planes: 'Planes', all: 'Planes, 3D', axial: 'Axial', coronal: 'Coronal', sagittal: 'Sagittal', '3D': '3D' },
   windows: {
     label: 'Window',
     auto: 'Automatic',
@@ -159,6 +159,7 @@ export const TEXTS = {
       brush: 'Painting',
     },
     opening: 'Opening the case',
+    loading: (bytes: number, all: number) => `Loading the image: ${megabytes(bytes)} of ${megabytes(all)} MB …`,
     history: 'Going through the history',
     automatic: 'Finding labels by name',
     previewing: 'Reading the note',
@@ -170,6 +171,7 @@ export const TEXTS = {
   },
   signIn: {
     heading: 'Sign in',
+    why: 'Sign in to see the cases and your masks.',
     name: 'Name',
     password: 'Password',
     button: 'Sign in',
@@ -197,3 +199,7 @@ export const TEXTS = {
     ],
   },
 } as const
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(0)
+}

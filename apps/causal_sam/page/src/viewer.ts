@@ -1,23 +1,20 @@
-/** The viewer: NiiVue with the masks as its drawing, and places on its canvas as voxels of the image. */
-import { DRAG_MODE, MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } from '@niivue/niivue'
+/** The viewer: slices of the image and of the masks on a canvas, and on request a 3D view beside them. */
 import { Grid, NORMAL, type Plane } from './grid'
 import { LabelMap } from './labelmap'
+import type { Voxels } from './nifti'
+import { INFERNO, SEEN, paintImage, paintLabels, pixelsOf, wayThrough } from './slices'
+import { Solid } from './solid'
+import { Tile, arrange, type Focus, type Layout } from './tiles'
 import type { OpenedCase, Voxel } from './types'
 
-export const LAYOUTS = {
-  all: SLICE_TYPE.MULTIPLANAR,
-  axial: SLICE_TYPE.AXIAL,
-  coronal: SLICE_TYPE.CORONAL,
-  sagittal: SLICE_TYPE.SAGITTAL,
-  '3D': SLICE_TYPE.RENDER,
-} as const
-export type Layout = keyof typeof LAYOUTS
-const PLANES: Plane[] = ['axial', 'coronal', 'sagittal']
-const DT_UINT8 = 2 // of NIfTI
-const OVERLAY_COLOURS = 'inferno'
-const OVERLAY_OPACITY = 0.7
 const MIN_ZOOM = 0.5
 const MAX_ZOOM = 12
+const BACK = '#0d0f14'
+const CROSSHAIR = '#59bfffb3'
+const LETTERS = '#bfccd9'
+const OVERLAY_OPACITY = 0.7
+/** What lies at the left, right, top and bottom of each view. */
+const SIDES = { axial: 'RLAP', coronal: 'RLSI', sagittal: 'PASI' } as const
 
 /** A voxel of the viewer, and the plane of the view that shows it. */
 export interface Place {
@@ -25,115 +22,131 @@ export interface Place {
   plane: Plane
 }
 
+/** A slice as pixels. */
+interface Picture {
+  canvas: OffscreenCanvas
+  context: OffscreenCanvasRenderingContext2D
+  image: ImageData
+  pixels: Uint32Array
+}
+
 export class Viewer {
-  private readonly niivue: Niivue
   /** The masks of the open case. */
   labels: LabelMap | null = null
   grid: Grid | null = null
   onMove: (voxel: Voxel, intensity: number) => void = () => undefined
+  /** Called with a sentence if the 3D view cannot be shown. */
+  onProblem: (sentence: string) => void = () => undefined
+  private voxels: Voxels | null = null
+  private at: Voxel = [0, 0, 0]
+  private window: [number, number] = [0, 1]
+  private colours = new Map<number, [number, number, number]>()
+  private table = pixelsOf(new Map())
+  private opacity = 0.45
+  private overlay: Uint8Array | null = null
+  private layout: Layout = 'planes'
+  private focus: Focus = { mm: [0, 0, 0], zoom: 1 }
+  private tiles: Tile[] = []
+  private picture: Picture | null = null
+  private frame = 0
+  private waiting: (() => void)[] = []
+  private readonly context: CanvasRenderingContext2D
+  private readonly solid: Solid
 
-  constructor(private readonly canvas: HTMLCanvasElement) {
-    this.niivue = new Niivue({
-      backColor: [0.05, 0.06, 0.08, 1],
-      crosshairColor: [0.35, 0.75, 1, 0.7],
-      crosshairWidth: 0.5,
-      fontColor: [0.75, 0.8, 0.85, 1],
-      isRadiologicalConvention: true,
-      multiplanarLayout: MULTIPLANAR_TYPE.GRID,
-      multiplanarShowRender: SHOW_RENDER.ALWAYS,
-      multiplanarPadPixels: 4,
-      dragAndDropEnabled: false,
-      loadingText: '',
-      logLevel: 'error',
-      // As in OHIF: the left button sets the crosshair, the middle one pans, the right one changes the window.
-      mouseEventConfig: {
-        leftButton: { primary: DRAG_MODE.crosshair },
-        centerButton: DRAG_MODE.pan,
-        rightButton: DRAG_MODE.windowing,
-      },
-    })
-  }
-
-  async attach(): Promise<void> {
-    await this.niivue.attachToCanvas(this.canvas)
-    this.niivue.onLocationChange = () => this.moved()
-    this.niivue.drawOpacity = 0.45
+  /**
+   * @param canvas shows the slices
+   * @param solid shows the 3D view; lies over the other one
+   */
+  constructor(
+    private readonly canvas: HTMLCanvasElement,
+    solid: HTMLCanvasElement,
+  ) {
+    this.context = canvas.getContext('2d')!
+    this.solid = new Solid(solid, (sentence) => this.onProblem(sentence))
+    new ResizeObserver(() => this.resize()).observe(canvas)
+    this.resize()
   }
 
   /** Shows the image of a case, without masks. */
-  async show(opened: OpenedCase, file: ArrayBuffer): Promise<void> {
-    const nv = this.niivue
-    this.labels = this.grid = null
-    nv.closeDrawing()
-    while (nv.volumes.length) nv.removeVolumeByIndex(0)
-    const [cal_min, cal_max] = opened.window
-    nv.addVolume(await NVImage.loadFromUrl({ url: 'image.nii', name: 'image.nii', buffer: file, cal_min, cal_max }))
-    nv.createEmptyDrawing()
+  show(opened: OpenedCase, voxels: Voxels): void {
     this.grid = new Grid(opened)
-    this.labels = new LabelMap(this.grid, nv.drawBitmap!)
-    nv.setPan2Dxyzmm([0, 0, 0, 1])
+    this.voxels = voxels
+    this.labels = new LabelMap(this.grid, new Uint8Array(voxels.length))
+    this.overlay = null
+    this.window = opened.window
+    this.focus = { mm: [0, 0, 0], zoom: 1 }
+    this.arrange()
     this.moveTo(this.grid.size.map((n) => Math.floor(n / 2)) as Voxel)
   }
 
-  /** Draws the masks again after they changed. */
+  /** Draws with the next frame of the browser. */
   refresh(): void {
-    this.niivue.refreshDrawing(true)
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0
+      this.draw()
+      for (const tell of this.waiting.splice(0)) tell()
+    })
+    const { grid, voxels, labels, window, colours, opacity } = this
+    if (grid && voxels && labels) this.solid.show({ grid, voxels, bitmap: labels.bitmap, window, colours, opacity })
   }
 
-  /** Sets colours of values of the masks, for the next `refresh`; values that are left out are not shown. */
+  /** Waits until what was changed is drawn. */
+  drawn(): Promise<void> {
+    return new Promise((tell) => (this.frame ? this.waiting.push(tell) : tell()))
+  }
+
+  /** Sets colours of values of the masks; values that are left out are not shown. */
   setColours(colours: Map<number, [number, number, number]>): void {
-    const lut = new Uint8ClampedArray(4 * 256)
-    for (const [value, [r, g, b]] of colours) lut.set([r, g, b, 255], 4 * value)
-    this.niivue.drawLut = { lut, labels: [] }
-    this.niivue.refreshColormaps()
+    this.colours = colours
+    this.table = pixelsOf(colours)
+    this.refresh()
   }
 
   setOpacity(opacity: number): void {
-    this.niivue.drawOpacity = opacity
-    this.niivue.drawScene()
+    this.opacity = opacity
+    this.refresh()
   }
 
-  setWindow([low, high]: [number, number]): void {
-    const image = this.niivue.volumes[0]
-    if (!image) return
-    image.cal_min = low
-    image.cal_max = high
-    this.niivue.updateGLVolume()
+  setWindow(window: [number, number]): void {
+    this.window = window
+    this.refresh()
   }
 
-  /** Shows values of 0 to 255, one for each voxel, in colours over the image; null for none. */
+  /** Shows values of 0 to 255, one for each voxel, in colours over the image, 0 not at all; null for none. */
   showOverlay(values: Uint8Array | null): void {
-    const nv = this.niivue
-    while (nv.volumes.length > 1) nv.removeVolumeByIndex(1)
-    if (!values || !nv.volumes[0]) return
-    const overlay = nv.volumes[0].clone()
-    overlay.id = 'overlay'
-    Object.assign(overlay.hdr!, { datatypeCode: DT_UINT8, numBitsPerVoxel: 8, scl_slope: 1, scl_inter: 0 })
-    overlay.img = values
-    overlay.frame4D = 0
-    Object.assign(overlay, { colormap: OVERLAY_COLOURS, opacity: OVERLAY_OPACITY, cal_min: 1, cal_max: 255 })
-    Object.assign(overlay, { global_min: 0, global_max: 255, robust_min: 0, robust_max: 255 })
-    nv.addVolume(overlay)
+    this.overlay = values
+    this.refresh()
+  }
+
+  /** Moves the window and changes its width, by shares of the width. */
+  changeWindow(move: number, widen: number): void {
+    const [low, high] = this.window
+    const middle = (low + high) / 2 + move * (high - low)
+    const half = ((high - low) * Math.max(1 + widen, 0.1)) / 2
+    this.setWindow([middle - half, middle + half])
   }
 
   setLayout(layout: Layout): void {
-    this.niivue.setSliceType(LAYOUTS[layout])
+    this.layout = layout
+    this.arrange()
   }
 
   /** Voxel of the crosshair. */
   get crosshair(): Voxel {
-    const { crosshairPos } = this.niivue.scene
-    return this.grid!.size.map((n, axis) => clamp(Math.floor(crosshairPos[axis as 0] * n), 0, n - 1)) as Voxel
+    return [...this.at]
   }
 
   moveTo(voxel: Voxel): void {
-    this.niivue.scene.crosshairPos = this.niivue.vox2frac(voxel)
-    this.niivue.drawScene()
-    this.moved()
+    const { grid } = this
+    if (!grid) return
+    this.at = voxel.map((n, axis) => clamp(n, 0, grid.size[axis as 0] - 1)) as Voxel
+    this.refresh()
+    const [x, y, z] = this.at
+    this.onMove(this.crosshair, this.voxels![x + grid.size[0] * (y + grid.size[1] * z)]!)
   }
 
   moveBy(x: number, y: number, z: number): void {
-    this.niivue.moveCrosshairInVox(x, y, z)
+    this.moveTo([this.at[0] + x, this.at[1] + y, this.at[2] + z])
   }
 
   /** Goes to other slices of a plane. */
@@ -144,39 +157,137 @@ export class Viewer {
   }
 
   zoom(factor: number): void {
-    const [x, y, z, zoom] = this.niivue.scene.pan2Dxyzmm as unknown as [number, number, number, number]
-    this.niivue.setPan2Dxyzmm([x, y, z, clamp(zoom * factor, MIN_ZOOM, MAX_ZOOM)])
+    this.focus.zoom = clamp(this.focus.zoom * factor, MIN_ZOOM, MAX_ZOOM)
+    this.refresh()
+  }
+
+  /** Moves what a view shows by pixels of the page. */
+  pan(plane: Plane, right: number, down: number): void {
+    const tile = this.tiles.find((each) => each.plane === plane)
+    if (!tile) return
+    const { u, v, isMirrored } = SEEN[plane]
+    const mm = this.ratio / tile.scale
+    this.focus.mm[u] -= right * mm * (isMirrored ? -1 : 1)
+    this.focus.mm[v] += down * mm
+    this.refresh()
   }
 
   /** Place at a position of the pointer on the page; null outside of the slices. */
   placeAt(event: { clientX: number; clientY: number }): Place | null {
-    const nv = this.niivue
-    if (!this.grid || !nv.volumes.length) return null
-    const frame = this.canvas.getBoundingClientRect()
-    const ratio = this.canvas.width / frame.width
-    const position = [(event.clientX - frame.left) * ratio, (event.clientY - frame.top) * ratio]
-    const view = nv.screenSlices[nv.tileIndex(position[0]!, position[1]!)]
-    const plane = view && PLANES[view.axCorSag]
-    if (!plane) return null
-    const at = nv.canvasPos2frac(position)
-    if (at[0] < 0) return null
-    const voxel = this.grid.size.map((n, axis) => clamp(Math.floor(at[axis as 0] * n), 0, n - 1)) as Voxel
-    return { voxel, plane }
+    const box = this.canvas.getBoundingClientRect()
+    const position: [number, number] = [(event.clientX - box.left) * this.ratio, (event.clientY - box.top) * this.ratio]
+    for (const tile of this.tiles) {
+      const voxel = tile.placeAt(position, this.at)
+      if (voxel) return { voxel, plane: tile.plane }
+    }
+    return null
   }
 
   /** Position on the page of a voxel, for tests and for pictures of what is drawn; null where no slice shows it. */
   positionOf(voxel: Voxel): { x: number; y: number } | null {
-    const position = this.niivue.frac2canvasPos(this.niivue.vox2frac(voxel))
-    if (!position) return null
-    const frame = this.canvas.getBoundingClientRect()
-    const ratio = this.canvas.width / frame.width
-    return { x: frame.left + position[0]! / ratio, y: frame.top + position[1]! / ratio }
+    const tile = this.tiles.find(({ plane }) => voxel[NORMAL[plane]] === this.at[NORMAL[plane]])
+    if (!tile) return null
+    const box = this.canvas.getBoundingClientRect()
+    const [x, y] = tile.positionOf(voxel.map((n) => n + 0.5) as Voxel)
+    return { x: box.left + x / this.ratio, y: box.top + y / this.ratio }
   }
 
-  private moved(): void {
-    if (!this.grid) return
-    const voxel = this.crosshair
-    this.onMove(voxel, this.niivue.volumes[0]?.getValue(...voxel) ?? NaN)
+  /** Pixels of the canvas for each pixel of the page. */
+  private get ratio(): number {
+    return globalThis.devicePixelRatio
+  }
+
+  private resize(): void {
+    this.canvas.width = Math.round(this.canvas.clientWidth * this.ratio)
+    this.canvas.height = Math.round(this.canvas.clientHeight * this.ratio)
+    this.arrange()
+  }
+
+  private arrange(): void {
+    const { planes, solid } = arrange(this.layout, this.canvas.width, this.canvas.height)
+    const { grid } = this
+    this.tiles = grid ? planes.map(([plane, frame]) => new Tile(plane, frame, grid, this.focus)) : []
+    this.solid.place(grid && solid, this.ratio)
+    this.refresh()
+  }
+
+  private draw(): void {
+    const { context, canvas } = this
+    context.fillStyle = BACK
+    context.fillRect(0, 0, canvas.width, canvas.height)
+    for (const tile of this.tiles) {
+      const { left, top, width, height } = tile.frame
+      context.save()
+      context.beginPath()
+      context.rect(left, top, width, height)
+      context.clip()
+      this.drawSlice(tile)
+      this.drawCrosshair(tile)
+      this.drawSides(tile)
+      context.restore()
+    }
+  }
+
+  private drawSlice(tile: Tile): void {
+    const { context, grid, voxels, labels } = this
+    const way = wayThrough(tile.plane, this.at[NORMAL[tile.plane]], grid!.size)
+    const picture = this.pictureOf(way.width, way.height)
+    const { left, top, width, height } = tile.slice
+    const put = (opacity: number) => {
+      context.globalAlpha = opacity
+      picture.context.putImageData(picture.image, 0, 0)
+      context.drawImage(picture.canvas, 0, 0, way.width, way.height, left, top, width, height)
+    }
+    paintImage(picture.pixels, way, voxels!, this.window)
+    context.imageSmoothingEnabled = true
+    put(1)
+    context.imageSmoothingEnabled = false
+    if (this.overlay) {
+      paintLabels(picture.pixels, way, this.overlay, INFERNO)
+      put(OVERLAY_OPACITY)
+    }
+    paintLabels(picture.pixels, way, labels!.bitmap, this.table)
+    put(this.opacity)
+    context.globalAlpha = 1
+  }
+
+  /** Room for the pixels of a slice, which all slices of one size share. */
+  private pictureOf(width: number, height: number): Picture {
+    const { picture } = this
+    if (picture?.image.width === width && picture.image.height === height) return picture
+    const canvas = new OffscreenCanvas(width, height)
+    const context = canvas.getContext('2d', { willReadFrequently: true })!
+    const image = new ImageData(width, height)
+    return (this.picture = { canvas, context, image, pixels: new Uint32Array(image.data.buffer) })
+  }
+
+  private drawCrosshair(tile: Tile): void {
+    const { context } = this
+    const { left, top, width, height } = tile.frame
+    const [x, y] = tile.positionOf(this.at.map((n) => n + 0.5) as Voxel).map((n) => Math.round(n) + 0.5) as [number, number]
+    context.strokeStyle = CROSSHAIR
+    context.lineWidth = 1
+    context.beginPath()
+    context.moveTo(left, y)
+    context.lineTo(left + width, y)
+    context.moveTo(x, top)
+    context.lineTo(x, top + height)
+    context.stroke()
+  }
+
+  private drawSides({ plane, frame }: Tile): void {
+    const { context } = this
+    const { left, top, width, height } = frame
+    const [atLeft, atRight, atTop, atBottom] = SIDES[plane]
+    const edge = 9 * this.ratio
+    context.font = `${13 * this.ratio}px system-ui, sans-serif`
+    context.textAlign = 'center'
+    context.textBaseline = 'middle'
+    context.fillStyle = LETTERS
+    context.fillText(atLeft!, left + edge, top + height / 2)
+    context.fillText(atRight!, left + width - edge, top + height / 2)
+    context.fillText(atTop!, left + width / 2, top + edge)
+    context.fillText(atBottom!, left + width / 2, top + height - edge)
   }
 }
 

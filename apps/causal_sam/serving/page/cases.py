@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 from cachetools import LRUCache, cached
-from fastapi import APIRouter, BackgroundTasks, Request
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
 from monailabel.datastore.local import ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
@@ -17,7 +15,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from causal_sam.errors import NotFoundError
 from causal_sam.imaging import Volume, slice_axis
 from causal_sam.imaging.label_names import named_values
-from causal_sam.imaging.writing import write_image
+from causal_sam.imaging.writing import stream_image
 from serving.data.folder_store import FolderStore
 from serving.data.images import VolumeKey, volume_key
 from serving.opened_images import prepare_opened
@@ -25,7 +23,6 @@ from serving.page.pictures import picture_of_slice
 from serving.page.schemas import Case, NextCase
 from serving.page.visits import ClientId, ToCase, app
 from serving.requests.background_tasks import client_of_strategy, next_sample
-from serving.requests.inference import removed_on_failure
 from serving.requests.sign_in import Reader
 from strategies.style_aware import NAME as STYLE_AWARE
 from strategies.style_aware import StyleAware
@@ -87,25 +84,27 @@ def _thumbnail(key: VolumeKey) -> bytes:
 
 
 @router.get(
-    "/cases/{case}/image", response_class=FileResponse, responses={200: {"content": {"application/octet-stream": {}}}}
+    "/cases/{case}/image",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}},
 )
-async def image(case: ToCase, background_tasks: BackgroundTasks, client_id: ClientId = None) -> Response:
-    """Return the image as NIfTI, its axes swapped and flipped to run to right, anterior and superior.
+async def image(case: ToCase, client_id: ClientId = None) -> Response:
+    """Return the image as NIfTI without compression, its axes swapped and flipped to run right, anterior and superior.
 
-    A viewer would otherwise turn the image in its own way. ``axes`` of the session lead to the voxels of the file.
+    ``axes`` of the session lead to the voxels of the file. Voxels are whole numbers of at most 32 bits, or float32.
     """
 
-    def convert() -> FileResponse:
+    def convert() -> StreamingResponse:
         volume = case.volume()
         client = client_of_strategy(case.request, case.user, {"client_id": client_id})
         strategy: StyleAware = app()._strategies[STYLE_AWARE]
         prepare_opened(case.request.app, case.image_id, lambda: strategy.next_after(case.image_id, client))
-        with tempfile.NamedTemporaryFile(suffix=".nii", delete=False) as file:
-            path = Path(file.name)
-        with removed_on_failure(path):
-            write_image([_towards_ras(volume)], path)
-        background_tasks.add_task(path.unlink, missing_ok=True)
-        return FileResponse(path, media_type="application/octet-stream", filename="image.nii")
+        size, parts = stream_image(_towards_ras(volume))
+        return StreamingResponse(
+            parts,
+            media_type="application/octet-stream",
+            headers={"Content-Length": str(size), "Cache-Control": "no-store"},
+        )
 
     return await case.run(convert)
 

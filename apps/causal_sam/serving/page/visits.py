@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import requests
@@ -41,16 +42,32 @@ EVENT_SECONDS = 0.25
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer. With `Accept: text/event-stream` it is a stream: events `progress` with the number "
-        "of `slices` done, and at the end one event `answer`, or `error` with `status` and `detail`.",
+        "of `slices` done, and at the end one event `timing` with the seconds of the `model` and of all of the "
+        "`request`, and one event `answer`; or one event `error` with `status` and `detail`. Otherwise the header "
+        "`Server-Timing` has these times in milliseconds.",
         "content": {EVENTS: {}},
     }
 }
 T = TypeVar("T", bound=BaseModel)
+R = TypeVar("R")
 
 
 def app() -> CausalSamApp:
     """The app of this server."""
     return app_instance()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that a request took on the server.
+
+    Attributes:
+        model: seconds that the model worked.
+        request: seconds from opening the session until it was kept, waiting for others included.
+    """
+
+    model: float
+    request: float
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class Visit:
         """
         return app().resources.volumes.get(volume_key(self.image().path, self.frame))
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], R]) -> R:
         """Run work that changes no session, in a thread."""
         return await run_for_client(self.request, self.context, work)
 
@@ -133,15 +150,19 @@ class Visit:
         def on_slice(count: int) -> None:
             done[0] = count
 
-        def run() -> T:
+        def run() -> tuple[T, Timing]:
+            begin = time.perf_counter()
             with self.open_session(plane, on_slice) as call:
-                return work(call)
+                answer = work(call)
+            return answer, Timing(call.slots.seconds, time.perf_counter() - begin)
 
         if EVENTS in self.request.headers.get("accept", ""):
             return StreamingResponse(self._events(run, done), media_type=EVENTS, headers={"Cache-Control": "no-store"})
-        return JSONResponse((await self.run(run)).model_dump(mode="json"))
+        answer, timing = await self.run(run)
+        times = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in asdict(timing).items())
+        return JSONResponse(answer.model_dump(mode="json"), headers={"Server-Timing": times})
 
-    async def _events(self, run: Callable[[], BaseModel], done: list[int]) -> AsyncIterator[str]:
+    async def _events(self, run: Callable[[], tuple[BaseModel, Timing]], done: list[int]) -> AsyncIterator[str]:
         """Yield progress until the work is done, and then its answer."""
         task = asyncio.create_task(self.run(run))
         told = 0
@@ -150,7 +171,9 @@ class Visit:
                 if done[0] != told:
                     told = done[0]
                     yield event("progress", {"slices": told})
-            yield event("answer", (await task).model_dump(mode="json"))
+            answer, timing = await task
+            yield event("timing", asdict(timing))
+            yield event("answer", answer.model_dump(mode="json"))
         except InputError as error:
             yield event("error", {"status": error.status, "detail": str(error), **getattr(error, "details", {})})
         except requests.RequestException as error:

@@ -9,6 +9,7 @@ from causal_sam.cli.benchmark.latency import latency
 from causal_sam.cli.benchmark.learning import learning
 from causal_sam.cli.benchmark.notes import notes
 from causal_sam.cli.benchmark.ood import ood
+from causal_sam.cli.benchmark.page import page
 from causal_sam.cli.benchmark.scaling import scaling
 from causal_sam.cli.benchmark.tci import tci
 from causal_sam.cli.benchmark.tune import tune
@@ -20,6 +21,7 @@ app.command()(latency)
 app.command()(learning)
 app.command()(notes)
 app.command()(ood)
+app.command()(page)
 app.command()(scaling)
 app.command()(tci)
 app.command()(tune)

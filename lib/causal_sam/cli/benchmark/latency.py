@@ -53,10 +53,10 @@ def latency(
             raise InputError(f"There is no model '{name}': choose from {', '.join(MODELS)}.")
     console = Console()
     if http:
-        _http(console, names[0], _shape(size), repeats, json_file)
+        _http(console, names[0], volume_shape(size), repeats, json_file)
         return
     if notes:
-        _notes(console, _shape(size), repeats, threads, json_file)
+        _notes(console, volume_shape(size), repeats, threads, json_file)
         return
     found = []
     for name in names:
@@ -107,7 +107,12 @@ def latency(
         json_file.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _shape(text: str) -> tuple[int, int, int]:
+def volume_shape(text: str) -> tuple[int, int, int]:
+    """Parse a size such as ``512x512x100``.
+
+    Raises:
+        InputError: it is none, or a side has less than 32 voxels.
+    """
     from causal_sam.errors import InputError
 
     sides = text.lower().split("x")
@@ -139,10 +144,18 @@ def _notes(
         json_file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
 
 
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing uses."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def _http(console: Console, model: str, shape: tuple[int, int, int], repeats: int, json_file: Path | None) -> None:
     import json
     import os
-    import socket
     from dataclasses import asdict
 
     from rich.table import Table
@@ -151,9 +164,7 @@ def _http(console: Console, model: str, shape: tuple[int, int, int], repeats: in
     from causal_sam.cli.serve import check_monai_label, server_command, server_environment
 
     check_monai_label()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = server_command("{studies}", "127.0.0.1", port, {"model": model, "labels": "followed,structure"})
     with console.status("a server, and clicks …"):
         found, server_mb = measure_http(shape, repeats, command, server_environment(os.environ), port)

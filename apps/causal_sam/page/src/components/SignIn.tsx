@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { signIn } from '../api'
-import { mustSignIn } from '../state'
+import { hasSignedIn, signIn } from '../api'
+import { message, mustSignIn } from '../state'
 import { TEXTS } from '../texts'
 
 export function SignIn({ onDone }: { onDone: () => void }) {
@@ -10,6 +10,7 @@ export function SignIn({ onDone }: { onDone: () => void }) {
   return (
     <dialog ref={dialog} aria-labelledby="sign-in">
       <h2 id="sign-in">{TEXTS.signIn.heading}</h2>
+      <p>{hasSignedIn() ? message.value : TEXTS.signIn.why}</p>
       <form
         onSubmit={(event) => {
           event.preventDefault()

@@ -12,7 +12,7 @@ export function Status() {
   return (
     <footer>
       <p class={isError.value ? 'message error' : 'message'} role="status" aria-live="polite">
-        {now ? (now.slices ? TEXTS.status.slices(now.what, now.slices) : TEXTS.status.working(now.what)) : message.value}
+        {now?.what ?? message.value}
       </p>
       {now && (
         <button class="small" onClick={now.cancel}>

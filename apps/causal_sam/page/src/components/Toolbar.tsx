@@ -3,7 +3,7 @@ import { windowsOf } from '../windows'
 import { TOOLS, accept, brushMm, follows, layout, nextCase, opened, session, setOpacity, setWindow, tool } from '../state'
 import { TEXTS } from '../texts'
 import { showsUncertainty } from '../uncertainty'
-import { LAYOUTS, type Layout } from '../viewer'
+import { LAYOUTS, type Layout } from '../tiles'
 
 export function Toolbar() {
   const image = opened.value
@@ -48,7 +48,7 @@ export function Toolbar() {
         value={layout.value}
         onChange={(event) => (layout.value = event.currentTarget.value as Layout)}
       >
-        {(Object.keys(LAYOUTS) as Layout[]).map((each) => (
+        {LAYOUTS.map((each) => (
           <option key={each} value={each}>
             {TEXTS.layout[each]}
           </option>
