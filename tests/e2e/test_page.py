@@ -186,7 +186,7 @@ def test_the_uncertainty_of_the_label_is_shown_on_demand(open_page: Open) -> Non
 def test_the_3d_view_is_drawn_on_request(open_page: Open) -> None:
     page = open_page("sculptor")
     page.open(CT)
-    view = page.tab.locator("canvas.solid")
+    view = page.tab.locator(".solid")
     expect(view).to_be_hidden()
     page.tab.get_by_label("View", exact=True).select_option("all")
     expect(view).to_be_visible()
@@ -197,7 +197,10 @@ def test_the_3d_view_is_drawn_on_request(open_page: Open) -> None:
         page.tab.wait_for_timeout(1000)
     else:
         raise AssertionError("nothing is drawn in the 3D view")
-    assert "liver" in page.drag(LIVER)  # the slices take prompts beside it
+    box, whole = view.bounding_box(), page.tab.locator(".slices").bounding_box()
+    assert box["width"] < 0.6 * whole["width"]  # it leaves room for the slices, which take prompts beside it
+    page.choose("Point", "spleen")
+    assert "spleen" in page.drag(SPLEEN)
 
 
 def test_two_users_and_a_restart_of_the_server(

@@ -27,12 +27,14 @@ export class Solid {
   /** The image and the window that it shows. */
   private shown: Pick<Content, 'voxels' | 'window'> | null = null
 
+  /**
+   * @param box holds a canvas, which fills it
+   * @param onProblem called with a sentence if the view cannot be shown
+   */
   constructor(
-    private readonly canvas: HTMLCanvasElement,
+    private readonly box: HTMLElement,
     private readonly onProblem: (sentence: string) => void,
-  ) {
-    canvas.hidden = true
-  }
+  ) {}
 
   /**
    * Shows the view, or hides it.
@@ -41,17 +43,17 @@ export class Solid {
    * @param ratio pixels of the screen for each pixel of the page
    */
   place(frame: Frame | null, ratio: number): void {
-    this.canvas.hidden = !frame
+    this.box.hidden = !frame
     if (!frame) return
     const { left, top, width, height } = frame
-    const box = { left, top, width, height }
-    for (const [side, pixels] of Object.entries(box)) this.canvas.style.setProperty(side, `${pixels / ratio}px`)
+    const sides = { left, top, width, height }
+    for (const [side, pixels] of Object.entries(sides)) this.box.style.setProperty(side, `${pixels / ratio}px`)
     this.drawSoon()
   }
 
   show(content: Content): void {
     this.content = content
-    if (!this.canvas.hidden) this.drawSoon()
+    if (!this.box.hidden) this.drawSoon()
   }
 
   private drawSoon(): void {
@@ -63,7 +65,7 @@ export class Solid {
 
   private async draw(): Promise<void> {
     const niivue = await (this.niivue ??= this.attach())
-    if (this.canvas.hidden || !this.content) return
+    if (this.box.hidden || !this.content) return
     const { grid, voxels, bitmap, window, colours, opacity } = this.content
     const reduction = reductionOf(grid.size)
     if (this.shown?.voxels !== voxels || this.shown.window !== window) {
@@ -94,7 +96,7 @@ export class Solid {
       loadingText: '',
       logLevel: 'error',
     })
-    await niivue.attachToCanvas(this.canvas)
+    await niivue.attachToCanvas(this.box.querySelector('canvas')!)
     niivue.setSliceType(SLICE_TYPE.RENDER)
     return niivue
   }

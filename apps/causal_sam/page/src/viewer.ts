@@ -55,11 +55,11 @@ export class Viewer {
 
   /**
    * @param canvas shows the slices
-   * @param solid shows the 3D view; lies over the other one
+   * @param solid holds the canvas of the 3D view; lies over the other one
    */
   constructor(
     private readonly canvas: HTMLCanvasElement,
-    solid: HTMLCanvasElement,
+    solid: HTMLElement,
   ) {
     this.context = canvas.getContext('2d')!
     this.solid = new Solid(solid, (sentence) => this.onProblem(sentence))

@@ -12,7 +12,7 @@ import { position } from './Status'
 export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: () => void }) {
   const frame = useRef<HTMLDivElement>(null)
   const slices = useRef<HTMLCanvasElement>(null)
-  const solid = useRef<HTMLCanvasElement>(null)
+  const solid = useRef<HTMLDivElement>(null)
   const over = useRef<SVGSVGElement>(null)
   const viewer = useRef<Viewer>(null)
 
@@ -38,7 +38,9 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
       <svg ref={over} aria-hidden="true" class={tool.value === 'navigate' || !opened.value ? 'over off' : 'over'}>
         <path />
       </svg>
-      <canvas ref={solid} class="solid" hidden />
+      <div ref={solid} class="solid" hidden>
+        <canvas />
+      </div>
       {opened.value && showsUncertainty.value && (
         <p class="legend">
           {TEXTS.uncertainty.sure} <i aria-hidden="true" /> {TEXTS.uncertainty.unsure}
