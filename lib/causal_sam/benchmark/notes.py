@@ -12,13 +12,14 @@ from typing import Any, Literal, get_args
 
 from causal_sam.benchmark.note_effects import Verdict, is_justified, judge
 from causal_sam.errors import InputError, NotFoundError
-from causal_sam.notes import Interpretation, Intervention, NoteRequest, Plan, parse_plan
+from causal_sam.notes import ImageSlices, Interpretation, Intervention, NoteRequest, Plan, parse_plan
 
 QUESTION = "question"
 FIELDS = ("label", "action", "direction", "near", "slices", "extent_mm", "strength")
 # Two acts that agree in these change the same part of the same mask in the same way.
 _EFFECT = ("label", "action", "direction", "slices")
 Half = Literal["tune", "judge"]
+MAX_SLICES = 10_000  # of the image that a note with a distance of slices is about
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def read_notes(path: Path, half: Half | None = None) -> list[NoteCase]:
 
     Args:
         path: a file with one JSON object a line, with `note`, `labels`, and `expect`, which is a list of interventions
-            or "question"; or a folder of such files, named `*.jsonl`.
+            or "question", and possibly `slice_mm`, the distance of slices in mm; or a folder of such files, named
+            `*.jsonl`.
         half: "tune" or "judge" for the notes of this half; None for all.
 
     Raises:
@@ -219,7 +221,9 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
 
 
 def _case(content: dict[str, Any]) -> NoteCase:
-    request = NoteRequest(content["note"], tuple(content["labels"]))
+    slice_mm = content.get("slice_mm")
+    slices = None if slice_mm is None else ImageSlices(MAX_SLICES, float(slice_mm), True, {})
+    request = NoteRequest(content["note"], tuple(content["labels"]), slices=slices)
     if content["expect"] == QUESTION:
         return NoteCase(request, None)
     return NoteCase(request, parse_plan({"interventions": content["expect"]}).interventions)

@@ -151,7 +151,7 @@ class NameFinder:
         return len(word) <= MAX_AMBIGUOUS_ABBREVIATION and not is_capital and not mention.labels
 
     def _corrected(self, word: str) -> tuple[str, ...]:
-        if self._vocabulary.is_spelt_correctly(word) or word in self._label_words:
+        if word.isdigit() or self._vocabulary.is_spelt_correctly(word) or word in self._label_words:
             return (word,)
         if len(word) > MAX_AMBIGUOUS_ABBREVIATION and not _VOWELS.intersection(word):
             meant = {own for own in self._label_words if _consonants(own) == word}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
+from causal_sam.notes.ambiguity import check_directions, check_labels
 from causal_sam.notes.completeness import check_complete
 from causal_sam.notes.drafts import Act, ClarificationNeeded, Details, Draft, names_in, without_redundant_approvals
 from causal_sam.notes.fragments import Fragment
@@ -31,7 +32,7 @@ class Reader:
     """
 
     def __init__(self, names: NameFinder, vocabulary: Vocabulary, request: NoteRequest) -> None:
-        self._image = request.slices
+        self._image, self._vocabulary = request.slices, vocabulary
         self._resolver = Resolver(names, vocabulary, request.sides, request.current, request.slices)
         self._drafts: list[Draft] = []
         self._group: list[Draft] = []  # drafts of the last fragment of the sentence with an act
@@ -72,6 +73,8 @@ class Reader:
                     draft.topic = self._topic
         self._drafts = without_redundant_approvals(self._drafts, self._topic)
         items = merge_items([item for draft in self._drafts for item in self._resolver.items(draft)])
+        check_labels(items, fragments)
+        check_directions(items, fragments, self._vocabulary)
         items = without_protected_remarks(items, self._protected)
         changed = [item.intervention.label for item in items if item.intervention.action != "keep"]
         label = next((label for label in changed if label in self._protected), None)

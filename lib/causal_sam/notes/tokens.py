@@ -56,10 +56,11 @@ _THICKNESS = re.compile(
     rf"\b(?:slices?\s+)?(?:thickness|spacing)\s+(?:(?:is|of|=)\s+)?({_NUMBER})\s*mm\b|\b({_NUMBER})\s*-?\s*mm\s+(?:thick\s+)?slices?\b",
     re.IGNORECASE,
 )
-# Numbers without the word: "too small on 20-24", "(30-36)".
+# Numbers without the word: "too small on 20-24", "(30-36)", "from 41 to 47", "at 37/38".
 _BARE_SLICES = (
-    r"(?:(?:(?<=\bon )|(?<=\bin )|(?<=\bat )|(?<=\bthru )|(?<=\bthrough )|(?<=\())(?:the\s+)?"
-    r"(?P<bare>\d+(?:\s*(?:-|\bto\b)\s*\d+)))(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|%|places|spots|parts|pieces|slices))"
+    r"(?<![\w.,/#+-])(?:(?:from\s+)?(?P<bare>\d+(?:\s*-\s*|\s+(?:to|till|until|through|thru)\s+|(?<=\bat \d\d)/)\d+)"
+    r"|between\s+(?P<bare2>\d+\s+and\s+\d+))"
+    r"(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|ml|cc|%|x\b|times|places|spots|parts|pieces|slices|weeks|days))"
 )
 # Markup and program code, which clinicians do not write.
 _MARKUP = r"`|<\||/(?:etc|bin|usr|var|tmp|dev|home)/|</?[a-z]\w*[^<>]*>|[{}\\]|\$\(|;\s*--|\w+@\w+\.\w+|\w+://\S*|\b(?:print|eval|exec|system|alert|open|import)\(|#!/?\S*"
@@ -214,8 +215,9 @@ def _token(match: re.Match[str]) -> Token:
     text = match.group().casefold()
     if match["foreign"]:
         return Token("foreign", text)
-    if match["bare"]:
-        first, last = sorted(map(int, re.findall(r"\d+", match["bare"])))
+    bare = match["bare"] or match["bare2"]
+    if bare:
+        first, last = sorted(map(int, re.findall(r"\d+", bare)))
         return Token("slices", text, slices=((first, last),))
     if match["slices"]:
         ranges = _ranges(match)
