@@ -16,7 +16,8 @@ from causal_sam.notes.vocabulary import Vocabulary
 _IN_LISTS = frozenset({"plain", "both", "also", "masks", "place", "all", "one", "strength", "name", "of", "edges"})
 _LIST_JOINS = frozenset({"and", ",", "or", "/", "&", "nor"})
 # Kinds in a fragment that only adds a place to an act.
-_IN_PLACES = frozenset({"plain", "place", "in", "of", "edges", "strength", "mm", "also", "both", "name"})
+_IN_PLACES = frozenset({"plain", "place", "in", "of", "edges", "strength", "mm", "also", "both", "name", "slices"})
+_DETAIL_KINDS = ("place", "mm", "slices")
 
 
 def check_labels(items: Sequence[Item], fragments: Sequence[Fragment]) -> None:
@@ -31,10 +32,11 @@ def check_labels(items: Sequence[Item], fragments: Sequence[Fragment]) -> None:
     """
     for group in _by_act(items):
         drafts = [item.draft for item in group]
-        if any(draft.has_all or draft.has_both or draft.has_other or not draft.subjects for draft in drafts):
+        if any(draft.has_all or draft.has_both or draft.has_other for draft in drafts):
             continue
         labels = dict.fromkeys(item.intervention.label for item in group)
-        sentences = {draft.sentence for draft in drafts}
+        # "There are bits of the kidney in the spleen. Remove them."
+        sentences = {draft.sentence - (not draft.subjects) for draft in drafts} | {draft.sentence for draft in drafts}
         named = [
             (fragment, mark)
             for fragment in fragments
@@ -52,25 +54,40 @@ def check_labels(items: Sequence[Item], fragments: Sequence[Fragment]) -> None:
 
 
 def check_directions(items: Sequence[Item], fragments: Sequence[Fragment], vocabulary: Vocabulary) -> None:
-    """Check that an act concerns opposite sides of a label only if the note lists them.
+    """Check that opposite sides of a label change alike only if the note lists them, or names the label for each.
 
     Raises:
-        ClarificationNeeded: one of them may say where something else is: "under the dome".
+        ClarificationNeeded: one of them may say where something else is: "under the dome"; or it may repeat or
+            correct the other: "a wedge behind the xiphoid is missing. Extend it anteriorly."
     """
-    for group in _by_act(items):
-        for one, other in itertools.combinations([item.intervention for item in group], 2):
-            is_opposite = one.direction is not None and OPPOSITES[one.direction] == other.direction
-            if one.label != other.label or not is_opposite or one.extent_mm != other.extent_mm:
+    for one, other in itertools.combinations(items, 2):
+        first, second = one.intervention, other.intervention
+        is_alike = (first.label, first.action) == (second.label, second.action) and first.action != "keep"
+        if not is_alike or first.direction is None or OPPOSITES[first.direction] != second.direction:
+            continue
+        has_own_amount = first.extent_mm != second.extent_mm
+        if one.draft.act is not other.draft.act:
+            has_own_amount = has_own_amount and None not in (first.extent_mm, second.extent_mm)
+            if other.draft.is_additional or not other.draft.refers_back:
                 continue
-            own = [each for each in fragments if each.sentence == group[0].draft.sentence]
-            first, second = (_place(own, act.direction or "", act.label, vocabulary) for act in (one, other))
-            if first is None or second is None or first[1] is second[1]:
-                continue
-            later = max(first[0], second[0], key=own.index)
-            if first[0] is second[0] or not all(mark.kind in _IN_PLACES for mark in later.marks):
-                raise ClarificationNeeded(
-                    f'On which side of the {one.label}, "{first[1].text}" or "{second[1].text}"? Say only this one.'
-                )
+        place, later = (_place(fragments, item, vocabulary) for item in (one, other))
+        if has_own_amount or place is None or later is None or _are_listed_places(place, later):
+            continue
+        raise ClarificationNeeded(
+            f'On which side of the {first.label}, "{place[1].text}" or "{later[1].text}"? Say only this one.'
+        )
+
+
+def check_mutual(items: Sequence[Item]) -> None:
+    """Check that no two labels are to give way to each other.
+
+    Raises:
+        ClarificationNeeded: two are.
+    """
+    pairs = {(act.label, act.near) for act in (item.intervention for item in items) if act.action == "exclude"}
+    for label, near in pairs:
+        if near is not None and (near, label) in pairs:
+            raise ClarificationNeeded(f"Which mask is to give way, that of the {label} or that of the {near}?")
 
 
 def _by_act(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -91,21 +108,29 @@ def _are_listed(first: Fragment, one: Mark, second: Fragment, other: Mark) -> bo
         return True
     if second.join not in _LIST_JOINS or second.preposition(other) not in ("", "of"):
         return False
-    is_plain = all(mark.kind in _IN_LISTS for mark in (*first.after(one), *before))
-    # "the liver at the dome and the spleen at the tip"
-    has_own_place = second.join == "and" and not any(mark.kind in STATEMENT_KINDS for mark in before)
-    return is_plain or has_own_place
+    is_beginning = all(mark.kind in _IN_LISTS for mark in before)
+    if is_beginning and (second.has(*_DETAIL_KINDS) or all(mark.kind in _IN_LISTS for mark in first.after(one))):
+        return True  # "the left kidney by 5 mm, the right kidney by 3 mm"
+    return second.join == "and" and not any(mark.kind in STATEMENT_KINDS for mark in before)
 
 
-def _place(
-    fragments: Sequence[Fragment], direction: str, label: str, vocabulary: Vocabulary
-) -> tuple[Fragment, Mark] | None:
-    """Return the first mark that is this direction of a label, with its fragment."""
+def _are_listed_places(one: tuple[Fragment, Mark], other: tuple[Fragment, Mark]) -> bool:
+    """Return whether a fragment with a place only continues a list of places, or one word means both."""
+    if one[1] is other[1]:
+        return True
+    if one[0].sentence != other[0].sentence or one[0] is other[0]:
+        return False
+    return all(mark.kind in _IN_PLACES for mark in other[0].marks)
+
+
+def _place(fragments: Sequence[Fragment], item: Item, vocabulary: Vocabulary) -> tuple[Fragment, Mark] | None:
+    """Return the first mark in the sentence of an act that says its direction, with its fragment."""
+    act = item.intervention
     for fragment in fragments:
-        for mark in fragment.all("place"):
+        for mark in fragment.all("place") if fragment.sentence == item.draft.sentence else ():
             for value in mark.values:
                 try:
-                    if resolve_direction(value, label, None, vocabulary) == direction:
+                    if resolve_direction(value, act.label, None, vocabulary) == act.direction:
                         return fragment, mark
                 except InputError:
                     continue

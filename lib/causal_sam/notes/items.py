@@ -121,7 +121,9 @@ def _supersedes(item: Item, other: Item) -> bool:
     if intervention.action == "restyle":
         return is_together and second.action in _SUPERSEDED_BY_RESTYLE
     if intervention.action == "keep_largest":
-        return is_near_by and ((second.action in ("remove", "shrink") and other.is_bare) or second.action == "exclude")
+        is_piece = second.action == "remove" and second.slices is None and second.direction is None
+        is_bare = second.action in ("remove", "shrink") and other.is_bare
+        return is_near_by and (is_piece or is_bare or second.action == "exclude")
     if intervention.action == "remove" and second.action == "restyle":
         return is_together and other.draft.act.is_weak  # "delete it on 12-17, that is an artefact"
     if intervention.action == "remove":

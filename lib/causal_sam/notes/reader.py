@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
-from causal_sam.notes.ambiguity import check_directions, check_labels
+from causal_sam.notes.ambiguity import check_directions, check_labels, check_mutual
 from causal_sam.notes.completeness import check_complete
 from causal_sam.notes.drafts import Act, ClarificationNeeded, Details, Draft, names_in, without_redundant_approvals
 from causal_sam.notes.fragments import Fragment
@@ -75,6 +75,7 @@ class Reader:
         items = merge_items([item for draft in self._drafts for item in self._resolver.items(draft)])
         check_labels(items, fragments)
         check_directions(items, fragments, self._vocabulary)
+        check_mutual(items)
         items = without_protected_remarks(items, self._protected)
         changed = [item.intervention.label for item in items if item.intervention.action != "keep"]
         label = next((label for label in changed if label in self._protected), None)
@@ -172,12 +173,22 @@ class Reader:
             self._keep(fragment, details)
         elif fragment.has("wrong", "keep"):
             self._complaint = details
+            if details.slices:
+                self._pending.append((fragment, details))  # "spleen wrong on slices 77-80. Delete it there."
             self._has_unsupported_order = self._has_unsupported_order or fragment.has("keep")
             self._set_topic(details)
+        elif self._deletes_slices(fragment, details):
+            self._group = self._last = self._add(fragment, details, [Act("remove")])
+            self._drafts += self._group
         elif fragment.has("delete", "retain", "move", "exclude") and not self._group:
             self._has_unsupported_order = True
         elif not details.is_empty or fragment.has("both", "one", "other"):
             self._add_details(fragment, details)
+
+    def _deletes_slices(self, fragment: Fragment, details: Details) -> bool:
+        """Return whether a fragment orders to delete the slices that were named before it: "sl 77-80 wrong, del"."""
+        orders = [mark for mark in fragment.all("delete") if not fragment.is_negated(mark)]
+        return bool(orders) and not (self._group or details.names) and any(more.slices for _, more in self._pending)
 
     def _protect(self, details: Details, is_topic: bool = False) -> None:
         """Protect the labels that a fragment names, or those named just before it: "bladder: hands off"."""
@@ -230,7 +241,7 @@ class Reader:
                     draft.subjects = [*pending, *(each for each in act.subjects if each not in beside)]
             draft.unknown_subject = act.unknown_subject
             draft.nears += [each for each in act.subjects if each not in draft.subjects]
-            self._apply_exception(fragment, draft)
+            self._resolver.apply_exception(fragment, draft)
             if act.action == "exclude" and not draft.nears and fragment.has("it"):
                 draft.nears = [each for each in self._mentions if each not in draft.subjects][-1:]
             draft.has_one = fragment.has("one") or any(loose.has("one") for loose, _ in self._pending)
@@ -251,26 +262,6 @@ class Reader:
         for draft in drafts:
             self._update_topic(draft)
         return drafts
-
-    def _apply_exception(self, fragment: Fragment, draft: Draft) -> None:
-        """Apply the exception of an order: "smooth all labels except the liver".
-
-        Raises:
-            ClarificationNeeded: the exception is a place, which no act supports.
-        """
-        excepted = fragment.all("except")
-        if not excepted or fragment.approvals() or draft.act.action == "keep_largest":
-            return
-        before, after = fragment.before(excepted[0]), fragment.after(excepted[0])
-        is_ordered = bool(acts_of(replace(fragment, marks=before)))
-        if not (is_ordered or fragment.is_about_all() or any(mark.kind == "all" for mark in before)):
-            return  # "except the tip, which is missing"
-        excluded_labels = [mark.mention for mark in after if mark.mention][:1]
-        if not excluded_labels:
-            raise ClarificationNeeded(f"Where is it to be done? {self._resolver.example_hint()}")
-        draft.subjects = [mention for mention in draft.subjects if mention not in excluded_labels]
-        draft.nears = [mention for mention in draft.nears if mention not in excluded_labels]
-        draft.excluded_labels += [label for mention in excluded_labels for label in mention.labels]
 
     def _update_topic(self, draft: Draft) -> None:
         if draft.subjects:

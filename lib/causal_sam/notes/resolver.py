@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from causal_sam.errors import InputError
+from causal_sam.notes.acts import acts_of
 from causal_sam.notes.drafts import WITHOUT_AMOUNT, ClarificationNeeded, Details, Draft
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.items import Item
@@ -100,6 +101,26 @@ class Resolver:
         """Return the labels of the same kinds on the other side."""
         kinds = set(map(self._names.kind, labels))
         return [label for label in self.labels if self._names.kind(label) in kinds and label not in labels]
+
+    def apply_exception(self, fragment: Fragment, draft: Draft) -> None:
+        """Apply the exception of an order: "smooth all labels except the liver".
+
+        Raises:
+            ClarificationNeeded: the exception is a place, which no act supports.
+        """
+        excepted = fragment.all("except")
+        if not excepted or fragment.approvals() or draft.act.action == "keep_largest":
+            return
+        before, after = fragment.before(excepted[0]), fragment.after(excepted[0])
+        is_ordered = bool(acts_of(replace(fragment, marks=before)))
+        if not (is_ordered or fragment.is_about_all() or any(mark.kind == "all" for mark in before)):
+            return  # "except the tip, which is missing"
+        excluded_labels = [mark.mention for mark in after if mark.mention][:1]
+        if not excluded_labels:
+            raise ClarificationNeeded(f"Where is it to be done? {self.example_hint()}")
+        draft.subjects = [mention for mention in draft.subjects if mention not in excluded_labels]
+        draft.nears = [mention for mention in draft.nears if mention not in excluded_labels]
+        draft.excluded_labels += [label for mention in excluded_labels for label in mention.labels]
 
     def check_members(self, fragment: Fragment) -> None:
         """Check that no name means one of several labels: "one of the kidneys".

@@ -33,7 +33,7 @@ _MM = rf"(?P<low>{_NUMBER})(?:\s*(?:-|to)\s*(?P<high>{_NUMBER}))?\s*-?\s*{_UNIT}
 _NUMBER_WORD_MM = rf"\b(?P<spelt>{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})[\s-]+{_UNIT}"
 _KEYS = "slices?|slcs?|sl|images?|imgs?|cuts?|frames?|sections?|z"
 _SLICE = rf"\b(?:(?:axial|coronal|sagittal)\s+)?(?:{_KEYS})(?:\b|(?=\d))"
-_JOIN = r"(?:-|/|,|&|\+|\.\.+|\b(?:down to|to|till|til|until|through|thru|and|up to|bis)\b)"
+_JOIN = r"(?:-+>|-|/|,|&|\+|\.\.+|\b(?:down to|to|till|til|until|through|thru|and|up to|bis)\b)"
 _LIST = rf"(?:{_SLICE}[.:#=]*\s*)?\d+"
 _FROM = (
     r"(?:(?:above|below|beyond|after|before|past|up to|down to|to|until|till|starting (?:at|from|with|in)|from|between)"
@@ -58,7 +58,8 @@ _THICKNESS = re.compile(
 )
 # Numbers without the word: "too small on 20-24", "(30-36)", "from 41 to 47", "at 37/38".
 _BARE_SLICES = (
-    r"(?<![\w.,/#+-])(?:(?:from\s+)?(?P<bare>\d+(?:\s*-\s*|\s+(?:to|till|until|through|thru)\s+|(?<=\bat \d\d)/)\d+)"
+    r"(?<![\w.,/#+-])(?:(?:from\s+)?"
+    r"(?P<bare>\d+(?:\s*(?:-+>?|\.\.+)\s*|\s+(?:to|till|until|through|thru)\s+|(?<=\bat \d\d)/)\d+)"
     r"|between\s+(?P<bare2>\d+\s+and\s+\d+))"
     r"(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|ml|cc|%|x\b|times|places|spots|parts|pieces|slices|weeks|days))"
 )
