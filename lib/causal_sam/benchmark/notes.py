@@ -221,9 +221,9 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
 
 
 def _case(content: dict[str, Any]) -> NoteCase:
-    slice_mm = content.get("slice_mm")
+    note, labels, slice_mm = content["note"], tuple(content["labels"]), content.get("slice_mm")
     slices = None if slice_mm is None else ImageSlices(MAX_SLICES, float(slice_mm), True, {})
-    request = NoteRequest(content["note"], tuple(content["labels"]), slices=slices)
+    request = NoteRequest(note, labels, slices=slices)
     if content["expect"] == QUESTION:
         return NoteCase(request, None)
     return NoteCase(request, parse_plan({"interventions": content["expect"]}).interventions)
