@@ -146,7 +146,7 @@ class Resolver:
             after = [each for each in fragment.marks[at + 1 :] if each.kind not in ("plain", "of")]
             is_level = mark.text == "level" and following.kind == "of" and after and after[0].mention
             if is_segment or is_level:
-                part = f"{mark.text} {'of ' if is_level else ''}{after[0].text}"
+                part = f"{mark.text} of {after[0].text}" if is_level else f"{mark.text} {following.text}"
                 raise ClarificationNeeded(
                     f'No mask tells "{part}" apart. Say the direction or the slices instead, as in: on slices 30-36.'
                 )

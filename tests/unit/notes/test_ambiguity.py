@@ -84,3 +84,8 @@ def test_ranges_need_no_word_for_slices(read, slices):
 def test_everyday_words_are_no_attempts_at_abuse(read, reason):
     plan = read(f"The liver is too small by 3 mm, {reason}.", "liver")
     assert plan.interventions == (Intervention(label="liver", action="expand", extent_mm=3),)
+
+
+@pytest.mark.parametrize("note", ["Fill liver segment I", "seg i", "liver, segment IV"])
+def test_a_segment_at_the_end_of_a_note_is_asked_about(read, note):
+    assert "seg" in (read(note, "liver", "spleen").question or "")
