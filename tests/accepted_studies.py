@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import nibabel
@@ -22,8 +22,17 @@ def draw(number: int) -> tuple[nibabel.Nifti1Image, nibabel.Nifti1Image]:
     return nibabel.Nifti1Image(image.astype(np.float32), AFFINE), nibabel.Nifti1Image(label, AFFINE)
 
 
-def accept(folder: Path, numbers: Iterable[int]) -> Path:
-    """Put an image for each number into a data store, and accept its label; return the folder."""
+def accept(
+    folder: Path,
+    numbers: Iterable[int],
+    draw: Callable[[int], tuple[nibabel.Nifti1Image, nibabel.Nifti1Image]] = draw,
+    names: Sequence[str] = (NAME,),
+) -> Path:
+    """Put an image for each number into a data store, and accept its label; return the folder.
+
+    ``names`` are those of the values 1, 2, ….
+    """
+    info = {"label_info": [{"name": name, "idx": value} for value, name in enumerate(names, start=1)]}
     folder.mkdir(exist_ok=True)
     store = LocalDatastore(str(folder), extensions=["*.nii.gz"], auto_reload=False)
     for number in numbers:
@@ -33,5 +42,5 @@ def accept(folder: Path, numbers: Iterable[int]) -> Path:
             nibabel.save(image, path)
             store.add_image(f"case{number}", path, {})
             nibabel.save(label, path)
-            store.save_label(f"case{number}", path, "final", {"label_info": [{"name": NAME, "idx": 1}]})
+            store.save_label(f"case{number}", path, "final", info)
     return folder

@@ -30,6 +30,7 @@ from monailabel.tasks.activelearning.first import First
 from causal_sam import __version__
 from causal_sam.correction.journal import Journal
 from causal_sam.errors import CausalSamError, NotFoundError
+from causal_sam.protocol.rules import PROTOCOL_FILE
 from causal_sam.sam.checkpoints import checkpoint_dir
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.automatic_masks import FOLDER as AUTOMATIC_FOLDER
@@ -71,6 +72,7 @@ from serving.sessions.click_log import ClickLog
 from serving.sessions.histories import FOLDER as SESSIONS_FOLDER
 from serving.sessions.histories import HistoryStore
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
+from serving.site_protocol import SiteProtocol
 from serving.task_process import end_tasks_with_server, say_last, stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
 from strategies.background import StudyScorer
@@ -182,6 +184,7 @@ class CausalSamApp(MONAILabelApp):
             journal=self._journal,
             automatic=AutomaticMasks(journal / AUTOMATIC_FOLDER),
         )
+        self.protocol = SiteProtocol(self._beside_labels(PROTOCOL_FILE), journal, self._interpreter)
         return {
             "causal_sam": PromptableInferTask(InferType.DEEPGROW, resources),
             "causal_sam_multilabel": PromptableInferTask(InferType.DEEPEDIT, resources),

@@ -203,6 +203,35 @@ def test_the_3d_view_is_drawn_on_request(open_page: Open) -> None:
     assert "spleen" in page.drag(SPLEEN)
 
 
+def test_a_rule_of_the_protocol_is_checked_and_carried_out(open_page: Open, folder: Path) -> None:
+    (folder / "protocol.md").write_text("- The spleen is one piece\n- Aorta down to the bifurcation\n")
+    page = open_page("ruler")
+    page.open(CT)
+    i, j, k = SPLEEN
+    for corner in (SPLEEN, (i - 40, j, k)):  # two pieces, the first one larger
+        page.choose("Brush", "spleen")
+        page.drag(corner, (corner[0] + (12 if corner == SPLEEN else 4), j, k))
+    pieces = page.masks(CT)["spleen"]
+    page.button("Check the rules").click()
+    page.wait()
+    rules = page.tab.get_by_role("region", name="Protocol")
+    expect(rules).to_contain_text("does not hold")
+    expect(rules).to_contain_text('How can "Aorta down to the bifurcation" be seen on a mask?')
+    page.button("Carry out: The spleen is one piece").click()
+    page.wait()
+    np.testing.assert_array_equal(page.masks(CT)["spleen"], pieces)
+    page.picture(ARTIFACTS / "page-protocol.png")
+    page.button("Do it").click()
+    page.wait()
+    largest = page.masks(CT)["spleen"]
+    assert largest[SPLEEN]
+    assert 0 < largest.sum() < pieces.sum()
+    expect(rules).to_contain_text("The masks have changed since.")
+    page.button("Check again").click()
+    page.wait()
+    expect(rules).not_to_contain_text("does not hold")
+
+
 def test_two_users_and_a_restart_of_the_server(
     browser: Browser, folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

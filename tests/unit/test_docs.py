@@ -25,7 +25,9 @@ PAGES = [README, *sorted(path for path in DOCS.rglob("*.md") if path.name != "re
 COMMANDS = typer.main.get_command(app)
 # Folders from which pages name files.
 BASES = [ROOT / base for base in ("", "lib/causal_sam", "apps/causal_sam", "apps/causal_sam/serving", "training")]
-FILE_NAMES = {path.name for folder in ("apps", "lib", "training") for path in (ROOT / folder).rglob("*.*")}
+FILE_NAMES = {
+    path.name for folder in ("apps", "lib", "sample_configs", "training") for path in (ROOT / folder).rglob("*.*")
+}
 # Words that have given way to the field's own, such as trained, coarse mask, prefetch, training set.
 OLD_WORDS = re.compile(r"\b(taught|teach\w*|learnt|drafts?|ahead|lessons?|jobs?|told)\b", re.IGNORECASE)
 # Options of programs that are not ours.

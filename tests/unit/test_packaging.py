@@ -39,8 +39,9 @@ ARROWS = {part: set() for part in COMMON} | {
 }
 ARROWS["training"] = ARROWS["correction"] | {"correction", "style", "simulation", "phantom", "volume"}
 ARROWS["site"] = ARROWS["training"] | {"training"}
+ARROWS["protocol"] = ARROWS["site"] | {"site"}
 ARROWS["benchmark"] = ARROWS["site"] | {"site", "data_sets"}
-ARROWS["cli"] = ARROWS["benchmark"] | {"benchmark", "export"}
+ARROWS["cli"] = ARROWS["benchmark"] | {"benchmark", "export", "protocol"}
 # Part -> packages that it must do without.
 STRANGERS = {
     "imaging": {"torch", "torchvision", "monai", "segment_anything"},

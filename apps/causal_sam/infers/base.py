@@ -152,7 +152,11 @@ class Call:
         Raises:
             JournalError: it cannot be written.
         """
-        common = {
+        self.resources.journal.append(*map(self.stamped, entries))
+
+    def stamped(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an entry of a journal with the time, the user, the image and the versions in use."""
+        return {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "user": self.request.get(CLIENT_KEY),
             "image": self.request.get(IMAGE_ID_KEY) or Path(self.request["image"]).name,
@@ -162,8 +166,8 @@ class Call:
                 "model": self.predictor.model.name,
                 "adapters": None if self.bundle is None else self.bundle.version,
             },
+            **entry,
         }
-        self.resources.journal.append(*({**common, **entry} for entry in entries))
 
 
 @contextmanager

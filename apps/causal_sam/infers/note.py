@@ -43,6 +43,7 @@ class NoteOptions:
         prompts: prompts of named labels, which are applied before the note.
         plan: plan that a preview gave and the user confirmed; None to have the note read.
         confirm: make changes also if they are larger than is plausible.
+        rule: identity of the rule of the protocol that the note is; None if a person wrote the note.
     """
 
     note: str
@@ -51,6 +52,7 @@ class NoteOptions:
     prompts: PromptSet
     plan: Plan | None = None
     confirm: bool = False
+    rule: str | None = None
 
 
 class NoteInferTask(SessionTask):
@@ -163,6 +165,8 @@ class NoteInferTask(SessionTask):
         reading = self._read(call, requested, names or self._resources.labels.names)
         plan = reading.plan
         details = {"plan": plan.model_dump(mode="json"), "interpreter": reading.interpreter, "notice": reading.notice}
+        if requested.rule is not None:
+            details["rule"] = requested.rule
         if plan.question is not None:
             self._refuse(call, requested, plan.question, details | {"question": plan.question})
         if not names:
@@ -174,7 +178,8 @@ class NoteInferTask(SessionTask):
             session.history = session.history.renamed(unnamed[0], about.pop())
         states = session.states
         confirm = requested.confirm or requested.preview or requested.plan is not None
-        outcome = session.apply_note(requested.note, plan, self._corrector(call), confirm=confirm)
+        is_rule = requested.rule is not None
+        outcome = session.apply_note(requested.note, plan, self._corrector(call), confirm=confirm, spare_others=is_rule)
         done = [each for each in outcome.corrections if each.objection is None]
         objections = [each.objection for each in outcome.corrections if each.objection is not None]
         details["effects"] = [

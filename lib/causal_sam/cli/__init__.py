@@ -18,6 +18,7 @@ from causal_sam.cli.doctor import doctor
 from causal_sam.cli.export import export
 from causal_sam.cli.interpret import interpret
 from causal_sam.cli.organs import organs
+from causal_sam.cli.protocol import app as protocol
 from causal_sam.cli.segment import segment
 from causal_sam.cli.serve import ServeCommand, serve
 from causal_sam.cli.style import style
@@ -71,6 +72,7 @@ app.command()(correct)
 app.command()(export)
 app.command()(train)
 app.add_typer(versions)
+app.add_typer(protocol)
 app.add_typer(benchmark)
 app.command()(doctor)
 

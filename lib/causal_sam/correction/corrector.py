@@ -104,6 +104,11 @@ class Corrector:
         self._model_name = encoder.model.name
         self._decoder = None if film is None else RegionDecoder(encoder, film, text)
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model was trained for acts that the decoder decides; the others are always possible."""
+        return self._decoder is not None
+
     def carry_out(
         self,
         plan: Plan,

@@ -15,6 +15,8 @@ Action = Literal["expand", "shrink", "exclude", "remove", "fill", "smooth", "kee
 Direction = Literal["superior", "inferior", "left", "right", "anterior", "posterior"]
 Strength = Literal["slight", "moderate", "strong"]
 
+# Version of the plans: a new one if a stored plan means something else than it did.
+PLAN_VERSION = 1
 MAX_NAME_LENGTH = 100  # characters of a label or neighbour
 MAX_QUESTION_LENGTH = 600  # characters
 MAX_EXTENT_MM = 200.0  # upper limit of the extent of a correction
@@ -46,7 +48,7 @@ class Intervention(BaseModel):
         direction: part of the label, as a patient direction; None for everywhere.
         near: neighbour that the mask runs into, or beside which the act applies.
         slices: first and last slice, inclusive, in the viewer's numbering; None for all.
-        extent_mm: extent in mm; None if the note gives none.
+        extent_mm: extent in mm, of `fill` the width of the gaps that are filled; None if the note gives none.
         strength: amount, if the note gives no extent.
     """
 
@@ -99,7 +101,8 @@ class Intervention(BaseModel):
         if self.slices:
             first, last = self.slices
             text += f" in slice {first}" if first == last else f" in slices {first} to {last}"
-        return f"{text} by {self.extent_mm:g} mm" if self.extent_mm else text
+        word = "up to" if self.action == "fill" else "by"
+        return f"{text} {word} {self.extent_mm:g} mm" if self.extent_mm else text
 
 
 class Plan(BaseModel):

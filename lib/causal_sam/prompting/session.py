@@ -291,7 +291,9 @@ class InteractiveSession:
         self._add(StepKind.NAME, found, states)
         return prediction, stay
 
-    def apply_note(self, note: str, plan: Any, corrector: PlanCorrector, *, confirm: bool = False) -> Any:
+    def apply_note(
+        self, note: str, plan: Any, corrector: PlanCorrector, *, confirm: bool = False, spare_others: bool = False
+    ) -> Any:
         """Carry out the plan of a note.
 
         Args:
@@ -299,17 +301,19 @@ class InteractiveSession:
             plan: `causal_sam.notes.Plan` about labels that have masks.
             corrector: carries it out.
             confirm: make changes also if they are larger than is plausible.
+            spare_others: let no label grow into labels that the plan does not act on, as if these were locked.
 
         Returns:
-            Outcome of the corrector; the masks that it changed are the session's now. If it has a ``question``, nothing
-            changed, and the note has to be confirmed.
+            Outcome of the corrector, whose masks are the session's now; with a ``question``, nothing was changed yet.
 
         Raises:
             InputError: an intervention would change a locked label, or cannot be carried out.
         """
         acts_on = {act.label for act in plan.interventions}
         states = self._begin(act.label for act in plan.interventions if act.action != "keep")
-        locked, context = protected_labels(states, self.locked, acts_on), self._predictor.context
+        protected = protected_labels(states, self.locked, acts_on)
+        locked = protected | (states.keys() - acts_on) if spare_others else protected
+        context = self._predictor.context
         coarse = {} if context is None else context.segment_known(sorted(acts_on), self._slot, self._on_slice)
         with self._slot(self._on_slice) as on_slice:
             outcome = corrector.carry_out(

@@ -6,7 +6,19 @@ import { GAINED, LOST } from './labelmap'
 import { voxelsOf } from './nifti'
 import { TEXTS } from './texts'
 import type { Layout } from './tiles'
-import type { Case, Label, NextCase, NotePreview, OpenedCase, Prompt, Session, Training, Version } from './types'
+import type {
+  Case,
+  Label,
+  NextCase,
+  NotePreview,
+  OpenedCase,
+  Prompt,
+  ProtocolCheck,
+  ProtocolRules,
+  Session,
+  Training,
+  Version,
+} from './types'
 import type { Viewer } from './viewer'
 
 export type Tool = 'navigate' | 'point' | 'box' | 'lasso' | 'scribble' | 'brush' | 'erase'
@@ -33,6 +45,11 @@ export const isError = signal(false)
 export const busy = signal<{ what: string; cancel: () => void } | null>(null)
 export const preview = signal<NotePreview | null>(null)
 export const question = signal<string | null>(null)
+/** The rule of the protocol that the preview is of; null if it is of a note. */
+export const previewedRule = signal<string | null>(null)
+export const protocol = signal<ProtocolRules | null>(null)
+/** The last check of the protocol on this case, and the keys of the masks that were checked. */
+export const checked = signal<{ result: ProtocolCheck; keys: string } | null>(null)
 export const training = signal<Training | null>(null)
 export const versions = signal<Version[]>([])
 export const mustSignIn = signal(false)
@@ -138,6 +155,7 @@ export function openCase(id: string, reason = ''): Promise<unknown> {
     ])
     viewer!.show(answer, voxelsOf(file))
     endPreview()
+    checked.value = null
     added.value = []
     hidden.value = new Set()
     opened.value = answer
@@ -281,10 +299,14 @@ export function previewNote(note: string): Promise<unknown> {
       question.value = error.question
       return
     }
-    viewer!.labels!.preview(preview.value.changes)
-    viewer!.refresh()
-    say(preview.value.message)
+    showPreview()
   })
+}
+
+function showPreview(): void {
+  viewer!.labels!.preview(preview.value!.changes)
+  viewer!.refresh()
+  say(preview.value!.message)
 }
 
 /** Carries out the note whose plan is shown. */
@@ -295,10 +317,56 @@ export async function confirmNote(note: string): Promise<void> {
 
 export function endPreview(): void {
   question.value = null
+  previewedRule.value = null
   if (!preview.value) return
   preview.value = null
   viewer?.labels?.endPreview()
   viewer?.refresh()
+}
+
+// --- Protocol
+
+/** Keys of the masks that are shown: the same as long as no mask changes. */
+export const maskKeys = computed(() => (session.value?.labels ?? []).map(({ key }) => key).join())
+
+export async function refreshProtocol(): Promise<void> {
+  try {
+    protocol.value = await ask<ProtocolRules>('GET', 'protocol')
+  } catch (error) {
+    report(error)
+  }
+}
+
+export function checkProtocol(): Promise<unknown> {
+  const id = opened.value?.id
+  if (!id) return Promise.resolve()
+  return run(TEXTS.status.checking, async (tools) => {
+    if (opened.value?.id !== id) return
+    const keys = maskKeys.value
+    const result = await work<ProtocolCheck>('POST', casePath(id, 'protocol/check'), tools)
+    checked.value = { result, keys }
+    const statuses = result.rules.map(({ status }) => status)
+    say(TEXTS.protocol.result(statuses.filter((each) => each === 'holds').length, statuses.length))
+  })
+}
+
+/** Shows what carrying out a rule would change. */
+export function previewRule(rule: string): Promise<unknown> {
+  const id = opened.value?.id
+  if (!id) return Promise.resolve()
+  return run(TEXTS.status.previewing, async (tools) => {
+    if (opened.value?.id !== id) return
+    endPreview()
+    preview.value = await work<NotePreview>('POST', casePath(id, 'protocol/preview'), { body: { rule }, ...tools })
+    previewedRule.value = rule
+    showPreview()
+  })
+}
+
+/** Carries out the rule whose plan is shown. */
+export async function confirmRule(): Promise<void> {
+  const [rule, plan] = [previewedRule.value, preview.value?.plan]
+  if (rule && plan) await step(TEXTS.status.rule, 'protocol/apply', { rule, plan })
 }
 
 // --- Learning

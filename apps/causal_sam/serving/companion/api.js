@@ -62,12 +62,13 @@ export const trainingProgress = async () => (await send('GET', `${API}/training`
  * @param {string} series
  * @param {Uint8Array<ArrayBuffer>} voxels one byte a voxel, in the order of the image
  * @param {{name: string, idx: number}[]} labels
+ * @returns {Promise<{protocol?: {message: string}}>} how the label keeps the rules of the protocol, if there are any
  */
 export async function acceptLabel(series, voxels, labels) {
   const form = new FormData()
   form.append('params', JSON.stringify({ label_info: labels }))
   form.append('label', new Blob([voxels]), 'label.bin')
-  await send('PUT', `datastore/label?image=${encodeURIComponent(series)}&tag=final`, form)
+  return (await send('PUT', `datastore/label?image=${encodeURIComponent(series)}&tag=final`, form)).json()
 }
 
 /**

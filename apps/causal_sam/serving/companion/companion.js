@@ -109,8 +109,9 @@ panel.on('accept', () =>
     if (labels.length === 0) {
       throw new Error(texts.nothingToAccept)
     }
-    await acceptLabel(series, voxels, labels)
-    return texts.accepted(labels.map(({ name }) => name))
+    const { protocol } = await acceptLabel(series, voxels, labels)
+    const said = texts.accepted(labels.map(({ name }) => name))
+    return protocol ? `${said} ${protocol.message}` : said
   }),
 )
 

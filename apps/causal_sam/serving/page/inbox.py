@@ -234,9 +234,9 @@ async def accept_masks(case: ToCase, user: Annotator) -> Response:
     def work(call: Call) -> InboxAnswer:
         found = _take(case, call)
         image_id = call.request[IMAGE_ID_KEY]
-        save_accepted(call, case, image_id)
+        rules = save_accepted(call, case, image_id)
         take_over_saved(call.session, call.resources.saved, image_id, call.volume)
-        return InboxAnswer(message=f"Accepted {image_id}: {', '.join(found.certainty)}.")
+        return InboxAnswer(message=f"Accepted {image_id}: {', '.join(found.certainty)}.{rules}")
 
     return await case.change(work)
 

@@ -185,22 +185,23 @@ async def segment_by_name(case: ToCase, wanted: AutomaticRequest) -> Response:
 @router.post("/note/preview", response_model=NotePreview, responses=STREAMED)
 async def preview_note(case: ToCase, note: NoteText) -> Response:
     """Read a note, and show what it would change; nothing is changed. A question to the user answers 422."""
+    return await case.change(lambda call: preview_answer(call, _options(call, note, preview=True)))
 
-    def work(call: Call) -> NotePreview:
-        before = call.session.history
-        params = _note_task().carry_out(call, _options(call, note, preview=True))
-        changes = _changes(call, before.head.labels)
-        call.session.history = before
-        return NotePreview(
-            plan=params["plan"],
-            sentences=[effect["sentence"] for effect in params["effects"]],
-            message=params["message"],
-            notice=params["notice"],
-            changes=changes,
-            effects=params["effects"],
-        )
 
-    return await case.change(work)
+def preview_answer(call: Call, options: NoteOptions) -> NotePreview:
+    """Carry a note out on trial, and describe what it would change."""
+    before = call.session.history
+    params = note_task().carry_out(call, options)
+    changes = _changes(call, before.head.labels)
+    call.session.history = before
+    return NotePreview(
+        plan=params["plan"],
+        sentences=[effect["sentence"] for effect in params["effects"]],
+        message=params["message"],
+        notice=params["notice"],
+        changes=changes,
+        effects=params["effects"],
+    )
 
 
 def _changes(call: Call, before: Mapping[str, LabelState]) -> list[NoteChange]:
@@ -229,13 +230,14 @@ async def carry_out_note(case: ToCase, note: NoteRequest) -> Response:
     """Carry a note out by the plan of its preview, or read it again without one. A question answers 422."""
 
     def work(call: Call) -> Session:
-        params = _note_task().carry_out(call, _options(call, note, plan=note.plan))
+        params = note_task().carry_out(call, _options(call, note, plan=note.plan))
         return describe_session(call, note.known, params["message"])
 
     return await case.change(work)
 
 
-def _note_task() -> NoteInferTask:
+def note_task() -> NoteInferTask:
+    """The task that carries notes out."""
     return app()._infers["causal_sam_note"]
 
 
@@ -246,27 +248,35 @@ def _options(call: Call, note: NoteText, **options: Any) -> NoteOptions:
 
 @router.post("/accept", response_model=Session, responses=STREAMED)
 async def accept(case: ToCase, known: StepRequest, user: Annotator) -> Response:
-    """Save all labels as the accepted label of the image, with the tag ``final``; in the DICOM archive too."""
+    """Save all labels as the accepted label of the image, with the tag ``final``; in the DICOM archive too.
+
+    The protocol is checked before; the message says which of its rules do not hold, and nothing hinders the acceptance.
+    """
 
     def work(call: Call) -> Session:
         image_id = call.request[IMAGE_ID_KEY]
         if image_id is None:
             raise InputError("Only an image that the data store lists can have an accepted label.")
-        save_accepted(call, case, image_id)
+        rules = save_accepted(call, case, image_id)
         compare_with_automatic(call, image_id)
         take_over_saved(call.session, call.resources.saved, image_id, call.volume)
         names = [name for name, state in call.session.states.items() if not (is_unnamed(name) or state.is_empty)]
-        return describe_session(call, known.known, f"Accepted: {', '.join(names)}.")
+        return describe_session(call, known.known, f"Accepted: {', '.join(names)}.{rules}")
 
     return await case.change(work)
 
 
-def save_accepted(call: Call, case: Visit, image_id: str) -> None:
-    """Save all labels of a session as the accepted label of an image.
+def save_accepted(call: Call, case: Visit, image_id: str) -> str:
+    """Check the protocol on all labels of a session, and save them as the accepted label of an image.
+
+    Returns:
+        Sentence about the rules of the protocol, after a space; empty if there are none.
 
     Raises:
         InputError: they cannot be saved, as when there are no voxels.
     """
+    protocol = app().protocol
+    report = protocol.check_accepted(call)
     label_map, values = call.session.label_map()
     present = set(np.unique(label_map))
     info = {
@@ -278,6 +288,10 @@ def save_accepted(call: Call, case: Visit, image_id: str) -> None:
         path = write_mask(label_map, call.volume, Path(folder) / "label.nii.gz")
         label_id = app().datastore().save_label(image_id, str(path), DefaultLabelTag.FINAL.value, info)
     app().on_save_label(image_id, label_id)
+    if report is None:
+        return ""
+    protocol.keep(call.stamped(report.to_dict()))
+    return f" {report}"
 
 
 def compare_with_automatic(call: Call, image_id: str) -> None:

@@ -24,10 +24,12 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
 from causal_sam.errors import InputError, NotFoundError
+from causal_sam.site.accepted import frame_in_info
 from causal_sam.site.label_files import CHECKSUM
 from serving.data.files import Extensions
 from serving.data.folder_store import FolderStore
 from serving.opened_images import prepare_opened
+from serving.requests.clients import current_context
 from serving.requests.identifiers import checked_identifier
 from serving.requests.inference import removed_on_failure
 from serving.requests.json_objects import checked_object
@@ -44,15 +46,21 @@ def save_label(
     params: Annotated[str, Form()] = "{}",
     tag: str = DefaultLabelTag.FINAL.value,
 ) -> Any:
-    """Save a label.
+    """Save a label; the answer for an accepted one has the check of the ``protocol``, if there are rules.
 
     Raises:
         InputError: it cannot be saved, and nothing was.
     """
-    app, info = app_instance(), checked_object(params)
+    app, info, tag = app_instance(), checked_object(params), tag or DefaultLabelTag.FINAL.value
     with received(label, "label") as path:
-        label_id = app.datastore().save_label(image, str(path), tag or DefaultLabelTag.FINAL.value, info)
-    return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
+        label_id = app.datastore().save_label(image, str(path), tag, info)
+    answer = {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
+    if tag == DefaultLabelTag.FINAL.value:
+        who = user.username if settings.MONAI_LABEL_AUTH_ENABLE else current_context().name
+        report = app.protocol.check_saved(app.resources, app.finder.find(image), frame_in_info(info) or 0, who)
+        if report is not None:
+            answer["protocol"] = {"message": str(report), **report.to_dict()}
+    return answer
 
 
 def add_image(

@@ -1,6 +1,6 @@
 import { useRef } from 'preact/hooks'
 import { TEXTS } from '../texts'
-import { cases, mustSignIn, openCase, refreshCases, watchLearning } from '../state'
+import { cases, mustSignIn, openCase, refreshCases, refreshProtocol, watchLearning } from '../state'
 import { Help } from './Help'
 import { History } from './History'
 import { Image } from './Image'
@@ -8,6 +8,7 @@ import { Labels } from './Labels'
 import { Learning } from './Learning'
 import { Lists } from './Lists'
 import { Note } from './Note'
+import { Protocol } from './Protocol'
 import { SignIn } from './SignIn'
 import { Status } from './Status'
 import { Toolbar } from './Toolbar'
@@ -35,6 +36,7 @@ export function App() {
       <aside>
         <Labels />
         <Note field={note} />
+        <Protocol />
         <History />
         <Learning />
       </aside>
@@ -45,7 +47,7 @@ export function App() {
 
 /** Lists the cases, and opens the one that the address names. */
 async function start(): Promise<void> {
-  await refreshCases()
+  await Promise.all([refreshCases(), refreshProtocol()])
   const id = decodeURIComponent(location.hash.slice(1))
   if (cases.value?.some((each) => each.id === id)) await openCase(id)
   await watchLearning()

@@ -1,6 +1,6 @@
 import type { RefObject } from 'preact'
 import { useState } from 'preact/hooks'
-import { confirmNote, endPreview, opened, preview, previewNote, question } from '../state'
+import { confirmNote, endPreview, opened, preview, previewedRule, previewNote, question } from '../state'
 import { TEXTS } from '../texts'
 import { PastNotes } from './PastNotes'
 
@@ -39,7 +39,7 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
             ))}
           </ul>
         )}
-        {note && !preview.value && (
+        {note && !(preview.value && !previewedRule.value) && (
           <button class="main" disabled={!opened.value} onClick={send}>
             {TEXTS.note.preview}
           </button>
@@ -52,7 +52,7 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
           <p>{TEXTS.note.answer}</p>
         </div>
       )}
-      {preview.value && (
+      {preview.value && !previewedRule.value && (
         <Plan
           onConfirm={() => {
             void confirmNote(note.trim())
@@ -65,7 +65,8 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
   )
 }
 
-function Plan({ onConfirm }: { onConfirm: () => void }) {
+/** The plan of the preview, to be confirmed. */
+export function Plan({ onConfirm }: { onConfirm: () => void }) {
   const { sentences, changes, message } = preview.value!
   return (
     <div class="plan" role="group" aria-label={TEXTS.note.plan}>
