@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WAIT_MS = 600_000
 OPENED = 3
-SCREEN = {"width": 1280, "height": 800}
+SCREEN = (1280, 800)
 # Without a graphics card, Chromium draws WebGL by its own program.
 CHROMIUM_OPTIONS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run")
 LABEL = "liver"
@@ -228,8 +228,8 @@ class _Page:
             self.tab.mouse.up()
             found = self._new_time("causal-sam step", before)
             worked = self._seconds_of_processor() - worked
-            times = (found[key] / 1000 for key in ("model", "answered", "duration"))
-            steps.append(Step(*times, worked))
+            model, answered, drawn = (found[key] / 1000 for key in ("model", "answered", "duration"))
+            steps.append(Step(model, answered, drawn, worked))
         return Steps(name, steps, os.getloadavg()[0])
 
     def _new_time(self, name: str, count: int) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def _page(chromium: str) -> Iterator[_Page]:
         raise CausalSamError("Playwright drives the browser, and is not installed: pip install playwright.") from error
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_OPTIONS))
-        tab = browser.new_page(viewport=SCREEN)
+        tab = browser.new_page(viewport={"width": SCREEN[0], "height": SCREEN[1]})
         tab.set_default_timeout(WAIT_MS)
         yield _Page(tab)
         browser.close()

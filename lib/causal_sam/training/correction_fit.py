@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -73,7 +74,7 @@ def collect_samples(
         for name, values in structures.items():
             inside = torch.isin(body.labels, torch.tensor(values, dtype=body.labels.dtype))
             truth = _in_file_order(inside.numpy())
-            _annotate(own, name, truth, np.linalg.norm(affine[:3, :3], axis=0), samples, rng)
+            _annotate(own, name, truth, voxel_sizes(affine).tolist(), samples, rng)
         log(f"body {number + 1} of {bodies}: {' and '.join(str(len(each.inside)) for each in samples)} corrections")
     return samples
 
@@ -100,7 +101,7 @@ def _annotate(
     predictor: Predictor,
     name: str,
     truth: NDArray[np.bool_],
-    spacing: NDArray[np.float64],
+    spacing: Sequence[float],
     samples: tuple[Samples, Samples],
     rng: np.random.Generator,
 ) -> None:
@@ -133,6 +134,7 @@ def _structures(body: BodySample, rng: np.random.Generator) -> dict[str, tuple[i
     """Choose structures of a body: by size and by the lexicon, as in the training of the context, and shapes."""
     weights = name_weights(body.structures, body.labels, MIN_VOXELS)
     weights = {name: weight for name, weight in weights.items() if not is_union(name, body.structures)}
+    chosen: dict[str, tuple[int, ...]]
     chosen = {f"shape {value}": (value,) for value in body.unnamed if int((body.labels == value).sum()) >= MIN_VOXELS}
     if weights:
         total = sum(weights.values())
