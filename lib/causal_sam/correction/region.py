@@ -33,8 +33,7 @@ CONE_SLOPE = 0.5
 FADE_SHARE = 0.3
 # Distance in voxels from the border that smoothing may change.
 ROUGHNESS_VOXELS = 2.0
-# Deviation from the brightness of the structure's core, in robust standard deviations, of voxels that probably and that
-# certainly belong to something else.
+# Deviation from the core's brightness, in robust standard deviations: probably and certainly something else.
 ATYPICAL, CLEARLY_ATYPICAL = 2.5, 4.0
 # Standard deviation in voxels of the denoising filter before brightness is compared.
 DENOISING_VOXELS = 0.7

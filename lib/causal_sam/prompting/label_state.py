@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
-from causal_sam.imaging import PackedMask, nonempty_slices
+from causal_sam.imaging import PackedMask, SliceFrame, nonempty_slices
 from causal_sam.prompting.prompts import Box, Lasso, Prompts, Voxel
 
 UNNAMED = "\0unnamed"  # no client can name a label so
@@ -201,6 +201,17 @@ class LabelState:
             if index not in here or not (record.lacks(here[index]) or record.exceeds(here[index]))
         }
         return replace(self, slices=slices)
+
+    def with_lasso(self, lasso: Lasso, frame: SliceFrame) -> LabelState:
+        """Fill a closed curve on its slice, to be decided again, unless the same curve decided the slice before."""
+        index = lasso.index(frame.axis)
+        record = self.records(frame.axis).get(index)
+        if lasso == self.lasso and record is not None and record.box == lasso.box(frame.axis):
+            return self
+        mask = self.mask.unpack()
+        frame.insert(lasso.filled(frame), mask, index)
+        edited = self.edited(mask)
+        return replace(edited, slices={k: edited.slices[k] for k in edited.slices if k != index}, lasso=lasso)
 
     def edited(self, mask: NDArray[np.bool_], source: Source = Source.USER) -> LabelState:
         """Return the state with another mask; slices that look different forget the model's logits, not the points."""

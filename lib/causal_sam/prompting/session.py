@@ -209,7 +209,7 @@ class InteractiveSession:
         for name in sorted(prompt_set.prompts, key=lambda each: each == current):
             state = state_of(states, name, self._shape)
             if lasso is not None and name == current:
-                state = self._with_lasso(state, lasso)
+                state = state.with_lasso(lasso, self._slices.frame)
             refinements[name] = Refinement.unchanged(state)
             if name in requested:
                 others = prompt_set.others(name)
@@ -381,17 +381,6 @@ class InteractiveSession:
             raise InputError(f"{', '.join(locked)} {'is' if len(locked) == 1 else 'are'} locked: unlock before.")
         self.spared = set()
         return dict(self.states)
-
-    def _with_lasso(self, state: LabelState, lasso: Lasso) -> LabelState:
-        """Fill a closed curve on its slice, to be decided again, unless the same curve decided the slice before."""
-        index, frame = lasso.index(self._axis), self._slices.frame
-        record = state.records(self._axis).get(index)
-        if lasso == state.lasso and record is not None and record.box == lasso.box(self._axis):
-            return state
-        mask = state.mask.unpack()
-        frame.insert(lasso.filled(frame), mask, index)
-        edited = state.edited(mask)
-        return replace(edited, slices={k: edited.slices[k] for k in edited.slices if k != index}, lasso=lasso)
 
     def _settle(self, states: States, label: str, refinement: Refinement, prompts: Prompts) -> Refinement:
         state, spared = settle(states, label, refinement.state, prompts, self.locked)
