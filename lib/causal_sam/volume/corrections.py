@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
+from numpy.typing import NDArray
 from torch import Tensor
 
+from causal_sam.imaging.distances import distance_to
 from causal_sam.volume.network import Context
 from causal_sam.volume.prompt_maps import GridPrompts, likeness, nearest_cells
 
@@ -134,13 +135,16 @@ def gather_evidence(
     return Evidence(features, undecided, is_clicked, inside)
 
 
-def _distance_to_border(inside: np.ndarray, cell_mm: Sequence[float]) -> np.ndarray:
-    """Return the distance of all cells to the border of a mask in mm, inside and outside of it."""
-    padded = np.pad(inside, 1)
-    depth = ndimage.distance_transform_edt(padded, cell_mm)[1:-1, 1:-1, 1:-1]
+def _distance_to_border(inside: NDArray[np.bool_], cell_mm: Sequence[float]) -> NDArray[np.float32]:
+    """Return the distance of all cells to the border of a mask in mm, inside and outside of it.
+
+    The end of the grid counts as border inside of the mask. Without a cell in the mask, which a thin one may not have,
+    nothing is near.
+    """
     if not inside.any():
         return np.full(inside.shape, REACH_MM, np.float32)
-    return np.where(inside, depth, ndimage.distance_transform_edt(~inside, cell_mm)).astype(np.float32)
+    depth = distance_to(~np.pad(inside, 1), cell_mm)[1:-1, 1:-1, 1:-1]
+    return np.where(inside, depth, distance_to(inside, cell_mm)).astype(np.float32)
 
 
 def _distance(points: Tensor, shape: Sequence[int], cell_mm: Sequence[float]) -> Tensor:

@@ -18,12 +18,14 @@ from scripted_app import LIVER, SHAPE, SPLEEN, App, write_image
 
 from causal_sam.imaging import PackedMask
 from causal_sam.imaging.overlap import dice
+from causal_sam.notes.interpreter import EmbeddedInterpreter
 from causal_sam.site.calibration import DiceBound
 from scorings.effort import EffortScoring
 from serving.inbox import Inbox
 from serving.page import past_notes
 from serving.page.routes import api_router
 from serving.requests.errors import install_error_handlers
+from serving.site_protocol import SiteProtocol
 from strategies.studies import Studies
 
 IMAGES = ("image", "second")
@@ -67,6 +69,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
         finder=parts.finder,
         datastore=lambda: parts.store,
         inbox=Inbox(studies, resources.predictors, names, resources.automatic, "axial", 10**9),
+        protocol=SiteProtocol(folder / "protocol.md", tmp_path / "journal", EmbeddedInterpreter()),
         on_save_label=lambda image_id, label_id: None,
         requests_per_client=16,
         _scoring_methods={"effort": scoring},
