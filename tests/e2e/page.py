@@ -76,8 +76,8 @@ class CausalSamPage:
         """Wait until nothing is being done, and return what the page says."""
         # A request shows its button Cancel with the next picture.
         self.tab.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn, 50)))")
-        expect(self.tab.locator("footer button")).to_have_count(0, timeout=ANSWER_MS)
-        return self.tab.get_by_role("status").inner_text()
+        expect(self.tab.locator("footer button:not(.undo)")).to_have_count(0, timeout=ANSWER_MS)
+        return self.tab.locator("footer").get_by_role("status").inner_text()
 
     def press(self, keys: str) -> str:
         self.tab.keyboard.press(keys)

@@ -70,6 +70,13 @@ def test_from_opening_the_page_to_an_accepted_label(open_page: Open, folder: Pat
     liver = page.masks(CT)["liver"]
     assert liver[LIVER]
     assert page.shown(CT) == {"liver": liver.sum()}
+    # The step in words; a click of another label takes voxels, says so, and is undone at hand.
+    expect(page.tab.locator(".history [aria-current]")).to_contain_text("+ point, slice")
+    page.choose("Point", "spleen")
+    assert "from liver" in page.drag(LIVER)
+    page.button("Undo this").click()
+    page.wait()
+    np.testing.assert_array_equal(page.masks(CT)["liver"], liver)
     # A note: a question, a preview that changes nothing, and what it does when it is confirmed.
     note = page.tab.get_by_label("Note", exact=True)
     note.fill("it looks funny")
@@ -79,7 +86,12 @@ def test_from_opening_the_page_to_an_accepted_label(open_page: Open, folder: Pat
     page.button("Preview").click()
     page.wait()
     expect(page.tab.get_by_role("group", name="The plan")).to_contain_text("shrink the liver")
+    expect(page.tab.get_by_role("group", name="The plan")).to_contain_text("removes")
     page.picture(ARTIFACTS / "page-preview.png")
+    page.button("Cancel").click()
+    assert page.wait() == "Ready."
+    page.button("Preview").click()
+    page.wait()
     np.testing.assert_array_equal(page.masks(CT)["liver"], liver)
     page.button("Do it").click()
     page.wait()
@@ -269,3 +281,33 @@ def test_the_page_is_accessible(open_page: Open) -> None:
     assert page.serious_problems() == []
     page.button("Keys").click()
     assert page.serious_problems() == []
+
+
+def test_small_pieces_are_shown_before_acceptance_and_views_are_enlarged(open_page: Open) -> None:
+    page = open_page("tidy")
+    page.open(MR)
+    i, j, k = LIVER
+    page.choose("Brush", "spleen")
+    page.drag((i - 15, j, k), (i + 15, j, k))
+    body = page.masks(MR)["spleen"]
+    page.tab.get_by_label("Size").fill("1")
+    page.drag((i, j + 40, k))
+    assert page.masks(MR)["spleen"].sum() > body.sum()
+    page.button("Accept").click()
+    page.wait()
+    pieces = page.tab.get_by_role("group", name="Small parts")
+    expect(pieces).to_contain_text("1 small piece of spleen")
+    page.button("Remove and accept").click()
+    assert "Accepted: spleen" in page.wait()
+    np.testing.assert_array_equal(page.masks(MR)["spleen"], body)
+    # The number of a slice by its slider; one view alone, and back; clicks that only move the crosshair.
+    page.tab.get_by_label("Slice of the axial view").fill("3")
+    expect(page.tab.locator(".caption").first).to_contain_text("slice 3 /")
+    page.button("Show the coronal view alone").click()
+    expect(page.tab.locator(".caption")).to_have_count(1)
+    page.button("Show the other views again").click()
+    expect(page.tab.locator(".caption")).to_have_count(3)
+    page.tab.keyboard.down("Shift")
+    page.drag(LIVER)
+    page.tab.keyboard.up("Shift")
+    np.testing.assert_array_equal(page.masks(MR)["spleen"], body)

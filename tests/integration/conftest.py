@@ -32,7 +32,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     folder = tmp_path_factory.mktemp("site") / "studies"
     folder.mkdir()
     _save(folder / "ct.nii.gz", phantom.array, phantom.affine)
-    for number in range(1, 9):  # images that one test has to itself
+    for number in range(1, 11):  # images that one test has to itself
         _save(folder / f"fresh{number}.nii.gz", phantom.array, phantom.affine)
     i = np.arange(phantom.array.shape[0])[:, None, None]
     signal = np.where(phantom.array > -500, 300 + 2.0 * phantom.array, 0) * (1 + 0.003 * i)

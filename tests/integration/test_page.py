@@ -71,6 +71,8 @@ def test_from_an_image_to_an_accepted_label(page: Page, server: Server) -> None:
     liver = masks(one)["liver"]
     assert liver[12, 10, 3]
     assert one["labels"][0]["volume_ml"] > 0
+    assert one["labels"][0]["foreground"] == [[12, 10, 3]]
+    assert one["steps"][1]["text"].startswith("+ point, slice ")
     # A box and strokes of another label; only what changed is sent.
     known = [label["key"] for label in one["labels"]]
     drawn = packed((2, 2, 0), (2, 3, 0), shape=shape)
@@ -98,6 +100,37 @@ def test_from_an_image_to_an_accepted_label(page: Page, server: Server) -> None:
     np.testing.assert_array_equal(np.asanyarray(saved.dataobj) == 1, liver)
     # Another user starts from the accepted label.
     np.testing.assert_array_equal(masks(Page(server, "two").ask("GET", "cases/fresh1/session"))["liver"], liver)
+
+
+def test_a_first_answer_has_a_certainty_and_losses_of_other_labels_are_told(page: Page) -> None:
+    shape = tuple(page.ask("GET", "cases/fresh9/session")["shape"])
+    point = {"kind": "points", "label": "liver", "foreground": [[12, 10, 3]], "follow": False}
+    (liver,) = page.post("cases/fresh9/prompts", point)["labels"]
+    assert 0 < liver["certainty"] <= 1
+    body = [(i, j, 3) for i in range(4, 20) for j in range(4, 16)]
+    painted = {"kind": "brush", "label": "spleen", "painted": packed(*body, shape=shape)}
+    answer = page.post("cases/fresh9/prompts", painted)
+    lost = liver["volume_ml"] - answer["labels"][0]["volume_ml"]
+    assert answer["taken_ml"] == {"liver": pytest.approx(lost, abs=2e-3)}
+    assert "from liver: undo and lock it to prevent that" in answer["message"]
+    assert {label["certainty"] for label in answer["labels"]} == {None}
+    back = page.post("cases/fresh9/history", {"position": 1})
+    assert back["labels"][0]["certainty"] == liver["certainty"]
+    assert back["taken_ml"] == {}
+
+
+def test_stray_parts_are_found_and_removed(page: Page) -> None:
+    shape = tuple(page.ask("GET", "cases/fresh10/session")["shape"])
+    body = [(i, j, k) for i in range(4, 12) for j in range(4, 12) for k in range(2, 5)]
+    painted = {"kind": "brush", "label": "spleen", "painted": packed(*body, (18, 4, 2), (18, 5, 2), shape=shape)}
+    drawn = masks(page.post("cases/fresh10/prompts", painted))["spleen"]
+    (found,) = [each for each in page.ask("GET", "cases/fresh10/stray-parts")["labels"] if each["label"] == "spleen"]
+    assert (found["count"], found["place"][0], found["place"][2]) == (1, 18, 2)
+    rest = page.post("cases/fresh10/stray-parts/remove", {"labels": ["spleen"]})
+    drawn[18, 4:6, 2] = False
+    np.testing.assert_array_equal(masks(rest)["spleen"], drawn)
+    assert "from spleen" in rest["message"]
+    assert page.ask("GET", "cases/fresh10/stray-parts")["labels"] == []
 
 
 def test_every_kind_of_prompt_and_its_refusals(page: Page) -> None:
@@ -175,6 +208,7 @@ def test_images_come_as_the_viewer_needs_them(page: Page, server: Server) -> Non
     np.testing.assert_array_equal(turned.transpose(np.argsort([to for to, _ in axes])), np.asanyarray(shown.dataobj))
     assert page.ask("GET", "cases/ct/thumbnail").content.startswith(b"\x89PNG")
     assert "no image" in page.ask("GET", "cases/nobody/thumbnail", status=404)["detail"]
+    assert case_of(page, "ct")["modality"] == "CT"
 
 
 def test_the_next_case_and_what_was_learned(page: Page) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,17 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
 from causal_sam import __version__
 from causal_sam.correction.journal import Journal
-from causal_sam.imaging import PLANES, Volume, nonempty_slices, write_mask
+from causal_sam.imaging import PLANES, Volume, write_mask
 from causal_sam.prompting import InteractiveSession, Predictor
 from causal_sam.prompting.history import Step, StepKind
-from causal_sam.prompting.label_state import is_unnamed
-from causal_sam.prompting.refinement import Refinement
+from causal_sam.prompting.label_state import LabelState, is_unnamed
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import OnSlice
 from causal_sam.site.automatic_masks import AutomaticMasks
@@ -45,6 +43,9 @@ IMAGE_ID_KEY = "causal_sam_image_id"
 CONNECTION_KEY = "causal_sam_connection"
 # The task that segments labels by their names: no person has seen the masks that it saves.
 AUTOMATIC_MODEL = "causal_sam_organs"
+
+# A label that loses less by a step for another is not mentioned: neighbours share a border.
+MENTIONED_ML, MENTIONED_SHARE = 1.0, 0.02
 
 _results = ResultsFolder()
 
@@ -105,6 +106,7 @@ class Call:
         session: session of the client on the image; its final state is kept, unless the request fails.
         resources: resources of the app.
         slots: slots in which the session uses the model.
+        before: name -> state of all labels before the request.
     """
 
     request: Mapping[str, Any]
@@ -114,6 +116,7 @@ class Call:
     session: InteractiveSession
     resources: Resources
     slots: TimedSlots
+    before: Mapping[str, LabelState]
 
     @cached_property
     def bundle(self) -> LoadedBundle | None:
@@ -124,6 +127,18 @@ class Call:
     def verb(self) -> str:
         """Participle for `step_back` in a sentence."""
         return "Undone" if self.options.undo else "Redone"
+
+    def taken_ml(self, labels: Collection[str]) -> dict[str, float]:
+        """Return what other labels lost in this request to the ones that it is about, in ml; little is left out."""
+        taken = {}
+        for name, state in self.session.states.items():
+            earlier = self.before.get(name)
+            if earlier is None or earlier is state or name in labels or is_unnamed(name):
+                continue
+            lost = earlier.mask.count - state.mask.count
+            if lost * self.volume.voxel_ml >= MENTIONED_ML or lost > MENTIONED_SHARE * earlier.mask.count:
+                taken[name] = round(lost * self.volume.voxel_ml, 3)
+        return taken
 
     def step_back(self) -> Step:
         """Undo or redo a step as the options say, and return it.
@@ -201,7 +216,7 @@ def open_call(
             on_slice=on_slice or CancellationMonitor(request.get(CONNECTION_KEY)),
         )
         take_over_saved(session, resources.saved, request.get(IMAGE_ID_KEY), volume)
-        yield Call(request, options, volume, predictor, session, resources, slots)
+        yield Call(request, options, volume, predictor, session, resources, slots, session.states)
         opened.history = session.history
     predictor.prepare_context()
 
@@ -319,56 +334,6 @@ def _session_key(key: tuple[Any, ...], request: Mapping[str, Any]) -> tuple[Any,
     is_upload = Path(request["image"]).parent.name.startswith(UPLOAD_PREFIX)
     client = request.get(CLIENT_KEY)
     return None if is_upload or client == SERVER.name else (key, client)
-
-
-def describe_refinements(
-    call: Call, refinements: Mapping[str, Refinement], current: str | None, *, counts_unused: bool
-) -> dict[str, Any]:
-    """Put what became of labels into numbers, and into one sentence for clients that can show it.
-
-    Args:
-        call: request that was answered.
-        refinements: refinements of the labels that were prompted; ``current`` is the one that the client works on.
-        current: None if the client does not say.
-        counts_unused: say how many background points change nothing.
-    """
-    axis, volume = call.predictor.slices.axis, call.volume
-    labels = {}
-    for name, refinement in refinements.items():
-        slices = sorted(nonempty_slices(refinement.mask, axis))
-        certainty = refinement.state.certainty
-        labels[name] = {
-            "volume_ml": round(float(np.count_nonzero(refinement.mask)) * volume.voxel_ml, 3),
-            "slices": slices,
-            "updated_slices": list(refinement.decided),
-            "followed_slices": list(refinement.followed),
-            "predicted_iou": None if certainty is None else round(certainty, 4),
-        }
-    shown = labels.get(current) or next(iter(labels.values()))
-    said = [
-        f"{'the structure' if is_unnamed(name) else name}: {label['volume_ml']:.1f} ml on "
-        f"{len(label['slices'])} slices, {len(label['updated_slices'])} decided now"
-        + (f" and {len(label['followed_slices'])} followed from them" if label["followed_slices"] else "")
-        for name, label in labels.items()
-        if label["slices"] or label["updated_slices"] or name == current
-    ]
-    message = "; ".join(said) or "nothing is segmented"
-    if counts_unused and (unused := sum(refinement.unused for refinement in refinements.values())):
-        message += f" ({unused} background clicks lie where there is nothing to correct)"
-    spared, locked = call.session.spared, call.session.locked
-    if accepted := ", ".join(sorted(spared - locked)):
-        message += f"; nothing of {accepted} was taken, which is accepted: click inside of it to take a part"
-    if kept := ", ".join(sorted(spared & locked)):
-        message += f"; nothing of {kept} was taken, which is locked"
-    return {
-        "label": None if is_unnamed(current) else current,
-        "predicted_iou": shown["predicted_iou"],
-        "volume_ml": shown["volume_ml"],
-        "slices": shown["slices"],
-        "axis": axis,
-        "labels": {name: label for name, label in labels.items() if not is_unnamed(name)},
-        "message": f"{message}.",
-    }
 
 
 def _written(

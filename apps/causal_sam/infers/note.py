@@ -192,15 +192,16 @@ class NoteInferTask(SessionTask):
         }
         details["preview"] = requested.preview
         understood = f"Understood: {plan.sentence}."
-        message = " ".join(
-            [
-                *(understood, *(f"{each.effect}." for each in done)),
-                *(f"In all, {effect}." for effect in outcome.totals.values()),
-                *(*objections, *filter(None, [reading.notice])),
-            ]
-        )
+        said = [
+            *(f"{each.effect}." for each in done),
+            *(f"In all, {effect}." for effect in outcome.totals.values()),
+            *(*objections, *filter(None, [reading.notice])),
+        ]
         if requested.preview:
-            return details | {"message": " ".join([f"Preview, nothing is changed: {message}", *outcome.doubts])}
+            said += outcome.doubts
+            details["outcome"] = " ".join(said)
+            return details | {"message": " ".join(["Preview, nothing is changed:", understood, *said])}
+        message = " ".join([understood, *said])
         if outcome.question is not None:
             self._refuse(call, requested, outcome.question, details | {"question": outcome.question})
         if not done:

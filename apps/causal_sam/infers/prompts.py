@@ -13,7 +13,8 @@ from causal_sam.prompting.prompt_set import PromptSet, find_unnamed
 from causal_sam.prompting.prompts import Lasso
 from causal_sam.prompting.refinement import Refinement
 from causal_sam.prompting.slices import VolumeSlices
-from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Answer, Call, Resources, SessionTask, describe_refinements
+from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Answer, Call, Resources, SessionTask
+from infers.messages import describe_refinements
 from serving.data.label_set import BACKGROUND, MAX_LABELS
 from serving.models import with_problem
 from serving.requests.clicks import EXTENTS, Options, read_lasso, read_prompts, with_lasso

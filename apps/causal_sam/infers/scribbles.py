@@ -9,7 +9,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from causal_sam.prompting.refinement import Refinement
 from causal_sam.prompting.slices import VolumeSlices
-from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Answer, Call, Resources, SessionTask, describe_refinements
+from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Answer, Call, Resources, SessionTask
+from infers.messages import describe_refinements
 from serving.requests.clicks import EXTENTS, Options
 from serving.requests.scribbles import Scribbles
 

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 NAME = "style_aware"
 # A study that was given to somebody is theirs for so long.
 HELD_SECONDS = 30 * 60
+# Uncertainty from which on a reason says that the model is unsure.
+UNSURE = 0.4
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,17 @@ class StyleAware(Strategy):
 
 
 def _reason(ranked: RankedStudy) -> str:
-    unsure = "" if ranked.uncertainty is None else f", and the model's uncertainty is {ranked.uncertainty:.2f}"
-    return f"Its style is {ranked.style_distance:.2f} from the nearest labelled one{unsure}, on scales from 0 to 1."
+    """Say in words how unlike the accepted studies a study looks, and how sure the model is of its labels in it."""
+    distance, uncertainty = ranked.style_distance, ranked.uncertainty
+    if distance == 1:
+        style = "No accepted case looks like it"
+    elif distance == 0:
+        style = "It looks like cases that are accepted already"
+    else:
+        style = f"It looks {'least like' if uncertainty is None else 'unlike'} the cases accepted so far"
+    if uncertainty is None:
+        return f"{style}."
+    return f"{style}, and the model is {'unsure' if uncertainty >= UNSURE else 'fairly sure'} of its labels in it."
 
 
 def _being_labelled(given: Assignment, now: float) -> str:

@@ -184,7 +184,8 @@ def nothing_to_change(
         volume: image.
         certainty: see `find_objection`.
     """
-    label, near, click = intervention.label, intervention.near, "click into what is missing or wrong."
+    label, near = intervention.label, intervention.near
+    click = "click what is missing; a background point (on the page Remove, or Alt+click) marks what is wrong."
     axis = slice_axis(volume)
     touched = nonempty_slices(region.weight, axis)
     if not touched:

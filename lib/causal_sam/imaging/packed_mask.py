@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class PackedMask:
         box = bounding_box(mask)
         return cls(mask.shape, tuple(side.start for side in box), mask[box].shape, np.packbits(mask[box]))
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of voxels in the mask."""
         return int(np.unpackbits(self.bits).sum())
@@ -59,9 +60,12 @@ class PackedMask:
     def unpack(self) -> NDArray[np.bool_]:
         """Return a new array of the whole volume."""
         mask = np.zeros(self.shape, dtype=bool, order=FILE_ORDER)
-        crop = np.unpackbits(self.bits, count=int(np.prod(self.extent))).reshape(self.extent).astype(bool)
-        mask[tuple(slice(c, c + e) for c, e in zip(self.corner, self.extent, strict=True))] = crop
+        mask[tuple(slice(c, c + e) for c, e in zip(self.corner, self.extent, strict=True))] = self.unpack_box()
         return mask
+
+    def unpack_box(self) -> NDArray[np.bool_]:
+        """Return a new array of the bounding box alone."""
+        return np.unpackbits(self.bits, count=int(np.prod(self.extent))).reshape(self.extent).astype(bool)
 
     def as_json(self) -> dict[str, Any]:
         """Return what JSON can hold: the bits compressed, as text."""

@@ -448,6 +448,10 @@ def test_locked_labels_stay_as_they_are_until_the_client_says_otherwise(app: App
     app.post("causal_sam", "me", {"label": "liver", "foreground": [on("liver", 2)]})
     liver = app.masks("me")["liver"]
     inside = {"label": "spleen", "foreground": [on("liver", 2)]}
+    _, answer = app.post("causal_sam", "me", inside)
+    lost = np.count_nonzero(liver & app.masks("me")["spleen"]) * app.volume.voxel_ml
+    assert f"took {lost:.1f} ml from liver: undo and lock it" in answer["message"]
+    app.post("causal_sam", "me", {**inside, "undo": True})
     _, answer = app.post("causal_sam", "me", {**inside, "locked": ["Liver"]})
     assert "nothing of liver was taken, which is locked" in answer["message"]
     app.restart()

@@ -73,7 +73,7 @@ def test_what_finds_nothing_says_where_it_looked_and_how_sure_it_is() -> None:
     left = Intervention(label="spleen", action="shrink", direction="left", near="stomach")
     said = find_objection(left, REGION, VOLUME, BEFORE, BEFORE, 0.934)
     # A box of 6 x 12 x 12 voxels; the slices are sagittal, and counted from the right.
-    looked = "It looked at 1.7 ml on its left side near stomach, in slices 7 to 12, and is 93% sure: click into"
+    looked = "It looked at 1.7 ml on its left side near stomach, in slices 7 to 12, and is 93% sure: click what"
     assert looked in said
     assert "sure" not in find_objection(left, REGION, VOLUME, BEFORE, BEFORE)
     nowhere = Region(REGION.box, np.zeros_like(REGION.weight))

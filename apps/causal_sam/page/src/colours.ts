@@ -4,10 +4,10 @@ export type Colour = [number, number, number]
 export const GAINED_COLOUR: Colour = [60, 220, 110]
 export const LOST_COLOUR: Colour = [255, 70, 70]
 const KEY = 'causal-sam-colours'
-// Equally light, and far apart for people who cannot tell red from green, as far as so many can be.
-const PALETTE = [
-  ...['#e69f00', '#56b4e9', '#f0e442', '#cc79a7', '#2bb39b', '#d55e00', '#6d8cff', '#b0d350', '#ff9eb5', '#a37be0'],
-  ...['#7fd1ff', '#c9a66b', '#ff7f50', '#8fd6a8', '#e3b7ff', '#ffd27f'],
+// Each as far from those before it in CIE Lab as can be, and from the colours of changes: no two are closer than 30.
+export const PALETTE = [
+  ...['#e69f00', '#56b4e9', '#f0e442', '#cc79a7', '#2bb39b', '#d55e00', '#a028f4', '#2864dc', '#887040', '#f434c4'],
+  ...['#4c9428', '#dce8ac', '#f4947c', '#aca0f4', '#a0e84c', '#aca034', '#706494'],
 ]
 
 /** The colour of a label as `#rrggbb`. */

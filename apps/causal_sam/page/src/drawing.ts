@@ -1,12 +1,19 @@
 /** From the pointer to prompts: points, boxes, curves and strokes on the slices of the viewer. */
 import { NORMAL, type Plane } from './grid'
 import { packed } from './masks'
-import { addPrompt, brushMm, opened, tool, type NewPrompt, type Tool } from './state'
+import { addPrompt, brushMm, opened, removes, tool, type NewPrompt, type Tool } from './state'
 import { strokeVoxels } from './strokes'
 import type { Voxel } from './types'
 import type { Place, Viewer } from './viewer'
 
 const SCRIBBLE_MM = 1
+const [MIDDLE, RIGHT] = [1, 2]
+/** Tools whose prompts lie inside or outside of a label. */
+export const HAS_SIGN: ReadonlySet<Tool> = new Set(['point', 'scribble'])
+
+function isRemoving(): boolean {
+  return removes.value && HAS_SIGN.has(tool.value)
+}
 
 /** A drag that goes on. */
 interface Drag {
@@ -20,6 +27,8 @@ interface Drag {
 export class Drawing {
   private drag: Drag | null = null
   private corner: Place | null = null
+  /** The view in which the crosshair follows the pointer. */
+  private moving: Plane | null = null
   private readonly outline: SVGPathElement
 
   /** @param sheet lies over the viewer; it takes the pointer while a tool other than moving is chosen */
@@ -36,7 +45,7 @@ export class Drawing {
   }
 
   cancel(): void {
-    this.drag = this.corner = null
+    this.drag = this.corner = this.moving = null
     this.outline.setAttribute('d', '')
   }
 
@@ -47,6 +56,7 @@ export class Drawing {
       this.corner = place
       return
     }
+    isOutside ||= isRemoving()
     const path = this.corner ? [this.corner.voxel, place.voxel] : [place.voxel]
     if (path[0]) path[0][2] = place.voxel[2]
     this.corner = null
@@ -55,18 +65,25 @@ export class Drawing {
 
   private begin(event: PointerEvent): void {
     const place = this.viewer.placeAt(event)
-    if (!place || event.button === 1) return
+    if (!place) return
     this.sheet.setPointerCapture(event.pointerId)
-    const isOutside = event.altKey || event.button === 2
+    if (event.button === MIDDLE || event.shiftKey || event.ctrlKey || event.metaKey) {
+      event.preventDefault() // browsers scroll by the middle button
+      this.moving = place.plane
+      this.viewer.moveTo(place.voxel)
+      return
+    }
+    const isOutside = isRemoving() || event.altKey || event.button === RIGHT
     this.drag = { tool: tool.value, plane: place.plane, path: [], pixels: [], isOutside }
     this.extend(event)
   }
 
   private extend(event: PointerEvent): void {
-    const drag = this.drag
-    if (!drag) return
-    const place = this.viewer.placeAt(event)
-    if (!place || place.plane !== drag.plane) return
+    this.sheet.classList.toggle('remove', isRemoving() || (event.altKey && HAS_SIGN.has(tool.value)))
+    const { drag, moving } = this
+    const place = drag || moving ? this.viewer.placeAt(event) : null
+    if (moving && place?.plane === moving) this.viewer.moveTo(place.voxel)
+    if (!drag || !place || place.plane !== drag.plane) return
     // The slice of the first voxel, whatever rounding says.
     const normal = NORMAL[drag.plane] as 0
     if (drag.path[0]) place.voxel[normal] = drag.path[0][normal]

@@ -9,6 +9,8 @@ import type { OpenedCase, Voxel } from './types'
 /** Axis of the viewer's image perpendicular to each plane. */
 export const NORMAL = { axial: 2, coronal: 1, sagittal: 0 } as const
 export type Plane = keyof typeof NORMAL
+/** Whether slices are counted in the direction of the viewer's axis. */
+const COUNTS_UP = { axial: false, coronal: true, sagittal: false } as const
 
 export class Grid {
   /** Number of voxels of the viewer's image along its axes. */
@@ -40,6 +42,26 @@ export class Grid {
       const n = viewer[to as 0]
       return sign < 0 ? this.image.shape[axis as 0] - 1 - n : n
     }) as Voxel
+  }
+
+  /** Voxel of the viewer at a voxel of the file. */
+  fromFile(file: Voxel): Voxel {
+    const viewer: Voxel = [0, 0, 0]
+    this.image.axes.forEach(([to, sign], axis) => {
+      const n = file[axis as 0]
+      viewer[to as 0] = sign < 0 ? this.image.shape[axis as 0] - 1 - n : n
+    })
+    return viewer
+  }
+
+  /** Number of a slice as OHIF and notes count it: from 1, axial slices from the head. */
+  numberOf(plane: Plane, index: number): number {
+    return COUNTS_UP[plane] ? index + 1 : this.size[NORMAL[plane]] - index
+  }
+
+  /** Index of a slice with a number. */
+  indexOf(plane: Plane, number: number): number {
+    return COUNTS_UP[plane] ? number - 1 : this.size[NORMAL[plane]] - number
   }
 
   /** Axis of the file perpendicular to a plane. */

@@ -75,8 +75,9 @@ export async function acceptMasks(id: string): Promise<void> {
   const answer = await run(TEXTS.status.accepting, (tools) =>
     work<{ message: string }>('POST', casePath(id, 'inbox/accept'), tools),
   )
+  if (answer) say(answer.message)
   await Promise.all([refreshInbox(), refreshCases()])
-  if (!answer) return
-  if (opened.value?.id === id) await openCase(id)
+  if (!answer || opened.value?.id !== id) return
+  await openCase(id)
   say(answer.message)
 }

@@ -1,6 +1,8 @@
 /** The keyboard: everything that can be clicked has a key, and the image takes prompts at the crosshair. */
+import { accept, cancelAcceptance } from './acceptance'
 import type { Drawing } from './drawing'
 import { toggleInbox } from './inbox'
+import { showsMarks } from './marks'
 import * as state from './state'
 import { showsUncertainty } from './uncertainty'
 import type { Viewer } from './viewer'
@@ -42,6 +44,7 @@ export function listen(viewer: Viewer, drawing: Drawing, image: HTMLElement, foc
       drawing.cancel()
       state.busy.value?.cancel()
       state.endPreview()
+      cancelAcceptance()
       target.blur()
     }
     if (target.matches('input, textarea, select, dialog *')) return
@@ -59,7 +62,7 @@ export function listen(viewer: Viewer, drawing: Drawing, image: HTMLElement, foc
 function act(key: string, viewer: Viewer, focusNote: () => void): boolean {
   const tool = TOOL_KEYS[key.toLowerCase()]
   if (tool) state.tool.value = tool
-  else if (/^[1-9]$/.test(key)) state.current.value = state.names.value[Number(key) - 1] ?? state.current.value
+  else if (/^[1-9]$/.test(key)) state.choose(state.names.value[Number(key) - 1] ?? state.current.value)
   else if (key === 'f') state.follows.value = !state.follows.value
   else if (key === '[') state.brushMm.value = Math.max(1, state.brushMm.value - BRUSH_STEP_MM)
   else if (key === ']') state.brushMm.value += BRUSH_STEP_MM
@@ -67,7 +70,9 @@ function act(key: string, viewer: Viewer, focusNote: () => void): boolean {
   else if (key === '-') viewer.zoom(1 / ZOOM)
   else if (key === 'h' && state.current.value) state.toggleShown(state.current.value)
   else if (key === '/') focusNote()
-  else if (key === 'a') void state.accept()
+  else if (key === 'a') void accept()
+  else if (key === 'x') state.removes.value = !state.removes.value
+  else if (key === 't') showsMarks.value = !showsMarks.value
   else if (key === 'n') void state.nextCase()
   else if (key === 'i') toggleInbox()
   else if (key === 'u') showsUncertainty.value = !showsUncertainty.value

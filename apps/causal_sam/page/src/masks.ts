@@ -15,6 +15,20 @@ export function forEachVoxel(mask: Mask, visit: (i: number, j: number, k: number
       for (let k = 0; k < nk; k++, n++) if (bits[n >> 3]! & (128 >> (n & 7))) visit(ci + i, cj + j, ck + k)
 }
 
+/** A voxel of masks on the slice along an axis that holds most of them, near their middle there; null without voxels. */
+export function placeOfMost(masks: Mask[], axis: number): Voxel | null {
+  const slices = new Map<number, Voxel[]>()
+  for (const mask of masks)
+    forEachVoxel(mask, (...voxel) => {
+      const n = voxel[axis as 0]
+      if (!slices.get(n)?.push(voxel)) slices.set(n, [voxel])
+    })
+  const most = [...slices.values()].reduce<Voxel[]>((best, each) => (each.length > best.length ? each : best), [])
+  const middle = [0, 1, 2].map((a) => most.reduce((sum, voxel) => sum + voxel[a as 0], 0) / most.length)
+  const distance = (voxel: Voxel) => Math.hypot(...voxel.map((n, a) => n - middle[a]!))
+  return most.reduce<Voxel | null>((best, each) => (best && distance(best) <= distance(each) ? best : each), null)
+}
+
 /** Packs voxels (i, j, k) of a volume. */
 export function packed(voxels: Iterable<Voxel>, shape: Voxel): Mask {
   const all = [...voxels]

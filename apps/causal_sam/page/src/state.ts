@@ -1,8 +1,9 @@
 /** The state of the page and the actions of its user; components only draw the one and call the other. */
 import { computed, signal } from '@preact/signals'
-import { Refusal, ask, casePath, follow, load, work } from './api'
+import { Refusal, ask, casePath, load, work } from './api'
 import { GAINED_COLOUR, LOST_COLOUR, colourOf, toRgb } from './colours'
 import { GAINED, LOST } from './labelmap'
+import { placeOfMost } from './masks'
 import { voxelsOf } from './nifti'
 import { TEXTS } from './texts'
 import type { Layout } from './tiles'
@@ -16,8 +17,6 @@ import type {
   ProtocolCheck,
   ProtocolRules,
   Session,
-  Training,
-  Version,
 } from './types'
 import type { Viewer } from './viewer'
 
@@ -38,9 +37,15 @@ export const current = signal<string | null>(null)
 export const added = signal<string[]>([])
 export const hidden = signal<ReadonlySet<string>>(new Set())
 export const follows = signal(true)
+/** Whether points and scribbles lie outside of the label; choosing a label or a case ends that. */
+export const removes = signal(false)
 export const brushMm = signal(6)
 export const message = signal<string>(TEXTS.status.ready)
 export const isError = signal(false)
+/** Whether the message offers to undo, since another label lost voxels. */
+export const offersUndo = signal(false)
+/** Cases that the user left for the next one without accepting them. */
+export const skipped = signal<ReadonlySet<string>>(new Set())
 /** Work in progress, and how to cancel it. */
 export const busy = signal<{ what: string; cancel: () => void } | null>(null)
 export const preview = signal<NotePreview | null>(null)
@@ -50,8 +55,6 @@ export const previewedRule = signal<string | null>(null)
 export const protocol = signal<ProtocolRules | null>(null)
 /** The last check of the protocol on this case, and the keys of the masks that were checked. */
 export const checked = signal<{ result: ProtocolCheck; keys: string } | null>(null)
-export const training = signal<Training | null>(null)
-export const versions = signal<Version[]>([])
 export const mustSignIn = signal(false)
 const recoloured = signal(0)
 
@@ -66,7 +69,7 @@ export const colours = computed(() => {
   return new Map(names.value.map((name, position) => [name, colourOf(name, position)]))
 })
 
-let viewer: Viewer | null = null
+export let viewer: Viewer | null = null
 
 export function setViewer(made: Viewer): void {
   viewer = made
@@ -107,6 +110,7 @@ export function run<T>(what: string, doIt: (tools: Tools) => Promise<T>): Promis
 
 export function report(error: unknown): void {
   isError.value = true
+  offersUndo.value = false
   if (error instanceof Refusal) {
     mustSignIn.value ||= error.status === 401
     message.value = error.message
@@ -121,11 +125,13 @@ export function report(error: unknown): void {
 /** Tells the user of a problem. */
 export function warn(sentence: string): void {
   isError.value = true
+  offersUndo.value = false
   message.value = sentence
 }
 
-export function say(sentence: string): void {
+export function say(sentence: string, canUndo = false): void {
   isError.value = false
+  offersUndo.value = canUndo
   message.value = sentence || TEXTS.status.ready
 }
 
@@ -160,9 +166,9 @@ export function openCase(id: string, reason = ''): Promise<unknown> {
     hidden.value = new Set()
     opened.value = answer
     why.value = reason
-    current.value = answer.labels[0]?.name ?? answer.names[0] ?? null
+    choose(answer.labels[0]?.name ?? answer.names[0] ?? null)
     take(answer)
-    say(reason)
+    say('') // the reason stands in the list of cases
     if (tool.value === 'navigate') tool.value = 'point'
     void measured('open', begun)
     await refreshCases()
@@ -191,8 +197,11 @@ function setColours(): void {
 }
 
 export function nextCase(): Promise<unknown> {
+  const left = opened.value?.id
+  const isAccepted = cases.value?.some(({ id, state }) => id === left && state === 'accepted')
   return run(TEXTS.status.next, ({ signal }) => ask<NextCase>('POST', 'next', { signal })).then((next) => {
     if (!next) return
+    if (left && left !== next.id && !isAccepted) skipped.value = new Set([...skipped.value, left])
     if (next.id) return openCase(next.id, next.why)
     say(next.why)
   })
@@ -216,7 +225,7 @@ export function step(what: string, path: string, body: object | (() => object | 
     const answer = await work<Session>('POST', casePath(id, path), { body: { ...now, known }, ...tools, onTiming })
     times.answered = performance.now() - begun
     take(answer)
-    say(answer.message)
+    say(answer.message, Object.keys(answer.taken_ml).length > 0)
     void measured('step', begun, times)
     void refreshCases()
     return answer
@@ -266,10 +275,6 @@ export function findByName(): Promise<unknown> {
   return step(TEXTS.status.automatic, 'automatic', {})
 }
 
-export function accept(): Promise<unknown> {
-  return step(TEXTS.status.accepting, 'accept', {})
-}
-
 export function toggleShown(name: string): void {
   const next = new Set(hidden.value)
   if (!next.delete(name)) next.add(name)
@@ -280,7 +285,13 @@ export function toggleShown(name: string): void {
 export function addLabel(name: string): void {
   if (!name) return
   if (!names.value.includes(name)) added.value = [...added.value, name]
+  choose(name)
+}
+
+/** Chooses the label to work on; the tool stays, and adds to the label. */
+export function choose(name: string | null): void {
   current.value = name
+  removes.value = false
 }
 
 // --- Notes
@@ -306,7 +317,8 @@ export function previewNote(note: string): Promise<unknown> {
 function showPreview(): void {
   viewer!.labels!.preview(preview.value!.changes)
   viewer!.refresh()
-  say(preview.value!.message)
+  showChange()
+  say(TEXTS.status.previewed)
 }
 
 /** Carries out the note whose plan is shown. */
@@ -315,11 +327,20 @@ export async function confirmNote(note: string): Promise<void> {
   if (plan) await step(TEXTS.status.note, 'note', { note, plan, label: current.value })
 }
 
+/** Goes to the slice on which the note of the preview changes most. */
+export function showChange(): void {
+  if (!preview.value || !opened.value || !viewer?.grid) return
+  const masks = preview.value.changes.flatMap(({ gained, lost }) => [gained, lost])
+  const place = placeOfMost(masks, opened.value.axis)
+  if (place) viewer.moveTo(viewer.grid.fromFile(place))
+}
+
 export function endPreview(): void {
   question.value = null
   previewedRule.value = null
   if (!preview.value) return
   preview.value = null
+  say('')
   viewer?.labels?.endPreview()
   viewer?.refresh()
 }
@@ -367,56 +388,4 @@ export function previewRule(rule: string): Promise<unknown> {
 export async function confirmRule(): Promise<void> {
   const [rule, plan] = [previewedRule.value, preview.value?.plan]
   if (rule && plan) await step(TEXTS.status.rule, 'protocol/apply', { rule, plan })
-}
-
-// --- Learning
-
-let following: AbortController | null = null
-
-/** Looks at the versions, and follows an update that runs. */
-export async function watchLearning(): Promise<void> {
-  try {
-    versions.value = await ask<Version[]>('GET', 'versions')
-    following?.abort()
-    following = new AbortController()
-    await follow<Training>('training/events', (now) => (training.value = now), following.signal)
-    versions.value = await ask<Version[]>('GET', 'versions')
-  } catch (error) {
-    if (!(error instanceof DOMException)) report(error)
-  }
-}
-
-export async function startLearning(minutes: number): Promise<void> {
-  try {
-    training.value = await ask<Training>('POST', 'training', { body: { options: { minutes } } })
-    await watchLearning()
-  } catch (error) {
-    report(error)
-  }
-}
-
-export async function stopLearning(): Promise<void> {
-  try {
-    training.value = await ask<Training>('DELETE', 'training')
-  } catch (error) {
-    report(error)
-  }
-}
-
-export async function rollBack(number: number): Promise<void> {
-  try {
-    versions.value = await ask<Version[]>('POST', `versions/${number}/rollback`)
-  } catch (error) {
-    report(error)
-  }
-}
-
-// --- What the image looks like
-
-export function setWindow(range: [number, number]): void {
-  viewer?.setWindow(range)
-}
-
-export function setOpacity(opacity: number): void {
-  viewer?.setOpacity(opacity)
 }

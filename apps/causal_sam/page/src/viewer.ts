@@ -2,19 +2,26 @@
 import { Grid, NORMAL, type Plane } from './grid'
 import { LabelMap } from './labelmap'
 import type { Voxels } from './nifti'
+import { drawCrosshair, drawMarks, drawSides, type Mark } from './overlays'
 import { INFERNO, SEEN, paintImage, paintLabels, pixelsOf, wayThrough } from './slices'
 import { Solid } from './solid'
-import { Tile, arrange, type Focus, type Layout } from './tiles'
+import { Tile, arrange, type Focus, type Frame, type Layout } from './tiles'
 import type { OpenedCase, Voxel } from './types'
 
 const MIN_ZOOM = 0.5
 const MAX_ZOOM = 12
 const BACK = '#0d0f14'
-const CROSSHAIR = '#59bfffb3'
-const LETTERS = '#bfccd9'
 const OVERLAY_OPACITY = 0.7
-/** What lies at the left, right, top and bottom of each view. */
-const SIDES = { axial: 'RLAP', coronal: 'RLSI', sagittal: 'PASI' } as const
+
+/** A view as the page sees it. */
+export interface View {
+  plane: Plane
+  /** In pixels of the page, from the corner of the viewer. */
+  frame: Frame
+  /** Number of its slice as viewers and notes count it, and of all its slices. */
+  number: number
+  count: number
+}
 
 /** A voxel of the viewer, and the plane of the view that shows it. */
 export interface Place {
@@ -37,6 +44,10 @@ export class Viewer {
   onMove: (voxel: Voxel, intensity: number) => void = () => undefined
   /** Called with a sentence if the 3D view cannot be shown. */
   onProblem: (sentence: string) => void = () => undefined
+  /** Called with the views whenever they may have changed. */
+  onViews: (views: View[]) => void = () => undefined
+  private marks: readonly Mark[] = []
+  private showsMarks = true
   private voxels: Voxels | null = null
   private at: Voxel = [0, 0, 0]
   private window: [number, number] = [0, 1]
@@ -84,6 +95,7 @@ export class Viewer {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0
       this.draw()
+      this.onViews(this.views())
       for (const tell of this.waiting.splice(0)) tell()
     })
     const { grid, voxels, labels, window, colours, opacity } = this
@@ -99,6 +111,13 @@ export class Viewer {
   setColours(colours: Map<number, [number, number, number]>): void {
     this.colours = colours
     this.table = pixelsOf(colours)
+    this.refresh()
+  }
+
+  /** Shows the points that prompted a label. */
+  setMarks(marks: readonly Mark[], isShown: boolean): void {
+    this.marks = marks
+    this.showsMarks = isShown
     this.refresh()
   }
 
@@ -156,6 +175,13 @@ export class Viewer {
     this.moveBy(...by)
   }
 
+  /** Goes to a slice of a plane by its number. */
+  goTo(plane: Plane, number: number): void {
+    const voxel = this.crosshair
+    voxel[NORMAL[plane]] = this.grid!.indexOf(plane, number)
+    this.moveTo(voxel)
+  }
+
   zoom(factor: number): void {
     this.focus.zoom = clamp(this.focus.zoom * factor, MIN_ZOOM, MAX_ZOOM)
     this.refresh()
@@ -197,6 +223,16 @@ export class Viewer {
     return globalThis.devicePixelRatio
   }
 
+  private views(): View[] {
+    const { grid, ratio } = this
+    return this.tiles.map(({ plane, frame: { left, top, width, height } }) => ({
+      plane,
+      frame: { left: left / ratio, top: top / ratio, width: width / ratio, height: height / ratio },
+      number: grid!.numberOf(plane, this.at[NORMAL[plane]]),
+      count: grid!.size[NORMAL[plane]],
+    }))
+  }
+
   private resize(): void {
     this.canvas.width = Math.round(this.canvas.clientWidth * this.ratio)
     this.canvas.height = Math.round(this.canvas.clientHeight * this.ratio)
@@ -222,8 +258,9 @@ export class Viewer {
       context.rect(left, top, width, height)
       context.clip()
       this.drawSlice(tile)
-      this.drawCrosshair(tile)
-      this.drawSides(tile)
+      drawCrosshair(context, tile, this.at, this.ratio)
+      if (this.showsMarks) drawMarks(context, tile, this.marks, this.at, this.ratio)
+      drawSides(context, tile, this.ratio)
       context.restore()
     }
   }
@@ -259,35 +296,6 @@ export class Viewer {
     const context = canvas.getContext('2d', { willReadFrequently: true })!
     const image = new ImageData(width, height)
     return (this.picture = { canvas, context, image, pixels: new Uint32Array(image.data.buffer) })
-  }
-
-  private drawCrosshair(tile: Tile): void {
-    const { context } = this
-    const { left, top, width, height } = tile.frame
-    const [x, y] = tile.positionOf(this.at.map((n) => n + 0.5) as Voxel).map((n) => Math.round(n) + 0.5) as [number, number]
-    context.strokeStyle = CROSSHAIR
-    context.lineWidth = 1
-    context.beginPath()
-    context.moveTo(left, y)
-    context.lineTo(left + width, y)
-    context.moveTo(x, top)
-    context.lineTo(x, top + height)
-    context.stroke()
-  }
-
-  private drawSides({ plane, frame }: Tile): void {
-    const { context } = this
-    const { left, top, width, height } = frame
-    const [atLeft, atRight, atTop, atBottom] = SIDES[plane]
-    const edge = 9 * this.ratio
-    context.font = `${13 * this.ratio}px system-ui, sans-serif`
-    context.textAlign = 'center'
-    context.textBaseline = 'middle'
-    context.fillStyle = LETTERS
-    context.fillText(atLeft!, left + edge, top + height / 2)
-    context.fillText(atRight!, left + width - edge, top + height / 2)
-    context.fillText(atTop!, left + width / 2, top + edge)
-    context.fillText(atBottom!, left + width / 2, top + height - edge)
   }
 }
 

@@ -32,3 +32,19 @@ test('only planes that are not segmented in any case are asked for', () => {
   expect(grid.planeToAsk('axial')).toBeNull()
   expect(grid.planeToAsk('sagittal')).toBe('sagittal')
 })
+
+test('voxels of the file and of the viewer lead to each other', () => {
+  const grid = new Grid(TURNED)
+  for (const voxel of [[0, 0, 0], [4, 2, 3], [1, 2, 0]] as Voxel[]) {
+    expect(grid.toFile(grid.fromFile(voxel))).toEqual(voxel)
+  }
+})
+
+test('slices are counted from 1, axial ones from the head, as in notes', () => {
+  const grid = new Grid(TURNED)
+  expect(grid.numberOf('axial', grid.size[2] - 1)).toBe(1)
+  expect(grid.numberOf('coronal', 0)).toBe(1)
+  expect(grid.numberOf('sagittal', grid.size[0] - 1)).toBe(1)
+  for (const plane of ['axial', 'coronal', 'sagittal'] as const)
+    for (const index of [0, 1, 2]) expect(grid.indexOf(plane, grid.numberOf(plane, index))).toBe(index)
+})

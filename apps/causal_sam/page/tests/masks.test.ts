@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { Grid } from '../src/grid'
 import { GAINED, LOST, LabelMap } from '../src/labelmap'
-import { forEachVoxel, packed } from '../src/masks'
+import { forEachVoxel, packed, placeOfMost } from '../src/masks'
 import type { Label, Mask, Voxel } from '../src/types'
 
 const SHAPE: Voxel = [4, 3, 5]
@@ -13,7 +13,7 @@ function voxelsOf(mask: Mask): Voxel[] {
 }
 
 function label(name: string, key: string, mask: Mask | null): Label {
-  return { name, key, mask, volume_ml: 1, is_locked: false, source: 'user', certainty: null }
+  return { name, key, mask, volume_ml: 1, is_locked: false, source: 'user', certainty: null, foreground: [], background: [] }
 }
 
 function labelMap(): LabelMap {
@@ -57,4 +57,11 @@ test('a preview shows what is gained and lost, and leaves no trace', () => {
   expect([...map.bitmap.slice(0, 4)]).toEqual([LOST, 1, GAINED, 0])
   map.endPreview()
   expect([...map.bitmap]).toEqual(before)
+})
+
+test('the place of most voxels is in the middle of the slice that has most of them', () => {
+  const gained = packed([[0, 0, 1], [1, 2, 3]], SHAPE)
+  const lost = packed([[2, 0, 3], [2, 1, 3], [2, 2, 3]], SHAPE)
+  expect(placeOfMost([gained, lost], 2)).toEqual([2, 1, 3])
+  expect(placeOfMost([packed([], SHAPE)], 2)).toBeNull()
 })

@@ -30,6 +30,8 @@ from strategies.style_aware import StyleAware
 THUMBNAIL_SIDE = 128
 MAX_THUMBNAILS = 1000
 router = APIRouter()
+# Image id -> modality that its voxels show, for files that do not say it; known once an image was read.
+_modalities: dict[str, str] = {}
 
 
 @router.get("/cases")
@@ -52,6 +54,7 @@ def _case(image_id: str, entry: ImageLabelModel | None, clients: dict[str, float
         modality="" if entry is None else str(entry.image.info.get("Modality", "")),
         is_here=entry is not None,
     )
+    case.modality = case.modality or _modalities.get(image_id, "")
     if final is not None:
         by = final.info.get("user") or final.info.get("client_id")
         case.by, case.changed = [str(by)] if by else [], final.info.get("ts")
@@ -72,15 +75,17 @@ async def thumbnail(case: ToCase) -> Response:
         is_here = not isinstance(store, FolderStore) or store.known_id(case.image_id) in store.objects()
         if not is_here and case.image_id in store.list_images():
             raise NotFoundError(f"{case.image_id} has no thumbnail yet: it is fetched when somebody opens it.")
-        return Response(_thumbnail(volume_key(case.image().path, case.frame)), media_type="image/png")
+        png, _modalities[case.image_id] = _thumbnail(volume_key(case.image().path, case.frame))
+        return Response(png, media_type="image/png")
 
     return await case.run(draw)
 
 
 @cached(LRUCache(MAX_THUMBNAILS), lock=threading.Lock())
-def _thumbnail(key: VolumeKey) -> bytes:
+def _thumbnail(key: VolumeKey) -> tuple[bytes, str]:
+    """The middle slice as a PNG, and the modality of the image."""
     volume = app().resources.volumes.get(key)
-    return picture_of_slice(volume, volume.shape[slice_axis(volume)] // 2, THUMBNAIL_SIDE)
+    return picture_of_slice(volume, volume.shape[slice_axis(volume)] // 2, THUMBNAIL_SIDE), volume.modality
 
 
 @router.get(

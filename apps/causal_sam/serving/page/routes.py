@@ -9,7 +9,18 @@ from fastapi import APIRouter, FastAPI
 from monailabel.config import settings
 from starlette.staticfiles import StaticFiles
 
-from serving.page import cases, effort, exports, inbox, learning, past_notes, protocol, sessions, uncertainty
+from serving.page import (
+    cases,
+    effort,
+    exports,
+    inbox,
+    learning,
+    past_notes,
+    protocol,
+    sessions,
+    stray_parts,
+    uncertainty,
+)
 
 PAGE = "/causal-sam"
 STATIC = Path(__file__).with_name("static")
@@ -18,7 +29,10 @@ STATIC = Path(__file__).with_name("static")
 def api_router() -> APIRouter:
     """The routes under ``/causal-sam/api``."""
     router = APIRouter(prefix=f"{PAGE}/api", tags=["Causal-SAM"])
-    for part in (cases, sessions, protocol, past_notes, uncertainty, exports, learning, effort, inbox):
+    for part in (
+        *(cases, sessions, stray_parts, protocol, past_notes, uncertainty),
+        *(exports, learning, effort, inbox),
+    ):
         router.include_router(part.router)
     return router
 

@@ -173,7 +173,9 @@ class Label(BaseModel):
 
     Attributes:
         source: last author of the mask: a model ("automatic"), a person ("user"), or "accepted".
-        certainty: the model's estimate from 0 to 1; None if there is none.
+        certainty: the model's estimate of its first answer from 0 to 1; None if there is none, or if the mask was
+            changed or accepted since.
+        foreground, background: points inside and outside of it that it was segmented from.
         key: tells the mask from all earlier ones.
         mask: None if the client holds it.
     """
@@ -183,6 +185,8 @@ class Label(BaseModel):
     is_locked: bool
     source: Literal["automatic", "user", "accepted"]
     certainty: float | None
+    foreground: list[Voxel] = []
+    background: list[Voxel] = []
     key: str
     mask: Mask | None
 
@@ -195,12 +199,14 @@ class Session(BaseModel):
         steps: the history, the oldest first; the first one cannot be undone.
         position: index of the step that is shown.
         message: sentence about what was done; empty when nothing was.
+        taken_ml: label -> ml that it lost to the label that a prompt was for; little is left out.
     """
 
     labels: list[Label]
     steps: list[Step]
     position: int
     message: str
+    taken_ml: dict[str, float] = {}
 
 
 class OpenedCase(Session):
@@ -252,6 +258,27 @@ class Case(BaseModel):
     is_here: bool = True
 
 
+class StrayParts(BaseModel):
+    """Small parts of a label apart from the rest.
+
+    Attributes:
+        count: number of parts.
+        ml: their volume.
+        place: voxel in the largest of them.
+    """
+
+    label: str
+    count: int
+    ml: float
+    place: Voxel
+
+
+class StrayPartsList(BaseModel):
+    """Labels that have small parts apart from the rest."""
+
+    labels: list[StrayParts]
+
+
 class NoteChange(BaseModel):
     """Change of a label by a note."""
 
@@ -268,7 +295,7 @@ class NotePreview(BaseModel):
     Attributes:
         plan: plan to confirm.
         sentences: acts of the plan, in plain words.
-        message: sentence about the effect, or why acts cannot be done.
+        message: sentence about the effect, or why acts cannot be done, without the plan.
         notice: sentence if the requested interpreter failed.
         changes: what each label would gain and lose.
         effects: amounts for each act in ml, with the directions.

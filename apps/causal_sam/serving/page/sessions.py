@@ -17,10 +17,12 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from causal_sam.errors import InputError
 from causal_sam.imaging import PackedMask, write_mask
 from causal_sam.imaging.directions import patient_axes
-from causal_sam.prompting.label_state import LabelState, is_unnamed, state_of
+from causal_sam.prompting import InteractiveSession
+from causal_sam.prompting.label_state import LabelState, Source, is_unnamed, state_of
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.prompts import Prompts, Strokes
-from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Call, describe_refinements, take_over_saved
+from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Call, take_over_saved
+from infers.messages import describe_refinements, describe_taken
 from infers.note import NoteInferTask, NoteOptions
 from infers.organs import OrgansInferTask, Wanted
 from serving.data.label_set import checked_label
@@ -46,6 +48,7 @@ from serving.page.schemas import (
     StepRequest,
     Voxel,
 )
+from serving.page.steps import describe_steps, points
 from serving.page.visits import STREAMED, ToCase, Visit, app
 from serving.requests.sign_in import Annotator
 
@@ -85,7 +88,9 @@ async def add_prompt(case: ToCase, prompt: Prompt) -> Response:
         label = call.resources.labels.known_as(prompt.name)
         with call.session.one_step():
             message = _add(call, label, prompt)
-        return describe_session(call, prompt.known, message)
+        answer = describe_session(call, prompt.known, message)
+        answer.taken_ml = call.taken_ml([label])
+        return answer
 
     return await case.change(work, prompt.plane)
 
@@ -119,7 +124,8 @@ def _add(call: Call, label: str, prompt: Prompt) -> str:
             painted, before = prompt.painted.unpacked(call.volume.shape), session.mask(label)
             session.set_mask(label, before & ~painted if prompt.erase else before | painted)
             log.painted(*counted, label)
-            return f"{label}: {session.state(label).mask.count * call.volume.voxel_ml:.1f} ml."
+            ml = session.state(label).mask.count * call.volume.voxel_ml
+            return f"{label}: {ml:.1f} ml{describe_taken(call.taken_ml([label]))}."
     return describe_refinements(call, {label: refinement}, label, counts_unused=True)["message"]
 
 
@@ -137,10 +143,12 @@ async def move_in_history(case: ToCase, wanted: HistoryRequest) -> Response:
             raise InputError(f"The history has the steps 0 to {len(session.history.steps) - 1}.")
         count = session.history.position - wanted.position
         undone = count > 0
-        steps = [session.undo() if undone else session.redo() for _ in range(abs(count))]
+        texts, shown = describe_steps(session.history.steps, call.volume), session.history.position
+        moves = range(shown, wanted.position, -1) if undone else range(shown + 1, wanted.position + 1)
+        steps = [session.undo() if undone else session.redo() for _ in moves]
         call.record_steps_back(*steps, undone=undone)
         verb = "Undone" if undone else "Redone"
-        return describe_session(call, wanted.known, " ".join(f"{verb}: {step}." for step in steps))
+        return describe_session(call, wanted.known, " ".join(f"{verb}: {texts[n]}." for n in moves))
 
     return await case.change(work)
 
@@ -150,7 +158,7 @@ async def lock_labels(case: ToCase, wanted: LabelsRequest) -> Response:
     """Let no later step change the given labels, and unlock all others."""
 
     def work(call: Call) -> Session:
-        call.session.lock(*_known(call, wanted.labels), only=True)
+        call.session.lock(*known_labels(call, wanted.labels), only=True)
         return describe_session(call, wanted.known, "")
 
     return await case.change(work)
@@ -161,7 +169,7 @@ async def reset_labels(case: ToCase, wanted: LabelsRequest) -> Response:
     """Empty labels, what was saved of them included."""
 
     def work(call: Call) -> Session:
-        call.session.reset(_known(call, wanted.labels))
+        call.session.reset(known_labels(call, wanted.labels))
         return describe_session(call, wanted.known, "")
 
     return await case.change(work)
@@ -173,7 +181,7 @@ async def segment_by_name(case: ToCase, wanted: AutomaticRequest) -> Response:
 
     def work(call: Call) -> Session:
         task: OrgansInferTask = app()._infers["causal_sam_organs"]
-        labels = _known(call, wanted.labels) or list(call.resources.labels.names)
+        labels = known_labels(call, wanted.labels) or list(call.resources.labels.names)
         with call.session.one_step():
             params = task.run(call, Wanted(labels, wanted.replace)).params
         certainty = {name: each["predicted_iou"] for name, each in params["labels"].items()}
@@ -197,7 +205,7 @@ def preview_answer(call: Call, options: NoteOptions) -> NotePreview:
     return NotePreview(
         plan=params["plan"],
         sentences=[effect["sentence"] for effect in params["effects"]],
-        message=params["message"],
+        message=params["outcome"],
         notice=params["notice"],
         changes=changes,
         effects=params["effects"],
@@ -309,7 +317,12 @@ def compare_with_automatic(call: Call, image_id: str) -> None:
         logger.warning("Automatic masks are not compared: nothing can be written (%s).", error.strerror)
 
 
-def _known(call: Call, names: Collection[str]) -> list[str]:
+def known_labels(call: Call, names: Collection[str]) -> list[str]:
+    """Return names as the server writes them, each once.
+
+    Raises:
+        InputError: no label can be called so.
+    """
     return list(dict.fromkeys(call.resources.labels.known_as(checked_label(name)) for name in names))
 
 
@@ -317,7 +330,7 @@ def describe_session(
     call: Call, known: Collection[str], message: str, certainty: Mapping[str, float | None] = {}
 ) -> Session:
     """Describe a session; masks that the client holds are left out."""
-    session, states = call.session, call.session.states
+    session, states, steps = call.session, call.session.states, call.session.history.steps
     order = {name: number for number, name in enumerate(call.resources.labels.names)}
     names = sorted((name for name in states if not is_unnamed(name)), key=lambda name: order.get(name, len(order)))
     return Session(
@@ -327,13 +340,27 @@ def describe_session(
                 volume_ml=round(states[name].mask.count * call.volume.voxel_ml, 3),
                 is_locked=name in session.locked,
                 source=states[name].source.value,
-                certainty=certainty.get(name, states[name].certainty),
+                certainty=certainty.get(name, states[name].certainty) if _is_first_answer(session, name) else None,
+                foreground=sorted(points(states[name], inside=True)),
+                background=sorted(points(states[name], inside=False)),
                 key=states[name].key,
                 mask=None if states[name].key in known else Mask.of(states[name].mask),
             )
             for name in names
         ],
-        steps=[Step(kind=step.kind.name.lower(), text=str(step)) for step in session.history.steps],
+        steps=[
+            Step(kind=step.kind.name.lower(), text=text)
+            for step, text in zip(steps, describe_steps(steps, call.volume), strict=True)
+        ],
         position=session.history.position,
         message=message,
     )
+
+
+def _is_first_answer(session: InteractiveSession, label: str) -> bool:
+    """Return True if the mask of a label is as the model drew it first, which its estimate is about."""
+    state = session.states[label]
+    if state.source is not Source.USER:
+        return state.source is Source.AUTOMATIC
+    steps = session.history.steps[: session.history.position + 1]
+    return all(step.labels.get(label) in (None, state) or step.labels[label].is_empty for step in steps)

@@ -1,6 +1,7 @@
 import { useRef } from 'preact/hooks'
 import { TEXTS } from '../texts'
-import { cases, mustSignIn, openCase, refreshCases, refreshProtocol, watchLearning } from '../state'
+import { watchLearning } from '../learning'
+import { cases, mustSignIn, openCase, refreshCases, refreshProtocol } from '../state'
 import { Help } from './Help'
 import { History } from './History'
 import { Image } from './Image'

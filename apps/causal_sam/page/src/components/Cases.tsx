@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import { casePath } from '../api'
-import { cases, openCase, opened } from '../state'
+import { cases, openCase, opened, skipped, why } from '../state'
 import { TEXTS } from '../texts'
 import type { Case } from '../types'
 import { Picture } from './Picture'
@@ -29,12 +29,13 @@ export function Cases() {
 }
 
 function Entry({ case: { id, state, by, is_here, modality } }: { case: Case }) {
+  const isOpen = opened.value?.id === id
   const who = by.map((name) => name.replace(/^.*(client|user|address) /, '')).join(', ')
   return (
     <li>
       <button
         class="case"
-        aria-current={opened.value?.id === id}
+        aria-current={isOpen}
         onClick={() => void openCase(id)}
       >
         {is_here ? <Picture kind="thumbnail" path={casePath(id, 'thumbnail')} /> : <span class="thumbnail" />}
@@ -42,8 +43,12 @@ function Entry({ case: { id, state, by, is_here, modality } }: { case: Case }) {
           <strong>{id}</strong>
           <small>
             <span class={`state ${state.replace(' ', '-')}`}>{TEXTS.cases.states[state]}</span>{' '}
-            {who && TEXTS.cases.by(who)} {modality}
+            {who && TEXTS.cases.by(who)} {state !== 'accepted' && skipped.value.has(id) && TEXTS.cases.skipped}{' '}
+            {(modality || (isOpen && opened.value!.modality)) && (
+              <span class="modality">{modality || opened.value!.modality}</span>
+            )}
           </small>
+          {isOpen && why.value && <small class="why">{TEXTS.cases.why(why.value)}</small>}
         </span>
       </button>
     </li>

@@ -1,12 +1,16 @@
 import { useEffect, useRef } from 'preact/hooks'
-import { Drawing } from '../drawing'
+import { stray } from '../acceptance'
+import { Drawing, HAS_SIGN } from '../drawing'
 import { listen } from '../keys'
+import { followMarks } from '../marks'
 import { navigate } from '../navigation'
-import { layout, opened, setViewer, tool, warn } from '../state'
+import { layout, opened, removes, setViewer, tool, warn } from '../state'
 import { TEXTS } from '../texts'
 import { followLabel, showsUncertainty } from '../uncertainty'
 import { Viewer } from '../viewer'
 import { position } from './Status'
+import { StrayParts } from './StrayParts'
+import { Views, views } from './Views'
 
 /** The viewer, with a sheet over it that takes the pointer while a tool is chosen. */
 export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: () => void }) {
@@ -23,6 +27,8 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
     made.onMove = (voxel, intensity) => (position.value = { voxel: made.grid!.toFile(voxel), intensity })
     made.onProblem = warn
     followLabel(made)
+    made.onViews = (now) => (views.value = now)
+    followMarks(made)
     navigate(slices.current!, frame.current!, made)
     listen(made, new Drawing(over.current!, made), frame.current!, focusNote)
     onReady()
@@ -32,10 +38,12 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
 
   useEffect(() => viewer.current?.setLayout(layout.value), [layout.value])
 
+  const isOff = tool.value === 'navigate' || !opened.value
+  const pointer = isOff ? ['off'] : HAS_SIGN.has(tool.value) ? ['signed', removes.value ? 'remove' : ''] : []
   return (
     <div ref={frame} class="image" role="application" tabIndex={0} aria-label={TEXTS.viewer.label}>
       <canvas ref={slices} class="slices" />
-      <svg ref={over} aria-hidden="true" class={tool.value === 'navigate' || !opened.value ? 'over off' : 'over'}>
+      <svg ref={over} aria-hidden="true" class={['over', ...pointer].join(' ')}>
         <path />
       </svg>
       <div ref={solid} class="solid" hidden>
@@ -46,6 +54,8 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
           {TEXTS.uncertainty.sure} <i aria-hidden="true" /> {TEXTS.uncertainty.unsure}
         </p>
       )}
+      {opened.value && <Views goTo={(plane, number) => viewer.current!.goTo(plane, number)} />}
+      {stray.value && <StrayParts />}
       {!opened.value && <p class="nothing">{TEXTS.viewer.nothing}</p>}
     </div>
   )

@@ -71,7 +71,7 @@ function Row({ name }: { name: string }) {
         class="name"
         aria-pressed={state.current.value === name}
         title={TEXTS.labels.current(name)}
-        onClick={() => (state.current.value = name)}
+        onClick={() => state.choose(name)}
       >
         <span>{name}</span>
         <small>{[known, certainty].filter(Boolean).join(' · ')}</small>

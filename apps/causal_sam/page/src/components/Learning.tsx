@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import { rollBack, startLearning, stopLearning, training, versions } from '../state'
+import { rollBack, startLearning, stopLearning, training, versions } from '../learning'
 import { TEXTS } from '../texts'
 import type { Version } from '../types'
 import { Effort } from './Effort'

@@ -1,6 +1,16 @@
 import type { RefObject } from 'preact'
 import { useState } from 'preact/hooks'
-import { confirmNote, endPreview, opened, preview, previewedRule, previewNote, question } from '../state'
+import {
+  confirmNote,
+  endPreview,
+  labelOf,
+  opened,
+  preview,
+  previewedRule,
+  previewNote,
+  question,
+  showChange,
+} from '../state'
 import { TEXTS } from '../texts'
 import { PastNotes } from './PastNotes'
 
@@ -80,8 +90,12 @@ export function Plan({ onConfirm }: { onConfirm: () => void }) {
           {changes.map(({ label, gained_ml, lost_ml }) => (
             <tr key={label}>
               <th scope="row">{label}</th>
-              <td class="gained">{gained_ml > 0 && TEXTS.note.gained(gained_ml)}</td>
-              <td class="lost">{lost_ml > 0 && TEXTS.note.lost(lost_ml)}</td>
+              <td>
+                {gained_ml > 0 && <span class="gained">{TEXTS.note.gained(gained_ml)}</span>}
+                {gained_ml > 0 && lost_ml > 0 && ', '}
+                {lost_ml > 0 && <span class="lost">{TEXTS.note.lost(lost_ml)}</span>}{' '}
+                {TEXTS.note.of(labelOf(label)?.volume_ml ?? 0)}
+              </td>
             </tr>
           ))}
         </tbody>
@@ -90,6 +104,9 @@ export function Plan({ onConfirm }: { onConfirm: () => void }) {
       <div class="line">
         <button class="main" disabled={!changes.length} onClick={onConfirm}>
           {TEXTS.note.confirm}
+        </button>
+        <button disabled={!changes.length} title={TEXTS.note.showHint} onClick={showChange}>
+          {TEXTS.note.show}
         </button>
         <button onClick={endPreview}>{TEXTS.note.cancel}</button>
       </div>
