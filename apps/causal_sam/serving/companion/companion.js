@@ -140,7 +140,7 @@ panel.on('preview', () =>
     const preview = await askCase('POST', series, 'note/preview', { note, label })
     previewed = { series, note, plan: preview.plan }
     panel.showPreview(preview)
-    return preview.message
+    return texts.previewed(preview.sentences, preview.message)
   }),
 )
 

@@ -33,6 +33,8 @@ export const texts = {
   nothingToRedo: 'There is no step to redo.',
   nothingToAccept: 'No label has voxels, so there is nothing to accept.',
   chooseLabel: 'Choose a label in the list before you click.',
+  previewed: (/** @type {string[]} */ acts, /** @type {string} */ effect) =>
+    `Preview, nothing is changed: Understood: ${acts.join('; ')}. ${effect}`,
   accepted: (/** @type {string[]} */ names) => `Accepted: ${names.join(', ')}.`,
   gained: (/** @type {string} */ label, /** @type {number} */ ml) => `${label}: +${ml.toFixed(1)} ml`,
   lost: (/** @type {string} */ label, /** @type {number} */ ml) => `${label}: −${ml.toFixed(1)} ml`,
