@@ -90,7 +90,7 @@ def test_clicks_are_answered_and_taken_back(viewer: Viewer, companion: Companion
     viewer.points.choose_label("background")
     companion.after(lambda: viewer.click(edge))
     assert not mask(viewer)[edge]
-    assert companion.press("Undo").startswith("Undone: − point, slice ")
+    assert companion.press("Undo").startswith("Undone: \N{MINUS SIGN} point, slice ")
     np.testing.assert_array_equal(mask(viewer), clicked)
     companion.press("Undo")
     assert not mask(viewer).any()

@@ -12,7 +12,7 @@ from .ohif import Viewer
 from .studies import Study
 from .test_ohif import inmost, largest_slice
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first test starts all servers
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]  # the first test starts all servers
 
 MODEL = "causal_sam_note"
 NOTE = "remove the stray part of the left kidney"

@@ -12,7 +12,7 @@ from causal_sam.imaging.overlap import dice
 from .ohif import Inference, Viewer, Voxel
 from .studies import Study
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first test starts all servers
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]  # the first test starts all servers
 
 # Dice with the true organ, on the clicked slice, that one click in its middle must reach.
 MINIMUM_DICE = 0.6

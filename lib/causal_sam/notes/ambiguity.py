@@ -60,11 +60,8 @@ def check_directions(items: Sequence[Item], fragments: Sequence[Fragment], vocab
         ClarificationNeeded: one of them may say where something else is: "under the dome"; or it may repeat or
             correct the other: "a wedge behind the xiphoid is missing. Extend it anteriorly."
     """
-    for one, other in itertools.combinations(items, 2):
+    for one, other in _opposite_pairs(items):
         first, second = one.intervention, other.intervention
-        is_alike = (first.label, first.action) == (second.label, second.action) and first.action != "keep"
-        if not is_alike or first.direction is None or OPPOSITES[first.direction] != second.direction:
-            continue
         has_own_amount = first.extent_mm != second.extent_mm
         if one.draft.act is not other.draft.act:
             has_own_amount = has_own_amount and None not in (first.extent_mm, second.extent_mm)
@@ -88,6 +85,21 @@ def check_mutual(items: Sequence[Item]) -> None:
     for label, near in pairs:
         if near is not None and (near, label) in pairs:
             raise ClarificationNeeded(f"Which mask is to give way, that of the {label} or that of the {near}?")
+
+
+def _opposite_pairs(items: Sequence[Item]) -> Iterator[tuple[Item, Item]]:
+    """Yield the pairs of items with the same act on opposite sides of a label; a note can have thousands of items."""
+    numbers: dict[tuple[str, str, str | None], list[int]] = {}
+    for number, item in enumerate(items):
+        act = item.intervention
+        numbers.setdefault((act.label, act.action, act.direction), []).append(number)
+    for number, item in enumerate(items):
+        act = item.intervention
+        if act.direction is None or act.action == "keep":
+            continue
+        for other in numbers.get((act.label, act.action, OPPOSITES[act.direction]), ()):
+            if other > number:
+                yield item, items[other]
 
 
 def _by_act(items: Sequence[Item]) -> Iterator[list[Item]]:
