@@ -34,7 +34,7 @@ COVERED_MM = (400.0, 400.0, 190.0)
 REPEATED = (2, 2, 1)
 PATIENT, NEIGHBOURS = 7, ("stomach", "gallbladder", "right kidney", "spleen")
 CACHE_BYTES = 4 * 2**30
-# What is timed -> kind of the simulated error, and the note about it; None for one that names the error's own act.
+# Name in the report -> kind of the simulated error, and the note about it; None for the note that belongs to the kind.
 NOTES: dict[str, tuple[str, str | None]] = {
     "too small": ("under", None),
     "too large": ("over", None),

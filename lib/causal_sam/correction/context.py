@@ -42,7 +42,7 @@ class VolumeContext:
         masks: label -> (I, J, K) mask.
         describe: function that describes the style of an image.
         protect: labels that a plan acts on -> labels that it may not change.
-        expect: labels -> coarse masks of those that the context of the volume knows.
+        expect: function that maps labels to the coarse masks of those that the context of the volume knows.
         slot: entered around the use of the model, where others use it too.
     """
 

@@ -204,9 +204,14 @@ def kept_part(
     return part
 
 
-def viewer_numbers(volume: Volume) -> NDArray[np.intp]:
-    """Return the number of each slice across the plane of acquisition, from 1 as in OHIF, in the order of the file."""
-    axis = slice_axis(volume)
+def viewer_numbers(volume: Volume, axis: int | None = None) -> NDArray[np.intp]:
+    """Return the number of each slice across an axis, from 1 as in OHIF, in the order of the file.
+
+    Args:
+        volume: image.
+        axis: voxel axis; by default that across the plane of acquisition.
+    """
+    axis = slice_axis(volume) if axis is None else axis
     patient_axis, sign = patient_axes(volume.affine)[axis]
     numbers = 1 + np.arange(volume.shape[axis])
     return numbers if sign == VIEWER_SIGNS[patient_axis] else numbers[::-1]

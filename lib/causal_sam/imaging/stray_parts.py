@@ -10,10 +10,8 @@ from scipy import ndimage
 
 from causal_sam.imaging.packed_mask import PackedMask
 
-MAX_SHARE = 0.05
-"""A larger part, in shares of the largest one, is no stray part: labels such as lesions have several parts."""
-MAX_ML = 5.0
-"""A larger part in ml is none either, however large the largest one is."""
+# Largest stray part, as a share of the largest part (labels such as lesions have several parts) and in ml.
+MAX_SHARE, MAX_ML = 0.05, 5.0
 _CORNERS = np.ones((3, 3, 3), bool)
 
 

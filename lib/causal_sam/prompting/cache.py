@@ -123,7 +123,7 @@ class EmbeddingCache:
         return embedding
 
     def holds(self, count: int) -> bool:
-        """Return True if so many embeddings of the size of those that are kept fit into the memory."""
+        """Return True if a number of embeddings fits into memory, if each is as large as the mean of those in it."""
         with self._lock:
             return not self._memory or count * self._memory.currsize <= len(self._memory) * self._memory.maxsize
 

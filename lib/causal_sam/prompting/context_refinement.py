@@ -16,6 +16,7 @@ from causal_sam.prompting.prediction import SlicePrediction
 from causal_sam.prompting.predictor import Predictor
 from causal_sam.prompting.prompts import Prompts, Voxel
 from causal_sam.prompting.slots import OnSlice, Slot
+from causal_sam.prompting.volume_mask import VolumeMask
 from causal_sam.volume.context import CoarseMask
 
 Mask = NDArray[np.bool_]
@@ -123,25 +124,24 @@ class ContextRefiner:
         masker = self._context.masker(self._slot, self._on_slice)
         with self._slot(self._on_slice):
             if not request.is_anew:
-                mask, changed, certainty = masker.correct(request.shown, name, before, request.new, request.fixed)
-                return self._decided(state, request, certainty, mask, changed)
+                answer = masker.correct(request.shown, name, before, request.new, request.fixed)
+                return self._decided(state, request, answer)
             coarse = masker.coarse(request.shown, name)
             if not masker.knows(coarse, request.prompts.foreground):
                 return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
             answer = masker.draw(coarse, request.prompts, limits, request.fixed)
         for index in request.fixed:
             self._frame.insert(self._frame.extract(before, index), answer.mask, index)
-        return self._decided(state, request, coarse.certainty, answer.mask, answer.changed)
+        return self._decided(state, request, answer)
 
-    def _decided(
-        self, state: LabelState, request: ContextRequest, certainty: float, mask: Mask, changed: Sequence[int]
-    ) -> Refinement:
+    def _decided(self, state: LabelState, request: ContextRequest, answer: VolumeMask) -> Refinement:
         """Let the mask agree with the points, and record what each prompted slice was decided from."""
+        mask = answer.mask
         records = {} if request.is_anew else dict(state.records(self._axis))
         decided = (request.prompts if request.is_anew else request.new).indices(self._axis)
         for index in decided:
             mask = self._enforced(request, mask, index)
-            records[index] = self._record(request, certainty, mask, index)
+            records[index] = self._record(request, answer.certainty, mask, index)
         followed = nonempty_slices(mask, self._axis).difference(records, request.fixed)
         now = replace(
             state,
@@ -151,7 +151,8 @@ class ContextRefiner:
             followed=followed,
             source=Source.USER,
         )
-        return Refinement(now, mask, tuple(decided), tuple(sorted({*changed}.difference(decided))), request.unused)
+        followed_now = tuple(sorted({*answer.changed}.difference(decided)))
+        return Refinement(now, mask, tuple(decided), followed_now, request.unused)
 
     def _with_earlier(self, state: LabelState, prompts: Prompts, indices: Sequence[int]) -> Prompts:
         """Add the prompts of slices that the request leaves out."""

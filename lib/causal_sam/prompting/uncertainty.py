@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from causal_sam.imaging import FILE_ORDER, nonempty_slices
+from causal_sam.imaging.shape import bounding_box
 from causal_sam.prompting.contexts import PreparedContext
 from causal_sam.prompting.label_state import LabelState
 from causal_sam.prompting.predictor import Predictor
@@ -70,13 +71,11 @@ def mask_uncertainty(
             slices.frame.insert((510 * wrong).clip(0, 255).astype(np.uint8), values, index)
             known += 1
     values[values < MIN_VALUE] = 0
-    hits = [nonempty_slices(values > 0, each) for each in range(3)]
-    if not all(hits):
+    if not values.any():
         return UncertaintyMap((0, 0, 0), np.zeros((0, 0, 0), np.uint8), known)
-    spans = [(min(hit), max(hit) + 1) for hit in hits]
-    return UncertaintyMap(
-        (spans[0][0], spans[1][0], spans[2][0]), values[tuple(slice(first, end) for first, end in spans)], known
-    )
+    box = bounding_box(values > 0)
+    i, j, k = (side.start for side in box)
+    return UncertaintyMap((i, j, k), values[box], known)
 
 
 def _logits(

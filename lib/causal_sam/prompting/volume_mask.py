@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 from torch.nn import functional as F
 
 from causal_sam.imaging import FILE_ORDER, nonempty_slices
@@ -40,13 +41,13 @@ class VolumeMask:
 
     Attributes:
         mask: (I, J, K).
-        coarse: the coarse mask that it was made from.
         changed: voxel indices along the slice axis of the slices that were decided.
+        certainty: expected Dice.
     """
 
     mask: Mask
-    coarse: CoarseMask
     changed: tuple[int, ...]
+    certainty: float
 
 
 class VolumeMasker:
@@ -98,7 +99,7 @@ class VolumeMasker:
         mask = np.zeros(self._frame.volume_shape, bool, order=FILE_ORDER)
         for index, low_res in zip(indices, self._draw(coarse, indices, self._low_res(coarse, indices)), strict=True):
             self._frame.insert(self.slices.logits(torch.from_numpy(low_res)) > 0, mask, index)
-        return VolumeMask(_connected(mask, prompts.foreground), coarse, tuple(indices))
+        return VolumeMask(_connected(mask, prompts.foreground), tuple(indices), coarse.certainty)
 
     def logits(self, coarse: CoarseMask | None, mask: Mask, indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """Yield what the decoder says about slices: logits (rows, columns), canonical; positive is inside.
@@ -120,7 +121,7 @@ class VolumeMasker:
 
     def correct(
         self, shown: Prompts, name: str | None, before: Mask, new: Prompts, fixed: Collection[int] = ()
-    ) -> tuple[Mask, tuple[int, ...], float]:
+    ) -> VolumeMask:
         """Change the mask so far in the connected wrong parts that new points lie in.
 
         Args:
@@ -131,8 +132,7 @@ class VolumeMasker:
             fixed: indices of slices that stay.
 
         Returns:
-            The mask, the voxel indices along the slice axis of the slices that changed, and the expected Dice, which
-            is 1 where all points agree with the mask.
+            The answer; its expected Dice is 1 where all points agree with the mask.
         """
         mask, changed, certainty = before, set[int](), 1.0
         for is_foreground, points in ((False, new.background), (True, new.foreground)):
@@ -144,7 +144,7 @@ class VolumeMasker:
             mask, now = self._changed_at(only, mask, coarse, fixed)
             changed.update(now)
             certainty = coarse.certainty
-        return mask, tuple(sorted(changed)), certainty
+        return VolumeMask(mask, tuple(sorted(changed)), certainty)
 
     def _changed_at(
         self, points: Prompts, before: Mask, coarse: CoarseMask, fixed: Collection[int]
@@ -180,10 +180,8 @@ class VolumeMasker:
             return low_res
         planes = torch.stack([grid.plane(coarse.logits, indices[n]) for n in there])
         pixel = self.slices.image_size // size
-        fine = F.interpolate(planes[:, None], scale_factor=grid.stride // pixel, mode="bilinear")[:, 0]
-        top, left = (part[0] * FEATURE_STRIDE // pixel for part in (grid.rows, grid.columns))
-        rows, columns = fine.shape[1:]
-        low_res[there, top : top + rows, left : left + columns] = fine.clamp(-MASK_PROMPT_LOGIT, MASK_PROMPT_LOGIT)
+        corner = (grid.rows[0] * FEATURE_STRIDE // pixel, grid.columns[0] * FEATURE_STRIDE // pixel)
+        low_res[there] = coarse_mask_prompts(planes, grid.stride // pixel, size, corner).numpy()
         return low_res
 
     def _part_at(self, points: Sequence[Voxel], change: Mask, indices: Sequence[int]) -> Mask:
@@ -207,6 +205,25 @@ class VolumeMasker:
         index, row, column = self._grid.place(voxel)
         inside = self._low_res(coarse, [index])[0] > 0
         return bool(inside[max(row - CELL, 0) : row + CELL + 1, max(column - CELL, 0) : column + CELL + 1].any())
+
+
+def coarse_mask_prompts(logits: Tensor, scale: int, mask_size: int, corner: tuple[int, int] = (0, 0)) -> Tensor:
+    """Bring coarse logits to the mask grid, as prompts of the mask decoder.
+
+    Args:
+        logits: Nxhxw.
+        scale: pixels of the mask grid in a cell.
+        mask_size: side L of the mask grid.
+        corner: row and column on the mask grid of the first cell.
+
+    Returns:
+        NxLxL within `MASK_PROMPT_LOGIT`; minus that outside of the cells.
+    """
+    fine = F.interpolate(logits[:, None], scale_factor=scale, mode="bilinear")[:, 0]
+    prompts = logits.new_full((len(logits), mask_size, mask_size), -MASK_PROMPT_LOGIT)
+    (top, left), (rows, columns) = corner, fine.shape[1:]
+    prompts[:, top : top + rows, left : left + columns] = fine.clamp(-MASK_PROMPT_LOGIT, MASK_PROMPT_LOGIT)
+    return prompts
 
 
 class _MaskGrid:

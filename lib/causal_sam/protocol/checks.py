@@ -2,9 +2,9 @@
 
 A rule never takes a voxel from a label that it is not about: a tumor in the liver is no hole of the liver.
 
-What is exact and what a model decides differ by act. Whether a mask has holes, stray parts or several pieces follows
-from the mask alone, and so does how rough its border is. Whether it runs into a neighbour is decided by the modulated
-mask decoder: in a session a voxel belongs to one label, so that masks never overlap, whatever they hold.
+Some acts are checked exactly, others by the model. Whether a mask has holes, stray parts or several pieces, and how
+rough its border is, follows from the mask alone. Whether it runs into a neighbour is decided by the modulated mask
+decoder: a voxel belongs to one label of a session, so the overlap of two masks says nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scipy import ndimage
 from causal_sam.correction.context import sides_in
 from causal_sam.correction.corrector import MODULATED, Corrector
 from causal_sam.imaging import Volume
+from causal_sam.imaging.shape import bounding_box
 from causal_sam.notes import Intervention, Plan
 from causal_sam.prompting import InteractiveSession
 from causal_sam.protocol.reading import RuleReader
@@ -270,7 +271,7 @@ def _on_trial(session: InteractiveSession) -> Iterator[None]:
 
 def _is_within_tolerance(act: Intervention, mask: NDArray[np.bool_], changed: NDArray[np.bool_]) -> bool:
     """Return whether a mask keeps a rule although its act would change some voxels."""
-    box = ndimage.find_objects((mask | changed).view(np.uint8))[0]
+    box = bounding_box(mask | changed)
     mask, changed = np.pad(mask[box], 1), np.pad(changed[box], 1)
     if act.action == "smooth":
         border = mask & ~ndimage.binary_erosion(mask)

@@ -35,8 +35,8 @@ class Proposal:
     Attributes:
         rule: the rule; line 0 if it is new.
         images: ids of the images on which the note recurred; none for a rule of the protocol.
-        dice: id of a held-out image -> mean Dice with its accepted masks of those that the rule is about or changes,
-            after the rule was carried out; it is 1 before.
+        dice: id of a held-out image -> mean Dice of the masks after the rule was carried out with the accepted ones,
+            over the labels that the rule is about or changes; without any change it is 1.
         problem: sentence why it cannot be a rule or could not be measured; None if it could.
     """
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
+from causal_sam.prompting.volume_mask import coarse_mask_prompts
 
 # Strides of the grids of a context in pixels of the input, and the share of the coarser one.
 STRIDES, COARSER_SHARE = (4, 2), 0.7
@@ -17,27 +17,10 @@ STRIDES, COARSER_SHARE = (4, 2), 0.7
 MASK_STRIDE = 2
 # Errors of the place and the size of masks in cells: standard deviation of the shift, largest change of the radius.
 SHIFT, GROWTH = 0.6, 1.3
-# Shares of the masks that lack a part, and of those that reach into something else.
+# Probabilities that a part of the mask is missing, and that it leaks into something else.
 CUT_SHARE, LEAK_SHARE = 0.15, 0.2
 # Blur in cells, logit well inside, and standard deviation of the noise of the logits.
 BLUR, SURENESS, NOISE = (0.4, 1.2), (2.0, 8.0), (0.0, 1.2)
-
-
-def coarse_prompt(logits: Tensor, stride: int, mask_size: int) -> Tensor:
-    """Bring logits of a grid to the mask grid, as `causal_sam.prompting.volume_mask` does.
-
-    Args:
-        logits: Nxhxw, from the top left corner of the input on.
-        stride: pixels of the input in a cell, 4 or 2.
-        mask_size: side L of the mask grid, half that of the input.
-
-    Returns:
-        Nx1xLxL within `MASK_PROMPT_LOGIT`; minus that in the padding.
-    """
-    fine = F.interpolate(logits[:, None], scale_factor=stride // MASK_STRIDE, mode="bilinear")
-    prompt = logits.new_full((len(logits), 1, mask_size, mask_size), -MASK_PROMPT_LOGIT)
-    prompt[..., : fine.shape[-2], : fine.shape[-1]] = fine.clamp(-MASK_PROMPT_LOGIT, MASK_PROMPT_LOGIT)
-    return prompt
 
 
 def degraded(mask: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
@@ -71,4 +54,5 @@ def degraded(mask: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
     noise = cv2.GaussianBlur(rng.normal(0, 1, cells.shape).astype(np.float32), (0, 0), 1.5)
     noise = np.asarray(noise, np.float32) * (float(rng.uniform(*NOISE)) / max(float(noise.std()), 1e-6))
     logits = float(rng.uniform(*SURENESS)) * (2 * cells - 1) + noise
-    return coarse_prompt(torch.from_numpy(logits.astype(np.float32))[None], stride, mask.shape[0] // MASK_STRIDE)[0]
+    cells_logits = torch.from_numpy(logits.astype(np.float32))[None]
+    return coarse_mask_prompts(cells_logits, stride // MASK_STRIDE, mask.shape[0] // MASK_STRIDE)

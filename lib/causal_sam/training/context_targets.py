@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from causal_sam.imaging.overlap import dice
-from causal_sam.phantom.bodies import lesions
+from causal_sam.phantom.bodies import LabelledBody, lesions
 from causal_sam.text import load_lexicon
 
 # Weight of a structure whose name is in the lexicon; the weight of any other, such as a muscle of an atlas, is 1.
@@ -67,6 +68,33 @@ def is_union(name: str, structures: Mapping[str, tuple[int, ...]]) -> bool:
     """
     values = set(structures[name])
     return any(set(part) < values for other, part in structures.items() if other not in lesions.NAMES)
+
+
+def choose_structures(
+    body: LabelledBody, count: int, min_voxels: float, rng: np.random.Generator
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Choose structures of a body by `name_weights`, and fill up with those without a name.
+
+    Unions of structures, such as both kidneys, are left out.
+
+    Args:
+        body: the body.
+        count: number of structures; less if it has no more.
+        min_voxels: size below which a structure is left out.
+        rng: source of randomness.
+
+    Returns:
+        Name and label values of each; "" for no name.
+    """
+    weights = name_weights(body.structures, body.labels, min_voxels)
+    single = {name: weight for name, weight in weights.items() if not is_union(name, body.structures)}
+    chosen: list[tuple[str, tuple[int, ...]]] = []
+    if single:
+        shares = np.array(list(single.values())) / sum(single.values())
+        names = rng.choice(list(single), min(count, len(single)), replace=False, p=shares).tolist()
+        chosen = [(name, body.structures[name]) for name in names]
+    unnamed = [value for value in body.unnamed if int((body.labels == value).sum()) >= min_voxels]
+    return chosen + [("", (value,)) for value in rng.permutation(unnamed)[: count - len(chosen)].tolist()]
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -21,7 +20,7 @@ from causal_sam.prompting import InteractiveSession, Predictor
 from causal_sam.prompting.shipped_context import predictor_with_context
 from causal_sam.sam.loading import load_model
 from causal_sam.simulation.annotator import next_click_in_volume, random_point
-from causal_sam.training.context_targets import is_union, name_weights
+from causal_sam.training.context_targets import choose_structures
 from causal_sam.volume.context import VolumeContext
 from causal_sam.volume.corrections import FEATURES
 
@@ -67,14 +66,15 @@ def collect_samples(
     samples = Samples(), Samples()
     for number in range(bodies):
         body = sampler.sample(rng)
-        while len(body.labels) < MIN_SLICES or not (structures := _structures(body, rng)):
+        while len(body.labels) < MIN_SLICES or not (
+            structures := choose_structures(body, MAX_STRUCTURES, MIN_VOXELS, rng)
+        ):
             body = sampler.sample(rng)
-        volume, affine = _volume(body)
+        volume = _volume(body)
         own = predictor.for_volume(volume)
-        for name, values in structures.items():
+        for name, values in structures:
             inside = torch.isin(body.labels, torch.tensor(values, dtype=body.labels.dtype))
-            truth = _in_file_order(inside.numpy())
-            _annotate(own, name, truth, voxel_sizes(affine).tolist(), samples, rng)
+            _annotate(own, name or "shape", _in_file_order(inside.numpy()), volume.spacing, samples, rng)
         log(f"body {number + 1} of {bodies}: {' and '.join(str(len(each.inside)) for each in samples)} corrections")
     return samples
 
@@ -117,35 +117,21 @@ def _annotate(
         if mask.any() and bool(mask[voxel]) != is_foreground and predictor.context is not None:
             context = predictor.context.masker().context
             assert isinstance(context, VolumeContext)
-            grid, evidence = context.evidence(shown[True], shown[False], mask, [voxel], name)
+            answer, evidence = context.evidence(shown[True], shown[False], None, mask, [voxel], name)
             cells = (evidence.undecided & ~evidence.clicked).nonzero()
             cells = cells[torch.from_numpy(rng.permutation(len(cells))[:MAX_CELLS])]
             if len(cells):
                 z, y, x = cells.T
                 own = samples[int(is_foreground)]
                 own.features.append(evidence.features[:, z, y, x].T.numpy())
-                own.inside.append((grid.from_voxels(truth)[z, y, x] > 0.5).numpy())
+                own.inside.append((answer.grid.from_voxels(truth)[z, y, x] > 0.5).numpy())
         session.add_point(name, voxel, positive=is_foreground)
         clicked.append(voxel)
         click = next_click_in_volume(truth, session.mask(name), spacing, clicked=clicked)
 
 
-def _structures(body: BodySample, rng: np.random.Generator) -> dict[str, tuple[int, ...]]:
-    """Choose structures of a body: by size and by the lexicon, as in the training of the context, and shapes."""
-    weights = name_weights(body.structures, body.labels, MIN_VOXELS)
-    weights = {name: weight for name, weight in weights.items() if not is_union(name, body.structures)}
-    chosen: dict[str, tuple[int, ...]]
-    chosen = {f"shape {value}": (value,) for value in body.unnamed if int((body.labels == value).sum()) >= MIN_VOXELS}
-    if weights:
-        total = sum(weights.values())
-        count = min(MAX_STRUCTURES, len(weights))
-        names = rng.choice(list(weights), count, replace=False, p=[weight / total for weight in weights.values()])
-        chosen |= {str(name): body.structures[str(name)] for name in names}
-    return dict(list(chosen.items())[:MAX_STRUCTURES])
-
-
-def _volume(body: BodySample) -> tuple[Volume, NDArray[np.float64]]:
-    """Return a body as a volume with the axes (columns, rows, slices), and the affine."""
+def _volume(body: BodySample) -> Volume:
+    """Return a body as a volume with the axes (columns, rows, slices)."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for column, (axis, sign), spacing in zip((2, 1, 0), DISPLAY[body.plane], body.spacing, strict=True):
@@ -153,7 +139,7 @@ def _volume(body: BodySample) -> tuple[Volume, NDArray[np.float64]]:
     is_ct = not torch.equal(body.images[0], body.wide[0])
     values = body.wide[0] * 2000 - 1000 if is_ct else body.images[0] * 1000
     array = _in_file_order(values.numpy().round().astype(np.int16))
-    return Volume(array, affine, "CT" if is_ct else "MR"), affine
+    return Volume(array, affine, "CT" if is_ct else "MR")
 
 
 def _in_file_order(slices: NDArray) -> NDArray:

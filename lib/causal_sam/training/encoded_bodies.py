@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from causal_sam.phantom.bodies import BodySample, BodySampler, LabelledBody
@@ -49,24 +50,17 @@ def encode_body(model: CausalSam, sample: BodySample, rng: np.random.Generator) 
         sample: rendered body.
         rng: source of randomness.
     """
-    count, rows, columns = sample.labels.shape
+    rows, columns = sample.labels.shape[1:]
     scale = model.image_size / max(rows, columns)
     height, width = (max(1, round(side * scale)) for side in (rows, columns))
-    per_step = int(rng.choice(SLICES_PER_STEP))
     stacks = []
-    for image, wide in zip(sample.images, sample.wide, strict=True):
-        previous = torch.cat([image[:1], image[:-1]])
-        following = torch.cat([image[1:], image[-1:]])
-        channels = torch.stack([image.lerp(previous, 1 / per_step), image, image.lerp(following, 1 / per_step)], 1)
+    for channels, wide in zip(with_neighbours(sample.images, rng), sample.wide, strict=True):
         pictures, wide = (padded_picture(x, height, width) for x in (channels, wide[:, None]))
         parts = zip(pictures.split(ENCODED_AT_ONCE), wide.split(ENCODED_AT_ONCE), strict=True)
         stacks.append(FeatureStack.joined(FeatureStack.of(model.encode(part), own) for part, own in parts))
-    labels = torch.zeros(count, padded_side(height), padded_side(width), dtype=torch.int16)
-    y, x = (((torch.arange(n) + 0.5) * (side / n)).long() for n, side in ((height, rows), (width, columns)))
-    labels[:, :height, :width] = sample.labels[:, y[:, None], x]
     return EncodedBody(
         stacks=tuple(stacks),
-        labels=labels,
+        labels=scaled_labels(sample.labels, (height, width), (padded_side(height), padded_side(width))),
         structures=sample.structures,
         absent=sample.absent,
         unnamed=sample.unnamed,
@@ -74,6 +68,30 @@ def encode_body(model: CausalSam, sample: BodySample, rng: np.random.Generator) 
         plane=sample.plane,
         styles=sample.styles,
     )
+
+
+def with_neighbours(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Put the slices before and behind beside each slice, as far away as in a file with slices in between.
+
+    Args:
+        images: VxZxHxW.
+        rng: source of randomness.
+
+    Returns:
+        VxZx3xHxW.
+    """
+    share = 1 / int(rng.choice(SLICES_PER_STEP))
+    previous = torch.cat([images[:, :1], images[:, :-1]], 1)
+    following = torch.cat([images[:, 1:], images[:, -1:]], 1)
+    return torch.stack([images.lerp(previous, share), images, images.lerp(following, share)], 2)
+
+
+def scaled_labels(labels: Tensor, size: tuple[int, int], whole: tuple[int, int]) -> Tensor:
+    """Scale labels ZxHxW to a size, by the nearest voxel, and pad them with 0 to another size."""
+    scaled = labels.new_zeros(len(labels), *whole)
+    y, x = (((torch.arange(n) + 0.5) * (side / n)).long() for n, side in zip(size, labels.shape[1:], strict=True))
+    scaled[:, : size[0], : size[1]] = labels[:, y[:, None], x]
+    return scaled
 
 
 class EncodedBodies(IterableDataset):

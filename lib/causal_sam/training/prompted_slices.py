@@ -17,14 +17,15 @@ from torch.utils.data import IterableDataset, get_worker_info
 from causal_sam.phantom.bodies import BodySample, BodySampler
 from causal_sam.phantom.samples import Sample, samples
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
+from causal_sam.prompting.volume_mask import coarse_mask_prompts
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.embedding import Embedding, joined
 from causal_sam.sam.loading import load_model
 from causal_sam.text.loading import load_text_encoder
-from causal_sam.training.coarse_masks import coarse_prompt, degraded
+from causal_sam.training.coarse_masks import MASK_STRIDE, degraded
 from causal_sam.training.context_prompts import first_prompt
-from causal_sam.training.context_targets import is_union, name_weights, share_of_cells
-from causal_sam.training.encoded_bodies import ENCODED_AT_ONCE, SLICES_PER_STEP
+from causal_sam.training.context_targets import choose_structures, share_of_cells
+from causal_sam.training.encoded_bodies import ENCODED_AT_ONCE, scaled_labels, with_neighbours
 from causal_sam.training.style_pairs import padded
 from causal_sam.volume.context import CONTEXT_WEIGHTS, ContextModel
 from causal_sam.volume.network import FeatureStack, GridGeometry, padded_picture
@@ -154,15 +155,10 @@ class SliceMaker:
         rows, columns = sample.labels.shape[1:]
         scale = self.model.image_size / max(rows, columns)
         size = (max(1, round(rows * scale)), max(1, round(columns * scale)))
-        per_step = int(rng.choice(SLICES_PER_STEP))
-        previous = torch.cat([sample.images[:, :1], sample.images[:, :-1]], 1)
-        following = torch.cat([sample.images[:, 1:], sample.images[:, -1:]], 1)
-        images = sample.images
-        neighbours = (images.lerp(previous, 1 / per_step), images, images.lerp(following, 1 / per_step))
-        channels = torch.stack(neighbours, 2)
+        channels = with_neighbours(sample.images, rng)
         pictures = padded_picture(channels[0], *size)
         embedding = joined([_half(self.model.encode(part)) for part in pictures.split(ENCODED_AT_ONCE)])
-        chosen = _choose(sample, rng)
+        chosen = choose_structures(sample, STRUCTURES, MIN_PIXELS, rng)
         coarse = self._context_masks(sample, embedding, size, chosen, rng)
         return _Encoded(sample=sample, channels=channels, embedding=embedding, size=size, chosen=chosen, coarse=coarse)
 
@@ -180,7 +176,8 @@ class SliceMaker:
         network = self.context.network
         full = Embedding(embedding.features.float(), tuple(skip.float() for skip in embedding.skips))
         stack = FeatureStack.of(full, padded_picture(sample.wide[0][:, None], *size))
-        labels = _scaled_labels(sample.labels, size, tuple(4 * side for side in stack.skip4.shape[-2:]))
+        height, width = (4 * side for side in stack.skip4.shape[-2:])
+        labels = scaled_labels(sample.labels, size, (height, width))
         step, row, column = sample.spacing
         mm = (step, row * sample.labels.shape[1] / size[0], column * sample.labels.shape[2] / size[1])
         cell = (step, mm[1] * CONTEXT_STRIDE, mm[2] * CONTEXT_STRIDE)
@@ -231,7 +228,7 @@ class SliceMaker:
             scale = image_size / max(rows, columns)
             height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
         here, near = (
-            padded(_scaled_labels(labels[area][None], (height, width), (height, width))[0].numpy(), image_size)
+            padded(scaled_labels(labels[area][None], (height, width), (height, width))[0].numpy(), image_size)
             for labels in (sample.labels[index], beside)
         )
         masks = [np.isin(here, values).astype(np.uint8) for _, values in body.chosen]
@@ -260,7 +257,8 @@ class SliceMaker:
         """Return the context's mask of a structure on a whole slice, 1xLxL; None if it found nothing there."""
         if not body.coarse or not bool((body.coarse[number][index] > 0).any()):
             return None
-        return coarse_prompt(body.coarse[number][index][None], CONTEXT_STRIDE, self.model.mask_size)[0]
+        scale = CONTEXT_STRIDE // MASK_STRIDE
+        return coarse_mask_prompts(body.coarse[number][index][None], scale, self.model.mask_size)
 
     def _ended(
         self,
@@ -332,19 +330,6 @@ class PromptedSlices(IterableDataset):
                 yield made
 
 
-def _choose(sample: BodySample, rng: np.random.Generator) -> list[tuple[str, tuple[int, ...]]]:
-    """Choose structures of a body, common ones more often, with their label values; then ones without a name."""
-    weights = name_weights(sample.structures, sample.labels, MIN_PIXELS)
-    single = {name: weight for name, weight in weights.items() if not is_union(name, sample.structures)}
-    chosen: list[tuple[str, tuple[int, ...]]] = []
-    if single:
-        shares = np.array(list(single.values())) / sum(single.values())
-        names = rng.choice(list(single), min(STRUCTURES, len(single)), replace=False, p=shares).tolist()
-        chosen = [(name, sample.structures[name]) for name in names]
-    unnamed = [value for value in sample.unnamed if bool((sample.labels == value).any())]
-    return chosen + [("", (value,)) for value in rng.permutation(unnamed)[: STRUCTURES - len(chosen)].tolist()]
-
-
 def _some_slices(sample: BodySample, rng: np.random.Generator) -> BodySample:
     """Return at most `MAX_SLICES` consecutive slices of a body."""
     first = int(rng.integers(max(1, len(sample.labels) - MAX_SLICES + 1)))
@@ -354,14 +339,6 @@ def _some_slices(sample: BodySample, rng: np.random.Generator) -> BodySample:
 
 def _half(embedding: Embedding) -> Embedding:
     return Embedding(embedding.features.half(), tuple(skip.half() for skip in embedding.skips))
-
-
-def _scaled_labels(labels: Tensor, size: tuple[int, int], whole: tuple[int, ...]) -> Tensor:
-    """Scale labels ZxHxW to a size, by the nearest voxel, and pad them with 0 to another."""
-    scaled = labels.new_zeros(len(labels), whole[0], whole[1])
-    y, x = (((torch.arange(n) + 0.5) * (side / n)).long() for n, side in zip(size, labels.shape[1:], strict=True))
-    scaled[:, : size[0], : size[1]] = labels[:, y[:, None], x]
-    return scaled
 
 
 def _ended_coarse(ended: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:

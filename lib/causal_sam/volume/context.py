@@ -224,27 +224,34 @@ class VolumeContext:
         name: str | None = None,
     ) -> CoarseMask:
         """Answer points of one kind that contradict a mask; see `CoarseSegmenter.correct`."""
-        self.prepare()
-        is_foreground = not mask[new[0]]
-        with self._lock, self._inference():
-            prompts = _VoxelPrompts(foreground, background, box, mask, self._useful_name(name, foreground))
-            answer, evidence = self._evidence(prompts, new, is_foreground)
-        return CoarseMask(answer.grid, self.model.corrections.logits(evidence, is_foreground), answer.certainty)
+        answer, evidence = self.evidence(foreground, background, box, mask, new, name)
+        logits = self.model.corrections.logits(evidence, is_foreground=not mask[new[0]])
+        return replace(answer, logits=logits)
 
     def evidence(
         self,
         foreground: Sequence[Voxel],
         background: Sequence[Voxel],
+        box: Sequence[int] | None,
         mask: NDArray[np.bool_],
         new: Sequence[Voxel],
         name: str | None = None,
-    ) -> tuple[Grid, Evidence]:
-        """Return what `correct` decides from, and its grid; for fitting `CorrectionModel`."""
+    ) -> tuple[CoarseMask, Evidence]:
+        """Return what `correct` decides from: the answer of the network, and the evidence on the same grid."""
         self.prepare()
         with self._lock, self._inference():
-            prompts = _VoxelPrompts(foreground, background, None, mask, self._useful_name(name, foreground))
-            answer, evidence = self._evidence(prompts, new, not mask[new[0]])
-            return answer.grid, evidence
+            assert self._context is not None
+            prompts = _VoxelPrompts(foreground, background, box, mask, self._useful_name(name, foreground))
+            answer, context = self._answer(prompts)
+            on_grid, places = self._on_grid(answer.grid, prompts), answer.grid.positions(new)
+            assert on_grid.mask is not None
+            if answer.grid.is_cut(on_grid.mask > 0, self.grid) or not answer.grid.holds(places):
+                answer, context = self._decode(self.grid, self._context, prompts), self._context
+                on_grid, places = self._on_grid(self.grid, prompts), self.grid.positions(new)
+            free = self._decode(answer.grid, context, replace(prompts, mask=None))
+            with torch.autocast("cpu", enabled=False):
+                is_foreground = not mask[new[0]]
+                return answer, gather_evidence(context, on_grid, places, is_foreground, answer.logits, free.logits)
 
     def segment_named(self, names: Sequence[str]) -> dict[str, CoarseMask]:
         """Segment structures by their names alone.
@@ -302,22 +309,6 @@ class VolumeContext:
             self._fine[fine] = context
         finer = self._decode(fine, context, prompts, answer)
         return (answer, self._context) if fine.is_cut(finer.logits > 0, self.grid) else (finer, context)
-
-    def _evidence(
-        self, prompts: _VoxelPrompts, new: Sequence[Voxel], is_foreground: bool
-    ) -> tuple[CoarseMask, Evidence]:
-        """Return the network's answer to a correction, and the evidence on the same grid."""
-        assert self._context is not None
-        answer, context = self._answer(prompts)
-        on_grid, places = self._on_grid(answer.grid, prompts), answer.grid.positions(new)
-        assert on_grid.mask is not None
-        if answer.grid.is_cut(on_grid.mask > 0, self.grid) or not answer.grid.holds(places):
-            answer, context = self._decode(self.grid, self._context, prompts), self._context
-            on_grid, places = self._on_grid(self.grid, prompts), self.grid.positions(new)
-        free = self._decode(answer.grid, context, replace(prompts, mask=None))
-        with torch.autocast("cpu", enabled=False):
-            evidence = gather_evidence(context, on_grid, places, is_foreground, answer.logits, free.logits)
-        return answer, evidence
 
     def _useful_name(self, name: str | None, foreground: Sequence[Voxel]) -> str | None:
         """Return a name as it was trained; None if it was not, or if its map does not reach the points.

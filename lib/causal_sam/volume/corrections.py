@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causal_sam.imaging.distances import distance_to
+from causal_sam.imaging.distances import signed_distance
 from causal_sam.volume.network import Context
 from causal_sam.volume.prompt_maps import GridPrompts, likeness, nearest_cells
 
@@ -45,10 +45,10 @@ CLICKED_LOGIT, UNCHANGED_LOGIT = 3.0, 6.0
 
 
 class Evidence(NamedTuple):
-    """What is known about each cell when one kind of click corrects a mask.
+    """Features of the cells of a grid for a correction by clicks of one kind.
 
     Attributes:
-        features: `FEATURES` of each cell, FxZxYxX.
+        features: `FEATURES` of each cell: FxZxYxX.
         undecided: ZxYxX, True for the cells that the click may change: all inside the mask for a background click, all
             outside for a foreground click, as far as it reaches.
         clicked: ZxYxX, True for the cells of the new points.
@@ -143,8 +143,7 @@ def _distance_to_border(inside: NDArray[np.bool_], cell_mm: Sequence[float]) -> 
     """
     if not inside.any():
         return np.full(inside.shape, REACH_MM, np.float32)
-    depth = distance_to(~np.pad(inside, 1), cell_mm)[1:-1, 1:-1, 1:-1]
-    return np.where(inside, depth, distance_to(inside, cell_mm)).astype(np.float32)
+    return np.abs(signed_distance(np.pad(inside, 1), cell_mm))[1:-1, 1:-1, 1:-1].astype(np.float32)
 
 
 def _distance(points: Tensor, shape: Sequence[int], cell_mm: Sequence[float]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from untrained_labels import teach
+from untrained_labels import write_untrained_bundle
 
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.automatic_masks import AutomaticMasks
@@ -46,12 +46,12 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeInbox:
         save(folder / f"ct{seed}.nii.gz", ct(seed))
 
     def inbox(bundle: int | None = 0, context_mb: int = 0) -> Inbox:
-        taught = tmp_path / "taught.safetensors"
+        bundle_path = tmp_path / "bundle.safetensors"
         if bundle is not None:
-            teach(taught, bundle)
+            write_untrained_bundle(bundle_path, bundle)
         store = FolderStore(str(folder), auto_reload=False)
         studies = Studies(store, ImageFinder(store, str(folder)).find)
-        conf = AppConf.from_conf({"adapter_bundle": str(taught), "device": "cpu", "context_mb": context_mb})
+        conf = AppConf.from_conf({"adapter_bundle": str(bundle_path), "device": "cpu", "context_mb": context_mb})
         pool = PredictorPool(conf, AdapterStore(tmp_path / "adapters"))
         return Inbox(studies, pool, LABELS, AutomaticMasks(tmp_path / "automatic"), "auto", 10**9)
 

@@ -11,25 +11,21 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from kill_store import training, weights
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
+from untrained_labels import write_untrained_bundle
 
 from causal_sam.correction.journal import Journal
 from causal_sam.errors import InputError
 from causal_sam.imaging import read_volume
 from causal_sam.prompting import InteractiveSession
 from causal_sam.prompting.label_state import LabelState, Source, is_unnamed
-from causal_sam.sam import load_model
-from causal_sam.sam.adapter_bundle import AdapterBundle, BundleMetadata, LabelPart
-from causal_sam.sam.label_prompt import new_label_prompt
 from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.automatic_masks import AutomaticMasks
-from causal_sam.text import load_text_encoder
 from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Resources, take_over_saved
 from infers.organs import OrgansInferTask
 from infers.prompts import PromptableInferTask
@@ -57,17 +53,6 @@ def bright_image() -> NDArray[np.float32]:
     return array
 
 
-def teach(path: Path) -> None:
-    """A file of three labels that nobody trained: it finds something of each, nowhere in particular."""
-    torch.manual_seed(0)
-    model, encoder = load_model("compact", device="cpu"), load_text_encoder()
-    prompt = new_label_prompt(model, encoder.dimension)
-    torch.nn.init.normal_(prompt.to_filter.bias)
-    identity = (encoder.name, encoder.fingerprint, model.encoder_hash(), prompt.text_dim, prompt.embed_dim)
-    said = BundleMetadata(LABELS, *identity, {}, skip_channels=prompt.skip_channels)
-    AdapterBundle(LabelPart.from_training(prompt, said, model)).write(path)
-
-
 class App:
     """The promptable tasks on one image in a real data store, without the HTTP server."""
 
@@ -75,7 +60,7 @@ class App:
         nibabel.save(nibabel.Nifti1Image(bright_image(), AFFINE), folder / "image.nii.gz")
         self.folder, self.image = folder, folder / "image.nii.gz"
         self.labels = LabelSet(LABELS)
-        teach(folder.parent / "labels.safetensors")
+        write_untrained_bundle(folder.parent / "labels.safetensors", labels=LABELS)
         conf = AppConf.from_conf({"prefetch_slices": 0, "adapter_bundle": str(folder.parent / "labels.safetensors")})
         self.datastore = FolderStore(str(folder), auto_reload=False)
         self.resources = Resources(

@@ -12,7 +12,7 @@ from causal_sam.imaging import PackedMask, Volume
 from causal_sam.prompting.history import Step, StepKind
 from causal_sam.prompting.label_state import LabelState, SliceRecord
 from causal_sam.prompting.prompts import Lasso
-from serving.page.steps import MINUS, describe_steps, slice_number
+from serving.page.steps import MINUS, describe_steps
 
 SHAPE = (20, 20, 8)
 VOLUME = Volume(np.zeros(SHAPE, np.int16), np.diag([10.0, 10, 10, 1]), "CT", {}, Path("image"))
@@ -57,6 +57,8 @@ def test_steps_say_what_was_done_where_and_how_much_it_changed() -> None:
 def test_slices_are_counted_as_notes_count_them(signs: tuple[int, int, int]) -> None:
     volume = Volume(np.zeros(SHAPE, np.int16), np.diag([2.0 * signs[0], 2 * signs[1], 5 * signs[2], 1]), "CT", {}, None)
     mask = np.zeros(SHAPE, bool)
-    mask[..., 2] = True
-    number = slice_number(volume, 2, 2)
-    assert slices_in(volume, {"liver": mask}).nonempty == {"liver": (number, number)}
+    mask[..., 3] = True
+    ((number, last),) = slices_in(volume, {"liver": mask}).nonempty.values()
+    assert number == last
+    step = Step(StepKind.PROMPTS, "liver", {"liver": state(10, (1, 1, 3))})
+    assert describe_steps([Step(labels={}), step], volume)[1].startswith(f"+ point, slice {number}:")

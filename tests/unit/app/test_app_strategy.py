@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 from monailabel.interfaces.datastore import Datastore
-from untrained_labels import teach
+from untrained_labels import write_untrained_bundle
 
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
@@ -151,7 +151,7 @@ def test_what_was_computed_is_found_again_and_done_again_when_the_model_or_the_i
     here = site(a=ct(1), b=mr(2))
     here.scorer.run_pass()
     assert {each.uncertainty for each in here.scores.all().values()} == {None}
-    teach(tmp_path / "taught.safetensors", seed=1)
+    write_untrained_bundle(tmp_path / "taught.safetensors", seed=1)
     here.scorer.run_pass()
     first = here.scores.all()
     assert {each.taught for each in first.values()} == {pool.current_bundle().labels.digest}
@@ -159,7 +159,7 @@ def test_what_was_computed_is_found_again_and_done_again_when_the_model_or_the_i
     again = site()
     again.scorer.run_pass()
     assert again.scores.all() == first
-    teach(tmp_path / "taught.safetensors", seed=2)
+    write_untrained_bundle(tmp_path / "taught.safetensors", seed=2)
     again.scorer.run_pass()
     second = again.scores.all()
     assert {each.taught for each in second.values()} == {pool.current_bundle().labels.digest} != {first["a"].taught}
@@ -182,7 +182,7 @@ def test_what_was_taught_but_cannot_be_read_leaves_the_styles(site, tmp_path: Pa
 
 
 def test_accepted_images_get_a_style_and_no_uncertainty(site, tmp_path: Path) -> None:
-    teach(tmp_path / "taught.safetensors", seed=1)
+    write_untrained_bundle(tmp_path / "taught.safetensors", seed=1)
     here = site(a=ct(1))
     here.accept("a")
     here.scorer.run_pass()

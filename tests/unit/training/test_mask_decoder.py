@@ -16,11 +16,12 @@ from causal_sam.imaging.overlap import dice
 from causal_sam.phantom.bodies import BodySample
 from causal_sam.phantom.samples import samples
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT
+from causal_sam.prompting.volume_mask import coarse_mask_prompts
 from causal_sam.sam.causal_sam import CausalSam
 from causal_sam.sam.compact import build_compact
 from causal_sam.sam.loading import load_model
 from causal_sam.training import prompted_slices
-from causal_sam.training.coarse_masks import coarse_prompt, degraded
+from causal_sam.training.coarse_masks import MASK_STRIDE, degraded
 from causal_sam.training.mask_decoder import MaskDecoderObjective, Prompted, batches, validate
 from causal_sam.training.prompted_slices import MIN_PIXELS, SliceMaker, SlicesOfBody
 from causal_sam.training.prompts import KINDS_WITH_COARSE, CoarseMasks, SimulatedPrompts
@@ -131,11 +132,11 @@ def test_degraded_masks_are_near_the_truth_and_never_right():
 def test_cells_of_a_context_become_pixels_of_the_mask_grid(stride):
     cells = torch.full((1, 64 // stride, 96 // stride), -3.0)
     cells[:, : 32 // stride, : 32 // stride] = 20.0
-    prompt = coarse_prompt(cells, stride, 64)
-    assert prompt.shape == (1, 1, 64, 64)
-    assert prompt[0, 0, 4, 4] == MASK_PROMPT_LOGIT
-    assert prompt[0, 0, 24, 40] == -3.0
-    assert prompt[0, 0, 40, 8] == prompt[0, 0, 8, 56] == -MASK_PROMPT_LOGIT
+    prompt = coarse_mask_prompts(cells, stride // MASK_STRIDE, 64)
+    assert prompt.shape == (1, 64, 64)
+    assert prompt[0, 4, 4] == MASK_PROMPT_LOGIT
+    assert prompt[0, 24, 40] == -3.0
+    assert prompt[0, 40, 8] == prompt[0, 8, 56] == -MASK_PROMPT_LOGIT
 
 
 def test_a_coarse_mask_is_the_only_first_prompt_and_may_be_of_nothing():

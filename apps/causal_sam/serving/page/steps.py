@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
-from causal_sam.correction.region import VIEWER_SIGNS
+from causal_sam.correction.region import viewer_numbers
 from causal_sam.imaging import Volume
-from causal_sam.imaging.directions import patient_axes
 from causal_sam.prompting.history import Step, StepKind
 from causal_sam.prompting.label_state import LabelState, is_unnamed, state_of
 from causal_sam.prompting.prompts import Voxel
@@ -90,33 +89,21 @@ def points(state: LabelState, *, inside: bool) -> set[Voxel]:
 
 
 def _slices(slices: Collection[tuple[int, int]], volume: Volume) -> str:
-    numbers = sorted(slice_number(volume, axis, index) for axis, index in slices)
+    numbers = sorted(int(viewer_numbers(volume, axis)[index]) for axis, index in slices)
     first, last = numbers[0], numbers[-1]
     return f"slice {first}" if first == last else f"slices {first} to {last}"
-
-
-def slice_number(volume: Volume, axis: int, index: int) -> int:
-    """Return the number of a slice as viewers and notes count it: from 1, axial slices from the head.
-
-    Args:
-        volume: image.
-        axis: voxel axis perpendicular to the slice.
-        index: voxel index along it.
-    """
-    patient_axis, sign = patient_axes(volume.affine)[axis]
-    return index + 1 if sign == VIEWER_SIGNS[patient_axis] else volume.shape[axis] - index
 
 
 def _changes(before: Step, step: Step, volume: Volume) -> list[str]:
     """Say what labels gained or lost, those that the step is about first."""
     names = [name for name in {**step.labels, **before.labels} if not is_unnamed(name)]
-    told = []
+    changes = []
     for name in sorted(names, key=lambda name: name not in step.about):
         now, then = (state_of(each.labels, name, volume.shape).mask for each in (step, before))
         if now is then or now.same_as(then):
             continue
-        told.append(f"{name} {_signed((now.count - then.count) * volume.voxel_ml)}")
-    return told
+        changes.append(f"{name} {_signed((now.count - then.count) * volume.voxel_ml)}")
+    return changes
 
 
 def _signed(ml: float) -> str:
