@@ -7,9 +7,10 @@ Images are drawn on the fly (`causal_sam.phantom`). A structure of each gets a w
 it right gives the sentence and the region. The decoder sees the wrong mask, is modulated inside the region, and must
 answer with the true mask there. Half of the images are slices of random shapes, half slices of whole generated
 abdomens. Half of the masks of random shapes are wrong in two ways, too small here and too large there: only one is
-complained of, the region holds both, and the other must stay, so that only the sentence tells which it is. Encoder and
-decoder stay as they are: only the generator of the modulation is trained. Stopped at any time, training continues with
-the same command from its last checkpoint.
+complained of, the region holds both, and the other must stay, so that only the sentence tells which it is. With folders
+of label maps, a third of the samples are errors that this product makes when it is clicked on rendered bodies. Encoder
+and decoder stay as they are: only the generator of the modulation is trained. Stopped at any time, training continues
+with the same command from its last checkpoint.
 
 In the output folder: `checkpoint.pt`, `log.jsonl`, TensorBoard events, and with each checkpoint `film.safetensors`.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import causal_sam  # noqa: F401  before torch, whose threads it lets wait passively
 
 # isort: split
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -36,7 +37,13 @@ from causal_sam.text import TextEncoder, load_lexicon, load_text_encoder
 from causal_sam.training.config_file import run_script
 from causal_sam.training.engine import LoopConfig, TrainingEngine
 from causal_sam.training.log import TrainingLog
-from causal_sam.training.simulated_corrections import TWOFOLD, MixedCorrections, SliceCorrections, VolumeCorrections
+from causal_sam.training.simulated_corrections import (
+    TWOFOLD,
+    FoundCorrections,
+    MixedCorrections,
+    SliceCorrections,
+    VolumeCorrections,
+)
 from causal_sam.training.tci import CorrectionObjective
 
 VALIDATION_SEED = 30_000_000
@@ -47,6 +54,7 @@ class RunConfig:
     """The whole configuration; `sample_configs/training/tci.yaml` explains each key."""
 
     out: Path
+    folders: list[Path] = field(default_factory=list)
     init: Path | None = None
     model: str = "compact"
     checkpoint: Path | None = None
@@ -73,7 +81,9 @@ def train(local_rank: int, config: RunConfig) -> None:
     names, size = sorted(load_lexicon().structures), model.image_size
 
     def corrections(seed: int, twofold: float) -> MixedCorrections:
-        return MixedCorrections(SliceCorrections(size, seed, names, twofold), VolumeCorrections(size, seed))
+        simulated = SliceCorrections(size, seed, names, twofold), VolumeCorrections(size, seed)
+        found = [FoundCorrections(config.folders, size, seed, names)] if config.folders else []
+        return MixedCorrections(*simulated, *found)
 
     held_out = list(islice(corrections(VALIDATION_SEED, 0), config.validation)) if rank == 0 else []
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from causal_sam.benchmark.latency import peak_mb
 from causal_sam.correction.corrector import load_corrector
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
@@ -69,16 +70,32 @@ class NoteLatency:
     dice_after: float
 
 
-def measure_notes(shape: tuple[int, int, int], repeats: int, threads: int | None = None) -> list[NoteLatency]:
+@dataclass(frozen=True)
+class OrganLatency:
+    """Times of one volume, and of clicks and notes on an organ of it.
+
+    Attributes:
+        encoded: seconds to encode all slices, once a volume.
+        prepared: seconds to prepare the volume context after that, once a volume.
+        acts: a click that segments the organ, one that corrects it, then the notes.
+        peak_mb: peak resident memory of the process after the clicks, in 10^6 bytes.
+        peak_before_mb: peak resident memory before the volume is encoded, in 10^6 bytes.
+    """
+
+    encoded: float
+    prepared: float
+    acts: list[NoteLatency]
+    peak_mb: float
+    peak_before_mb: float
+
+
+def measure_notes(shape: tuple[int, int, int], repeats: int, threads: int | None = None) -> OrganLatency:
     """Time clicks on the liver of a generated CT and notes about wrong masks of it.
 
     Args:
         shape: shape of the volume; the first two numbers are even.
         repeats: measurements of each time.
         threads: number of CPU threads; None for PyTorch's default.
-
-    Returns:
-        First a click that segments the organ and one that corrects it, then the notes.
 
     Raises:
         InputError: the shape is odd, or too small for the anatomy.
@@ -89,15 +106,19 @@ def measure_notes(shape: tuple[int, int, int], repeats: int, threads: int | None
     model = load_model("compact")
     predictor = predictor_with_context(model, EmbeddingCache(CACHE_BYTES), prefetch_slices=0)
     predictor.set_volume(volume)
+    before_mb, begin = peak_mb(), time.perf_counter()
     for index in range(predictor.slices.frame.count):
         predictor.encoder.embedding(predictor.slices, index)
+    encoded = time.perf_counter()
     if predictor.context is not None:
         predictor.context.masker()
+    prepared = time.perf_counter()
     corrector, interpreter = load_corrector(predictor.encoder), load_interpreter()
     liver = structures["liver"]
     others = {name: structures[name] for name in NEIGHBOURS}
     truth = _repeated(liver)
     found = list(_clicks(InteractiveSession(predictor, ["liver"]), volume, truth, repeats))
+    after_mb = peak_mb()
     for number, (name, (kind, given)) in enumerate(NOTES.items()):
         rng, steps = np.random.default_rng(number), tuple(slice(None, None, step) for step in REPEATED)
         coarse = Volume(volume.array[steps], volume.affine @ np.diag([*REPEATED, 1.0]), "CT")
@@ -125,7 +146,7 @@ def measure_notes(shape: tuple[int, int, int], repeats: int, threads: int | None
         seconds = _median_seconds(carry_out, repeats)
         after = session.mask("liver")
         found.append(NoteLatency(f"note: {name}", seconds, dice(before, truth), dice(after, truth)))
-    return found
+    return OrganLatency(encoded - begin, prepared - encoded, found, after_mb, before_mb)
 
 
 def _generated_ct(shape: tuple[int, int, int]) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:

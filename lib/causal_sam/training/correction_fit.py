@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,15 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from causal_sam.atomic import atomic_write
-from causal_sam.imaging import Volume
-from causal_sam.imaging.frames import DISPLAY
-from causal_sam.phantom.bodies import BodySample, BodySampler
 from causal_sam.prompting import InteractiveSession, Predictor
 from causal_sam.prompting.shipped_context import predictor_with_context
 from causal_sam.sam.loading import load_model
 from causal_sam.simulation.annotator import next_click_in_volume, random_point
-from causal_sam.training.context_targets import choose_structures
+from causal_sam.training.body_volumes import body_volumes
 from causal_sam.volume.context import VolumeContext
 from causal_sam.volume.corrections import FEATURES
 
 CLICKS = 6
-MAX_STRUCTURES, MIN_VOXELS, MIN_SLICES = 4, 300, 10
 # Cells of each correction that are fitted; each correction counts the same.
 MAX_CELLS = 600
 REGULARISATION = 0.02  # sklearn's C
@@ -54,7 +51,7 @@ def collect_samples(
     """Click structures of rendered bodies, and describe the cells that each correction may change.
 
     Args:
-        folders: folders of named label maps, see `BodySampler`.
+        folders: folders of named label maps, see `causal_sam.phantom.bodies.BodySampler`.
         bodies: number of bodies.
         rng: source of randomness.
         log: called with a line for each body.
@@ -62,19 +59,11 @@ def collect_samples(
     Returns:
         Samples of background and of foreground clicks.
     """
-    sampler, predictor = BodySampler(folders, styles=1), predictor_with_context(load_model("compact"))
-    samples = Samples(), Samples()
-    for number in range(bodies):
-        body = sampler.sample(rng)
-        while len(body.labels) < MIN_SLICES or not (
-            structures := choose_structures(body, MAX_STRUCTURES, MIN_VOXELS, rng)
-        ):
-            body = sampler.sample(rng)
-        volume = _volume(body)
-        own = predictor.for_volume(volume)
-        for name, values in structures:
-            inside = torch.isin(body.labels, torch.tensor(values, dtype=body.labels.dtype))
-            _annotate(own, name or "shape", _in_file_order(inside.numpy()), volume.spacing, samples, rng)
+    predictor, samples = predictor_with_context(load_model("compact")), (Samples(), Samples())
+    for number, body in enumerate(islice(body_volumes(folders, rng), bodies)):
+        own = predictor.for_volume(body.volume)
+        for name, truth in body.structures:
+            _annotate(own, name or "shape", truth, body.volume.spacing, samples, rng)
         log(f"body {number + 1} of {bodies}: {' and '.join(str(len(each.inside)) for each in samples)} corrections")
     return samples
 
@@ -128,20 +117,3 @@ def _annotate(
         session.add_point(name, voxel, positive=is_foreground)
         clicked.append(voxel)
         click = next_click_in_volume(truth, session.mask(name), spacing, clicked=clicked)
-
-
-def _volume(body: BodySample) -> Volume:
-    """Return a body as a volume with the axes (columns, rows, slices)."""
-    affine = np.eye(4)
-    affine[:3, :3] = 0
-    for column, (axis, sign), spacing in zip((2, 1, 0), DISPLAY[body.plane], body.spacing, strict=True):
-        affine[axis, column] = sign * spacing
-    is_ct = not torch.equal(body.images[0], body.wide[0])
-    values = body.wide[0] * 2000 - 1000 if is_ct else body.images[0] * 1000
-    array = _in_file_order(values.numpy().round().astype(np.int16))
-    return Volume(array, affine, "CT" if is_ct else "MR")
-
-
-def _in_file_order(slices: NDArray) -> NDArray:
-    """Return slices ZxYxX as (X, Y, Z)."""
-    return np.ascontiguousarray(slices.transpose(2, 1, 0))

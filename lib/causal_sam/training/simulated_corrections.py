@@ -1,30 +1,40 @@
-"""Corrections from generated images alone: slices of random shapes, and slices of whole generated abdomens.
+"""Corrections from generated images alone: of random shapes, of generated abdomens, and of bodies from label maps.
 
 Random shapes have any form, in any plane. Whole volumes add what single slices cannot show: directions across the
 slices, the region of an act about a whole structure, and slices beyond the end of a mask, where the decoder sees the
-mask of a neighbour.
+mask of a neighbour. In both the errors are simulated. In bodies that are rendered from label maps they are real: those
+of masks that this product makes from clicks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from causal_sam.correction.decoding import STRENGTH
+from causal_sam.correction.decoding import STRENGTH, restrict_to_region
 from causal_sam.correction.region import region_gate
 from causal_sam.imaging import Volume, other_axes
 from causal_sam.imaging.distances import signed_distance
 from causal_sam.phantom.samples import Sample, samples
 from causal_sam.phantom.scans import Style, render_scan
 from causal_sam.phantom.studies import LABELS, SEGMENTED, generated_abdomen
+from causal_sam.prompting import InteractiveSession, Predictor
+from causal_sam.prompting.prompts import Voxel
+from causal_sam.prompting.shipped_context import predictor_with_context
 from causal_sam.prompting.slices import VolumeSlices
+from causal_sam.sam.loading import load_model
+from causal_sam.simulation.annotator import next_click_in_volume, random_point
 from causal_sam.simulation.errors import SimulatedError, simulate_error
+from causal_sam.training.body_volumes import BodyVolume, body_volumes
 from causal_sam.training.corrections import fitted
+from causal_sam.training.found_errors import find_error
 from causal_sam.training.style_pairs import padded
 from causal_sam.training.tci import MODULATED_KINDS, CorrectionSample
 
@@ -44,6 +54,8 @@ PLANES = {
 STRUCTURES_OF_VOLUME, ERRORS_OF_STRUCTURE, SLICES_OF_ERROR = 5, 2, 4
 # Samples that wait to be drawn at random, so that those of one volume do not follow each other.
 WAITING = 120
+# The same of bodies, and most clicks on a structure whose errors are looked for.
+FOUND_WAITING, MAX_CLICKS = 60, 3
 # First patient; benchmarks and the demo studies have patients of smaller numbers.
 FIRST_PATIENT = 10_000_000
 
@@ -93,15 +105,67 @@ class VolumeCorrections(IterableDataset):
             yield waiting.pop(int(rng.integers(len(waiting))))
 
 
-class MixedCorrections(IterableDataset):
-    """Samples of two data sets in turn."""
+class FoundCorrections(IterableDataset):
+    """Samples of errors that the compact model and the volume context make on rendered bodies, without end.
 
-    def __init__(self, one: IterableDataset, other: IterableDataset) -> None:
-        self.one, self.other = one, other
+    A simulated annotator clicks some structures of each body, the first time at a random place; each sample is about
+    the largest connected error that is left.
+
+    Args:
+        folders: folders of named label maps, see `causal_sam.phantom.bodies.BodySampler`.
+        size: side S of the model's input in pixels.
+        seed: seed of all random choices; each worker draws others.
+        names: names for structures without one.
+    """
+
+    def __init__(self, folders: Sequence[Path], size: int, seed: int, names: Sequence[str]) -> None:
+        self.folders, self.size, self.seed, self.names = list(folders), size, seed, list(names)
 
     def __iter__(self) -> Iterator[CorrectionSample]:
-        for pair in zip(self.one, self.other, strict=False):
-            yield from pair
+        cv2.setNumThreads(1)
+        if get_worker_info():  # one process for each core
+            torch.set_num_threads(1)
+        rng = np.random.default_rng((self.seed, _worker()))
+        predictor = predictor_with_context(load_model("compact", device="cpu"), prefetch_slices=0)
+        waiting: list[CorrectionSample] = []
+        for body in body_volumes(self.folders, rng):
+            waiting += self._of_body(body, predictor.for_volume(body.volume), rng)
+            while len(waiting) > FOUND_WAITING:
+                yield waiting.pop(int(rng.integers(len(waiting))))
+
+    def _of_body(self, body: BodyVolume, predictor: Predictor, rng: np.random.Generator) -> list[CorrectionSample]:
+        slices, drawn = VolumeSlices(body.volume, "auto", self.size), []
+        named = [(name or str(rng.choice(self.names)), truth) for name, truth in body.structures]
+        for label, truth in named:
+            others = {name: mask & ~truth for name, mask in named if name != label}
+            session = InteractiveSession(predictor)
+            i, j, k = random_point(truth, rng)
+            click: tuple[Voxel, bool] | None = ((i, j, k), True)
+            clicked: list[Voxel] = []
+            for _ in range(int(rng.integers(1, MAX_CLICKS + 1))):
+                if click is not None:
+                    voxel, is_positive = click
+                    session.add_point(label, voxel, positive=is_positive)
+                    clicked.append(voxel)
+                    click = next_click_in_volume(truth, session.mask(label), body.volume.spacing, clicked=clicked)
+            mask = session.mask(label)
+            found = find_error(label, mask, truth, body.volume, others)
+            if found is not None and found.kind in MODULATED_KINDS:
+                left = {name: other & ~mask for name, other in others.items()}
+                known = left if rng.random() < NEIGHBOURS_KNOWN else {}
+                drawn += _of_error(slices, self.size, SimulatedError(mask, found.intervention), truth, known, rng)
+        return drawn
+
+
+class MixedCorrections(IterableDataset):
+    """Samples of several data sets in turn."""
+
+    def __init__(self, *parts: IterableDataset) -> None:
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[CorrectionSample]:
+        for each in zip(*self.parts, strict=False):
+            yield from each
 
 
 def _worker() -> int:
@@ -213,21 +277,24 @@ def _of_error(
     places = np.flatnonzero(region.any(axis=along))
     if not len(places):
         return []
-    errors = ((error.mask ^ truth) & (region > 0)).sum(axis=along)[places]
+    # What else is wrong there is not what the act is about.
+    wanted_mask = restrict_to_region(act, region > 0, error.mask, truth)
+    errors = (error.mask ^ wanted_mask).sum(axis=along)[places]
     nonempty = np.flatnonzero(error.mask.any(axis=along))
     worst = places[np.argsort(-errors, kind="stable")[: SLICES_OF_ERROR // 2]]
     chosen = np.union1d(worst, rng.choice(places, min(len(places), SLICES_OF_ERROR // 2), replace=False))
     drawn = []
     for index in chosen.tolist():
-        shown, source = error.mask, index
+        shown, source, goal = error.mask, index, wanted_mask
         if index not in nonempty:
             # By now the neighbour nearer to the mask is as it should be.
-            shown, source = truth, index - int(np.sign(index - nonempty[np.argmin(abs(nonempty - index))]))
+            shown, goal = truth, truth
+            source = index - int(np.sign(index - nonempty[np.argmin(abs(nonempty - index))]))
         wrong = fitted(shown, slices, source, size)
         if not wrong.any():
             continue
         here = fitted(region, slices, index, size)
-        wanted = np.where(here > 0, fitted(truth, slices, index, size), wrong)
+        wanted = np.where(here > 0, fitted(goal, slices, index, size), wrong)
         image = padded(slices.image(index)[0].numpy(), size)
         drawn.append(CorrectionSample(image, wrong, wanted, here, act.sentence, STRENGTH[act.strength]))
     return drawn

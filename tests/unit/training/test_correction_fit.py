@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from causal_sam.phantom.bodies import BodySample
-from causal_sam.training import correction_fit
 from causal_sam.training.correction_fit import Samples, collect_samples, fit, write_weights
 from causal_sam.volume.corrections import FEATURES, CorrectionModel, Evidence
 
@@ -36,34 +34,9 @@ def test_fitted_weights_decide_as_the_samples_do(tmp_path):
 
 
 @pytest.mark.slow
-def test_clicks_on_a_body_give_samples(monkeypatch):
-    rng = np.random.default_rng(0)
-    labels = torch.ones(12, 48, 64, dtype=torch.int16)
-    labels[2:10, 10:34, 8:30] = 2
-    labels[2:10, 10:34, 30:52] = 3
-    noise = torch.from_numpy(rng.normal(0, 0.05, labels.shape)).float()
-    images = (0.1 + 0.3 * (labels > 1) + 0.02 * (labels == 3) + noise).clamp(0, 1)[None]
-
-    class Bodies:
-        def __init__(self, folders, styles):
-            pass
-
-        def sample(self, rng):
-            return BodySample(
-                images=images,
-                wide=images,
-                labels=labels,
-                structures={"liver": (2,), "spleen": (3,)},
-                absent=(),
-                unnamed=(),
-                spacing=(5.0, 4.0, 4.0),
-                plane="axial",
-                styles=("MR",),
-            )
-
-    monkeypatch.setattr(correction_fit, "BodySampler", Bodies)
+def test_clicks_on_a_body_give_samples(two_organs):
     lines: list[str] = []
-    samples = collect_samples([], 1, rng, lines.append)
+    samples = collect_samples([], 1, np.random.default_rng(0), lines.append)
     assert len(lines) == 1
     assert any(own.features for own in samples)
     for own in samples:

@@ -18,7 +18,7 @@ from causal_sam.sam.compact import build_compact
 from causal_sam.sam.registry import COMPACT_BUNDLE
 from causal_sam.text import load_lexicon, load_text_encoder
 from causal_sam.training.losses import edit_loss
-from causal_sam.training.simulated_corrections import SliceCorrections, VolumeCorrections
+from causal_sam.training.simulated_corrections import FoundCorrections, SliceCorrections, VolumeCorrections
 from causal_sam.training.tci import CorrectionObjective
 
 NAMES = sorted(load_lexicon().structures)
@@ -41,6 +41,18 @@ def test_samples_of_volumes_are_slices_as_the_corrector_has_them():
     again = list(islice(VolumeCorrections(96, 1), 3))
     for one, other in zip(drawn, again, strict=False):
         np.testing.assert_array_equal(one.image, other.image)
+
+
+@pytest.mark.slow
+def test_errors_that_the_product_makes_are_samples(two_organs):
+    drawn = list(islice(FoundCorrections([], 96, 1, NAMES), 12))
+    for sample in drawn:
+        assert sample.wrong.any()
+        assert any(name in sample.sentence for name in ("liver", "spleen"))
+        np.testing.assert_array_equal(sample.truth[sample.region == 0], sample.wrong[sample.region == 0])
+        if sample.sentence.startswith(("shrink", "exclude")):
+            assert not (sample.truth > sample.wrong).any()
+    assert any((sample.truth != sample.wrong).any() for sample in drawn)
 
 
 def test_samples_are_wrong_where_they_may_be_put_right():

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.benchmark.cases import LabelledVolume
-from causal_sam.benchmark.tci.found_errors import find_error
 from causal_sam.correction.corrector import MODULATED, Correction, Corrector
 from causal_sam.correction.region import region_gate
 from causal_sam.errors import InputError
@@ -28,6 +27,7 @@ from causal_sam.simulation.annotator import next_click_in_volume
 from causal_sam.simulation.errors import KINDS, STRENGTHS, SimulatedError, simulate_error
 from causal_sam.simulation.notes import write_note
 from causal_sam.text import TextEncoder
+from causal_sam.training.found_errors import find_error
 
 # Share of the errors where neighbours have masks of their own.
 NEIGHBOURS_KNOWN = 0.5

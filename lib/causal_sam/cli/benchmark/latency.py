@@ -137,11 +137,15 @@ def _notes(
     table = Table(title=f"Medians in seconds, liver in {'x'.join(map(str, shape))} voxels, compact")
     for title in ("", "seconds", "Dice before", "after"):
         table.add_column(title, justify="left" if not title else "right")
-    for one in found:
+    for one in found.acts:
         table.add_row(one.name, f"{one.seconds:.3f}", f"{one.dice_before:.3f}", f"{one.dice_after:.3f}")
     console.print(table)
+    console.print(
+        f"Once a volume: {found.encoded:.1f} s to encode its slices and {found.prepared:.1f} s for its context. "
+        f"Memory: {found.peak_mb:.0f} MB at most up to the last click, {found.peak_before_mb:.0f} MB before the volume."
+    )
     if json_file is not None:
-        json_file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+        json_file.write_text(json.dumps(asdict(found), indent=1) + "\n")
 
 
 def free_port() -> int:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from causal_sam.benchmark.tci.found_errors import find_error
 from causal_sam.imaging import Volume
+from causal_sam.training.found_errors import find_error
 
 SHAPE = (48, 40, 24)
 GRID = np.indices(SHAPE)
