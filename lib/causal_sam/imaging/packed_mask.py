@@ -6,7 +6,7 @@ import base64
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,10 +52,19 @@ class PackedMask:
         sides = (self.shape, self.corner, self.extent) == (other.shape, other.corner, other.extent)
         return sides and np.array_equal(self.bits, other.bits)
 
-    def touches(self, other: PackedMask) -> bool:
-        """Return True if the bounding boxes of two masks of one volume have voxels in common."""
-        ends = zip(self.corner, self.extent, other.corner, other.extent, strict=True)
-        return all(max(c, other_c) < min(c + e, other_c + other_e) for c, e, other_c, other_e in ends)
+    def common(self, other: PackedMask) -> PackedMask:
+        """Return the voxels that are in both of two masks of one volume."""
+        ends = list(zip(self.corner, self.extent, other.corner, other.extent, strict=True))
+        sides = [slice(max(c, other_c), min(c + e, other_c + other_e)) for c, e, other_c, other_e in ends]
+        if any(side.start >= side.stop for side in sides):
+            return PackedMask(self.shape)
+        one, another = (
+            mask.unpack_box()[tuple(slice(s.start - c, s.stop - c) for s, c in zip(sides, mask.corner, strict=True))]
+            for mask in (self, other)
+        )
+        both = PackedMask.pack(one & another)
+        corner = tuple(side.start + c for side, c in zip(sides, both.corner, strict=True))
+        return replace(both, shape=self.shape, corner=corner) if both.bits.size else PackedMask(self.shape)
 
     def unpack(self) -> NDArray[np.bool_]:
         """Return a new array of the whole volume."""

@@ -274,9 +274,7 @@ def state_of(states: Mapping[str, LabelState], label: str, shape: tuple[int, ...
 
 def put(states: States, label: str, state: LabelState) -> None:
     """Give a label its new state; the voxels that it gained leave the other labels."""
-    mask = state.mask.unpack()
-    gained = mask & ~state_of(states, label, mask.shape).mask.unpack()
-    for other, theirs, shared in overlaps(states, label, gained):
+    for other, theirs, shared in overlaps(states, label, state.mask):
         states[other] = theirs.edited(theirs.mask.unpack() & ~shared, theirs.source)
     states[label] = state
 
@@ -293,32 +291,28 @@ def settle(
     clicked: list[tuple[int, ...]] = list(prompts.foreground)
     if prompts.box is not None:
         clicked.append(tuple((a + b) // 2 for a, b in zip(prompts.box[::2], prompts.box[1::2], strict=True)))
-    mask, spared = state.mask.unpack(), set()
-    gained = mask & ~state_of(states, label, mask.shape).mask.unpack()
-    for other, theirs, shared in overlaps(states, label, gained):
+    mask, spared = state.mask, set()
+    for other, theirs, shared in overlaps(states, label, mask):
         inside = theirs.mask.unpack()
         gives_way = theirs.source is not Source.ACCEPTED or any(inside[voxel] for voxel in clicked)
         if other in locked or not gives_way:
-            mask &= ~shared
+            state = state.edited(state.mask.unpack() & ~shared)
             spared.add(other)
-    if spared:
-        state = state.edited(mask)
     put(states, label, state)
     return state, spared
 
 
 def overlaps(
-    states: States, label: str, mask: NDArray[np.bool_]
+    states: States, label: str, mask: PackedMask
 ) -> Iterator[tuple[str, LabelState, NDArray[np.bool_]]]:
-    """Yield the other labels that have voxels of a label's mask: name, state and these voxels.
+    """Yield the other labels that have voxels of a label's new mask: name, state and these voxels.
 
     Masks without a name are not in any label map, and stay apart.
     """
     if is_unnamed(label):
         return
-    box = PackedMask.pack(mask)
     for other, theirs in list(states.items()):
-        if other != label and not is_unnamed(other) and box.touches(theirs.mask):
-            shared = mask & theirs.mask.unpack()
-            if shared.any():
-                yield other, theirs, shared
+        if other != label and not is_unnamed(other):
+            shared = mask.common(theirs.mask)
+            if shared.bits.size:
+                yield other, theirs, shared.unpack()

@@ -285,7 +285,7 @@ class InteractiveSession:
         states = {name: state for name, state in self.states.items() if name not in found}
         for name in found:
             mask = prediction.label_map == labels.index(name) + 1
-            for _, _, shared in overlaps(states, name, mask):
+            for _, _, shared in overlaps(states, name, PackedMask.pack(mask)):
                 mask &= ~shared
             states[name] = LabelState.automatic(mask, self._axis)
         self._add(StepKind.NAME, found, states)

@@ -98,7 +98,8 @@ class VolumeMasker:
         indices = [index for index in coarse.indices() if first <= index <= last and index not in fixed]
         mask = np.zeros(self._frame.volume_shape, bool, order=FILE_ORDER)
         for index, low_res in zip(indices, self._draw(coarse, indices, self._low_res(coarse, indices)), strict=True):
-            self._frame.insert(self.slices.logits(torch.from_numpy(low_res)) > 0, mask, index)
+            area = self._grid.area(low_res > 0)
+            self._frame.extract(mask, index)[area] = self.slices.logits(torch.from_numpy(low_res), area) > 0
         return VolumeMask(_connected(mask, prompts.foreground), tuple(indices), coarse.certainty)
 
     def logits(self, coarse: CoarseMask | None, mask: Mask, indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
@@ -162,9 +163,10 @@ class VolumeMasker:
         mask = before.copy(order="K")
         drawn = self._draw(coarse, [indices[n] for n in changed], low_res[changed])
         for n, logits in zip(changed, drawn, strict=True):
-            here, inside = self._frame.extract(mask, indices[n]), self.slices.logits(torch.from_numpy(logits)) > 0
-            here |= self._grid.up(added[n]) & inside
-            here &= ~self._grid.up(removed[n]) | inside
+            area = self._grid.area(added[n] | removed[n])
+            here, inside = self._frame.extract(mask, indices[n])[area], self.slices.logits(torch.from_numpy(logits), area) > 0
+            here |= self._grid.up(added[n], area) & inside
+            here &= ~self._grid.up(removed[n], area) | inside
         return mask, tuple(indices[n] for n in changed)
 
     def _draw(self, coarse: CoarseMask, indices: Sequence[int], low_res: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -241,9 +243,18 @@ class _MaskGrid:
         index, row, column = self._frame.to_slice(voxel)
         return index, int(self._rows[row]), int(self._columns[column])
 
-    def up(self, grid: Mask) -> Mask:
-        """Return the values LxL at all voxels (rows, columns)."""
-        return grid[np.ix_(self._rows, self._columns)]
+    def area(self, grid: Mask) -> tuple[slice, slice]:
+        """Return the rows and columns of the voxels that a mask LxL, or one interpolated from it, can hold."""
+        area = []
+        for places, steps in ((grid.any(1), self._rows), (grid.any(0), self._columns)):
+            there = np.flatnonzero(places)
+            first, last = (int(there[0]) - 1, int(there[-1]) + 1) if len(there) else (0, -1)
+            area.append(slice(*np.searchsorted(steps, [first, last + 1]).tolist()))
+        return area[0], area[1]
+
+    def up(self, grid: Mask, area: tuple[slice, slice]) -> Mask:
+        """Return the values LxL at the voxels of some rows and columns."""
+        return grid[np.ix_(self._rows[area[0]], self._columns[area[1]])]
 
     def down(self, mask: Mask) -> Mask:
         """Return a mask (rows, columns) on the grid: LxL."""

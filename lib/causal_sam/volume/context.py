@@ -106,6 +106,8 @@ class ContextModel:
         corrections: CorrectionModel | None = None,
     ) -> None:
         self.network, self.encode = network.eval(), encode
+        for part in (network.trunk, network.decoder):  # convolutions in 3D are faster with the channels last
+            part.to(memory_format=torch.channels_last_3d)
         self.corrections = corrections or CorrectionModel.load()
         self._names = {canonical(name): name for name in names}
         self._found = {canonical(name) for name in found}
