@@ -20,7 +20,7 @@ def acts_of(fragment: Fragment) -> list[Act]:
     if not fragment.marks:
         return []
     # The order of the rules is their precedence.
-    rules = (_restyle, _keep_largest, identity_act, _remove, inclusion_act, exclusion_act, _leak, movement_act, _delete)
+    rules = (_not_on_slices, _restyle, _keep_largest, identity_act, _remove, inclusion_act, exclusion_act, _leak, movement_act, _delete)
     for rule in rules:
         act = rule(fragment)
         if act is not None:
@@ -56,10 +56,18 @@ def with_names(fragment: Fragment, act: Act) -> Act:
     )
 
 
+def _not_on_slices(fragment: Fragment) -> Act | None:
+    """Read "slices 30 to 33 are not spleen": the label is to go from these slices."""
+    marks = [mark for mark in fragment.marks if mark.kind not in ("plain", "slices", "open slices", "end slices")]
+    is_denial = [mark.kind for mark in marks] == ["not", "name"] and marks[1].mention.is_label
+    has_slices = fragment.has("slices", "open slices", "end slices")
+    if not (is_denial and has_slices and any(mark.is_in("copulas") for mark in fragment.before(marks[0]))):
+        return None
+    return Act("remove", (marks[1].mention,))
+
+
 def _restyle(fragment: Fragment) -> Act | None:
-
     causes = fragment.cues("restyle")
-
     if not causes or fragment.cues("remove") or fragment.has("delete"):
         return None
     if any(fragment.is_order(mark) for mark in fragment.cues("smooth", "fill")):
