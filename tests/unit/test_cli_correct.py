@@ -116,7 +116,7 @@ def test_what_the_guard_refuses_is_said_and_the_rest_is_done(run, mask, tmp_path
     said = run(mask, "Fill the holes in the liver. Fill the holes in the spleen.", *NAMED, "-o", output)
     first, effect, second, refused, reader, last = filter(None, said.splitlines())
     assert (first, second) == ("fill the holes of the liver", "fill the holes of the spleen")
-    assert effect.startswith(f"  liver: +{HOLE.sum() * VOXEL_ML:.2f} ml, mostly ")
+    assert effect.startswith(f"  liver: +{HOLE.sum() * VOXEL_ML:.2f} ml")
     assert refused.startswith("  not done: ")
     assert reader.startswith("read by embedded; ")
     assert last == f"written to {output}"
@@ -154,7 +154,7 @@ def test_the_current_label_and_its_side_are_used(run, tmp_path):
 def test_a_preview_says_what_would_change_and_writes_nothing(run, mask, tmp_path):
     before = sorted(tmp_path.iterdir())
     said = run(mask, "remove the stray part of the liver", *NAMED, "--preview")
-    assert f"  liver: -{ISLAND.sum() * VOXEL_ML:.2f} ml, mostly " in said
+    assert f"  liver: \N{MINUS SIGN}{ISLAND.sum() * VOXEL_ML:.2f} ml, mostly " in said
     assert said.endswith("nothing was written\n")
     assert sorted(tmp_path.iterdir()) == before
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import Runnable
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from causal_sam.correction.context import VolumeContext, sides_in, slices_in
-from causal_sam.correction.corrector import Corrector
+from causal_sam.correction.corrector import Corrector, PlanResult
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.notes import Interpretation, NoteRequest, Plan
+from causal_sam.prompting import InteractiveSession
+from causal_sam.prompting.history import Step
 from causal_sam.prompting.label_state import is_unnamed, protected_labels
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.slices import VolumeSlices
@@ -55,6 +58,23 @@ class NoteOptions:
     rule: str | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Previewed:
+    """What the last preview in a session led to.
+
+    Attributes:
+        head: step of the history before.
+        key: all else that it follows from.
+        outcome: result of the plan, without masks.
+        after: step that it led to.
+    """
+
+    head: Step
+    key: tuple[str, Plan, bool, int | None]
+    outcome: PlanResult
+    after: Step
+
+
 class NoteInferTask(SessionTask):
     """Corrects the masks of an image as a note says, at once.
 
@@ -87,6 +107,7 @@ class NoteInferTask(SessionTask):
             {NOTE_KEY: "", "preview": False, "repeat": False, "confirm": False},
         )
         self._interpreter, self._describe = interpreter, describe
+        self._previews = WeakKeyDictionary[InteractiveSession, _Previewed]()
 
     def parse(self, request: Mapping[str, Any], options: Options, slices: VolumeSlices) -> NoteOptions:
         """Read the note, and the clicks of labels with names: OHIF's others are left over from another task."""
@@ -179,7 +200,7 @@ class NoteInferTask(SessionTask):
         states = session.states
         confirm = requested.confirm or requested.preview or requested.plan is not None
         is_rule = requested.rule is not None
-        outcome = session.apply_note(requested.note, plan, self._corrector(call), confirm=confirm, spare_others=is_rule)
+        outcome = self._apply(call, requested, plan, confirm=confirm, spare_others=is_rule)
         done = [each for each in outcome.corrections if each.objection is None]
         objections = [each.objection for each in outcome.corrections if each.objection is not None]
         details["effects"] = [
@@ -194,12 +215,13 @@ class NoteInferTask(SessionTask):
         understood = f"Understood: {plan.sentence}."
         said = [
             *(f"{each.effect}." for each in done),
-            *(f"In all, {effect}." for effect in outcome.totals.values()),
-            *(*objections, *filter(None, [reading.notice])),
+            *(in_all := [f"In all, {effect}." for effect in outcome.totals.values()]),
+            *objections,
+            *(notices := [] if reading.notice is None else [reading.notice]),
         ]
         if requested.preview:
+            details |= {"in_all": " ".join([*in_all, *notices]), "doubts": outcome.doubts}
             said += outcome.doubts
-            details["outcome"] = " ".join(said)
             return details | {"message": " ".join(["Preview, nothing is changed:", understood, *said])}
         message = " ".join([understood, *said])
         if outcome.question is not None:
@@ -209,6 +231,22 @@ class NoteInferTask(SessionTask):
         packed = {name: states[name].mask.as_json() for name in outcome.masks}
         call.record({"act": "note", "note": requested.note, **details, "before": packed})
         return details | {"message": message}
+
+    def _apply(
+        self, call: Call, requested: NoteOptions, plan: Plan, *, confirm: bool, spare_others: bool
+    ) -> PlanResult:
+        """Carry out a plan in the session; one that was previewed just now is not computed again."""
+        session, head = call.session, call.session.history.head
+        previewed = self._previews.pop(session, None)
+        key = (requested.note, plan, spare_others, None if call.bundle is None else call.bundle.version)
+        if previewed is not None and confirm and previewed.head is head and previewed.key == key:
+            session.history = session.history.then(previewed.after)
+            return previewed.outcome
+        corrector = self._corrector(call)
+        outcome = session.apply_note(requested.note, plan, corrector, confirm=confirm, spare_others=spare_others)
+        if requested.preview and outcome.question is None and session.history.head is not head:
+            self._previews[session] = _Previewed(head, key, outcome.without_masks(), session.history.head)
+        return outcome
 
     def _find(self, call: Call) -> None:
         """Without any mask, find the labels that were learned, or that the context of the volume knows."""

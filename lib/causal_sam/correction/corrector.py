@@ -20,6 +20,7 @@ from causal_sam.errors import InputError
 from causal_sam.imaging.shape import bounding_box
 from causal_sam.notes.schema import Intervention, Plan
 from causal_sam.prompting.encoder import SliceEncoder
+from causal_sam.prompting.prompts import Voxel
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.sam.adapter_bundle import FilmPart, shipped_film
 from causal_sam.sam.film import Film, make_modulable
@@ -60,6 +61,7 @@ class Correction:
             "lost_ml": round(effect.lost_ml, 3),
             "gained_towards_ml": {direction: round(ml, 3) for direction, ml in effect.gained_towards_ml.items()},
             "lost_towards_ml": {direction: round(ml, 3) for direction, ml in effect.lost_towards_ml.items()},
+            "amount": effect.amount,
             "objection": self.objection,
             "doubt": self.doubt,
             "spared_ml": {name: round(ml, 3) for name, ml in self.spared_ml.items()},
@@ -90,6 +92,12 @@ class PlanResult:
         """Reasons why the changes have to be confirmed."""
         return [each.doubt for each in self.corrections if each.doubt is not None] + list(self.total_doubts)
 
+    def without_masks(self) -> PlanResult:
+        """Return the result with empty masks, to be kept: all that is said of it stays."""
+        nothing = np.zeros((0, 0, 0), bool)
+        corrections = [replace(each, mask=nothing) for each in self.corrections]
+        return replace(self, corrections=corrections, masks=dict.fromkeys(self.masks, nothing))
+
 
 class Corrector:
     """Corrects masks of volumes; thread-safe.
@@ -118,6 +126,7 @@ class Corrector:
         *,
         locked: Collection[str] = (),
         coarse: Mapping[str, CoarseMask] = MappingProxyType({}),
+        clicked: Mapping[str, Sequence[Voxel]] = MappingProxyType({}),
         confirm: bool = False,
     ) -> PlanResult:
         """Apply the interventions of a plan in their order, each to the masks after the previous ones.
@@ -133,6 +142,7 @@ class Corrector:
             on_slice: called with the number of processed slices; its exceptions cancel the correction.
             locked: labels that no act may change.
             coarse: label -> coarse mask from the context of the volume, for labels that it knows.
+            clicked: label -> voxels (i, j, k) that somebody clicked as inside of it.
             confirm: make changes also if they are not plausible.
 
         Raises:
@@ -150,7 +160,8 @@ class Corrector:
                     f"There is no mask of {act.label} yet, so there is nothing to correct: segment it first."
                 )
             before, others = now[act.label], {name: mask for name, mask in now.items() if name != act.label}
-            correction = self.correct(slices, before, act, others, protection, coarse.get(act.label), on_slice)
+            known = coarse.get(act.label), clicked.get(act.label, ())
+            correction = self.correct(slices, before, act, others, protection, *known, on_slice)
             if correction.effect.taken_ml and correction.mask is not before:
                 gained = correction.mask & ~before
                 box = bounding_box(gained)
@@ -175,6 +186,7 @@ class Corrector:
         others: Mapping[str, NDArray[np.bool_]],
         protection: Protection | None = None,
         expected: CoarseMask | None = None,
+        clicked: Sequence[Voxel] = (),
         on_slice: Callable[[int], object] = lambda done: None,
     ) -> Correction:
         """Apply an intervention, unless the guard objects to the result.
@@ -186,6 +198,7 @@ class Corrector:
             others: label -> mask, for the other labels.
             protection: labels that stay as they are; None for none.
             expected: coarse mask of the label from the context of the volume; None if that does not know it.
+            clicked: voxels (i, j, k) that somebody clicked as inside of the label.
             on_slice: called with the number of processed slices; its exceptions cancel the correction.
 
         Raises:
@@ -206,7 +219,7 @@ class Corrector:
         before, beside = mask[region.box], {name: other[region.box] for name, other in others.items()}
         certainty = None
         if intervention.action in MODULATED and not region.is_exact:
-            after, certainty = self._decide(slices, mask, intervention, region, others, expected, on_slice)
+            after, certainty = self._decide(slices, mask, intervention, region, others, expected, clicked, on_slice)
         else:
             after = apply_exact_operator(intervention, region, volume, before)
         # Here and nowhere else it is certain that what is protected stays, whatever an act does.
@@ -220,9 +233,10 @@ class Corrector:
         unexpected_ml = 0.0
         if expected is not None and effect.gained_ml:
             unexpected_ml = _unexpected(slices, region.box, after & ~before, expected) * volume.voxel_ml
-        doubt = find_doubt(intervention, effect, volumes_ml, unexpected_ml)
         corrected = mask.copy(order="K")
         corrected[region.box] = after
+        lost_clicks = sum(bool(mask[voxel]) and not corrected[voxel] for voxel in clicked)
+        doubt = find_doubt(intervention, effect, volumes_ml, unexpected_ml, lost_clicks)
         return Correction(intervention, corrected, effect, None, doubt, spared)
 
     def _decide(
@@ -233,6 +247,7 @@ class Corrector:
         region: Region,
         others: Mapping[str, NDArray[np.bool_]],
         expected: CoarseMask | None,
+        clicked: Sequence[Voxel],
         on_slice: Callable[[int], object],
     ) -> tuple[NDArray[np.bool_], float | None]:
         """Return the mask in the region's box as the decoder decides, and how sure that is."""
@@ -241,7 +256,7 @@ class Corrector:
                 f"{self._model_name} was not trained to {intervention.action} masks by notes: train it with "
                 "training/train_tci.py, or click."
             )
-        beside = evidence(intervention, region, slices.volume, slices.window, mask, others)
+        beside = evidence(intervention, region, slices.volume, slices.window, mask, others, clicked)
         decision = self._decoder.decide(slices, mask, intervention, region, beside, expected, on_slice)
         return decision.mask, decision.certainty
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -14,8 +14,9 @@ from causal_sam.correction.region import MAX_FULL_VOXELS, Region
 from causal_sam.imaging import IntensityWindow, Volume
 from causal_sam.imaging.distances import distance_to
 from causal_sam.imaging.reduced import ReducedGrid
-from causal_sam.imaging.shape import equivalent_radius, largest_part
+from causal_sam.imaging.shape import equivalent_radius, largest_part, part_at
 from causal_sam.notes.schema import Intervention
+from causal_sam.prompting.prompts import Voxel
 
 # Histograms of brightness: bins between the ends of the intensity window, voxels added to each bin, and the highest
 # logarithm of their ratio.
@@ -26,6 +27,10 @@ DENOISING_VOXELS, DENOISING_RADIUS, MIN_DENOISING_SIGMA = 0.7, 4.0, 0.3
 # Radius of the ball that closes notches, as a share of the radius of a ball of the structure's volume, and of the ball
 # that cuts off bulges, as a share of the largest depth of the mask.
 CLOSING_SHARE, OPENING_SHARE = 0.25, 0.3
+# How far around a click the structure is, as a share of the largest depth of the mask, if the click is not deeper; and
+# shares of the depth there like the last of those above, tried in turn to part the structure from a larger leak.
+CLICK_REACH = 0.25
+SEPARATING_SHARES = (0.3, 0.5, 0.7, 0.9)
 # Logit of notches, and of voxels that the shape decides unless the decoder is very sure.
 NOTCH_LOGIT, SHAPE_LOGIT = 1.0, 4.0
 # Minimum depth of the core of a mask, as a share of the largest depth; largest logit of a place between core and
@@ -48,6 +53,7 @@ def evidence(
     window: IntensityWindow,
     mask: NDArray[np.bool_],
     others: Mapping[str, NDArray[np.bool_]],
+    clicked: Sequence[Voxel] = (),
 ) -> NDArray[np.float32]:
     """Return logits to add to those of the decoder, of the shape of the region's box; positive is inside.
 
@@ -58,15 +64,20 @@ def evidence(
         window: intensity window of the image.
         mask: (I, J, K) mask of the label.
         others: label -> mask, for other labels.
+        clicked: voxels (i, j, k) that somebody clicked as inside of the label.
     """
     inside = mask[region.box]
     if intervention.action == "restyle":  # brightness misled, so the shape tells
         return _against_notches(inside, volume)
     if intervention.action == "exclude":
         neighbour = others.get(intervention.near or "", np.zeros(mask.shape, bool))[region.box]
+        # In the box; places that are not in the mask any more say nothing about it.
+        places = [
+            tuple(v - s.start for v, s in zip(voxel, region.box, strict=True)) for voxel in clicked if mask[voxel]
+        ]
         if not neighbour.any():
-            return _against_bulge(inside, volume)
-        return _against_neighbour(_brightness_bins(volume, window, region.box), volume, inside, neighbour)
+            return _against_bulge(inside, volume, places)
+        return _against_neighbour(_brightness_bins(volume, window, region.box), volume, inside, neighbour, places)
     bins = _brightness_bins(volume, window, region.box)
     certain = region.weight == 0
     own = certain & inside
@@ -136,13 +147,41 @@ def _against_notches(inside: NDArray[np.bool_], volume: Volume) -> NDArray[np.fl
     return np.select([inside, closed], [SHAPE_LOGIT, NOTCH_LOGIT], -SHAPE_LOGIT).astype(np.float32)
 
 
-def _against_bulge(inside: NDArray[np.bool_], volume: Volume) -> NDArray[np.float32]:
+def _core(depth: NDArray[np.float64], grid: ReducedGrid, volume: Volume, places: Sequence[Voxel]) -> NDArray[np.bool_]:
+    """Return the deepest cells of a mask; where somebody clicked inside of it, the deepest around these places.
+
+    A large leak may be deeper than the structure itself.
+
+    Args:
+        depth: depth of each cell in the mask in mm.
+        grid: grid of the cells.
+        volume: image.
+        places: voxels (i, j, k) in the grid's box that were clicked.
+    """
+    near = np.ones(depth.shape, bool)
+    if places:
+        cells = np.zeros(depth.shape, bool)
+        cells[tuple(np.array(places).T // np.array(grid.steps)[:, None])] = True
+        reach = max(float(depth[cells].max()), CLICK_REACH * float(depth.max()))
+        near = distance_to(cells, grid.spacing(volume.spacing)) <= reach
+    return near & (depth >= CORE_DEPTH * depth[near].max())
+
+
+def _against_bulge(inside: NDArray[np.bool_], volume: Volume, places: Sequence[Voxel]) -> NDArray[np.float32]:
     """Speak for giving up the largest part that hangs on the core of a mask by a neck or bulges from it."""
     grid = _grid(inside, volume)
     spacing, cells = grid.spacing(volume.spacing), grid.reduced(inside)
     depth = distance_to(~cells, spacing)
     radius = OPENING_SHARE * depth.max()
     core = largest_part(depth > radius)
+    clicked = _core(depth, grid, volume, places)
+    peak = np.unravel_index(np.argmax(depth), depth.shape)
+    if places and not clicked[peak]:  # the leak is deeper than the structure; where do they come apart?
+        for share in SEPARATING_SHARES:
+            radius = share * depth[clicked].max()
+            core = part_at(depth > radius, clicked)
+            if not core[peak]:
+                break
     bulges = cells & (distance_to(core, spacing) > radius + max(spacing) / 2)
     # A thin layer around the core, like a rind, is no part of a bulge.
     solid = bulges & (distance_to(~bulges, spacing) >= 1.5 * min(spacing))
@@ -153,13 +192,17 @@ def _against_bulge(inside: NDArray[np.bool_], volume: Volume) -> NDArray[np.floa
 
 
 def _against_neighbour(
-    bins: NDArray[np.uint8], volume: Volume, inside: NDArray[np.bool_], neighbour: NDArray[np.bool_]
+    bins: NDArray[np.uint8],
+    volume: Volume,
+    inside: NDArray[np.bool_],
+    neighbour: NDArray[np.bool_],
+    places: Sequence[Voxel],
 ) -> NDArray[np.float32]:
     """Speak for giving up what looks like a neighbour and lies nearer to it than to the core of the mask."""
     grid = _grid(inside, volume)
     spacing = grid.spacing(volume.spacing)
     depth = distance_to(~grid.reduced(inside), spacing)
-    core = depth >= CORE_DEPTH * depth.max()
+    core = _core(depth, grid, volume, places)
     half_radius = equivalent_radius(inside, volume.spacing) / 2
     place = 2 * (distance_to(grid.reduced(neighbour), spacing) - distance_to(core, spacing)) / half_radius
     place = grid.expanded(np.clip(place, -MAX_PLACE_LOGIT, MAX_PLACE_LOGIT))

@@ -31,6 +31,9 @@ MAX_PARTIAL_CHANGE = 0.4
 # Largest share of another label that a label takes without being asked for it, and the volume in ml below which it does
 # not matter.
 MAX_TAKEN_SHARE, MIN_TAKEN_ML = 0.1, 0.1
+MINUS = "\N{MINUS SIGN}"
+# Share of a change in one direction that is called most of it.
+MAIN_SHARE = 0.5
 # Largest gain where the context of the volume expects other structures, as a share of all gains and of the mask.
 MAX_UNEXPECTED_GAIN, MAX_UNEXPECTED_SHARE = 0.5, 0.1
 
@@ -56,18 +59,33 @@ class Effect:
     lost_towards_ml: dict[str, float] = field(default_factory=dict)
     taken_ml: dict[str, float] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        """Describe the effect in words."""
+    @property
+    def amount(self) -> str:
+        """The change in words: what is added and removed, and where most of it is."""
         parts = []
-        for what, total, towards in (
+        for sign, total, towards in (
             ("+", self.gained_ml, self.gained_towards_ml),
-            ("-", self.lost_ml, self.lost_towards_ml),
+            (MINUS, self.lost_ml, self.lost_towards_ml),
         ):
             if total:
-                most = max(towards, key=towards.__getitem__)
-                parts.append(f"{what}{total:.2f} ml, mostly {most}")
-        parts += [f"{ml:.2f} ml of it were {label}" for label, ml in self.taken_ml.items()]
-        return f"{self.label}: {'; '.join(parts) or 'nothing changes'}"
+                main = max(towards, key=towards.__getitem__)
+                where = f", mostly {main}" if towards[main] >= MAIN_SHARE * total else ""
+                parts.append(f"{sign}{in_ml(total)}{where}")
+        parts += [f"{in_ml(ml)} of it were {label}" for label, ml in self.taken_ml.items()]
+        return "; ".join(parts) or "nothing changes"
+
+    def __str__(self) -> str:
+        """Describe the effect in words."""
+        return f"{self.label}: {self.amount}"
+
+
+def in_ml(ml: float) -> str:
+    """Return a volume in words, as precise as people need it.
+
+    >>> in_ml(192.81), in_ml(8.46), in_ml(0.031)
+    ('193 ml', '8.5 ml', '0.03 ml')
+    """
+    return f"{ml:.{0 if ml >= 10 else 1 if ml >= 1 else 2}f} ml"
 
 
 def divide_by_direction(volume: Volume, mask: NDArray[np.bool_], places: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -207,21 +225,31 @@ def nothing_to_change(
 
 
 def find_doubt(
-    intervention: Intervention, effect: Effect, volumes_ml: Mapping[str, float], unexpected_ml: float = 0.0
+    intervention: Intervention,
+    effect: Effect,
+    volumes_ml: Mapping[str, float],
+    unexpected_ml: float = 0.0,
+    lost_clicks: int = 0,
 ) -> str | None:
     """Return why a change has to be confirmed: it is larger or elsewhere than is plausible, or takes another label.
+
+    Nor is it plausible that somebody clicked a place as inside of the label that a note about another place removes.
 
     Args:
         intervention: requested intervention.
         effect: its effect.
         volumes_ml: label -> volume before in ml, for all labels.
         unexpected_ml: gain in ml outside of the coarse mask that the context of the volume has for the label.
+        lost_clicks: number of places that were clicked as inside of the label, and would leave it.
 
     Returns:
         One sentence for the clinician; None if the change is plausible.
     """
     label = intervention.label
     volume_ml = volumes_ml[label]
+    if lost_clicks:
+        places = "a place" if lost_clicks == 1 else f"{lost_clicks} places"
+        return f"{label} would lose {places} that you clicked as part of it, {effect.lost_ml:.1f} ml in all."
     limit = _limit(intervention) * volume_ml
     for verb, ml in (("gain", effect.gained_ml), ("lose", effect.lost_ml)):
         if ml > limit:

@@ -37,6 +37,18 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else mask
 
 
+def part_at(mask: NDArray[np.bool_], places: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the parts of a mask, connected through faces of voxels, that hold some places.
+
+    >>> part_at(np.array([True, False, True, True]), np.array([False, True, False, True])).tolist()
+    [False, False, True, True]
+    """
+    parts, count = ndimage.label(mask)
+    held = np.zeros(count + 1, bool)
+    held[parts[mask & places]] = True
+    return held[parts]
+
+
 def centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the mean voxel (i, j, k) of a mask that is not empty.
 

@@ -20,7 +20,18 @@ def acts_of(fragment: Fragment) -> list[Act]:
     if not fragment.marks:
         return []
     # The order of the rules is their precedence.
-    rules = (_not_on_slices, _restyle, _keep_largest, identity_act, _remove, inclusion_act, exclusion_act, _leak, movement_act, _delete)
+    rules = (
+        _not_on_slices,
+        _restyle,
+        _keep_largest,
+        identity_act,
+        _remove,
+        inclusion_act,
+        exclusion_act,
+        _leak,
+        movement_act,
+        _delete,
+    )
     for rule in rules:
         act = rule(fragment)
         if act is not None:

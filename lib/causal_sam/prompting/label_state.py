@@ -150,8 +150,12 @@ class LabelState:
         A client sends all points of a label each time. One that sends none of them, or others, may have forgotten them,
         as after a restart; it takes nothing back.
         """
-        sent = {voxel for record in self.slices.values() for voxel in record.foreground}
-        return bool(prompts.foreground) and sent.issuperset(prompts.foreground)
+        return bool(prompts.foreground) and set(self.clicked).issuperset(prompts.foreground)
+
+    @property
+    def clicked(self) -> list[Voxel]:
+        """Foreground points that slices were decided from."""
+        return [voxel for record in self.slices.values() for voxel in record.foreground]
 
     def asks_for_change(self, prompts: Prompts, axis: int) -> bool:
         """Return True if the label's prompts say anything new: neither visible in the mask nor used to compute it.
@@ -302,9 +306,7 @@ def settle(
     return state, spared
 
 
-def overlaps(
-    states: States, label: str, mask: PackedMask
-) -> Iterator[tuple[str, LabelState, NDArray[np.bool_]]]:
+def overlaps(states: States, label: str, mask: PackedMask) -> Iterator[tuple[str, LabelState, NDArray[np.bool_]]]:
     """Yield the other labels that have voxels of a label's new mask: name, state and these voxels.
 
     Masks without a name are not in any label map, and stay apart.

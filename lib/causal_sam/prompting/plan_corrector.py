@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causal_sam.prompting.prompts import Voxel
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import OnSlice
 from causal_sam.volume.context import CoarseMask
@@ -27,6 +28,7 @@ class PlanCorrector(Protocol):
         *,
         locked: Collection[str],
         coarse: Mapping[str, CoarseMask],
+        clicked: Mapping[str, Sequence[Voxel]],
         confirm: bool,
     ) -> Any:
         """Return an object whose ``masks`` are those of the labels that changed, by name."""

@@ -297,7 +297,7 @@ class InteractiveSession:
         """Carry out the plan of a note.
 
         Args:
-            note: the text.
+            note: text.
             plan: `causal_sam.notes.Plan` about labels that have masks.
             corrector: carries it out.
             confirm: make changes also if they are larger than is plausible.
@@ -315,9 +315,17 @@ class InteractiveSession:
         locked = protected | (states.keys() - acts_on) if spare_others else protected
         context = self._predictor.context
         coarse = {} if context is None else context.segment_known(sorted(acts_on), self._slot, self._on_slice)
+        clicked = {name: self.state(name).clicked for name in acts_on}
         with self._slot(self._on_slice) as on_slice:
             outcome = corrector.carry_out(
-                plan, self._slices, self.masks(), on_slice, locked=locked, coarse=coarse, confirm=confirm
+                plan,
+                self._slices,
+                self.masks(),
+                on_slice,
+                locked=locked,
+                coarse=coarse,
+                clicked=clicked,
+                confirm=confirm,
             )
         for name, mask in outcome.masks.items():
             states[name] = states[name].edited(mask, Source.USER if name in acts_on else states[name].source)

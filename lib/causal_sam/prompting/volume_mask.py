@@ -2,13 +2,14 @@
 
 The first answer is free. After that a click changes the mask only where the wrong part that it lies in is: a background
 click removes, a foreground click adds, the connected part of the difference between the mask and the corrected coarse
-mask that the click lies in or touches. All other voxels stay, so that more clicks do not undo what is right.
+mask that the click lies in or touches. What hung on the structure only by a removed part goes with it. All other voxels
+stay, so that more clicks do not undo what is right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causal_sam.imaging import FILE_ORDER, nonempty_slices
+from causal_sam.imaging.shape import bounding_box
 from causal_sam.prompting.borders import BorderDecoder
 from causal_sam.prompting.named import MIN_SHARE
 from causal_sam.prompting.prompts import Prompts, Voxel
@@ -31,6 +33,11 @@ Mask = NDArray[np.bool_]
 MIN_CERTAINTY = 0.6
 # Pixels of the mask grid in a cell of the context: a click reaches so far, and thinner lines are only other borders.
 CELL = 2
+# How far a structure may reach beyond a box in its plane, as a share of the box, and how much farther for each mm away
+# from its slices.
+BOX_MARGIN, BOX_SLOPE = 0.1, 1.0
+# Largest size of a part that a removal detaches and that goes with it, as a share of what is left.
+MAX_DETACHED = 0.5
 _CROSS = np.zeros((3, 3, 3), bool)
 _CROSS[1] = ndimage.generate_binary_structure(2, 1)
 
@@ -69,8 +76,9 @@ class VolumeMasker:
         return self._decoder.slices
 
     def coarse(self, prompts: Prompts, name: str | None) -> CoarseMask:
-        """Ask the context for the structure of all prompts."""
-        return self.context.segment(prompts.foreground, prompts.background, prompts.box, None, name)
+        """Ask the context for the structure of all prompts; it stays within a box."""
+        answer = self.context.segment(prompts.foreground, prompts.background, prompts.box, None, name)
+        return answer if prompts.box is None else _within_box(answer, prompts.box)
 
     def knows(self, coarse: CoarseMask, foreground: Sequence[Voxel]) -> bool:
         """Return True if a coarse mask can be the structure: the context is sure, and it holds most of the points."""
@@ -142,7 +150,14 @@ class VolumeMasker:
                 continue
             coarse = self.context.correct(shown.foreground, shown.background, shown.box, mask, contradicting, name)
             only = Prompts(contradicting, ()) if is_foreground else Prompts((), contradicting)
-            mask, now = self._changed_at(only, mask, coarse, fixed)
+            so_far, (mask, now) = mask, self._changed_at(only, mask, coarse, fixed)
+            if not is_foreground:
+                detached = _detached(so_far, mask, shown.foreground)
+                lost = nonempty_slices(detached, self._frame.axis).difference(fixed)
+                for index in lost:
+                    here = self._frame.extract(mask, index)
+                    here &= ~self._frame.extract(detached, index)
+                now = (*now, *lost)
             changed.update(now)
             certainty = coarse.certainty
         return VolumeMask(mask, tuple(sorted(changed)), certainty)
@@ -164,7 +179,10 @@ class VolumeMasker:
         drawn = self._draw(coarse, [indices[n] for n in changed], low_res[changed])
         for n, logits in zip(changed, drawn, strict=True):
             area = self._grid.area(added[n] | removed[n])
-            here, inside = self._frame.extract(mask, indices[n])[area], self.slices.logits(torch.from_numpy(logits), area) > 0
+            here, inside = (
+                self._frame.extract(mask, indices[n])[area],
+                self.slices.logits(torch.from_numpy(logits), area) > 0,
+            )
             here |= self._grid.up(added[n], area) & inside
             here &= ~self._grid.up(removed[n], area) | inside
         return mask, tuple(indices[n] for n in changed)
@@ -263,6 +281,43 @@ class _MaskGrid:
         part = mask[np.ix_(*places)]
         grid[: part.shape[0], : part.shape[1]] = part
         return grid
+
+
+def _within_box(coarse: CoarseMask, box: Sequence[int]) -> CoarseMask:
+    """Limit a coarse mask to a box, and on slices before and behind the box to one that grows with the distance.
+
+    Where else the structure is, a box on one slice does not say: it may be wider there, but not at once.
+    """
+    ends = coarse.grid.positions([box[0::2], box[1::2]]).sort(0).values
+    away = [
+        torch.maximum(ends[0, axis] - cells, cells - ends[1, axis]).clamp(min=0)
+        for axis, cells in enumerate(torch.arange(side) for side in coarse.logits.shape)
+    ]
+    step, rows, columns = coarse.grid.geometry.cell_mm
+    allowed = torch.ones_like(coarse.logits, dtype=torch.bool)
+    for axis, cell in ((1, rows), (2, columns)):
+        margin = 1 + BOX_MARGIN * (ends[1, axis] - ends[0, axis]) + BOX_SLOPE * step / cell * away[0]
+        near = away[axis][None] <= margin[:, None]
+        allowed &= near[:, :, None] if axis == 1 else near[:, None, :]
+    return replace(coarse, logits=coarse.logits.where(allowed, coarse.logits.clamp(max=-MASK_PROMPT_LOGIT)))
+
+
+def _detached(before: Mask, after: Mask, points: Sequence[Voxel]) -> Mask:
+    """Return the parts that a removal has cut off from those with points; large ones are more likely to be right."""
+    nothing = np.zeros_like(after)
+    held = [voxel for voxel in points if after[voxel]]
+    if not held:
+        return nothing
+    box = bounding_box(before)
+    (parts, count), (earlier, _) = (ndimage.label(mask[box], np.ones((3, 3, 3))) for mask in (after, before))
+    places = tuple(np.array(held).T - np.array([side.start for side in box])[:, None])
+    sizes, kept = np.bincount(parts.ravel()), np.unique(parts[places])
+    owners = ndimage.maximum(earlier, parts, np.arange(count + 1)).astype(np.intp)
+    is_detached = np.isin(owners, np.unique(earlier[places])) & (sizes < MAX_DETACHED * sizes[kept].sum())
+    is_detached[[0, *kept.tolist()]] = False
+    if is_detached.any():
+        nothing[box] = is_detached[parts]
+    return nothing
 
 
 def _connected(mask: Mask, points: Sequence[Voxel]) -> Mask:

@@ -69,7 +69,7 @@ def test_it_answers_and_changes_nothing() -> None:
     assert context.measure("liver")["components"] == 2
     assert context.style() == "a CT"
     remove, fill = (Intervention(label="liver", action=action) for action in ("remove", "fill"))
-    assert context.preview([remove]).startswith("liver: -0.36 ml")
+    assert context.preview([remove]).startswith("liver: \N{MINUS SIGN}0.36 ml")
     assert "nothing to change in liver: it has no holes" in context.preview([remove, fill])
     with pytest.raises(InputError, match="no mask of spleen yet"):
         context.preview([Intervention(label="spleen", action="fill")])

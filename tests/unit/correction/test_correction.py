@@ -15,6 +15,7 @@ from segment_anything import build_sam_vit_b
 
 from causal_sam.correction.corrector import Corrector, load_corrector
 from causal_sam.correction.decoding import restrict_to_region
+from causal_sam.correction.evidence import evidence
 from causal_sam.correction.operators import apply_exact_operator
 from causal_sam.correction.region import kept_part, region_gate
 from causal_sam.errors import InputError
@@ -367,3 +368,29 @@ def test_large_boxes_are_decided_like_small_ones(corrector: Corrector, monkeypat
             found.append(corrector.correct(slices, mask, act, {}).mask)
         assert dice(found[1]) > dice(found[0]) - 0.02
         assert dice(found[1]) > dice(mask) + 0.05
+
+
+def test_a_leak_that_is_larger_than_the_organ_goes_where_somebody_clicked_the_organ(corrector: Corrector) -> None:
+    organ, leak = ellipsoid((52, 36, 8), (8, 8, 4)), ellipsoid((26, 36, 8), (19, 15, 7))
+    mask, act = organ | leak, Intervention(label="spleen", action="exclude", near="kidney")
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    beside = evidence(act, region_gate(act, VOLUME, mask, {}), VOLUME, slices.window, mask, {}, [(52, 36, 8)])
+    box = region_gate(act, VOLUME, mask, {}).box
+    assert (beside[organ[box] & ~leak[box]] > 0).all()
+    assert (beside[ellipsoid((22, 36, 8), (10, 8, 4))[box]] < 0).mean() > 0.5
+    neighbour = {"kidney": leak & ~organ}
+    informed = evidence(
+        act, region_gate(act, VOLUME, mask, neighbour), VOLUME, slices.window, mask, neighbour, [(52, 36, 8)]
+    )
+    alone = evidence(act, region_gate(act, VOLUME, mask, neighbour), VOLUME, slices.window, mask, neighbour)
+    assert informed[organ[box] & ~leak[box]].mean() > alone[organ[box] & ~leak[box]].mean()
+
+
+def test_a_note_that_removes_a_clicked_place_has_to_be_confirmed(corrector: Corrector) -> None:
+    slices = VolumeSlices(VOLUME, "auto", 128)
+    act = Intervention(label="liver", action="remove", slices=(1, 16))
+    k = int(np.argwhere(TRUTH)[0][2])
+    voxel = tuple(int(v) for v in np.argwhere(TRUTH)[0])
+    assert k < 16
+    asked = corrector.carry_out(plan(act), slices, {"liver": TRUTH}, clicked={"liver": [voxel]})
+    assert "lose a place that you clicked as part of it" in asked.question

@@ -319,3 +319,28 @@ def test_borders_of_slices_between_are_interpolated(plain: Predictor) -> None:
     change = drawn - coarse
     np.testing.assert_allclose(change[2], (change[0] + change[4]) / 2, atol=1e-4)
     np.testing.assert_array_equal(decoder.draw(indices, np.full_like(coarse, -8), frozenset()), -8)
+
+
+def test_what_hung_on_the_structure_by_a_removed_part_goes_with_it(plain: Predictor) -> None:
+    rest = LEAK & (X > 66)
+    answers = ORGAN | LEAK, ORGAN | rest
+    session = begin(plain, Script(*answers))
+    session.add_point("liver", CENTRE)
+    assert (session.mask("liver") & rest).any()
+    session.add_point("liver", (60, 36, 6), positive=False)
+    assert not (session.mask("liver") & rest).any()
+    # Of two parts that somebody clicked, both stay.
+    session = begin(plain, Script(answers[0], answers[0], answers[1]))
+    session.add_point("liver", CENTRE)
+    session.add_point("liver", (71, 36, 6))
+    session.add_point("liver", (60, 36, 6), positive=False)
+    assert session.mask("liver")[71, 36, 6]
+
+
+def test_a_box_on_one_slice_is_a_limit_there_and_grows_beside_it(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN | LEAK))
+    session.add_box("liver", (16, 56, 20, 52, 6, 6))
+    mask = session.mask("liver")
+    assert not mask[64:, :, 6].any()
+    assert dice(mask[..., 6], ORGAN[..., 6]) > 0.9
+    assert mask[60:, :, 3:10].any()

@@ -294,8 +294,9 @@ class NotePreview(BaseModel):
 
     Attributes:
         plan: plan to confirm.
-        sentences: acts of the plan, in plain words.
-        message: sentence about the effect, or why acts cannot be done, without the plan.
+        sentences: acts of the plan in plain words, each with what it changes, or why it cannot be done.
+        message: what several acts change in all, and other remarks; may be empty.
+        doubts: reasons why the changes are larger or elsewhere than is plausible.
         notice: sentence if the requested interpreter failed.
         changes: what each label would gain and lose.
         effects: amounts for each act in ml, with the directions.
@@ -304,6 +305,7 @@ class NotePreview(BaseModel):
     plan: Plan
     sentences: list[str]
     message: str
+    doubts: list[str]
     notice: str | None
     changes: list[NoteChange]
     effects: list[dict[str, Any]]

@@ -204,8 +204,11 @@ def preview_answer(call: Call, options: NoteOptions) -> NotePreview:
     call.session.history = before
     return NotePreview(
         plan=params["plan"],
-        sentences=[effect["sentence"] for effect in params["effects"]],
-        message=params["outcome"],
+        sentences=[
+            f"{effect['sentence']}: {effect['objection'] or effect['amount'] + '.'}" for effect in params["effects"]
+        ],
+        message=params["in_all"],
+        doubts=params["doubts"],
         notice=params["notice"],
         changes=changes,
         effects=params["effects"],
