@@ -124,7 +124,7 @@ def test_a_stray_part_goes_and_nothing_else(noted: Server, phantom: Phantom, sav
     (effect,) = answer["effects"]
     assert effect["lost_ml"] == pytest.approx(18 * 20 / 1000)
     assert effect["gained_ml"] == 0
-    assert answer["message"].startswith("Understood: remove the stray part of the liver. liver: -0.36 ml")
+    assert answer["message"].startswith("Understood: remove the stray part of the liver. liver: \N{MINUS SIGN}0.36 ml")
     # What was corrected is what the next click refines.
     clicked, _ = noted.slicer({"label": "liver", "foreground": [[30, 40, 5]], "extent": "slice"}, image="exact")
     assert not clicked[48:51, 62:65, 4:6].any()

@@ -175,18 +175,18 @@ def test_a_note_is_previewed_confirmed_and_undone(page: Page) -> None:
     np.testing.assert_array_equal(before & ~masks(done)["liver"], PackedMask.from_json(change["lost"]).unpack())
     undone = page.post("cases/fresh3/history", {"position": done["position"] - 1})
     np.testing.assert_array_equal(masks(undone)["liver"], before)
-    # What has changed since the preview counts.
-    seen = page.post("cases/fresh3/note/preview", {"note": note})
-    other = {"kind": "brush", "label": "liver", "painted": packed((18, 14, 4), shape=shape)}
-    page.post("cases/fresh3/prompts", other)
-    later = page.post("cases/fresh3/note", {"note": note, "plan": seen["plan"]})
-    assert not masks(later)["liver"][18].any()
-    page.post("cases/fresh3/history", {"position": done["position"] - 1})
     (entry,) = page.ask("GET", "cases/fresh3/notes")
     assert (entry["act"], entry["note"], entry["is_undone"]) == ("note", note, True)
     assert entry["effects"][0]["lost_ml"] > 0
     page.post("cases/fresh3/history", {"position": done["position"]})
     assert not page.ask("GET", "cases/fresh3/notes")[0]["is_undone"]
+    # What has changed since the preview counts.
+    page.post("cases/fresh3/history", {"position": done["position"] - 1})
+    seen = page.post("cases/fresh3/note/preview", {"note": note})
+    other = {"kind": "brush", "label": "liver", "painted": packed((18, 14, 4), shape=shape)}
+    page.post("cases/fresh3/prompts", other)
+    later = page.post("cases/fresh3/note", {"note": note, "plan": seen["plan"]})
+    assert not masks(later)["liver"][18].any()
 
 
 def test_long_work_answers_as_a_stream_of_events(page: Page) -> None:

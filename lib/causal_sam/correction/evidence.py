@@ -36,8 +36,9 @@ NOTCH_LOGIT, SHAPE_LOGIT = 1.0, 4.0
 # Minimum depth of the core of a mask, as a share of the largest depth; largest logit of a place between core and
 # neighbour; and weight of brightness and place beside the decoder, which does not know how the neighbour looks.
 CORE_DEPTH, MAX_PLACE_LOGIT, NEIGHBOUR_WEIGHT = 0.5, 2.0, 4.0
-# Size of the cells in which the shape of a large mask is examined, as a share of the radius of such a ball.
-CELL_SHARE = 0.04
+# Size of the cells in which the shape of a large mask is examined, as a share of the radius of such a ball; and of those
+# for what only depends on places.
+CELL_SHARE, PLACE_CELL_SHARE = 0.04, 0.08
 # Least share of a mask outside of the region from which its brightness is known; else all of the mask tells it.
 MIN_OWN_SHARE = 0.01
 # Of large boxes, every n-th voxel along two axes is counted in histograms.
@@ -125,11 +126,11 @@ def _frequencies(bins: NDArray[np.uint8]) -> NDArray[np.float64]:
     return counts / counts.sum()
 
 
-def _grid(inside: NDArray[np.bool_], volume: Volume) -> ReducedGrid:
+def _grid(inside: NDArray[np.bool_], volume: Volume, cell_share: float = CELL_SHARE) -> ReducedGrid:
     """Return the grid on which shapes are compared: that of the voxels, unless these are very many."""
     if inside.size <= MAX_FULL_VOXELS:
         return ReducedGrid(inside.shape, (1,) * inside.ndim)
-    cell_mm = CELL_SHARE * equivalent_radius(inside, volume.spacing)
+    cell_mm = cell_share * equivalent_radius(inside, volume.spacing)
     return ReducedGrid.for_resolution(inside.shape, volume.spacing, cell_mm)
 
 
@@ -199,7 +200,7 @@ def _against_neighbour(
     places: Sequence[Voxel],
 ) -> NDArray[np.float32]:
     """Speak for giving up what looks like a neighbour and lies nearer to it than to the core of the mask."""
-    grid = _grid(inside, volume)
+    grid = _grid(inside, volume, PLACE_CELL_SHARE)
     spacing = grid.spacing(volume.spacing)
     depth = distance_to(~grid.reduced(inside), spacing)
     core = _core(depth, grid, volume, places)

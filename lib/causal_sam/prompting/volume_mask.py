@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from causal_sam.imaging import FILE_ORDER, nonempty_slices
 from causal_sam.imaging.shape import bounding_box
 from causal_sam.prompting.borders import BorderDecoder
-from causal_sam.prompting.named import MIN_SHARE
 from causal_sam.prompting.prompts import Prompts, Voxel
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT, VolumeSlices
 from causal_sam.volume.context import CoarseMask
@@ -36,6 +35,8 @@ CELL = 2
 # How far a structure may reach beyond a box in its plane, as a share of the box, and how much farther for each mm away
 # from its slices.
 BOX_MARGIN, BOX_SLOPE = 0.1, 1.0
+# Least size of a part without a point, as a share of the largest: of a pair, both are about as large.
+MIN_PART = 0.3
 # Largest size of a part that a removal detaches and that goes with it, as a share of what is left.
 MAX_DETACHED = 0.5
 _CROSS = np.zeros((3, 3, 3), bool)
@@ -333,7 +334,7 @@ def _connected(mask: Mask, points: Sequence[Voxel]) -> Mask:
         kept = {int(components[place]) for place in at}
         if not kept:
             sizes = np.bincount(components.ravel())[1:]
-            kept = set((1 + np.flatnonzero(sizes >= MIN_SHARE * sizes.max())).tolist())
+            kept = set((1 + np.flatnonzero(sizes >= MIN_PART * sizes.max())).tolist())
         is_kept = np.zeros(count + 1, bool)
         is_kept[list(kept)] = True
         part &= is_kept[components]
