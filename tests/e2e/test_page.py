@@ -83,18 +83,25 @@ def test_from_opening_the_page_to_an_accepted_label(open_page: Open, folder: Pat
     page.button("Preview").click()
     expect(page.tab.get_by_role("alert")).to_contain_text("Question")
     note.fill("liver is a bit too large")
+    page.show(SPLEEN)
+    before = page.tab.evaluate(crosshair := "() => window.causalSam.crosshair")
     page.button("Preview").click()
     page.wait()
+    assert page.tab.evaluate(crosshair) != before
+    expect(page.button("Do it")).to_be_in_viewport()
     expect(page.tab.get_by_role("group", name="The plan")).to_contain_text("shrink the liver")
     expect(page.tab.get_by_role("group", name="The plan")).to_contain_text("removes")
     page.picture(ARTIFACTS / "page-preview.png")
     page.button("Cancel").click()
     assert page.wait() == "Ready."
+    assert page.tab.evaluate(crosshair) == before
     page.button("Preview").click()
     page.wait()
     np.testing.assert_array_equal(page.masks(CT)["liver"], liver)
     page.button("Do it").click()
     page.wait()
+    expect(note).to_be_focused()
+    expect(note).to_have_value("")
     smaller = page.masks(CT)["liver"]
     assert 0 < smaller.sum() < liver.sum()
     assert not (smaller & ~liver).any()
@@ -109,8 +116,10 @@ def test_from_opening_the_page_to_an_accepted_label(open_page: Open, folder: Pat
     expect(past.first).to_contain_text("undone")
     page.button("Accept").click()
     assert "Accepted: liver" in page.wait()
+    expect(page.button("Accepted")).to_be_disabled()
     expect(page.case(CT)).to_contain_text("accepted by reader")
     assert (folder / "labels" / "final" / f"{CT}.nii.gz").is_file()
+    page.tab.get_by_text("Learning", exact=True).click()
     page.tab.get_by_text("Effort for each accepted label").click()
     expect(page.tab.get_by_role("img", name="Clicks for 1 accepted label:")).to_be_visible()
     page.picture(ARTIFACTS / "page-effort.png")
@@ -224,6 +233,7 @@ def test_a_rule_of_the_protocol_is_checked_and_carried_out(open_page: Open, fold
         page.choose("Brush", "spleen")
         page.drag(corner, (corner[0] + (12 if corner == SPLEEN else 4), j, k))
     pieces = page.masks(CT)["spleen"]
+    page.tab.get_by_text("Protocol", exact=True).click()
     page.button("Check the rules").click()
     page.wait()
     rules = page.tab.get_by_role("region", name="Protocol")
@@ -302,7 +312,7 @@ def test_small_pieces_are_shown_before_acceptance_and_views_are_enlarged(open_pa
     np.testing.assert_array_equal(page.masks(MR)["spleen"], body)
     # The number of a slice by its slider; one view alone, and back; clicks that only move the crosshair.
     page.tab.get_by_label("Slice of the axial view").fill("3")
-    expect(page.tab.locator(".caption").first).to_contain_text("slice 3 /")
+    expect(page.tab.locator(".caption").first).to_contain_text("Axial 3 /")
     page.button("Show the coronal view alone").click()
     expect(page.tab.locator(".caption")).to_have_count(1)
     page.button("Show the other views again").click()

@@ -1,12 +1,19 @@
 /** Acceptance of the labels, with a look at small parts that lie apart from the rest of theirs. */
-import { effect, signal } from '@preact/signals'
+import { computed, effect, signal } from '@preact/signals'
 import { casePath, work } from './api'
-import { opened, run, say, session, step, viewer } from './state'
+import { cases, opened, run, say, session, step, viewer } from './state'
 import { TEXTS } from './texts'
 import type { StrayParts, StrayPartsList } from './types'
 
 /** Small parts to decide about before the labels are accepted; null while nothing is accepted. */
 export const stray = signal<StrayParts[] | null>(null)
+
+/** Whether the accepted label of the case is what is shown: nothing has changed since, and no label was emptied. */
+export const isAccepted = computed(() => {
+  const labels = (session.value?.labels ?? []).filter(({ volume_ml }) => volume_ml > 0)
+  const saved = cases.value?.find(({ id }) => id === opened.value?.id)?.labels ?? []
+  return saved.length > 0 && saved.length === labels.length && labels.every(({ source }) => source === 'accepted')
+})
 
 // Whatever else changes the masks ends the question.
 effect(() => {
@@ -18,6 +25,7 @@ effect(() => {
 export async function accept(): Promise<void> {
   const id = opened.value?.id
   if (!id || !session.value?.labels.length) return
+  if (isAccepted.value) return say(TEXTS.accept.unchanged)
   if (stray.value) return acceptAsIs()
   const path = casePath(id, 'stray-parts')
   const found = await run(TEXTS.status.lookingForParts, (tools) => work<StrayPartsList>('GET', path, tools))

@@ -3,6 +3,7 @@ import { accept, cancelAcceptance } from './acceptance'
 import type { Drawing } from './drawing'
 import { toggleInbox } from './inbox'
 import { showsMarks } from './marks'
+import { cancelPreview } from './notes'
 import * as state from './state'
 import { showsUncertainty } from './uncertainty'
 import type { Viewer } from './viewer'
@@ -43,7 +44,7 @@ export function listen(viewer: Viewer, drawing: Drawing, image: HTMLElement, foc
       if (state.mustSignIn.value) return event.preventDefault()
       drawing.cancel()
       state.busy.value?.cancel()
-      state.endPreview()
+      cancelPreview()
       cancelAcceptance()
       target.blur()
     }

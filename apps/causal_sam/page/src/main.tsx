@@ -1,5 +1,8 @@
 import { render } from 'preact'
 import { App } from './components/App'
-import './style.css'
+import './style/base.css'
+import './style/cases.css'
+import './style/views.css'
+import './style/panel.css'
 
 render(<App />, document.getElementById('page')!)

@@ -1,6 +1,7 @@
-/** What is drawn over the slices: the crosshair, the sides of the patient, and the points that prompted a label. */
+/** What is drawn over the slices: borders of masks, the crosshair, the sides of the patient, and the points of a label. */
+import type { Run } from './borders'
 import { NORMAL } from './grid'
-import type { Tile } from './tiles'
+import type { Frame, Tile } from './tiles'
 import type { Voxel } from './types'
 
 const CROSSHAIR = '#59bfffb3'
@@ -13,6 +14,10 @@ const GAP = 9
 const DOT = 4.5
 /** How much is seen of a point on the slice beside. */
 const FAINT = 0.35
+/** Width of the borders of masks in pixels of the page. */
+const BORDER = 1.5
+/** Pixels of the page at the left of each view's upper edge that its caption may fill. */
+const CAPTION = 140
 /** What lies at the left, right, top and bottom of each view. */
 const SIDES = { axial: 'RLAP', coronal: 'RLSI', sagittal: 'PASI' } as const
 
@@ -20,6 +25,36 @@ const SIDES = { axial: 'RLAP', coronal: 'RLSI', sagittal: 'PASI' } as const
 export interface Mark {
   voxel: Voxel
   isInside: boolean
+}
+
+/**
+ * Draws the borders of masks on a slice: inside of the masks, so that those of neighbours are seen both, along the edges
+ * of voxels, and sharp at any magnification.
+ *
+ * @param slice frame of the whole slice
+ * @param size number of pixels of the slice
+ * @param ratio pixels of the canvas for each pixel of the page
+ */
+export function drawBorders(
+  context: CanvasRenderingContext2D,
+  slice: Frame,
+  borders: Map<number, Run[]>,
+  [width, height]: readonly [number, number],
+  ratio: number,
+): void {
+  const line = Math.max(1, Math.round(BORDER * ratio))
+  const xAt = (x: number) => Math.round(slice.left + (x * slice.width) / width)
+  const yAt = (y: number) => Math.round(slice.top + (y * slice.height) / height)
+  for (const [pixel, runs] of borders) {
+    context.fillStyle = `rgb(${pixel & 255} ${(pixel >> 8) & 255} ${(pixel >> 16) & 255})`
+    for (const { side, x, y, length } of runs) {
+      const [left, top] = [xAt(x), yAt(y)]
+      if (side === 'top') context.fillRect(left, top, xAt(x + length) - left, line)
+      else if (side === 'bottom') context.fillRect(left, yAt(y + 1) - line, xAt(x + length) - left, line)
+      else if (side === 'left') context.fillRect(left, top, line, yAt(y + length) - top)
+      else context.fillRect(xAt(x + 1) - line, top, line, yAt(y + length) - top)
+    }
+  }
 }
 
 /** @param ratio pixels of the canvas for each pixel of the page */
@@ -61,8 +96,8 @@ export function drawSides(context: CanvasRenderingContext2D, { plane, frame }: T
   context.lineJoin = 'round'
   for (const [letter, x, y] of [
     [atLeft!, left + edge, top + height / 2],
-    [atRight!, left + width - 2 * edge, top + height / 2],
-    [atTop!, left + width / 2, top + edge],
+    [atRight!, left + width - edge, top + height / 2],
+    [atTop!, left + Math.max(width / 2, CAPTION * ratio), top + edge],
     [atBottom!, left + width / 2, top + height - edge],
   ] as const) {
     context.strokeText(letter, x, y)

@@ -3,7 +3,6 @@ import { computed, signal } from '@preact/signals'
 import { Refusal, ask, casePath, load, work } from './api'
 import { GAINED_COLOUR, LOST_COLOUR, colourOf, toRgb } from './colours'
 import { GAINED, LOST } from './labelmap'
-import { placeOfMost } from './masks'
 import { voxelsOf } from './nifti'
 import { TEXTS } from './texts'
 import type { Layout } from './tiles'
@@ -168,7 +167,7 @@ export function openCase(id: string, reason = ''): Promise<unknown> {
     why.value = reason
     choose(answer.labels[0]?.name ?? answer.names[0] ?? null)
     take(answer)
-    say('') // the reason stands in the list of cases
+    say(reason && TEXTS.cases.why(reason)) // it stays in the list of cases
     if (tool.value === 'navigate') tool.value = 'point'
     void measured('open', begun)
     await refreshCases()
@@ -294,47 +293,9 @@ export function choose(name: string | null): void {
   removes.value = false
 }
 
-// --- Notes
+// --- Preview of a note or of a rule
 
-export function previewNote(note: string): Promise<unknown> {
-  const id = opened.value?.id
-  if (!id) return Promise.resolve()
-  return run(TEXTS.status.previewing, async (tools) => {
-    if (opened.value?.id !== id) return
-    endPreview()
-    try {
-      const body = { note, label: current.value }
-      preview.value = await work<NotePreview>('POST', casePath(id, 'note/preview'), { body, ...tools })
-    } catch (error) {
-      if (!(error instanceof Refusal && error.question)) throw error
-      question.value = error.question
-      return
-    }
-    showPreview()
-  })
-}
-
-function showPreview(): void {
-  viewer!.labels!.preview(preview.value!.changes)
-  viewer!.refresh()
-  showChange()
-  say(TEXTS.status.previewed)
-}
-
-/** Carries out the note whose plan is shown. */
-export async function confirmNote(note: string): Promise<void> {
-  const plan = preview.value?.plan
-  if (plan) await step(TEXTS.status.note, 'note', { note, plan, label: current.value })
-}
-
-/** Goes to the slice on which the note of the preview changes most. */
-export function showChange(): void {
-  if (!preview.value || !opened.value || !viewer?.grid) return
-  const masks = preview.value.changes.flatMap(({ gained, lost }) => [gained, lost])
-  const place = placeOfMost(masks, opened.value.axis)
-  if (place) viewer.moveTo(viewer.grid.fromFile(place))
-}
-
+/** Shows the masks without the preview; any step ends it. */
 export function endPreview(): void {
   question.value = null
   previewedRule.value = null
@@ -345,47 +306,5 @@ export function endPreview(): void {
   viewer?.refresh()
 }
 
-// --- Protocol
-
 /** Keys of the masks that are shown: the same as long as no mask changes. */
 export const maskKeys = computed(() => (session.value?.labels ?? []).map(({ key }) => key).join())
-
-export async function refreshProtocol(): Promise<void> {
-  try {
-    protocol.value = await ask<ProtocolRules>('GET', 'protocol')
-  } catch (error) {
-    report(error)
-  }
-}
-
-export function checkProtocol(): Promise<unknown> {
-  const id = opened.value?.id
-  if (!id) return Promise.resolve()
-  return run(TEXTS.status.checking, async (tools) => {
-    if (opened.value?.id !== id) return
-    const keys = maskKeys.value
-    const result = await work<ProtocolCheck>('POST', casePath(id, 'protocol/check'), tools)
-    checked.value = { result, keys }
-    const statuses = result.rules.map(({ status }) => status)
-    say(TEXTS.protocol.result(statuses.filter((each) => each === 'holds').length, statuses.length))
-  })
-}
-
-/** Shows what carrying out a rule would change. */
-export function previewRule(rule: string): Promise<unknown> {
-  const id = opened.value?.id
-  if (!id) return Promise.resolve()
-  return run(TEXTS.status.previewing, async (tools) => {
-    if (opened.value?.id !== id) return
-    endPreview()
-    preview.value = await work<NotePreview>('POST', casePath(id, 'protocol/preview'), { body: { rule }, ...tools })
-    previewedRule.value = rule
-    showPreview()
-  })
-}
-
-/** Carries out the rule whose plan is shown. */
-export async function confirmRule(): Promise<void> {
-  const [rule, plan] = [previewedRule.value, preview.value?.plan]
-  if (rule && plan) await step(TEXTS.status.rule, 'protocol/apply', { rule, plan })
-}

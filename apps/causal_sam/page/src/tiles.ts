@@ -21,36 +21,106 @@ export interface Focus {
 }
 
 const GAP = 4
-/** Share of the width that the axial view has beside the two others. */
-const AXIAL_SHARE = 0.62
+/** Least share of the width or height of what is divided, so that no view becomes too small to work on. */
+const MIN_SHARE = 0.3
+const STEP = 0.02
 
-/** The frames of the slices of a layout, the axial one first, and that of the 3D view. */
-export function arrange(layout: Layout, width: number, height: number): { planes: [Plane, Frame][]; solid: Frame | null } {
+type Direction = 'columns' | 'rows'
+
+/** Divides a frame in two, one beside or below the other. */
+function divide({ left, top, width, height }: Frame, into: Direction, share: number): [Frame, Frame] {
+  if (into === 'columns') {
+    const first = Math.round((width - GAP) * share)
+    return [
+      { left, top, width: first, height },
+      { left: left + first + GAP, top, width: width - first - GAP, height },
+    ]
+  }
+  const first = Math.round((height - GAP) * share)
+  return [
+    { left, top, width, height: first },
+    { left, top: top + first + GAP, width, height: height - first - GAP },
+  ]
+}
+
+/** Frames of the three planes, the axial one first, and of the 3D view. */
+interface Arrangement {
+  planes: [Plane, Frame][]
+  solid: Frame | null
+}
+
+/** The axial view in one part, and the others in the other. */
+function threeViews(whole: Frame, outer: Direction, inner: Direction, share: number, innerShare: number): Arrangement {
+  const [axial, rest] = divide(whole, outer, share)
+  const [coronal, sagittal] = divide(rest, inner, innerShare)
+  return { planes: [['axial', axial], ['coronal', coronal], ['sagittal', sagittal]], solid: null }
+}
+
+/** Two rows of two views. */
+function fourViews(whole: Frame, share: number, rowShare: number): Arrangement {
+  const [left, right] = divide(whole, 'columns', share)
+  const [coronal, axial] = divide(left, 'rows', rowShare)
+  const [sagittal, solid] = divide(right, 'rows', rowShare)
+  return { planes: [['axial', axial], ['coronal', coronal], ['sagittal', sagittal]], solid }
+}
+
+/**
+ * The frames of the slices of a layout, the axial one first, and that of the 3D view.
+ *
+ * Planes share the canvas so that all of them are drawn large: the product of their areas is as large as can be. Their
+ * sum would be largest with one large view and two tiny ones.
+ *
+ * @param mm size of the image along the axes of the viewer
+ * @param strip room to the right of each slice, for its slider
+ */
+export function arrange(layout: Layout, width: number, height: number, mm: Voxel, strip: number): Arrangement {
   const whole = { left: 0, top: 0, width, height }
   if (layout === '3D') return { planes: [], solid: whole }
-  if (layout !== 'all' && layout !== 'planes') return { planes: [[layout, whole]], solid: null }
-  const column = layout === 'all' ? (width - GAP) / 2 : (width - GAP) * AXIAL_SHARE
-  const row = (height - GAP) / 2
-  const beside = { left: column + GAP, width: width - column - GAP, height: row }
-  const upper = { ...beside, top: 0 }
-  const lower = { ...beside, top: row + GAP }
-  if (layout === 'planes')
-    return {
-      planes: [
-        ['axial', { ...whole, width: column }],
-        ['coronal', upper],
-        ['sagittal', lower],
-      ],
-      solid: null,
+  const withStrip = ({ planes, solid }: Arrangement): Arrangement => ({
+    planes: planes.map(([plane, frame]) => [plane, { ...frame, width: Math.max(frame.width - strip, 1) }]),
+    solid,
+  })
+  if (layout !== 'all' && layout !== 'planes') return withStrip({ planes: [[layout, whole]], solid: null })
+  let best: Arrangement | null = null
+  let most = -1
+  for (const share of SHARES)
+    for (const other of SHARES) {
+      const found =
+        layout === 'all'
+          ? [fourViews(whole, share, other)]
+          : DIRECTIONS.map(([outer, inner]) => threeViews(whole, outer, inner, share, other))
+      for (const each of found.map(withStrip)) {
+        const product = drawn(each, mm)
+        if (product > most) [best, most] = [each, product]
+      }
     }
-  return {
-    planes: [
-      ['axial', { left: 0, top: row + GAP, width: column, height: row }],
-      ['coronal', { left: 0, top: 0, width: column, height: row }],
-      ['sagittal', upper],
-    ],
-    solid: lower,
-  }
+  return best!
+}
+
+const SHARES = Array.from({ length: Math.round((1 - 2 * MIN_SHARE) / STEP) + 1 }, (_, n) => MIN_SHARE + n * STEP)
+const DIRECTIONS: [Direction, Direction][] = [
+  ['columns', 'rows'],
+  ['rows', 'columns'],
+  ['columns', 'columns'],
+  ['rows', 'rows'],
+]
+
+/**
+ * Product of the areas that the slices fill, that of the axial one twice, on which most of the work is done; the 3D view,
+ * which turns, fills a square.
+ */
+function drawn({ planes, solid }: Arrangement, mm: Voxel): number {
+  const areas = planes.map(([plane, frame]) => {
+    const { u, v } = SEEN[plane]
+    const area = fitOf(frame, mm[u], mm[v]) ** 2 * mm[u] * mm[v]
+    return plane === 'axial' ? area ** 2 : area
+  })
+  return areas.reduce((product, area) => product * area, solid ? Math.min(solid.width, solid.height) ** 2 : 1)
+}
+
+/** Pixels for each mm at which a rectangle in mm fills a frame. */
+function fitOf({ width, height }: Frame, across: number, down: number): number {
+  return Math.min(width / across, height / down)
 }
 
 /** One view: a plane of the image in a frame. */
@@ -66,8 +136,7 @@ export class Tile {
   get scale(): number {
     const { u, v } = SEEN[this.plane]
     const { size, spacing } = this.grid
-    const fit = Math.min(this.frame.width / (size[u] * spacing[u]), this.frame.height / (size[v] * spacing[v]))
-    return fit * this.focus.zoom
+    return fitOf(this.frame, size[u] * spacing[u], size[v] * spacing[v]) * this.focus.zoom
   }
 
   /** Position on the canvas of a place, in voxels of the viewer counted from the outer side of the first one. */

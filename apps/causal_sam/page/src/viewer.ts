@@ -1,8 +1,9 @@
 /** The viewer: slices of the image and of the masks on a canvas, and on request a 3D view beside them. */
+import { bordersOf } from './borders'
 import { Grid, NORMAL, type Plane } from './grid'
 import { LabelMap } from './labelmap'
 import type { Voxels } from './nifti'
-import { drawCrosshair, drawMarks, drawSides, type Mark } from './overlays'
+import { drawBorders, drawCrosshair, drawMarks, drawSides, type Mark } from './overlays'
 import { INFERNO, SEEN, paintImage, paintLabels, pixelsOf, wayThrough } from './slices'
 import { Solid } from './solid'
 import { Tile, arrange, type Focus, type Frame, type Layout } from './tiles'
@@ -12,6 +13,9 @@ const MIN_ZOOM = 0.5
 const MAX_ZOOM = 12
 const BACK = '#0d0f14'
 const OVERLAY_OPACITY = 0.7
+/** Pixels of the page to the right of each view, for its slider. */
+const STRIP = 24
+const NO_VIEWS = { planes: [], solid: null }
 
 /** A view as the page sees it. */
 export interface View {
@@ -41,7 +45,7 @@ export class Viewer {
   /** The masks of the open case. */
   labels: LabelMap | null = null
   grid: Grid | null = null
-  onMove: (voxel: Voxel, intensity: number) => void = () => undefined
+  onMove: (voxel: Voxel) => void = () => undefined
   /** Called with a sentence if the 3D view cannot be shown. */
   onProblem: (sentence: string) => void = () => undefined
   /** Called with the views whenever they may have changed. */
@@ -53,7 +57,7 @@ export class Viewer {
   private window: [number, number] = [0, 1]
   private colours = new Map<number, [number, number, number]>()
   private table = pixelsOf(new Map())
-  private opacity = 0.45
+  private opacity = 0.35
   private overlay: Uint8Array | null = null
   private layout: Layout = 'planes'
   private focus: Focus = { mm: [0, 0, 0], zoom: 1 }
@@ -160,8 +164,13 @@ export class Viewer {
     if (!grid) return
     this.at = voxel.map((n, axis) => clamp(n, 0, grid.size[axis as 0] - 1)) as Voxel
     this.refresh()
-    const [x, y, z] = this.at
-    this.onMove(this.crosshair, this.voxels![x + grid.size[0] * (y + grid.size[1] * z)]!)
+    this.onMove(this.crosshair)
+  }
+
+  /** Intensity of the image at a voxel. */
+  intensityAt([x, y, z]: Voxel): number {
+    const { size } = this.grid!
+    return this.voxels![x + size[0] * (y + size[1] * z)]!
   }
 
   moveBy(x: number, y: number, z: number): void {
@@ -240,10 +249,11 @@ export class Viewer {
   }
 
   private arrange(): void {
-    const { planes, solid } = arrange(this.layout, this.canvas.width, this.canvas.height)
-    const { grid } = this
-    this.tiles = grid ? planes.map(([plane, frame]) => new Tile(plane, frame, grid, this.focus)) : []
-    this.solid.place(grid && solid, this.ratio)
+    const { grid, canvas, ratio } = this
+    const mm = grid ? (grid.size.map((n, axis) => n * grid.spacing[axis as 0]) as Voxel) : null
+    const { planes, solid } = mm ? arrange(this.layout, canvas.width, canvas.height, mm, STRIP * ratio) : NO_VIEWS
+    this.tiles = planes.map(([plane, frame]) => new Tile(plane, frame, grid!, this.focus))
+    this.solid.place(solid, ratio)
     this.refresh()
   }
 
@@ -286,6 +296,8 @@ export class Viewer {
     paintLabels(picture.pixels, way, labels!.bitmap, this.table)
     put(this.opacity)
     context.globalAlpha = 1
+    const size = [way.width, way.height] as const
+    drawBorders(context, tile.slice, bordersOf(picture.pixels, ...size), size, this.ratio)
   }
 
   /** Room for the pixels of a slice, which all slices of one size share. */

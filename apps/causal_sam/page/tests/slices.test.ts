@@ -1,9 +1,7 @@
 import { expect, test } from 'vitest'
-import { Grid } from '../src/grid'
 import { voxelsOf } from '../src/nifti'
 import { reduced, reductionOf } from '../src/reduced'
 import { paintImage, paintLabels, pixelsOf, wayThrough } from '../src/slices'
-import { Tile, arrange } from '../src/tiles'
 import type { Voxel } from '../src/types'
 
 const SIZE: Voxel = [3, 4, 2]
@@ -66,36 +64,4 @@ test('the 3D view gets every so many voxels', () => {
   const copy = reduced(voxels, size, reduction, (value) => value / 2)
   expect([...copy.slice(100, 103)]).toEqual([0, 2, 4])
   expect(copy.at(-1)).toBe(198)
-})
-
-test('each place is found again where it is drawn, in all layouts, zoomed and moved', () => {
-  const grid = new Grid({ shape: [30, 40, 20], spacing: [1, 0.5, 3], axes: [[0, 1], [1, 1], [2, 1]], axis: 2 })
-  for (const layout of ['planes', 'all', 'axial', 'coronal', 'sagittal'] as const)
-    for (const focus of [{ mm: [0, 0, 0] as Voxel, zoom: 1 }, { mm: [3, -2, 5] as Voxel, zoom: 1.7 }])
-      for (const [plane, frame] of arrange(layout, 700, 500).planes) {
-        const tile = new Tile(plane, frame, grid, focus)
-        const voxel: Voxel = [14, 17, 9]
-        const position = tile.positionOf(voxel.map((n) => n + 0.5) as Voxel)
-        expect(tile.placeAt(position, voxel)).toEqual(voxel)
-        expect(tile.placeAt([frame.left - 1, frame.top], voxel)).toBeNull()
-      }
-})
-
-test('views share the canvas and do not lie on each other', () => {
-  for (const layout of ['planes', 'all', 'axial', '3D'] as const) {
-    const { planes, solid } = arrange(layout, 700, 500)
-    const frames = [...planes.map(([, frame]) => frame), ...(solid ? [solid] : [])]
-    frames.forEach((one, n) => {
-      expect(one.left >= 0 && one.top >= 0 && one.left + one.width <= 700 && one.top + one.height <= 500).toBe(true)
-      for (const other of frames.slice(n + 1)) {
-        const isApart =
-          one.left + one.width <= other.left ||
-          other.left + other.width <= one.left ||
-          one.top + one.height <= other.top ||
-          other.top + other.height <= one.top
-        expect(isApart).toBe(true)
-      }
-    })
-    expect(solid !== null).toBe(layout === 'all' || layout === '3D')
-  }
 })

@@ -1,7 +1,8 @@
 import { useRef } from 'preact/hooks'
 import { TEXTS } from '../texts'
 import { watchLearning } from '../learning'
-import { cases, mustSignIn, openCase, refreshCases, refreshProtocol } from '../state'
+import { refreshProtocol } from '../protocol'
+import { cases, mustSignIn, openCase, refreshCases } from '../state'
 import { Help } from './Help'
 import { History } from './History'
 import { Image } from './Image'
@@ -9,6 +10,7 @@ import { Labels } from './Labels'
 import { Learning } from './Learning'
 import { Lists } from './Lists'
 import { Note } from './Note'
+import { PastNotes } from './PastNotes'
 import { Protocol } from './Protocol'
 import { SignIn } from './SignIn'
 import { Status } from './Status'
@@ -37,8 +39,9 @@ export function App() {
       <aside>
         <Labels />
         <Note field={note} />
-        <Protocol />
         <History />
+        <PastNotes />
+        <Protocol />
         <Learning />
       </aside>
       {mustSignIn.value && <SignIn onDone={() => void start()} />}

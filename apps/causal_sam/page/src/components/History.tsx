@@ -1,19 +1,16 @@
-import { useEffect, useRef } from 'preact/hooks'
+import { useRef } from 'preact/hooks'
 import { moveInHistory, redo, session, undo } from '../state'
 import { TEXTS } from '../texts'
+import { useEntryInView } from './scrolling'
 
 export function History() {
   const list = useRef<HTMLOListElement>(null)
   const { steps, position } = session.value ?? { steps: [], position: 0 }
-  useEffect(() => {
-    // Not by `scrollIntoView`, which would scroll the panel, too.
-    const entry = list.current?.children[position] as HTMLElement | undefined
-    if (entry) list.current!.scrollTop = entry.offsetTop - (list.current!.clientHeight - entry.offsetHeight) / 2
-  }, [steps.length, position])
+  useEntryInView(list, position, steps.length)
   return (
-    <section aria-labelledby="history">
-      <h2 id="history">{TEXTS.history.heading}</h2>
+    <section class="steps" aria-labelledby="history">
       <div class="line">
+        <h2 id="history">{TEXTS.history.heading}</h2>
         <button disabled={position < 1} title={TEXTS.history.undoHint} onClick={undo}>
           {TEXTS.history.undo}
         </button>
@@ -30,6 +27,7 @@ export function History() {
                 class="link"
                 aria-current={n === position ? 'step' : undefined}
                 aria-label={TEXTS.history.goTo(shown)}
+                title={shown}
                 onClick={() => void moveInHistory(n)}
               >
                 {shown}

@@ -6,9 +6,10 @@ import { followMarks } from '../marks'
 import { navigate } from '../navigation'
 import { layout, opened, removes, setViewer, tool, warn } from '../state'
 import { TEXTS } from '../texts'
+import type { Voxel } from '../types'
 import { followLabel, showsUncertainty } from '../uncertainty'
 import { Viewer } from '../viewer'
-import { position } from './Status'
+import { pointed, position } from './Status'
 import { StrayParts } from './StrayParts'
 import { Views, views } from './Views'
 
@@ -24,10 +25,27 @@ export function Image({ focusNote, onReady }: { focusNote: () => void; onReady: 
     const made = new Viewer(slices.current!, solid.current!)
     viewer.current = made
     setViewer(made)
-    made.onMove = (voxel, intensity) => (position.value = { voxel: made.grid!.toFile(voxel), intensity })
+    const describe = (voxel: Voxel) => ({ voxel: made.grid!.toFile(voxel), intensity: made.intensityAt(voxel) })
+    made.onMove = (voxel) => (position.value = describe(voxel))
+    let pointer: PointerEvent | null = null
+    const look = () => {
+      const place = pointer && made.placeAt(pointer)
+      pointed.value = place && describe(place.voxel)
+    }
+    frame.current!.addEventListener('pointermove', (event) => {
+      pointer = event
+      look()
+    })
+    frame.current!.addEventListener('pointerleave', () => {
+      pointer = null
+      look()
+    })
     made.onProblem = warn
     followLabel(made)
-    made.onViews = (now) => (views.value = now)
+    made.onViews = (now) => {
+      views.value = now
+      look() // other slices may be under the pointer
+    }
     followMarks(made)
     navigate(slices.current!, frame.current!, made)
     listen(made, new Drawing(over.current!, made), frame.current!, focusNote)

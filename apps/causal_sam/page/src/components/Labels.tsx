@@ -1,6 +1,8 @@
+import { useRef } from 'preact/hooks'
 import { chooseColour } from '../colours'
 import * as state from '../state'
 import { TEXTS } from '../texts'
+import { useEntryInView } from './scrolling'
 
 // Outlines on a grid of 16 x 16.
 const EYE = 'M1 8q7-9 14 0q-7 9-14 0zM10 8a2 2 0 1 1-4 0a2 2 0 1 1 4 0'
@@ -18,11 +20,14 @@ function Icon({ path }: { path: string }) {
 }
 
 export function Labels() {
+  const list = useRef<HTMLUListElement>(null)
+  const names = state.names.value
+  useEntryInView(list, names.indexOf(state.current.value ?? ''), names.length)
   return (
-    <section aria-labelledby="labels">
+    <section class="choices" aria-labelledby="labels">
       <h2 id="labels">{TEXTS.labels.heading}</h2>
-      <ul class="labels">
-        {state.names.value.map((name) => (
+      <ul class="labels" ref={list}>
+        {names.map((name) => (
           <Row key={name} name={name} />
         ))}
       </ul>
@@ -37,15 +42,15 @@ export function Labels() {
       >
         <input name="name" aria-label={TEXTS.labels.add} placeholder={TEXTS.labels.add} disabled={!state.opened.value} />
         <button disabled={!state.opened.value}>{TEXTS.labels.addButton}</button>
+        <button
+          type="button"
+          disabled={!state.opened.value}
+          title={TEXTS.labels.automaticHint}
+          onClick={() => void state.findByName()}
+        >
+          {TEXTS.labels.automaticButton}
+        </button>
       </form>
-      <button
-        class="wide"
-        disabled={!state.opened.value}
-        title={TEXTS.labels.automaticHint}
-        onClick={() => void state.findByName()}
-      >
-        {TEXTS.labels.automaticButton}
-      </button>
     </section>
   )
 }
@@ -55,7 +60,7 @@ function Row({ name }: { name: string }) {
   const isShown = !state.hidden.value.has(name)
   const isLocked = label?.is_locked ?? false
   const known = label && label.source !== 'user' ? TEXTS.labels[label.source] : ''
-  const certainty = label?.certainty == null ? '' : TEXTS.labels.certainty(label.certainty)
+  const certainty = label?.source === 'automatic' ? label.certainty : null
   return (
     <li class={state.current.value === name ? 'current' : ''}>
       <input
@@ -74,7 +79,11 @@ function Row({ name }: { name: string }) {
         onClick={() => state.choose(name)}
       >
         <span>{name}</span>
-        <small>{[known, certainty].filter(Boolean).join(' · ')}</small>
+        {certainty == null ? (
+          <small>{known}</small>
+        ) : (
+          <small title={TEXTS.labels.certaintyHint}>{TEXTS.labels.automaticCertainty(certainty)}</small>
+        )}
       </button>
       <span class="ml">{TEXTS.labels.ml(label?.volume_ml ?? 0)}</span>
       <button

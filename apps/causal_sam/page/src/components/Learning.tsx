@@ -9,46 +9,50 @@ export function Learning() {
   const now = training.value
   return (
     <section aria-labelledby="learning">
-      <h2 id="learning">{TEXTS.learning.heading}</h2>
-      {now?.is_running ? (
-        <>
-          <progress aria-label={TEXTS.learning.progress} max={1} value={now.share} />
-          <button class="wide" onClick={() => void stopLearning()}>
-            {TEXTS.learning.stop}
-          </button>
-        </>
-      ) : (
-        <form
-          class="line"
-          onSubmit={(event) => {
-            event.preventDefault()
-            void startLearning(minutes)
-          }}
-        >
-          <button>{TEXTS.learning.start}</button>
-          <label>
-            {TEXTS.learning.minutes}{' '}
-            <input
-              type="number"
-              min={1}
-              max={600}
-              value={minutes}
-              onInput={(event) => setMinutes(event.currentTarget.valueAsNumber)}
-            />
-          </label>
-        </form>
-      )}
-      {now?.message && (
-        <p>
-          {now.message} {now.is_running && now.loss != null && TEXTS.learning.loss(now.loss)}
-        </p>
-      )}
-      {versions.value.length ? (
-        [...versions.value].reverse().map((version) => <Entry key={version.number} version={version} />)
-      ) : (
-        <p>{TEXTS.learning.noVersion}</p>
-      )}
-      <Effort />
+      <details>
+        <summary>
+          <h2 id="learning">{TEXTS.learning.heading}</h2> {now?.is_running && TEXTS.learning.running(now.share)}
+        </summary>
+        {now?.is_running ? (
+          <>
+            <progress aria-label={TEXTS.learning.progress} max={1} value={now.share} />
+            <button class="wide" onClick={() => void stopLearning()}>
+              {TEXTS.learning.stop}
+            </button>
+          </>
+        ) : (
+          <form
+            class="line"
+            onSubmit={(event) => {
+              event.preventDefault()
+              void startLearning(minutes)
+            }}
+          >
+            <button>{TEXTS.learning.start}</button>
+            <label>
+              {TEXTS.learning.minutes}{' '}
+              <input
+                type="number"
+                min={1}
+                max={600}
+                value={minutes}
+                onInput={(event) => setMinutes(event.currentTarget.valueAsNumber)}
+              />
+            </label>
+          </form>
+        )}
+        {now?.message && (
+          <p>
+            {now.message} {now.is_running && now.loss != null && TEXTS.learning.loss(now.loss)}
+          </p>
+        )}
+        {versions.value.length ? (
+          [...versions.value].reverse().map((version) => <Entry key={version.number} version={version} />)
+        ) : (
+          <p>{TEXTS.learning.noVersion}</p>
+        )}
+        <Effort />
+      </details>
     </section>
   )
 }

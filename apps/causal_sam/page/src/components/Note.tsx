@@ -1,28 +1,25 @@
 import type { RefObject } from 'preact'
-import { useState } from 'preact/hooks'
-import {
-  confirmNote,
-  endPreview,
-  labelOf,
-  opened,
-  preview,
-  previewedRule,
-  previewNote,
-  question,
-  showChange,
-} from '../state'
+import { useRef, useState } from 'preact/hooks'
+import { confirmNote, previewNote } from '../notes'
+import { current, endPreview, labelOf, opened, preview, previewedRule, question } from '../state'
 import { TEXTS } from '../texts'
-import { PastNotes } from './PastNotes'
+import { Plan } from './Plan'
+import { useIntoView } from './scrolling'
 
 export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }) {
   const [note, setNote] = useState('')
+  const focus = () => field.current?.focus()
   const send = () => note.trim() && void previewNote(note.trim())
+  const confirm = async () => {
+    setNote('')
+    if (!(await confirmNote(note.trim()))) setNote((now) => now || note) // it was not carried out
+  }
   return (
     <section aria-labelledby="note">
       <h2 id="note">{TEXTS.note.heading}</h2>
       <textarea
         ref={field}
-        rows={2}
+        rows={3}
         maxLength={1000}
         aria-label={TEXTS.note.label}
         placeholder={TEXTS.note.placeholder}
@@ -37,79 +34,60 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
           send()
         }}
       />
-      <div class="line">
-        {!note && (
-          <ul class="examples">
-            {TEXTS.note.examples.map((example) => (
-              <li key={example}>
-                <button class="link" aria-label={TEXTS.note.example(example)} onClick={() => setNote(example)}>
-                  {example}
-                </button>
-              </li>
-            ))}
-          </ul>
-        )}
-        {note && !(preview.value && !previewedRule.value) && (
-          <button class="main" disabled={!opened.value} onClick={send}>
-            {TEXTS.note.preview}
-          </button>
-        )}
-      </div>
-      {question.value && (
-        <div class="question" role="alert">
-          <strong>{TEXTS.note.question}</strong>
-          <p>{question.value}</p>
-          <p>{TEXTS.note.answer}</p>
-        </div>
-      )}
-      {preview.value && !previewedRule.value && (
-        <Plan
-          onConfirm={() => {
-            void confirmNote(note.trim())
-            setNote('')
+      {!note && (
+        <Examples
+          onChoose={(example) => {
+            setNote(example)
+            focus()
           }}
         />
       )}
-      <PastNotes />
+      {note && !(preview.value && !previewedRule.value) && (
+        <div class="line">
+          <button class="main" disabled={!opened.value} onClick={send}>
+            {TEXTS.note.preview}
+          </button>
+        </div>
+      )}
+      {question.value && <Question text={question.value} />}
+      {preview.value && !previewedRule.value && <Plan onConfirm={() => void confirm()} leave={focus} />}
     </section>
   )
 }
 
-/** The plan of the preview, to be confirmed. */
-export function Plan({ onConfirm }: { onConfirm: () => void }) {
-  const { sentences, changes, message } = preview.value!
+/** Notes on the current label, once it has a mask that can be wrong. */
+function Examples({ onChoose }: { onChoose: (example: string) => void }) {
+  const name = current.value
+  if (!name || !labelOf(name)?.volume_ml || preview.value) return null
   return (
-    <div class="plan" role="group" aria-label={TEXTS.note.plan}>
-      <ol>
-        {sentences.map((sentence) => (
-          <li key={sentence}>{sentence}</li>
+    <div class="examples">
+      {TEXTS.note.examplesHint}
+      <ul>
+        {TEXTS.note.examples(name).map((example) => (
+          <li key={example}>
+            <button
+              class="link"
+              aria-label={TEXTS.note.example(example)}
+              title={example}
+              onClick={() => onChoose(example)}
+            >
+              {example}
+            </button>
+          </li>
         ))}
-      </ol>
-      <table>
-        <tbody>
-          {changes.map(({ label, gained_ml, lost_ml }) => (
-            <tr key={label}>
-              <th scope="row">{label}</th>
-              <td>
-                {gained_ml > 0 && <span class="gained">{TEXTS.note.gained(gained_ml)}</span>}
-                {gained_ml > 0 && lost_ml > 0 && ', '}
-                {lost_ml > 0 && <span class="lost">{TEXTS.note.lost(lost_ml)}</span>}{' '}
-                {TEXTS.note.of(labelOf(label)?.volume_ml ?? 0)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-      <p>{changes.length ? message : `${TEXTS.note.nothing} ${message}`}</p>
-      <div class="line">
-        <button class="main" disabled={!changes.length} onClick={onConfirm}>
-          {TEXTS.note.confirm}
-        </button>
-        <button disabled={!changes.length} title={TEXTS.note.showHint} onClick={showChange}>
-          {TEXTS.note.show}
-        </button>
-        <button onClick={endPreview}>{TEXTS.note.cancel}</button>
-      </div>
+      </ul>
+    </div>
+  )
+}
+
+function Question({ text }: { text: string }) {
+  const box = useRef<HTMLDivElement>(null)
+  useIntoView(box, text)
+  return (
+    <div ref={box} class="question" role="alert">
+      <strong>{TEXTS.note.question}</strong>
+      <p>{text}</p>
+      <p>{TEXTS.note.answer}</p>
     </div>
   )
 }

@@ -18,15 +18,19 @@ export function PastNotes() {
   }, [id, steps, isOpen.value])
   if (id === undefined) return null
   return (
-    <details onToggle={(event) => (isOpen.value = event.currentTarget.open)}>
-      <summary>{TEXTS.note.past}</summary>
-      {!notes.value.length && <p>{TEXTS.note.noPast}</p>}
-      <ol class="past">
-        {notes.value.map((note) => (
-          <Entry key={note.time} note={note} />
-        ))}
-      </ol>
-    </details>
+    <section aria-labelledby="past">
+      <details onToggle={(event) => (isOpen.value = event.currentTarget.open)}>
+        <summary>
+          <h2 id="past">{TEXTS.note.past}</h2>
+        </summary>
+        {!notes.value.length && <p>{TEXTS.note.noPast}</p>}
+        <ol class="past">
+          {notes.value.map((note) => (
+            <Entry key={note.time} note={note} />
+          ))}
+        </ol>
+      </details>
+    </section>
   )
 }
 

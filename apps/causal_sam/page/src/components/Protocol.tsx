@@ -1,34 +1,42 @@
-import { checked, checkProtocol, confirmRule, maskKeys, opened, preview, previewedRule, previewRule, protocol } from '../state'
+import { useRef } from 'preact/hooks'
+import { checkProtocol, confirmRule, previewRule } from '../protocol'
+import { checked, maskKeys, opened, preview, previewedRule, protocol } from '../state'
 import { TEXTS } from '../texts'
 import type { RuleCheck } from '../types'
-import { Plan } from './Note'
+import { Plan } from './Plan'
 
 /** The rules of the protocol, and how the masks of the case keep them; nothing where there are no rules. */
 export function Protocol() {
+  const check = useRef<HTMLButtonElement>(null)
   const rules = protocol.value?.rules ?? []
   if (!rules.length && !checked.value) return null
   const result = checked.value?.result
   return (
     <section aria-labelledby="protocol">
-      <h2 id="protocol">{TEXTS.protocol.heading}</h2>
-      <button class="wide" disabled={!opened.value} onClick={() => void checkProtocol()}>
-        {result ? TEXTS.protocol.checkAgain : TEXTS.protocol.check}
-      </button>
-      {result && checked.value!.keys !== maskKeys.value && <p>{TEXTS.protocol.stale}</p>}
-      <ul class="rules">
-        {result
-          ? result.rules.map((each) => <Rule key={each.rule} check={each} />)
-          : rules.map(({ rule, line, text }) => (
-              <li key={rule} title={TEXTS.protocol.line(line)}>
-                {text}
-              </li>
-            ))}
-      </ul>
+      <details>
+        <summary>
+          <h2 id="protocol">{TEXTS.protocol.heading}</h2>
+        </summary>
+        <button ref={check} class="wide" disabled={!opened.value} onClick={() => void checkProtocol()}>
+          {result ? TEXTS.protocol.checkAgain : TEXTS.protocol.check}
+        </button>
+        {result && checked.value!.keys !== maskKeys.value && <p>{TEXTS.protocol.stale}</p>}
+        <ul class="rules">
+          {result
+            ? result.rules.map((each) => <Rule key={each.rule} check={each} leave={() => check.current?.focus()} />)
+            : rules.map(({ rule, line, text }) => (
+                <li key={rule} title={TEXTS.protocol.line(line)}>
+                  {text}
+                </li>
+              ))}
+        </ul>
+      </details>
     </section>
   )
 }
 
-function Rule({ check: { rule, line, text, status, question, missing, acts } }: { check: RuleCheck }) {
+function Rule({ check, leave }: { check: RuleCheck; leave: () => void }) {
+  const { rule, line, text, status, question, missing, acts } = check
   const failing = acts.filter(({ holds }) => !holds)
   return (
     <li title={TEXTS.protocol.line(line)}>
@@ -51,7 +59,7 @@ function Rule({ check: { rule, line, text, status, question, missing, acts } }: 
           {TEXTS.protocol.repair}
         </button>
       )}
-      {preview.value && previewedRule.value === rule && <Plan onConfirm={() => void confirmRule()} />}
+      {preview.value && previewedRule.value === rule && <Plan onConfirm={() => void confirmRule()} leave={leave} />}
     </li>
   )
 }

@@ -3,13 +3,22 @@ import { busy, isError, message, offersUndo, opened, undo } from '../state'
 import { TEXTS } from '../texts'
 import type { Voxel } from '../types'
 
-/** Where the crosshair is. */
-export const position = signal<{ voxel: Voxel; intensity: number } | null>(null)
+/** A voxel of the file. */
+interface Place {
+  voxel: Voxel
+  intensity: number
+}
 
-/** One line of a fixed height, so that the views do not move; the pointer or the focus shows all of a long sentence. */
+/** Where the crosshair is. */
+export const position = signal<Place | null>(null)
+/** What is under the pointer; null while it is beside the views. */
+export const pointed = signal<Place | null>(null)
+
+/** Two lines of a fixed height, so that the views do not move; the pointer or the focus shows all of a long sentence. */
 export function Status() {
   const now = busy.value
-  const at = position.value
+  const at = pointed.value ?? position.value
+  const where = pointed.value ? TEXTS.viewer.atPointer : TEXTS.viewer.atCrosshair
   const said = now?.what ?? message.value
   return (
     <footer>
@@ -29,7 +38,7 @@ export function Status() {
         </button>
       )}
       {at && (
-        <span class="position" title={TEXTS.viewer.voxel(at.voxel.join(', '))}>
+        <span class="position" title={where(at.voxel.join(', '))}>
           {TEXTS.viewer.value(String(Math.round(at.intensity * 100) / 100), opened.value?.modality === 'CT')}
         </span>
       )}

@@ -1,12 +1,12 @@
 import { useState } from 'preact/hooks'
-import { accept } from '../acceptance'
+import { accept, isAccepted } from '../acceptance'
 import { HAS_SIGN } from '../drawing'
 import { showsMarks } from '../marks'
-import { windowsOf } from '../windows'
-import { TOOLS, brushMm, follows, layout, nextCase, opened, removes, session, tool, viewer } from '../state'
+import { TOOLS, brushMm, colours, current, follows, layout, nextCase, opened, removes, session, tool, viewer } from '../state'
 import { TEXTS } from '../texts'
 import { showsUncertainty } from '../uncertainty'
 import { LAYOUTS, type Layout } from '../tiles'
+import { numbersOf, windowsOf } from '../windows'
 
 /** Two rows: what the pointer does, and what the views show. */
 export function Toolbar() {
@@ -15,9 +15,7 @@ export function Toolbar() {
       <div class="row">
         <Tools />
         <span class="space" />
-        <button class="main" disabled={!session.value?.labels.length} title={TEXTS.accept.hint} onClick={() => void accept()}>
-          {TEXTS.accept.accept}
-        </button>
+        <Accept />
         <button title={TEXTS.accept.nextHint} onClick={() => void nextCase()}>
           {TEXTS.accept.next}
         </button>
@@ -26,6 +24,34 @@ export function Toolbar() {
         <Shown />
       </div>
     </div>
+  )
+}
+
+/** Stays in the order of the focus when nothing is left to accept, and then says so. */
+function Accept() {
+  const isDone = isAccepted.value
+  return (
+    <button
+      class="main"
+      disabled={!session.value?.labels.length}
+      aria-disabled={isDone}
+      title={isDone ? TEXTS.accept.unchanged : TEXTS.accept.hint}
+      onClick={() => void accept()}
+    >
+      {isDone ? TEXTS.accept.accepted : TEXTS.accept.accept}
+    </button>
+  )
+}
+
+/** The label that the tools work on: its row may be scrolled away. */
+function Current() {
+  const name = current.value
+  if (!name || tool.value === 'navigate') return null
+  return (
+    <span class="now" title={TEXTS.tools.currentHint(name)}>
+      <i style={{ background: colours.value.get(name) }} />
+      <span>{name}</span>
+    </span>
   )
 }
 
@@ -44,6 +70,7 @@ function Tools() {
           </button>
         ))}
       </div>
+      <Current />
       {HAS_SIGN.has(tool.value) && (
         <div role="group" aria-label={TEXTS.tools.sign}>
           {[false, true].map((isRemoving) => (
@@ -78,7 +105,7 @@ function Tools() {
 function Shown() {
   const image = opened.value
   const windows = image ? windowsOf(image) : []
-  const [opacity, change] = useState(45)
+  const [opacity, change] = useState(35)
   return (
     <>
       <label title={TEXTS.tools.followHint}>
@@ -104,7 +131,7 @@ function Shown() {
           ))}
         </select>
       </label>
-      <label title={TEXTS.windows.hint}>
+      <label class="window" title={TEXTS.windows.hint}>
         {TEXTS.windows.label}{' '}
         <select
           key={image?.id}
@@ -112,8 +139,8 @@ function Shown() {
           disabled={!image}
           onChange={(event) => viewer?.setWindow(windows[event.currentTarget.selectedIndex]!.range)}
         >
-          {windows.map(({ name }) => (
-            <option key={name}>{TEXTS.windows[name]}</option>
+          {windows.map((each) => (
+            <option key={each.name}>{TEXTS.windows.preset(TEXTS.windows[each.name], numbersOf(each))}</option>
           ))}
         </select>
       </label>

@@ -28,19 +28,21 @@ export function Views({ goTo }: { goTo: (plane: Plane, number: number) => void }
         return (
           <div key={plane} class="view" style={{ left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` }}>
             <span class="caption">{TEXTS.views.slice(TEXTS.layout[plane], number, count)}</span>
-            <button aria-label={hint} title={hint} onClick={() => enlarge(plane)}>
-              {isLarge ? '⤡' : '⤢'}
-            </button>
-            <input
-              type="range"
-              min={1}
-              max={count}
-              value={number}
-              aria-label={TEXTS.views.slider(plane)}
-              title={TEXTS.views.slider(plane)}
-              onInput={(event) => goTo(plane, event.currentTarget.valueAsNumber)}
-              onPointerUp={(event) => event.currentTarget.blur()} // so that keys are those of the tools again
-            />
+            <div class="strip">
+              <button aria-label={hint} title={hint} onClick={() => enlarge(plane)}>
+                {isLarge ? '⤡' : '⤢'}
+              </button>
+              <input
+                type="range"
+                min={1}
+                max={count}
+                value={number}
+                aria-label={TEXTS.views.slider(plane)}
+                title={TEXTS.views.slider(plane)}
+                onInput={(event) => goTo(plane, event.currentTarget.valueAsNumber)}
+                onPointerUp={(event) => event.currentTarget.blur()} // so that keys are those of the tools again
+              />
+            </div>
           </div>
         )
       })}
