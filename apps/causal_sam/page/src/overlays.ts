@@ -105,6 +105,9 @@ export function drawSides(context: CanvasRenderingContext2D, { plane, frame }: T
   }
 }
 
+/** Lowest and highest voxel of a box. */
+export type Box = readonly [Voxel, Voxel]
+
 /** Points with their signs on the slice that they are on, and faintly on the ones beside it. */
 export function drawMarks(
   context: CanvasRenderingContext2D,
@@ -138,6 +141,27 @@ export function drawMarks(
     context.stroke()
   }
   context.globalAlpha = 1
+}
+
+/** Boxes on the slices that they cross. */
+export function drawBoxes(
+  context: CanvasRenderingContext2D,
+  tile: Tile,
+  boxes: readonly Box[],
+  at: Voxel,
+  ratio: number,
+): void {
+  const normal = NORMAL[tile.plane]
+  context.strokeStyle = INSIDE
+  context.lineWidth = 1.5 * ratio
+  context.setLineDash([5 * ratio, 4 * ratio])
+  for (const [low, high] of boxes) {
+    if (at[normal] < low[normal] || at[normal] > high[normal]) continue
+    const [x0, y0] = tile.positionOf(low)
+    const [x1, y1] = tile.positionOf(high.map((n) => n + 1) as Voxel)
+    context.strokeRect(x0, y0, x1 - x0, y1 - y0)
+  }
+  context.setLineDash([])
 }
 
 function middleOf(tile: Tile, voxel: Voxel): [number, number] {

@@ -42,7 +42,7 @@ export const TEXTS = {
     larger: (plane: string) => `Show the ${plane} view alone`,
     smaller: 'Show the other views again',
   },
-  marks: { label: 'Points', hint: 'Show the points that the current label was segmented from: green inside, red outside. Key T.' },
+  marks: { label: 'Points', hint: 'Show the points and boxes that the current label was segmented from: green inside, red outside. Key T.' },
   layout: { label: 'View', hint: 'Which views are shown.', planes: 'Planes', all: 'Planes, 3D', axial: 'Axial', coronal: 'Coronal', sagittal: 'Sagittal', '3D': '3D' },
   windows: {
     label: 'Window',

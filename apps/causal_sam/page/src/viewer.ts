@@ -3,7 +3,7 @@ import { bordersOf } from './borders'
 import { Grid, NORMAL, type Plane } from './grid'
 import { LabelMap } from './labelmap'
 import type { Voxels } from './nifti'
-import { drawBorders, drawCrosshair, drawMarks, drawSides, type Mark } from './overlays'
+import { drawBorders, drawCrosshair, drawBoxes, drawMarks, drawSides, type Box, type Mark } from './overlays'
 import { INFERNO, SEEN, paintImage, paintLabels, pixelsOf, wayThrough } from './slices'
 import { Solid } from './solid'
 import { Tile, arrange, type Focus, type Frame, type Layout } from './tiles'
@@ -51,6 +51,7 @@ export class Viewer {
   /** Called with the views whenever they may have changed. */
   onViews: (views: View[]) => void = () => undefined
   private marks: readonly Mark[] = []
+  private boxes: readonly Box[] = []
   private showsMarks = true
   private voxels: Voxels | null = null
   private at: Voxel = [0, 0, 0]
@@ -119,8 +120,9 @@ export class Viewer {
   }
 
   /** Shows the points that prompted a label. */
-  setMarks(marks: readonly Mark[], isShown: boolean): void {
+  setMarks(marks: readonly Mark[], boxes: readonly Box[], isShown: boolean): void {
     this.marks = marks
+    this.boxes = boxes
     this.showsMarks = isShown
     this.refresh()
   }
@@ -269,7 +271,10 @@ export class Viewer {
       context.clip()
       this.drawSlice(tile)
       drawCrosshair(context, tile, this.at, this.ratio)
-      if (this.showsMarks) drawMarks(context, tile, this.marks, this.at, this.ratio)
+      if (this.showsMarks) {
+        drawBoxes(context, tile, this.boxes, this.at, this.ratio)
+        drawMarks(context, tile, this.marks, this.at, this.ratio)
+      }
       drawSides(context, tile, this.ratio)
       context.restore()
     }

@@ -176,6 +176,7 @@ class Label(BaseModel):
         certainty: the model's estimate of its first answer from 0 to 1; None if there is none, or if the mask was
             changed or accepted since.
         foreground, background: points inside and outside of it that it was segmented from.
+        boxes: boxes that it was segmented from: two opposite corners, both inside.
         key: tells the mask from all earlier ones.
         mask: None if the client holds it.
     """
@@ -187,6 +188,7 @@ class Label(BaseModel):
     certainty: float | None
     foreground: list[Voxel] = []
     background: list[Voxel] = []
+    boxes: list[tuple[Voxel, Voxel]] = []
     key: str
     mask: Mask | None
 

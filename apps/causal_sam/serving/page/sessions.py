@@ -48,7 +48,7 @@ from serving.page.schemas import (
     StepRequest,
     Voxel,
 )
-from serving.page.steps import describe_steps, points
+from serving.page.steps import boxes, describe_steps, points
 from serving.page.visits import STREAMED, ToCase, Visit, app
 from serving.requests.sign_in import Annotator
 
@@ -346,6 +346,7 @@ def describe_session(
                 certainty=certainty.get(name, states[name].certainty) if _is_first_answer(session, name) else None,
                 foreground=sorted(points(states[name], inside=True)),
                 background=sorted(points(states[name], inside=False)),
+                boxes=sorted(boxes(states[name])),
                 key=states[name].key,
                 mask=None if states[name].key in known else Mask.of(states[name].mask),
             )

@@ -88,6 +88,12 @@ def points(state: LabelState, *, inside: bool) -> set[Voxel]:
     return {voxel for record in records for voxel in (record.foreground if inside else record.background)}
 
 
+def boxes(state: LabelState) -> set[tuple[Voxel, Voxel]]:
+    """Boxes that the slices of a label were decided from: two opposite corners, both inside."""
+    found = {record.box for record in state.slices.values() if record.box is not None}
+    return {((i0, j0, k0), (i1, j1, k1)) for i0, i1, j0, j1, k0, k1 in found}
+
+
 def _slices(slices: Collection[tuple[int, int]], volume: Volume) -> str:
     numbers = sorted(int(viewer_numbers(volume, axis)[index]) for axis, index in slices)
     first, last = numbers[0], numbers[-1]

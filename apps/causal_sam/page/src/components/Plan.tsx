@@ -1,5 +1,4 @@
 import { useEffect, useRef } from 'preact/hooks'
-import { doubtsOf } from '../doubts'
 import { cancelPreview, showChange } from '../notes'
 import { labelOf, preview } from '../state'
 import { TEXTS } from '../texts'
@@ -12,8 +11,7 @@ import { useIntoView } from './scrolling'
  */
 export function Plan({ onConfirm, leave }: { onConfirm: () => void; leave: () => void }) {
   const box = useRef<HTMLDivElement>(null)
-  const { sentences, changes } = preview.value!
-  const { doubts, rest } = doubtsOf(preview.value!)
+  const { sentences, changes, doubts, message } = preview.value!
   useIntoView(box, preview.value)
   useEffect(() => {
     // The button that asked for the preview may be gone.
@@ -26,22 +24,24 @@ export function Plan({ onConfirm, leave }: { onConfirm: () => void; leave: () =>
           <li key={sentence}>{sentence}</li>
         ))}
       </ol>
-      <table>
-        <tbody>
-          {changes.map(({ label, gained_ml, lost_ml }) => (
-            <tr key={label}>
-              <th scope="row">{label}</th>
-              <td>
-                {gained_ml > 0 && <span class="gained">{TEXTS.note.gained(gained_ml)}</span>}
-                {gained_ml > 0 && lost_ml > 0 && ', '}
-                {lost_ml > 0 && <span class="lost">{TEXTS.note.lost(lost_ml)}</span>}{' '}
-                {TEXTS.note.of(labelOf(label)?.volume_ml ?? 0)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-      <p>{changes.length ? rest : `${TEXTS.note.nothing} ${rest}`}</p>
+      {sentences.length > 1 && (
+        <table>
+          <tbody>
+            {changes.map(({ label, gained_ml, lost_ml }) => (
+              <tr key={label}>
+                <th scope="row">{label}</th>
+                <td>
+                  {gained_ml > 0 && <span class="gained">{TEXTS.note.gained(gained_ml)}</span>}
+                  {gained_ml > 0 && lost_ml > 0 && ', '}
+                  {lost_ml > 0 && <span class="lost">{TEXTS.note.lost(lost_ml)}</span>}{' '}
+                  {TEXTS.note.of(labelOf(label)?.volume_ml ?? 0)}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      {(message || !changes.length) && <p>{changes.length ? message : `${TEXTS.note.nothing} ${message}`}</p>}
       <div class="decide">
         {doubts.map((doubt) => (
           <p key={doubt} class="doubt" role="alert">
