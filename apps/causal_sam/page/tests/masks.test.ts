@@ -13,7 +13,7 @@ function voxelsOf(mask: Mask): Voxel[] {
 }
 
 function label(name: string, key: string, mask: Mask | null): Label {
-  return { name, key, mask, volume_ml: 1, is_locked: false, source: 'user', certainty: null, foreground: [], background: [] }
+  return { name, key, mask, volume_ml: 1, is_locked: false, source: 'user', certainty: null, foreground: [], background: [], boxes: [] }
 }
 
 function labelMap(): LabelMap {
