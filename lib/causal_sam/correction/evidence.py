@@ -36,8 +36,8 @@ NOTCH_LOGIT, SHAPE_LOGIT = 1.0, 4.0
 # Minimum depth of the core of a mask, as a share of the largest depth; largest logit of a place between core and
 # neighbour; and weight of brightness and place beside the decoder, which does not know how the neighbour looks.
 CORE_DEPTH, MAX_PLACE_LOGIT, NEIGHBOUR_WEIGHT = 0.5, 2.0, 4.0
-# Size of the cells in which the shape of a large mask is examined, as a share of the radius of such a ball; and of those
-# for what only depends on places.
+# Size of the cells in which the shape of a large mask is examined, as a share of the radius of such a ball; and of
+# those for what depends on places alone.
 CELL_SHARE, PLACE_CELL_SHARE = 0.04, 0.08
 # Least share of a mask outside of the region from which its brightness is known; else all of the mask tells it.
 MIN_OWN_SHARE = 0.01

@@ -6,8 +6,8 @@ largest amount by which the model's certainty exceeds the Dice of one of its mas
 score of at most the ⌈(n + 1)·level⌉-th smallest of theirs with a probability of at least ``level``, whatever the model
 and the distribution. Then the Dice of all its masks is at least their certainty minus that score.
 
-The promise needs cases that are exchangeable: the next one is drawn as those before were. It fails where the scanner or
-the patients change, and it is about the model that made the masks: another version begins anew.
+The guarantee needs cases that are exchangeable: the next one is drawn as those before were. It fails where the scanner
+or the patients change, and it is about the model that made the masks: another version begins anew.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DiceBound:
     Attributes:
         level: probability with which the bounds of all masks of one case hold.
         count: number of accepted labels behind it.
-        excess: amount that is taken from the certainty; None if there are too few accepted labels for a promise.
+        excess: amount that is taken from the certainty; None if there are too few accepted labels for a guarantee.
     """
 
     level: float
@@ -51,7 +51,7 @@ class DiceBound:
 
         Args:
             scores: `case_score` of each case.
-            level: probability of the promise, above 0 and below 1.
+            level: probability of the guarantee, above 0 and below 1.
         """
         ordered = sorted(scores)
         position = math.ceil((len(ordered) + 1) * level - _ROUNDING)
@@ -60,18 +60,18 @@ class DiceBound:
 
     @property
     def needed(self) -> int:
-        """Smallest number of accepted labels that gives a promise: 9 for a level of 0.9."""
+        """Smallest number of accepted labels that gives a guarantee: 9 for a level of 0.9."""
         return math.ceil(self.level / (1 - self.level) - _ROUNDING)
 
     def lower(self, certainty: float) -> float | None:
-        """Return the bound for a mask, 0 to 1; None without a promise."""
+        """Return the bound for a mask, 0 to 1; None without a guarantee."""
         return None if self.excess is None else min(1.0, max(0.0, certainty - self.excess))
 
     def __str__(self) -> str:
         share = f"{100 * self.level:.0f} %"
         if self.excess is None:
             return (
-                f"Not enough accepted labels for a promise: {self.count} of {self.needed}. "
+                f"Not enough accepted labels for a guarantee: {self.count} of {self.needed}. "
                 "The cases are in the order of the model's own certainty."
             )
         return f"In {share} of cases like the {self.count} accepted ones, the Dice of every mask is at least its bound."

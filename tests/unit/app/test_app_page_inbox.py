@@ -88,7 +88,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
 def test_cases_go_through_the_inbox(page: Page) -> None:
     inbox = page.ask("GET", "inbox")
     assert (inbox["cases"], inbox["waiting"]) == ([], 2)
-    assert inbox["promise"].startswith("Not enough accepted labels for a promise: 0 of 9.")
+    assert inbox["guarantee"].startswith("Not enough accepted labels for a guarantee: 0 of 9.")
     assert "search for them first" in page.post("cases/image/inbox/open", status=404)["detail"]
     last = page.search()
     assert (last["is_running"], last["done"], last["message"]) == (False, 2, "Found the masks of 2 cases.")

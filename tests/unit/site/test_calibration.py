@@ -1,4 +1,4 @@
-"""Bounds on the Dice of automatic masks: the promise holds, and is made only where there is enough to make it."""
+"""Bounds on the Dice of automatic masks: the guarantee holds, and is made only where there is enough to make it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPE = (6, 5, 4)
 SCORES = st.lists(st.floats(-1, 1), max_size=60)
 
 
-def test_the_promise_holds_for_cases_like_those_before() -> None:
+def test_the_guarantee_holds_for_cases_like_those_before() -> None:
     """For any model: here one that is too sure, by an amount that differs from case to case and label to label."""
     rng = np.random.default_rng(0)
     trials, structures = 4000, 3
@@ -44,9 +44,9 @@ def test_a_bound_is_a_dice_and_needs_enough_accepted_labels(scores: list[float],
     lower = bound.lower(certainty)
     assert (lower is None) == (len(scores) < 9)
     assert lower is None or 0 <= lower <= 1
-    promises = str(bound).startswith("In 90 %")
-    assert promises == (lower is not None)
-    assert promises or f"{len(scores)} of 9" in str(bound)
+    guaranteed = str(bound).startswith("In 90 %")
+    assert guaranteed == (lower is not None)
+    assert guaranteed or f"{len(scores)} of 9" in str(bound)
 
 
 @given(SCORES.filter(lambda scores: len(scores) >= 9), st.floats(0, 1))

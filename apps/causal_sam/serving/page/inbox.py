@@ -38,7 +38,7 @@ class InboxLabel(BaseModel):
 
     Attributes:
         certainty: the model's own estimate of the overlap, from 0 to 1.
-        bound: its Dice is at least this, with the probability of the promise; None without a promise.
+        bound: its Dice is at least this, with the probability of the guarantee; None without a guarantee.
         colour: colour in the picture, as `#rrggbb`.
     """
 
@@ -53,8 +53,8 @@ class InboxCase(BaseModel):
     """A case with automatic masks.
 
     Attributes:
-        bound: smallest bound of its masks: all of them are at least as good with the probability of the promise. None
-            without a promise, or without masks.
+        bound: smallest bound of its masks: all of them are at least as good with the probability of the guarantee. None
+            without a guarantee, or without masks.
         certainty: smallest certainty of its masks; None without masks.
         missing: labels that the model knows and did not find.
     """
@@ -87,15 +87,15 @@ class InboxList(BaseModel):
     Attributes:
         cases: cases without an accepted label that nobody works on, the most likely right first.
         waiting: number of cases on this machine whose masks the model in use has not looked for.
-        promise: sentence about the bounds.
-        level: probability of the promise.
+        guarantee: sentence about the bounds.
+        level: probability of the guarantee.
         accepted: number of accepted labels behind it.
-        needed: number that a promise needs.
+        needed: number that a guarantee needs.
     """
 
     cases: list[InboxCase]
     waiting: int
-    promise: str
+    guarantee: str
     level: float
     accepted: int
     needed: int
@@ -112,7 +112,7 @@ def list_inbox(user: Reader) -> InboxList:
     return InboxList(
         cases=sorted(cases, key=lambda case: -1.0 if case.certainty is None else case.certainty, reverse=True),
         waiting=len(waiting),
-        promise=str(bound),
+        guarantee=str(bound),
         level=bound.level,
         accepted=bound.count,
         needed=bound.needed,

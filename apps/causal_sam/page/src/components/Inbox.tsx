@@ -45,7 +45,7 @@ export function Inbox() {
         </button>
       )}
       {progress.message && <p role="status">{progress.message}</p>}
-      <p class="quiet">{now.promise}</p>
+      <p class="quiet">{now.guarantee}</p>
       {now.cases.length > 0 && <p class="quiet">{TEXTS.inbox.keys}</p>}
       <ul class="cases" ref={list} onKeyDown={onKeyDown}>
         {now.cases.map((each, place) => (
