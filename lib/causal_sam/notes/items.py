@@ -129,6 +129,8 @@ def _supersedes(item: Item, other: Item) -> bool:
     if intervention.action == "remove":
         # "remove the island, that is colon"
         return second.action == "exclude" and other.draft.act.neighbour_is_content and is_near_by
+    if intervention.action == "exclude" and second.action == "remove":
+        return is_together and other.is_bare and other.draft.refers_back  # "leaks into the fat, remove that part"
     if intervention.action == "exclude" and second.action == "shrink":
         is_remedy = is_near_by and not (other.draft.is_additional or item.draft.is_additional)
         is_cause = is_together and (other.is_bare or not (item.draft.is_additional or item.draft.is_listed))

@@ -27,6 +27,8 @@ _NUMBER_WORDS = {
     "seven": 7.0,
 }
 _NUMBER_WORDS |= {"eight": 8.0, "nine": 9.0, "ten": 10.0, "a good": 1.0, "a full": 1.0}
+# "Around slice 23" means so many slices on either side too.
+ABOUT_SLICES = 2
 _NUMBER_WORDS |= {"half a": 0.5, "half an": 0.5, "1/2": 0.5}
 _UNIT = r"(?:mms?|cms?|millimet(?:er|re)s?|centimet(?:er|re)s?)\b"
 _MM = rf"(?P<low>{_NUMBER})(?:\s*(?:-|to)\s*(?P<high>{_NUMBER}))?\s*-?\s*{_UNIT}"
@@ -40,8 +42,9 @@ _FROM = (
     r"\s+)"
 )
 _ONWARD = r"\s*(?:onwards?|on\b(?!\s+the)|ff\b|and (?:up|above|higher|below|lower|down)\b|upwards?|downwards?|\+(?!\d))"
+_ABOUT = r"(?:\b(?:around|about|near|roughly|approximately|approx|circa|ca)\s+(?:the\s+)?)"
 _SLICES = (
-    rf"(?P<before>{_FROM}(?:the\s+)?)?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
+    rf"(?P<before>{_FROM}(?:the\s+)?)?(?P<about>{_ABOUT})?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
     rf"(?P<list>\d+(?:\s*{_JOIN}\s*{_LIST})*)(?![\d.]*\d|\s*-?\s*(?:mm|cm)\b)(?P<after>{_ONWARD})?"
 )
 _COUNT = rf"(?:\d+|{'|'.join(word for word in _NUMBER_WORDS if word.isalpha() and len(word) > 2)})"
@@ -275,6 +278,8 @@ def _ranges(match: re.Match[str]) -> Ranges:
     numbers, joins = [int(part) for part in parts[::2]], parts[1::2]
     if match["after"] or (before and len(numbers) == 1):
         return ()
+    if match["about"] and len(numbers) == 1:
+        return ((max(1, numbers[0] - ABOUT_SLICES), numbers[0] + ABOUT_SLICES),)
     ranges: list[tuple[int, int]] = [(numbers[0], numbers[0])]
     for join, number in zip(joins, numbers[1:], strict=True):
         first, last = ranges[-1]
