@@ -78,12 +78,15 @@ class ContextRefiner:
         axis, records = self._axis, state.records(self._axis)
         indices = prompts.indices(axis)
         there = nonempty_slices(state.mask.unpack(), axis)
-        followed = (state.followed or frozenset()) if state.axis == axis else frozenset()
-        drawn = there.difference(followed, records)
-        if drawn.difference(indices) and not followed:
+        # What notes and other labels changed in a mask in 3D nobody drew.
+        by_model: frozenset[int] = frozenset()
+        if state.axis == axis and state.followed is not None:
+            by_model = state.followed | state.adjusted
+        drawn = there.difference(by_model, records)
+        if drawn.difference(indices) and not by_model:
             return None
         takes_back = state.takes_back(prompts)
-        is_anew = not there or not followed or (state.is_automatic and not local)
+        is_anew = not there or not by_model or (state.is_automatic and not local)
         foreground, background, unused = [], [], 0
         for index in indices:
             here, record = prompts.on_slice(axis, index), records.get(index)
@@ -150,6 +153,7 @@ class ContextRefiner:
             slices=records,
             followed=followed,
             source=Source.USER,
+            adjusted=frozenset(),
         )
         followed_now = tuple(sorted({*answer.changed}.difference(decided)))
         return Refinement(now, mask, tuple(decided), followed_now, request.unused)

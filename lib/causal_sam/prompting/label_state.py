@@ -99,6 +99,7 @@ class LabelState:
         is_automatic: whether the mask was first segmented by the label's name.
         source: last author of the mask.
         lasso: closed curve that was filled last; None without.
+        adjusted: indices of the slices that notes or other labels changed since they were decided or drawn.
         key: tells the state from all others.
     """
 
@@ -109,6 +110,7 @@ class LabelState:
     is_automatic: bool = False
     source: Source = Source.USER
     lasso: Lasso | None = None
+    adjusted: frozenset[int] = frozenset()
     key: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -217,8 +219,14 @@ class LabelState:
         edited = self.edited(mask)
         return replace(edited, slices={k: edited.slices[k] for k in edited.slices if k != index}, lasso=lasso)
 
-    def edited(self, mask: NDArray[np.bool_], source: Source = Source.USER) -> LabelState:
-        """Return the state with another mask; slices that look different forget the model's logits, not the points."""
+    def edited(self, mask: NDArray[np.bool_], source: Source = Source.USER, *, is_drawn: bool = True) -> LabelState:
+        """Return the state with another mask; slices that look different forget the model's logits, not the points.
+
+        Args:
+            mask: new mask.
+            source: its author.
+            is_drawn: somebody drew it; otherwise a note or another label led to it.
+        """
         if self.axis is None:
             return LabelState(PackedMask.pack(mask), source=source)
         differs = nonempty_slices(self.mask.unpack() != mask, self.axis)
@@ -227,6 +235,7 @@ class LabelState:
             for index, record in self.slices.items()
         }
         followed = self.followed and self.followed - differs
+        adjusted = self.adjusted - differs if is_drawn else self.adjusted | differs
         return LabelState(
             PackedMask.pack(mask),
             self.axis,
@@ -235,6 +244,7 @@ class LabelState:
             self.is_automatic,
             source,
             self.lasso,
+            adjusted,
         )
 
 
@@ -279,7 +289,7 @@ def state_of(states: Mapping[str, LabelState], label: str, shape: tuple[int, ...
 def put(states: States, label: str, state: LabelState) -> None:
     """Give a label its new state; the voxels that it gained leave the other labels."""
     for other, theirs, shared in overlaps(states, label, state.mask):
-        states[other] = theirs.edited(theirs.mask.unpack() & ~shared, theirs.source)
+        states[other] = theirs.edited(theirs.mask.unpack() & ~shared, theirs.source, is_drawn=False)
     states[label] = state
 
 
@@ -300,7 +310,7 @@ def settle(
         inside = theirs.mask.unpack()
         gives_way = theirs.source is not Source.ACCEPTED or any(inside[voxel] for voxel in clicked)
         if other in locked or not gives_way:
-            state = state.edited(state.mask.unpack() & ~shared)
+            state = state.edited(state.mask.unpack() & ~shared, is_drawn=False)
             spared.add(other)
     put(states, label, state)
     return state, spared

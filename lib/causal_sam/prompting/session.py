@@ -315,20 +315,14 @@ class InteractiveSession:
         locked = protected | (states.keys() - acts_on) if spare_others else protected
         context = self._predictor.context
         coarse = {} if context is None else context.segment_known(sorted(acts_on), self._slot, self._on_slice)
-        clicked = {name: self.state(name).clicked for name in acts_on}
+        inside, masks = {name: self.state(name).clicked for name in acts_on}, self.masks()
         with self._slot(self._on_slice) as on_slice:
             outcome = corrector.carry_out(
-                plan,
-                self._slices,
-                self.masks(),
-                on_slice,
-                locked=locked,
-                coarse=coarse,
-                clicked=clicked,
-                confirm=confirm,
+                plan, self._slices, masks, on_slice, locked=locked, coarse=coarse, clicked=inside, confirm=confirm
             )
         for name, mask in outcome.masks.items():
-            states[name] = states[name].edited(mask, Source.USER if name in acts_on else states[name].source)
+            before = states[name]
+            states[name] = before.edited(mask, Source.USER if name in acts_on else before.source, is_drawn=False)
         self._add(StepKind.NOTE, [note], states)
         return outcome
 

@@ -344,3 +344,19 @@ def test_a_box_on_one_slice_is_a_limit_there_and_grows_beside_it(plain: Predicto
     assert not mask[64:, :, 6].any()
     assert dice(mask[..., 6], ORGAN[..., 6]) > 0.9
     assert mask[60:, :, 3:10].any()
+
+
+def test_slices_that_another_label_took_from_are_corrected_with_the_rest(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN | LEAK, ORGAN))
+    session.add_point("liver", CENTRE)
+    assert (session.mask("liver") & LEAK)[..., 5].any()
+    taken = (np.abs(X - 36) < 5) & (np.abs(Y - 36) < 5) & (np.abs(Z - 5) < 2)
+    session.set_mask("lesion", taken)
+    session.add_point("liver", (66, 36, 7), positive=False)
+    left = (session.mask("liver") & LEAK & ~ORGAN & (X > 58)).sum((0, 1))
+    assert not left[3:9].any()
+    # What somebody drew on a slice stays.
+    drawn = session.mask("liver") & (Z == 5) | LEAK & (Z == 5)
+    session.set_mask("liver", session.mask("liver") | drawn)
+    session.add_point("liver", (66, 36, 6), positive=False)
+    assert (session.mask("liver") & LEAK)[..., 5].any()

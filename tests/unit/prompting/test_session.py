@@ -95,7 +95,7 @@ class FakePredictor:
 class FakeCorrector:
     """Shifts the masks of the labels that a plan is about by a voxel, but not into locked ones."""
 
-    def carry_out(self, plan, slices, masks, check, *, locked, coarse, confirm):
+    def carry_out(self, plan, slices, masks, check, *, locked, coarse, clicked, confirm):
         changed = {}
         for act in plan.interventions:
             mask = np.roll(masks[act.label], 1, axis=0)
