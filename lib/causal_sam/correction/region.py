@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.correction.layers import CutEnd, find_cut_end, inner_layer, outer_layer
+from causal_sam.correction.tissues import tissue_hu
 from causal_sam.errors import InputError
 from causal_sam.imaging import IntensityWindow, Volume, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.directions import axis_towards, direction_vector, distances_along, patient_axes
@@ -83,11 +84,12 @@ def region_gate(
     """Return the region in which an intervention may change a mask.
 
     Acts that add voxels get a band outside the mask, acts that remove voxels a band inside it, and the others both or
-    parts of the mask. A direction restricts the region to that half of the structure, slices to themselves, and a
-    neighbour to its surroundings. A mask that ends flat in the direction in which it grows is cut off there: it grows
-    beyond that end and nowhere else. With an extent in mm, growth and shrinkage are exact: the region is the layer, or
-    the missing end, of that size; and holes are filled, as are channels and notches, if they are no wider. The soft
-    regions of large structures are computed in cells of some millimetres.
+    parts of the mask. In CT, what is excluded as fat or air is what has their Hounsfield units. A direction restricts
+    the region to that half of the structure, slices to themselves, and a neighbour to its surroundings. A mask that
+    ends flat in the direction in which it grows is cut off there: it grows beyond that end and nowhere else. With an
+    extent in mm, growth and shrinkage are exact: the region is the layer, or the missing end, of that size; and holes
+    are filled, as are channels and notches, if they are no wider. The soft regions of large structures are computed in
+    cells of some millimetres.
 
     Args:
         intervention: intervention to apply.
@@ -124,6 +126,9 @@ def region_gate(
         if neighbour is not None and neighbour[box].any():
             grid = _grid(inside, volume, _cell_mm(reach))
             weight *= grid.expanded(_near(grid.reduced(neighbour[box]), grid.spacing(volume.spacing), reach))
+        elif volume.modality == "CT" and intervention.action == "exclude" and (hu := tissue_hu(intervention.near)):
+            weight *= _of_tissue(volume, inside, box, hu)
+            is_exact = True
         elif intervention.action in ("exclude", "shrink", "remove"):
             weight *= _atypical(volume, inside, box, window or intensity_window(volume))
     if intervention.slices is not None:
@@ -364,6 +369,20 @@ def _cell_mm(reach: float) -> float:
 
 def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, ...], reach: float) -> NDArray[np.float32]:
     return _fade_out(distance_to(neighbour, spacing, reach), reach)
+
+
+def _of_tissue(
+    volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...], hu: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Return the part of a mask whose Hounsfield units are in a range, without lines as thin as its partial volumes."""
+    found, axis = np.zeros_like(inside), slice_axis(volume)
+    for own, image, here in zip(
+        *(np.moveaxis(each, axis, 0) for each in (found, volume.array[box], inside)), strict=True
+    ):
+        smooth = cv2.medianBlur(np.ascontiguousarray(image, np.float32), 3)
+        own[...] = here & (smooth >= hu[0]) & (smooth <= hu[1])
+        own[...] = here & ndimage.binary_opening(own)
+    return found
 
 
 def _atypical(

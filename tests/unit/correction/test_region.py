@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from nibabel.affines import from_matvec
@@ -205,3 +207,23 @@ def test_what_has_no_region_is_said() -> None:
         gate(act("expand"), np.zeros(SHAPE, bool))
     with pytest.raises(InputError, match=r"shape \(2, 2, 2\)"):
         gate(act("expand"), np.ones((2, 2, 2), bool))
+
+
+def test_fat_and_air_are_what_has_their_hounsfield_units() -> None:
+    shape = (40, 40, 8)
+    mask = np.zeros(shape, bool)
+    mask[10:30, 10:30, 2:7] = True
+    fat = np.zeros(shape, bool)
+    fat[10:30, 10:16, 2:5] = True
+    array = np.where(fat, -100, 60) + np.random.default_rng(0).normal(0, 12, shape)
+    volume = Volume(array.astype(np.float32), np.diag([2.0, 2.0, 4.0, 1.0]), "CT")
+    act = Intervention(label="spleen", action="exclude", near="fat")
+    region = region_gate(act, volume, mask, {})
+    assert region.is_exact
+    found = region.in_volume(shape) > 0
+    assert (found & fat).sum() > 0.95 * fat.sum()
+    assert (found & ~fat).sum() < 0.01 * fat.sum()
+    above = region_gate(act.model_copy(update={"near": "air"}), volume, mask, {})
+    assert not above.weight.any()
+    # In MR, numbers say nothing of themselves.
+    assert not region_gate(act, replace(volume, modality="MR"), mask, {}).is_exact

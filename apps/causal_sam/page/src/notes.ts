@@ -38,7 +38,9 @@ export function showPreview(): void {
 /** Carries out the note whose plan is shown; returns whether that was done. */
 export async function confirmNote(note: string): Promise<boolean> {
   const plan = preview.value?.plan
-  return Boolean(plan && (await step(TEXTS.status.note, 'note', { note, plan, label: current.value })))
+  if (!plan) return false
+  goBack()
+  return Boolean(await step(TEXTS.status.note, 'note', { note, plan, label: current.value }))
 }
 
 /** Goes to the slice on which the note of the preview changes most. */
@@ -51,6 +53,11 @@ export function showChange(): void {
 
 /** Ends the preview, and goes back to where the views were before it. */
 export function cancelPreview(): void {
-  if (preview.value && before) viewer?.moveTo(before)
+  if (preview.value) goBack()
   endPreview()
+}
+
+/** Goes to where the views were before the preview moved them. */
+export function goBack(): void {
+  if (before) viewer?.moveTo(before)
 }

@@ -1,6 +1,6 @@
 /** The standing rules of the site: checked on the masks of the case, previewed, and carried out like notes. */
 import { ask, casePath, work } from './api'
-import { showPreview } from './notes'
+import { goBack, showPreview } from './notes'
 import { checked, endPreview, maskKeys, opened, preview, previewedRule, protocol, report, run, say, step } from './state'
 import { TEXTS } from './texts'
 import type { NotePreview, ProtocolCheck, ProtocolRules } from './types'
@@ -42,5 +42,7 @@ export function previewRule(rule: string): Promise<unknown> {
 /** Carries out the rule whose plan is shown. */
 export async function confirmRule(): Promise<void> {
   const [rule, plan] = [previewedRule.value, preview.value?.plan]
-  if (rule && plan) await step(TEXTS.status.rule, 'protocol/apply', { rule, plan })
+  if (!rule || !plan) return
+  goBack()
+  await step(TEXTS.status.rule, 'protocol/apply', { rule, plan })
 }

@@ -16,6 +16,7 @@ import type {
   ProtocolCheck,
   ProtocolRules,
   Session,
+  Voxel,
 } from './types'
 import type { Viewer } from './viewer'
 
@@ -36,6 +37,13 @@ export const current = signal<string | null>(null)
 export const added = signal<string[]>([])
 export const hidden = signal<ReadonlySet<string>>(new Set())
 export const follows = signal(true)
+/** A point, in voxels of the file, and whether it is inside of its label. */
+export interface Point {
+  voxel: Voxel
+  isInside: boolean
+}
+/** Points whose answers are not there yet. */
+export const pending = signal<readonly Point[]>([])
 /** Whether points and scribbles lie outside of the label; choosing a label or a case ends that. */
 export const removes = signal(false)
 export const brushMm = signal(6)
@@ -237,7 +245,14 @@ export function addPrompt(prompt: NewPrompt): Promise<unknown> {
     return Promise.resolve()
   }
   const what = TEXTS.status.kinds[prompt.kind]
-  return step(what, 'prompts', { ...prompt, label: current.value, follow: follows.value })
+  const added = prompt.kind === 'points' ? pointsOf(prompt) : []
+  pending.value = [...pending.value, ...added]
+  const done = step(what, 'prompts', { ...prompt, label: current.value, follow: follows.value })
+  return done.finally(() => (pending.value = pending.value.filter((point) => !added.includes(point))))
+}
+
+function pointsOf({ foreground = [], background = [] }: { foreground?: Voxel[]; background?: Voxel[] }): Point[] {
+  return [...foreground.map((voxel) => ({ voxel, isInside: true })), ...background.map((voxel) => ({ voxel, isInside: false }))]
 }
 
 export function moveInHistory(position: number): Promise<unknown> {

@@ -124,7 +124,11 @@ export const TEXTS = {
     heading: 'Say what is wrong',
     label: 'Note',
     placeholder: 'lower pole of the left kidney is missing',
-    examples: (label: string) => [`${label} a bit too large`, `lower part of the ${label} is missing`],
+    examples: (label: string, slice: number | undefined) => [
+      `${label} a bit too large at the bottom`,
+      `lower part of the ${label} is missing`,
+      ...(slice ? [`remove the ${label} below slice ${slice}`] : []),
+    ],
     examplesHint: 'Such as these; a click puts one into the box:',
     example: (note: string) => `Use the example: ${note}`,
     preview: 'Preview',

@@ -4,7 +4,7 @@ import { watchLearning } from '../learning'
 import { refreshProtocol } from '../protocol'
 import { cases, mustSignIn, openCase, refreshCases } from '../state'
 import { Help } from './Help'
-import { History } from './History'
+import { History, Steps } from './History'
 import { Image } from './Image'
 import { Labels } from './Labels'
 import { Learning } from './Learning'
@@ -25,6 +25,7 @@ export function App() {
       <header>
         <h1>{TEXTS.title}</h1>
         <p>{TEXTS.research}</p>
+        <Steps />
         <UserName />
         <Help />
       </header>

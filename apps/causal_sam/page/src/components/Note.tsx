@@ -5,6 +5,7 @@ import { current, endPreview, labelOf, opened, preview, previewedRule, question 
 import { TEXTS } from '../texts'
 import { Plan } from './Plan'
 import { useIntoView } from './scrolling'
+import { views } from './Views'
 
 export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }) {
   const [note, setNote] = useState('')
@@ -58,12 +59,13 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
 /** Notes on the current label, once it has a mask that can be wrong. */
 function Examples({ onChoose }: { onChoose: (example: string) => void }) {
   const name = current.value
+  const slice = views.value.find(({ plane }) => plane === 'axial')?.number
   if (!name || !labelOf(name)?.volume_ml || preview.value) return null
   return (
     <div class="examples">
       {TEXTS.note.examplesHint}
       <ul>
-        {TEXTS.note.examples(name).map((example) => (
+        {TEXTS.note.examples(name, slice).map((example) => (
           <li key={example}>
             <button
               class="link"
