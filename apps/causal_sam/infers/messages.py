@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ def describe_refinements(
         counts_unused: say how many background points change nothing.
     """
     axis, volume = call.predictor.slices.axis, call.volume
+    where = partial(_slices, count=volume.shape[axis])
     labels = {}
     for name, refinement in refinements.items():
         slices = sorted(nonempty_slices(refinement.mask, axis))
@@ -38,7 +40,7 @@ def describe_refinements(
         }
     shown = labels.get(current) or next(iter(labels.values()))
     said = [
-        f"{'the structure' if is_unnamed(name) else name}: {label['volume_ml']:.1f} ml on {_slices(label['slices'])}"
+        f"{'the structure' if is_unnamed(name) else name}: {label['volume_ml']:.1f} ml on {where(label['slices'])}"
         for name, label in labels.items()
         if label["slices"] or label["updated_slices"] or name == current
     ]
@@ -68,5 +70,7 @@ def describe_taken(taken_ml: Mapping[str, float]) -> str:
     return lost and f"; took {lost}: undo and lock {'it' if len(taken_ml) == 1 else 'them'} to prevent that"
 
 
-def _slices(indices: Collection[int]) -> str:
+def _slices(indices: Collection[int], count: int) -> str:
+    if len(indices) == count > 1:
+        return f"all {count} slices of the image: check its ends"
     return f"{len(indices)} slice{'' if len(indices) == 1 else 's'}"

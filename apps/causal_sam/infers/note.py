@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -12,6 +12,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from causal_sam.correction.context import VolumeContext, sides_in, slices_in
 from causal_sam.correction.corrector import Corrector, PlanResult
+from causal_sam.correction.tissues import tissue_hu
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.notes import Interpretation, NoteRequest, Plan
@@ -215,12 +216,17 @@ class NoteInferTask(SessionTask):
         understood = f"Understood: {plan.sentence}."
         said = [
             *(f"{each.effect}." for each in done),
-            *(in_all := [f"In all, {effect}." for effect in outcome.totals.values()]),
+            *(f"In all, {effect}." for effect in outcome.totals.values()),
             *objections,
-            *(notices := [] if reading.notice is None else [reading.notice]),
+            *(
+                remarks := [
+                    *_unseen(outcome, names, call.volume.modality == "CT"),
+                    *([] if reading.notice is None else [reading.notice]),
+                ]
+            ),
         ]
         if requested.preview:
-            details |= {"in_all": " ".join([*in_all, *notices]), "doubts": outcome.doubts}
+            details |= {"remarks": " ".join(remarks), "doubts": outcome.doubts}
             said += outcome.doubts
             return details | {"message": " ".join(["Preview, nothing is changed:", understood, *said])}
         message = " ".join([understood, *said])
@@ -287,3 +293,18 @@ class NoteInferTask(SessionTask):
         if not requested.preview:
             call.record({"act": "refused", "note": requested.note, "answer": sentence, **details})
         raise NoteRefusedError(sentence, details)
+
+
+def _unseen(outcome: PlanResult, masks: Collection[str], is_ct: bool) -> list[str]:
+    """Say of neighbours without a mask that nothing shows where they are."""
+    excluded = dict.fromkeys(
+        each.intervention.near
+        for each in outcome.corrections
+        if each.intervention.action == "exclude" and each.objection is None
+    )
+    unseen = [n for n in excluded if n is not None and n not in masks and not (is_ct and tissue_hu(n))]
+    return [
+        f"There is no mask of {near}: what goes is what bulges out or looks unlike the rest. Check it, or segment "
+        f"{near} first."
+        for near in unseen
+    ]

@@ -211,7 +211,7 @@ export const TEXTS = {
   status: {
     ready: 'Ready.',
     working: (what: string) => `${what} …`,
-    slices: (what: string, slices: number) => `${what}: ${slices} slices …`,
+    slices: (what: string, slices: number) => (slices ? `${what}: ${slices} slices …` : `${what} …`),
     cancel: 'Cancel',
     cancelled: 'Cancelled; nothing was changed.',
     undo: 'Undo this',

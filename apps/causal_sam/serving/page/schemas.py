@@ -297,7 +297,7 @@ class NotePreview(BaseModel):
     Attributes:
         plan: plan to confirm.
         sentences: acts of the plan in plain words, each with what it changes, or why it cannot be done.
-        message: what several acts change in all, and other remarks; may be empty.
+        message: other remarks; may be empty.
         doubts: reasons why the changes are larger or elsewhere than is plausible.
         notice: sentence if the requested interpreter failed.
         changes: what each label would gain and lose.

@@ -207,7 +207,7 @@ def preview_answer(call: Call, options: NoteOptions) -> NotePreview:
         sentences=[
             f"{effect['sentence']}: {effect['objection'] or effect['amount'] + '.'}" for effect in params["effects"]
         ],
-        message=params["in_all"],
+        message=params["remarks"],
         doubts=params["doubts"],
         notice=params["notice"],
         changes=changes,
