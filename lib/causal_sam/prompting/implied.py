@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from causal_sam.imaging import SliceFrame, other_axes
 from causal_sam.imaging.distances import distance_to
-from causal_sam.prompting.prompts import Prompts
+from causal_sam.prompting.prompts import Prompts, Voxel
 from causal_sam.prompting.slices import VolumeSlices
 
 # A background click deeper in a mask than this share of its depth means that all of it is wrong. Rather high: what is
@@ -38,3 +41,20 @@ def with_implied_foreground(slices: VolumeSlices, index: int, prompts: Prompts, 
     safe = np.minimum(depth, distance_to(clicked))
     implied = slices.frame.to_voxel(index, *divmod(int(safe.argmax()), safe.shape[1]))
     return Prompts((implied,), prompts.background, None)
+
+
+def implied_place(frame: SliceFrame, mask: NDArray[np.bool_], background: Sequence[Voxel]) -> Voxel:
+    """Return a voxel of a mask in 3D that corrections elsewhere imply: deep in its largest slice, away from the clicks.
+
+    Args:
+        frame: slices of the volume.
+        mask: (I, J, K) mask, not empty.
+        background: voxels (i, j, k) outside of the structure.
+    """
+    index = int(np.argmax(mask.sum(axis=other_axes(frame.axis))))
+    here = frame.extract(mask, index)
+    clicked = np.zeros(here.shape, bool)
+    for _, row, column in map(frame.to_slice, background):
+        clicked[row, column] = True
+    safe = np.minimum(distance_to(~np.pad(here, 1))[1:-1, 1:-1], distance_to(clicked))
+    return frame.to_voxel(index, *divmod(int(safe.argmax()), safe.shape[1]))

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from causal_sam.imaging import FILE_ORDER, nonempty_slices
 from causal_sam.imaging.shape import bounding_box
 from causal_sam.prompting.borders import BorderDecoder
+from causal_sam.prompting.implied import implied_place
 from causal_sam.prompting.prompts import Prompts, Voxel
 from causal_sam.prompting.slices import MASK_PROMPT_LOGIT, VolumeSlices
 from causal_sam.volume.context import CoarseMask
@@ -149,7 +150,9 @@ class VolumeMasker:
             contradicting = tuple(voxel for voxel in points if bool(mask[voxel]) != is_foreground)
             if not contradicting or not mask.any():
                 continue
-            coarse = self.context.correct(shown.foreground, shown.background, shown.box, mask, contradicting, name)
+            # The corrections were fitted to masks that somebody clicked; of others, some place has to stand for them.
+            inside = shown.foreground or (implied_place(self._frame, mask, shown.background),)
+            coarse = self.context.correct(inside, shown.background, shown.box, mask, contradicting, name)
             only = Prompts(contradicting, ()) if is_foreground else Prompts((), contradicting)
             so_far, (mask, now) = mask, self._changed_at(only, mask, coarse, fixed)
             if not is_foreground:

@@ -360,3 +360,14 @@ def test_slices_that_another_label_took_from_are_corrected_with_the_rest(plain: 
     session.set_mask("liver", session.mask("liver") | drawn)
     session.add_point("liver", (66, 36, 6), positive=False)
     assert (session.mask("liver") & LEAK)[..., 5].any()
+
+
+def test_a_mask_without_points_has_a_place_that_stands_for_them(plain: Predictor) -> None:
+    script = Script(ORGAN)
+    session = begin(plain, script, {"liver": ORGAN | LEAK})
+    session.segment_by_name(["liver"], None)
+    session.add_point("liver", (66, 36, 5), positive=False)
+    (implied,) = script.asked[-1]["foreground"]
+    assert ORGAN[implied]
+    assert not LEAK[implied]
+    assert session.state("liver").slices[5].foreground == frozenset()

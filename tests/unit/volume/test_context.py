@@ -169,7 +169,7 @@ def test_a_click_deep_in_a_mask_means_more_of_it_than_one_near_its_border():
     for row in (5.0, 10.0):
         click = torch.tensor([[4.0, row, 10.0]])
         prompts = GridPrompts(background=click, mask=mask)
-        undecided = mask - 0.5  # an answer that is not sure of the mask
+        undecided = 4 * mask - 2  # an answer that is not quite sure of the mask
         evidence = gather_evidence(context, prompts, click, False, undecided, undecided)
         logits = CorrectionModel.load().logits(evidence, is_foreground=False)
         assert ((logits > 0) <= (mask > 0)).all(), "a background click adds nothing"
