@@ -33,7 +33,7 @@ from causal_sam.simulation.notes import write_note
 COVERED_MM = (400.0, 400.0, 190.0)
 # Voxels that share one voxel of the generated anatomy, along each axis: drawing every voxel would take minutes.
 REPEATED = (2, 2, 1)
-PATIENT, NEIGHBOURS = 7, ("stomach", "gallbladder", "right kidney", "spleen")
+PATIENT, NEIGHBOURS, LESION = 7, ("stomach", "gallbladder", "right kidney", "spleen"), "liver lesion"
 CACHE_BYTES = 4 * 2**30
 # Name in the report -> kind of the simulated error, and the note about it; None for the note that belongs to the kind.
 NOTES: dict[str, tuple[str, str | None]] = {
@@ -117,7 +117,9 @@ def measure_notes(shape: tuple[int, int, int], repeats: int, threads: int | None
     liver = structures["liver"]
     others = {name: structures[name] for name in NEIGHBOURS}
     truth = _repeated(liver)
-    found = list(_clicks(InteractiveSession(predictor, ["liver"]), volume, truth, repeats))
+    # Not into the lesion, which would be segmented by itself.
+    first = next_click_in_volume(truth & ~_repeated(structures[LESION]), np.zeros_like(truth), volume.spacing)
+    found = list(_clicks(InteractiveSession(predictor, ["liver"]), volume, truth, first, repeats))
     after_mb = peak_mb()
     for number, (name, (kind, given)) in enumerate(NOTES.items()):
         rng, steps = np.random.default_rng(number), tuple(slice(None, None, step) for step in REPEATED)
@@ -162,7 +164,8 @@ def _generated_ct(shape: tuple[int, int, int]) -> tuple[Volume, dict[str, NDArra
     levels = np.array([-1000.0, *(style.levels[name] for name in LABELS)], np.float32)
     scan = render_scan(values, affine, levels, style, np.random.default_rng(PATIENT))
     structures = {name: values == LABELS[name] for name in NEIGHBOURS}
-    structures["liver"] = np.isin(values, [LABELS["liver"], LABELS["liver lesion"]])
+    structures[LESION] = values == LABELS[LESION]
+    structures["liver"] = (values == LABELS["liver"]) | structures[LESION]
     fine = affine @ np.diag([*(1 / np.array(REPEATED)), 1.0])
     return Volume(np.asfortranarray(_repeated(scan.array)), fine, "CT"), structures
 
@@ -174,11 +177,14 @@ def _repeated(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _clicks(
-    session: InteractiveSession, volume: Volume, truth: NDArray[np.bool_], repeats: int
+    session: InteractiveSession,
+    volume: Volume,
+    truth: NDArray[np.bool_],
+    first: tuple[Voxel, bool] | None,
+    repeats: int,
 ) -> Iterator[NoteLatency]:
-    start, mask = session.history, np.zeros_like(truth)
+    start, mask, chosen = session.history, np.zeros_like(truth), first
     for name in ("click: segments the organ", "click: corrects the organ"):
-        chosen = next_click_in_volume(truth, mask, volume.spacing)
         if chosen is None:
             return
         voxel, is_positive = chosen
@@ -191,6 +197,7 @@ def _clicks(
         after = session.mask("liver")
         yield NoteLatency(name, seconds, dice(mask, truth), dice(after, truth))
         start, mask = session.history, after
+        chosen = next_click_in_volume(truth, mask, volume.spacing)
 
 
 def _median_seconds(act: Callable[[], None], repeats: int) -> float:

@@ -42,7 +42,10 @@ def test_notes_are_timed_beside_clicks(tmp_path):
     command = ["benchmark", "latency", "--notes", "--size", "128x128x40", "--repeats", "1", "--json", str(path)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    times = {each["name"]: each for each in json.loads(path.read_text())}
+    report = json.loads(path.read_text())
+    times = {each["name"]: each for each in report["acts"]}
+    assert report["encoded"] > 0 < report["prepared"]
+    assert report["peak_mb"] > report["peak_before_mb"]
     assert "click: segments the organ" in times
     assert times.keys() >= {f"note: {name}" for name in NOTES}
     for name in ("too small", "too large", "a pole is missing"):
