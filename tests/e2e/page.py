@@ -67,7 +67,7 @@ class CausalSamPage:
 
     def case(self, name: str) -> Locator:
         """Entry of a case in the list."""
-        return self.tab.locator(".case").filter(has_text=name)
+        return self.tab.locator(f'.case[title="{name}"]')
 
     def button(self, name: str) -> Locator:
         return self.tab.get_by_role("button", name=name, exact=True)

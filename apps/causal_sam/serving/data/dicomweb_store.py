@@ -44,6 +44,7 @@ WRITTEN_KEY = "written"
 # Seconds before a local series is compared with the archive again.
 COMPARED_SECONDS = 30.0
 MAX_COMPARED = 4096
+_OF_TITLE = ("PatientID", "SeriesDescription", "StudyDate")
 _OF_IMAGE = ("StudyDate", "StudyTime", "Modality", "PatientID", "StudyInstanceUID")
 
 
@@ -167,6 +168,20 @@ class DicomWebStore(DICOMWebDatastore, FolderStore):
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """List the images that the archive has a DICOM SEG of."""
         return list(dict.fromkeys(image_id for image_id, _ in self._segmentations()))
+
+    @cached(cache=TTLCache(maxsize=16, ttl=settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY))
+    def titles(self) -> dict[str, str]:
+        """Return what people call the listed series, as far as the archive says it: patient, description and date.
+
+        Raises:
+            requests.RequestException: the archive does not answer as it should.
+        """
+        found = self._client.search_for_series(search_filters=self._search_filter, fields=list(_OF_TITLE))
+        series = [pydicom.Dataset.from_json(each) for each in found]
+        return {
+            str(each.SeriesInstanceUID): " · ".join(filter(None, (str(each.get(key) or "") for key in _OF_TITLE)))
+            for each in series
+        }
 
     def take_accepted(self) -> None:
         """Bring what the archive holds as labels into the folder, with their images; what cannot be read is logged.

@@ -16,6 +16,7 @@ from causal_sam.errors import NotFoundError
 from causal_sam.imaging import Volume, slice_axis
 from causal_sam.imaging.label_names import named_values
 from causal_sam.imaging.writing import stream_image
+from serving.data.dicomweb_store import DicomWebStore
 from serving.data.folder_store import FolderStore
 from serving.data.images import VolumeKey, volume_key
 from serving.opened_images import prepare_opened
@@ -39,15 +40,18 @@ def list_cases(user: Reader) -> list[Case]:
     """List the images of the studies with their states, in order of their ids."""
     store, in_work = app().datastore(), app().resources.histories.in_work()
     entries = store.objects() if isinstance(store, FolderStore) else {}
+    titles = store.titles() if isinstance(store, DicomWebStore) else {}
     return [
-        _case(image_id, entries.get(image_id), in_work.get(image_id, {})) for image_id in sorted(store.list_images())
+        _case(image_id, titles.get(image_id), entries.get(image_id), in_work.get(image_id, {}))
+        for image_id in sorted(store.list_images())
     ]
 
 
-def _case(image_id: str, entry: ImageLabelModel | None, clients: dict[str, float]) -> Case:
+def _case(image_id: str, title: str | None, entry: ImageLabelModel | None, clients: dict[str, float]) -> Case:
     final = None if entry is None else entry.labels.get(DefaultLabelTag.FINAL)
     case = Case(
         id=image_id,
+        title=title or image_id,
         state="accepted" if final else "in work" if clients else "new",
         by=sorted(clients),
         changed=max(clients.values(), default=None),

@@ -249,9 +249,11 @@ class Case(BaseModel):
         labels: names of its accepted labels.
         modality: DICOM code, if known.
         is_here: the image is on the server's disk, and not in an archive alone.
+        title: what people call it: the id, or of a DICOM series its patient, description and date.
     """
 
     id: str
+    title: str
     state: Literal["new", "in work", "accepted"]
     by: list[str] = []
     changed: float | None = None

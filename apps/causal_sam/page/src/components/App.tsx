@@ -1,4 +1,5 @@
 import { useRef } from 'preact/hooks'
+import { isSignedIn } from '../api'
 import { TEXTS } from '../texts'
 import { watchLearning } from '../learning'
 import { refreshProtocol } from '../protocol'
@@ -26,7 +27,7 @@ export function App() {
         <h1>{TEXTS.title}</h1>
         <p>{TEXTS.research}</p>
         <Steps />
-        <UserName />
+        {!isSignedIn() && <UserName />}
         <Help />
       </header>
       <nav aria-label={TEXTS.cases.heading}>

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import { casePath } from '../api'
+import { casePath, shownUser } from '../api'
 import { cases, openCase, opened, skipped, why } from '../state'
 import { TEXTS } from '../texts'
 import type { Case } from '../types'
@@ -8,7 +8,8 @@ import { Picture } from './Picture'
 export function Cases() {
   const [search, setSearch] = useState('')
   const all = cases.value
-  const found = all?.filter(({ id }) => id.toLowerCase().includes(search.trim().toLowerCase())) ?? []
+  const wanted = search.trim().toLowerCase()
+  const found = all?.filter(({ id, title }) => `${id} ${title}`.toLowerCase().includes(wanted)) ?? []
   return (
     <>
       <input
@@ -28,19 +29,20 @@ export function Cases() {
   )
 }
 
-function Entry({ case: { id, state, by, is_here, modality } }: { case: Case }) {
+function Entry({ case: { id, title, state, by, is_here, modality } }: { case: Case }) {
   const isOpen = opened.value?.id === id
-  const who = by.map((name) => name.replace(/^.*(client|user|address) /, '')).join(', ')
+  const who = by.map(shownUser).join(', ')
   return (
     <li>
       <button
         class="case"
+        title={id}
         aria-current={isOpen}
         onClick={() => void openCase(id)}
       >
         {is_here ? <Picture kind="thumbnail" path={casePath(id, 'thumbnail')} /> : <span class="thumbnail" />}
         <span>
-          <strong>{id}</strong>
+          <strong>{title}</strong>
           <small>
             <span class={`state ${state.replace(' ', '-')}`}>{TEXTS.cases.states[state]}</span>{' '}
             {who && TEXTS.cases.by(who)} {state !== 'accepted' && skipped.value.has(id) && TEXTS.cases.skipped}{' '}

@@ -1,6 +1,6 @@
 import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
-import { ask, casePath } from '../api'
+import { ask, casePath, shownUser } from '../api'
 import { opened, report, session } from '../state'
 import { TEXTS } from '../texts'
 import type { NoteEntry } from '../types'
@@ -41,7 +41,7 @@ function Entry({ note: { note, user, time, act, answer, effects, is_undone } }: 
     <li class={state ? 'undone' : ''}>
       <strong>{note}</strong>
       <small>
-        {TEXTS.note.by(user ?? '', when)} {state && `· ${state}`}
+        {TEXTS.note.by(shownUser(user ?? ''), when)} {state && `· ${state}`}
       </small>
       {act === 'refused' ? (
         <p>{answer}</p>
