@@ -101,8 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
             if all(query.get(keyword, value) == value for keyword, value in asked):
                 header.NumberOfSeriesRelatedInstances = len(self.archive.headers(header.SeriesInstanceUID))
                 found[header.SeriesInstanceUID] = header
-        keywords = ("StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances", "PatientID")
-        return self._json(list(found.values()), keywords)
+        always = ("StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances", "PatientID")
+        asked_for = parse_qs(urlsplit(self.path).query).get("includefield", [])
+        return self._json(list(found.values()), (*always, *asked_for))
 
     def _json(self, headers: list[pydicom.Dataset], keywords: tuple[str, ...] | None = None) -> None:
         shown = []

@@ -340,3 +340,14 @@ def test_labels_that_are_none_of_the_image_leave_the_accepted_one(
                 store.save_label(series.uid, str(bad), tag, {})
     assert (path.read_bytes(), len(archive.stored)) == (content, stored)
     assert json.loads(Path(store._datastore_path, "datastore_v2.json").read_text())
+
+
+def test_series_have_titles_as_far_as_the_archive_says_it(
+    archive: StubArchive, series: Series, store: DicomWebStore
+) -> None:
+    archive.add(*slices(series))
+    header = pydicom.dcmread(slices(series)[0], stop_before_pixels=True)
+    title = store.titles()[series.uid]
+    known = [str(header.get(key) or "") for key in ("PatientID", "SeriesDescription", "StudyDate")]
+    assert title == " · ".join(filter(None, known))
+    assert title
