@@ -63,7 +63,8 @@ def test_rules_are_checked_carried_out_and_reported_when_a_label_is_accepted(ser
 
     one = {"rule": checked["rules"][0]["rule"]}
     seen = ask(server, "POST", f"cases/{CASE}/protocol/preview", one)
-    assert seen["sentences"] == ["keep only the largest component of the liver"]
+    (sentence,) = seen["sentences"]
+    assert sentence.startswith("keep only the largest component of the liver: \N{MINUS SIGN}")
     accepted = ask(server, "POST", f"cases/{CASE}/accept", {})
     assert "Accepted: liver. Protocol" in accepted["message"]
     assert "would change by +0.00 ml" in accepted["message"]

@@ -155,6 +155,10 @@ class Corrector:
                 nothing = np.zeros(slices.volume.shape, bool)
                 done.append(Correction(act, nothing, Effect(act.label, 0.0, 0.0), None))
                 continue
+            if act.label in masks and masks[act.label].any() and not now[act.label].any():
+                gone = f"Nothing of {act.label} is left after the acts before, so it was not changed."
+                done.append(Correction(act, now[act.label], Effect(act.label, 0.0, 0.0), gone))
+                continue
             if act.label not in now or not now[act.label].any():
                 raise InputError(
                     f"There is no mask of {act.label} yet, so there is nothing to correct: segment it first."
@@ -236,6 +240,9 @@ class Corrector:
         corrected = mask.copy(order="K")
         corrected[region.box] = after
         lost_clicks = sum(bool(mask[voxel]) and not corrected[voxel] for voxel in clicked)
+        # Of parts and slices that a note names plainly, a clicked one may go, as long as another one stays.
+        if intervention.action not in MODULATED and any(corrected[voxel] for voxel in clicked):
+            lost_clicks = 0
         doubt = find_doubt(intervention, effect, volumes_ml, unexpected_ml, lost_clicks)
         return Correction(intervention, corrected, effect, None, doubt, spared)
 

@@ -185,6 +185,15 @@ def test_what_a_label_gains_another_loses_unless_it_is_kept(corrector: Corrector
     assert not (kept.masks.get("liver", small) & masks["stomach"]).any()
 
 
+def test_a_label_that_another_act_has_swallowed_is_told_of(corrector: Corrector) -> None:
+    hole = ellipsoid((30, 36, 8), (2, 2, 1))
+    masks = {"liver": TRUTH & ~hole, "cyst": hole}
+    acts = Intervention(label="liver", action="fill"), Intervention(label="cyst", action="expand")
+    outcome = corrector.carry_out(plan(*acts), VolumeSlices(VOLUME, "auto", 128), masks, confirm=True)
+    assert not outcome.masks["cyst"].any()
+    assert "Nothing of cyst is left" in outcome.corrections[1].objection
+
+
 def test_what_has_no_mask_can_be_kept_and_nothing_else(corrector: Corrector) -> None:
     slices = VolumeSlices(VOLUME, "auto", 128)
     outcome = corrector.carry_out(plan(Intervention(label="spleen", action="keep")), slices, {"liver": TRUTH})
@@ -394,3 +403,9 @@ def test_a_note_that_removes_a_clicked_place_has_to_be_confirmed(corrector: Corr
     assert k < 16
     asked = corrector.carry_out(plan(act), slices, {"liver": TRUTH}, clicked={"liver": [voxel]})
     assert "lose a place that you clicked as part of it" in asked.question
+    # A stray part that was clicked too may go: the note is plain, and the rest was clicked as well.
+    stray = Intervention(label="liver", action="remove")
+    clicks = {"liver": [voxel, (60, 36, 8)]}
+    outcome = corrector.carry_out(plan(stray), slices, {"liver": TRUTH | ISLAND}, clicked=clicks)
+    assert outcome.question is None
+    assert not (outcome.masks["liver"] & ISLAND).any()

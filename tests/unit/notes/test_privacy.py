@@ -141,7 +141,7 @@ def test_labels_stay_as_the_site_writes_them() -> None:
 
 def test_what_tools_say_stays_but_for_names() -> None:
     effect = str(Effect("liver", 3.2, 1234.56, {"left": 3.2}, {"superior": 1234.56}))
-    assert scrub(effect, LABELS) == effect
+    assert scrub(effect, LABELS) == effect.replace("\N{MINUS SIGN}", "-")
     array = np.random.default_rng(0).normal(300, 20, (40, 32, 8)).astype(np.float32)
     tags = {"Manufacturer": "SIEMENS", "MagneticFieldStrength": 3.0}
     style = describe(Volume(array, np.diag([-1.0, -1.0, 5.0, 1.0]), "MR", tags)).sentence
