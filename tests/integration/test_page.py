@@ -180,7 +180,7 @@ def test_a_note_is_previewed_confirmed_and_undone(page: Page) -> None:
     assert entry["effects"][0]["lost_ml"] > 0
     page.post("cases/fresh3/history", {"position": done["position"]})
     assert not page.ask("GET", "cases/fresh3/notes")[0]["is_undone"]
-    # What has changed since the preview counts.
+    # A note is carried out on the masks as they are, not as they were at its preview.
     page.post("cases/fresh3/history", {"position": done["position"] - 1})
     seen = page.post("cases/fresh3/note/preview", {"note": note})
     other = {"kind": "brush", "label": "liver", "painted": packed((18, 14, 4), shape=shape)}

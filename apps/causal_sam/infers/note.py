@@ -214,16 +214,13 @@ class NoteInferTask(SessionTask):
         }
         details["preview"] = requested.preview
         understood = f"Understood: {plan.sentence}."
+        remarks = _unseen_neighbours(outcome, names, call.volume.modality == "CT")
+        if reading.notice is not None:
+            remarks.append(reading.notice)
         said = [
             *(f"{each.effect}." for each in done),
             *(f"In all, {effect}." for effect in outcome.totals.values()),
-            *objections,
-            *(
-                remarks := [
-                    *_unseen(outcome, names, call.volume.modality == "CT"),
-                    *([] if reading.notice is None else [reading.notice]),
-                ]
-            ),
+            *(*objections, *remarks),
         ]
         if requested.preview:
             details |= {"remarks": " ".join(remarks), "doubts": outcome.doubts}
@@ -295,8 +292,8 @@ class NoteInferTask(SessionTask):
         raise NoteRefusedError(sentence, details)
 
 
-def _unseen(outcome: PlanResult, masks: Collection[str], is_ct: bool) -> list[str]:
-    """Say of neighbours without a mask that nothing shows where they are."""
+def _unseen_neighbours(outcome: PlanResult, masks: Collection[str], is_ct: bool) -> list[str]:
+    """Return a sentence for each excluded neighbour whose place neither a mask nor Hounsfield units show."""
     excluded = dict.fromkeys(
         each.intervention.near
         for each in outcome.corrections
@@ -304,7 +301,7 @@ def _unseen(outcome: PlanResult, masks: Collection[str], is_ct: bool) -> list[st
     )
     unseen = [n for n in excluded if n is not None and n not in masks and not (is_ct and tissue_hu(n))]
     return [
-        f"There is no mask of {near}: what goes is what bulges out or looks unlike the rest. Check it, or segment "
+        f"There is no mask of {near}, so what bulges out or looks unlike the rest is removed. Check it, or segment "
         f"{near} first."
         for near in unseen
     ]

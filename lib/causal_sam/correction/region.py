@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from causal_sam.correction.layers import CutEnd, find_cut_end, inner_layer, outer_layer
-from causal_sam.correction.tissues import tissue_hu
+from causal_sam.correction.tissues import part_in_range, tissue_hu
 from causal_sam.errors import InputError
 from causal_sam.imaging import IntensityWindow, Volume, intensity_window, other_axes, slice_axis
 from causal_sam.imaging.directions import axis_towards, direction_vector, distances_along, patient_axes
@@ -127,7 +127,7 @@ def region_gate(
             grid = _grid(inside, volume, _cell_mm(reach))
             weight *= grid.expanded(_near(grid.reduced(neighbour[box]), grid.spacing(volume.spacing), reach))
         elif volume.modality == "CT" and intervention.action == "exclude" and (hu := tissue_hu(intervention.near)):
-            weight *= _of_tissue(volume, inside, box, hu)
+            weight *= part_in_range(volume, inside, box, hu)
             is_exact = True
         elif intervention.action in ("exclude", "shrink", "remove"):
             weight *= _atypical(volume, inside, box, window or intensity_window(volume))
@@ -369,20 +369,6 @@ def _cell_mm(reach: float) -> float:
 
 def _near(neighbour: NDArray[np.bool_], spacing: tuple[float, ...], reach: float) -> NDArray[np.float32]:
     return _fade_out(distance_to(neighbour, spacing, reach), reach)
-
-
-def _of_tissue(
-    volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...], hu: tuple[float, float]
-) -> NDArray[np.bool_]:
-    """Return the part of a mask whose Hounsfield units are in a range, without lines as thin as its partial volumes."""
-    found, axis = np.zeros_like(inside), slice_axis(volume)
-    for own, image, here in zip(
-        *(np.moveaxis(each, axis, 0) for each in (found, volume.array[box], inside)), strict=True
-    ):
-        smooth = cv2.medianBlur(np.ascontiguousarray(image, np.float32), 3)
-        own[...] = here & (smooth >= hu[0]) & (smooth <= hu[1])
-        own[...] = here & ndimage.binary_opening(own)
-    return found
 
 
 def _atypical(

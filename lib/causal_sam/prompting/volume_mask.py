@@ -2,8 +2,8 @@
 
 The first answer is free. After that a click changes the mask only where the wrong part that it lies in is: a background
 click removes, a foreground click adds, the connected part of the difference between the mask and the corrected coarse
-mask that the click lies in or touches. What hung on the structure only by a removed part goes with it. All other voxels
-stay, so that more clicks do not undo what is right.
+mask that the click lies in or touches. What was connected to the structure only through a removed part goes too. All
+other voxels stay, so that more clicks do not undo what is right.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ class VolumeMasker:
             inside = shown.foreground or (implied_place(self._frame, mask, shown.background),)
             coarse = self.context.correct(inside, shown.background, shown.box, mask, contradicting, name)
             only = Prompts(contradicting, ()) if is_foreground else Prompts((), contradicting)
-            so_far, (mask, now) = mask, self._changed_at(only, mask, coarse, fixed)
+            so_far = mask
+            mask, now = self._changed_at(only, so_far, coarse, fixed)
             if not is_foreground:
                 detached = _detached(so_far, mask, shown.foreground)
                 lost = nonempty_slices(detached, self._frame.axis).difference(fixed)
@@ -183,10 +184,8 @@ class VolumeMasker:
         drawn = self._draw(coarse, [indices[n] for n in changed], low_res[changed])
         for n, logits in zip(changed, drawn, strict=True):
             area = self._grid.area(added[n] | removed[n])
-            here, inside = (
-                self._frame.extract(mask, indices[n])[area],
-                self.slices.logits(torch.from_numpy(logits), area) > 0,
-            )
+            here = self._frame.extract(mask, indices[n])[area]
+            inside = self.slices.logits(torch.from_numpy(logits), area) > 0
             here |= self._grid.up(added[n], area) & inside
             here &= ~self._grid.up(removed[n], area) | inside
         return mask, tuple(indices[n] for n in changed)
@@ -288,10 +287,7 @@ class _MaskGrid:
 
 
 def _within_box(coarse: CoarseMask, box: Sequence[int]) -> CoarseMask:
-    """Limit a coarse mask to a box, and on slices before and behind the box to one that grows with the distance.
-
-    Where else the structure is, a box on one slice does not say: it may be wider there, but not at once.
-    """
+    """Limit a coarse mask to a box, which is larger on slices before and behind it, the farther away they are."""
     ends = coarse.grid.positions([box[0::2], box[1::2]]).sort(0).values
     away = [
         torch.maximum(ends[0, axis] - cells, cells - ends[1, axis]).clamp(min=0)

@@ -19,17 +19,17 @@ export class Refusal extends Error {
   }
 }
 
-/** The name that tells this user apart from others at the same network address. */
 /** Whether masks belong to a user who has signed in, and not to a name that anybody can give. */
 export function isSignedIn(): boolean {
   return sessionStorage.getItem(TOKEN) !== null
 }
 
-/** A user as people call them: the server says also how it knows them. */
+/** The name of a user without what the server puts before it: how it knows them. */
 export function shownUser(user: string): string {
   return user.replace(/^.*(client|user|address) /, '')
 }
 
+/** The name that tells this user apart from others at the same network address. */
 export function userName(): string {
   let name = localStorage.getItem(USER)
   if (!name) {
