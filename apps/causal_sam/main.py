@@ -72,6 +72,7 @@ from serving.sessions.click_log import ClickLog
 from serving.sessions.histories import FOLDER as SESSIONS_FOLDER
 from serving.sessions.histories import HistoryStore
 from serving.sessions.store import DEFAULT_EXPIRY, MIN_EXPIRY, SessionLimits, SessionStore, sessions_folder
+from serving.shutdown import notice_shutdown
 from serving.site_protocol import SiteProtocol
 from serving.task_process import end_tasks_with_server, say_last, stand_back, train_as_own_process
 from serving.warm_up import start_warm_up
@@ -248,6 +249,7 @@ class CausalSamApp(MONAILabelApp):
             explain_failed_start(error)
             raise
         end_tasks_with_server()
+        notice_shutdown()
         start_warm_up(self._predictors)
         # Here and not before: MONAI Label also makes apps in processes for one task each, which must not do this too.
         if isinstance(strategy := self._strategies.get(STYLE_AWARE), StyleAware):

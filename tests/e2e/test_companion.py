@@ -104,6 +104,16 @@ def test_a_note_is_previewed_and_confirmed(viewer: Viewer, companion: Companion)
     before = mask(viewer)
     assert "?" in companion.preview("something is not right")
     assert not companion.button("Confirm").is_visible()
+    # What it may mean is offered, and a click previews it; an edit of the note ends the preview.
+    assert "?" in companion.preview(f"More {LABEL} posteriorly, less {LABEL} anteriorly, as the old mask had it.")
+    choice = companion.box.get_by_role("list", name="What the note may mean").get_by_role("button").first
+    assert companion.after(choice.click).startswith("Preview, nothing is changed")
+    companion.box.get_by_label("What is wrong?").fill("another")
+    assert not companion.button("Confirm").is_visible()
+    # Doubts are said before it is done.
+    companion.preview(f"{LABEL} is too small by 25 mm")
+    assert companion.button("Do it anyway").is_visible()
+    companion.button("Cancel").click()
     assert companion.preview(f"{LABEL} is too large by 3 mm").startswith("Preview, nothing is changed")
     expect(companion.box.locator("#changes .lost")).to_have_count(1)
     np.testing.assert_array_equal(mask(viewer), before)

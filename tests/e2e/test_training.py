@@ -18,13 +18,13 @@ from serving.data.label_set import ABDOMEN
 from . import servers
 from .series import GEOMETRIES, Series, write_geometry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SECONDS = 120
 LABEL = "lesion"
 VALUE = ABDOMEN.index(LABEL) + 1
 BRIGHT = 30  # HU above which a voxel is in the block
-OPTIONS = {"max_epochs": 24, "lad": False, "validation": 0, "min_dice": 0, "min_label_dice": 0}
+OPTIONS = {"max_epochs": 12, "lad": False, "validation": 0, "min_dice": 0, "min_label_dice": 0}
 
 
 def bright(server: Server, series: Series) -> np.ndarray:

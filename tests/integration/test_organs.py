@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 MODEL = "causal_sam_organs"
 LABELS = {"liver": 1, "spleen": 2, "right kidney": 3}
 TRAINED = ("liver", "spleen")
-STEPS = 80
+STEPS = 50
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,9 @@ from .server import REQUEST_SECONDS, Server
 
 pytestmark = pytest.mark.integration
 
+# A note that the rules and the network read differently.
+UNCLEAR = "More liver posteriorly, less liver anteriorly, as the old mask had it."
+
 
 class Page:
     """Requests of the page to the server, as one user."""
@@ -171,6 +174,7 @@ def test_a_note_is_previewed_confirmed_and_undone(page: Page) -> None:
     assert seen["doubts"] == []
     question = page.post("cases/fresh3/note/preview", {"note": "it looks funny"}, status=422)
     assert question["question"] == question["detail"]
+    assert question["choices"] == []
     done = page.post("cases/fresh3/note", {"note": note, "plan": seen["plan"]})
     np.testing.assert_array_equal(before & ~masks(done)["liver"], PackedMask.from_json(change["lost"]).unpack())
     undone = page.post("cases/fresh3/history", {"position": done["position"] - 1})
@@ -187,6 +191,28 @@ def test_a_note_is_previewed_confirmed_and_undone(page: Page) -> None:
     page.post("cases/fresh3/prompts", other)
     later = page.post("cases/fresh3/note", {"note": note, "plan": seen["plan"]})
     assert not masks(later)["liver"][18].any()
+
+
+def test_what_a_note_may_mean_can_be_chosen(page: Page) -> None:
+    shape = tuple(page.ask("GET", "cases/fresh3/session")["shape"])
+    body = [(i, j, k) for i in range(4, 12) for j in range(4, 12) for k in range(1, 5)]
+    page.post("cases/fresh3/prompts", {"kind": "brush", "label": "liver", "painted": packed(*body, shape=shape)})
+    note = {"note": UNCLEAR}
+    choice = page.post("cases/fresh3/note/preview", note, status=422)["choices"][0]
+    seen = page.post("cases/fresh3/note/preview", {**note, "plan": choice["plan"]})
+    assert seen["plan"] == choice["plan"]
+    assert seen["sentences"][0].startswith(choice["sentence"].partition(";")[0])
+    act = choice["plan"]["interventions"][0]
+    for plan, words in (
+        ({"question": "Which?"}, "has interventions, not a question"),
+        ({"interventions": [{**act, "label": "note"}]}, "There is no label 'note'"),
+    ):
+        for route in ("note", "note/preview"):
+            assert words in page.post(f"cases/fresh3/{route}", {**note, "plan": plan}, status=422)["detail"]
+    assert "empty" in page.post("cases/fresh3/note", {"note": " ", "plan": choice["plan"]}, status=422)["detail"]
+    page.post("cases/fresh3/locks", {"labels": ["liver"]})
+    assert "locked" in page.post("cases/fresh3/note", {**note, "plan": choice["plan"]}, status=422)["detail"]
+    page.post("cases/fresh3/locks", {"labels": []})
 
 
 def test_long_work_answers_as_a_stream_of_events(page: Page) -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
-from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import Runnable
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from causal_sam.correction.context import VolumeContext, sides_in, slices_in
+from causal_sam.correction.context import ImageContext, sides_in, slices_in
 from causal_sam.correction.corrector import Corrector, PlanResult
 from causal_sam.correction.tissues import tissue_hu
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
 from causal_sam.notes import Interpretation, NoteRequest, Plan
-from causal_sam.prompting import InteractiveSession
-from causal_sam.prompting.history import Step
 from causal_sam.prompting.label_state import is_unnamed, protected_labels
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.slices import VolumeSlices
@@ -28,7 +25,7 @@ from serving.requests.errors import NoteRefusedError
 
 # Keys of OHIF's clicks without a label name: they are left over from another task, and their label is unknown.
 LEFT_OVER = ("foreground", "background", "roi")
-# In place of the name of an interpreter: a person confirmed the plan of a preview.
+# In place of the name of an interpreter: a person confirmed the plan of a preview, or chose among readings.
 CONFIRMED = "confirmed"
 NO_MASK = (
     "There is no mask of this image yet, so there is nothing to correct: click a structure, ask for labels by name, or "
@@ -45,7 +42,7 @@ class NoteOptions:
         preview: report what the note would do, and do nothing.
         repeat: carry the note out even if it was the last one.
         prompts: prompts of named labels, which are applied before the note.
-        plan: plan that a preview gave and the user confirmed; None to have the note read.
+        plan: plan of a preview that the user confirmed, or reading that they chose; None to have the note read.
         confirm: make changes also if they are larger than is plausible.
         rule: identity of the rule of the protocol that the note is; None if a person wrote the note.
     """
@@ -57,23 +54,6 @@ class NoteOptions:
     plan: Plan | None = None
     confirm: bool = False
     rule: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Previewed:
-    """What the last preview in a session led to.
-
-    Attributes:
-        head: step of the history before.
-        key: all else that it follows from.
-        outcome: result of the plan, without masks.
-        after: step that it led to.
-    """
-
-    head: Step
-    key: tuple[str, Plan, bool, int | None]
-    outcome: PlanResult
-    after: Step
 
 
 class NoteInferTask(SessionTask):
@@ -108,7 +88,6 @@ class NoteInferTask(SessionTask):
             {NOTE_KEY: "", "preview": False, "repeat": False, "confirm": False},
         )
         self._interpreter, self._describe = interpreter, describe
-        self._previews = WeakKeyDictionary[InteractiveSession, _Previewed]()
 
     def parse(self, request: Mapping[str, Any], options: Options, slices: VolumeSlices) -> NoteOptions:
         """Read the note, and the clicks of labels with names: OHIF's others are left over from another task."""
@@ -190,7 +169,8 @@ class NoteInferTask(SessionTask):
         if requested.rule is not None:
             details["rule"] = requested.rule
         if plan.question is not None:
-            self._refuse(call, requested, plan.question, details | {"question": plan.question})
+            choices = [{"sentence": each.sentence, "plan": each.model_dump(mode="json")} for each in reading.choices]
+            self._refuse(call, requested, plan.question, details | {"question": plan.question, "choices": choices})
         if not names:
             # OHIF does not say of which label its clicks are; a note about one label says whose mask that is.
             about = {act.label for act in plan.interventions}
@@ -199,9 +179,13 @@ class NoteInferTask(SessionTask):
                 self._refuse(call, requested, f"There is one mask, and the note is about {about}.", details)
             session.history = session.history.renamed(unnamed[0], about.pop())
         states = session.states
-        confirm = requested.confirm or requested.preview or requested.plan is not None
-        is_rule = requested.rule is not None
-        outcome = self._apply(call, requested, plan, confirm=confirm, spare_others=is_rule)
+        outcome = session.apply_note(
+            requested.note,
+            plan,
+            self._corrector(call),
+            confirm=requested.confirm or requested.preview or requested.plan is not None,
+            spare_others=requested.rule is not None,
+        )
         done = [each for each in outcome.corrections if each.objection is None]
         objections = [each.objection for each in outcome.corrections if each.objection is not None]
         details["effects"] = [
@@ -235,22 +219,6 @@ class NoteInferTask(SessionTask):
         call.record({"act": "note", "note": requested.note, **details, "before": packed})
         return details | {"message": message}
 
-    def _apply(
-        self, call: Call, requested: NoteOptions, plan: Plan, *, confirm: bool, spare_others: bool
-    ) -> PlanResult:
-        """Carry out a plan in the session; one that was previewed just now is not computed again."""
-        session, head = call.session, call.session.history.head
-        previewed = self._previews.pop(session, None)
-        key = (requested.note, plan, spare_others, None if call.bundle is None else call.bundle.version)
-        if previewed is not None and confirm and previewed.head is head and previewed.key == key:
-            session.history = session.history.then(previewed.after)
-            return previewed.outcome
-        corrector = self._corrector(call)
-        outcome = session.apply_note(requested.note, plan, corrector, confirm=confirm, spare_others=spare_others)
-        if requested.preview and outcome.question is None and session.history.head is not head:
-            self._previews[session] = _Previewed(head, key, outcome.without_masks(), session.history.head)
-        return outcome
-
     def _find(self, call: Call) -> None:
         """Without any mask, find the labels that were learned, or that the context of the volume knows."""
         if any(not state.is_empty for state in call.session.states.values()):
@@ -262,13 +230,14 @@ class NoteInferTask(SessionTask):
 
     def _read(self, call: Call, requested: NoteOptions, labels: tuple[str, ...]) -> Interpretation:
         if requested.plan is not None:
+            self._check_plan(requested.plan, NoteRequest(requested.note, labels))
             return Interpretation(requested.plan, CONFIRMED)
         current = requested.prompts.current if requested.prompts.current in labels else None
         if current is None and len(labels) == 1:
             current = labels[0]
         session, slot = call.session, self._resources.predictors.inference_slots.hold
         masks, prepared = session.masks(), call.predictor.context
-        context = VolumeContext(
+        context = ImageContext(
             *(self._corrector(call), call.predictor.slices, masks, self._describe),
             lambda acts_on: protected_labels(session.states, session.locked, acts_on),
             lambda names: {} if prepared is None else prepared.segment_known(names, slot),
@@ -282,6 +251,13 @@ class NoteInferTask(SessionTask):
                 context,
             )
         )
+
+    def _check_plan(self, plan: Plan, request: NoteRequest) -> None:
+        if plan.question is not None:
+            raise InputError("A plan that is to be carried out has interventions, not a question.")
+        unknown = {act.label for act in plan.interventions}.difference(request.labels, self._resources.labels.names)
+        if unknown:
+            raise InputError(f"There is no label {min(unknown)!r}; present are {', '.join(request.labels)}.")
 
     def _corrector(self, call: Call) -> Corrector:
         return self._resources.predictors.corrector(call.bundle)

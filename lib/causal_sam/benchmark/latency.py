@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -81,8 +82,9 @@ def measure(model: str, repeats: int, threads: int | None) -> Latency:
     Raises:
         InputError: the model does not exist.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure_here, (model, repeats, threads))
+    # Unlike a pool of multiprocessing, this says so if the process is killed.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+        return alone.submit(_measure_here, model, repeats, threads).result()
 
 
 @dataclass(frozen=True)

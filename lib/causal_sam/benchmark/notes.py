@@ -37,7 +37,7 @@ class NoteCase:
 
 @dataclass(frozen=True)
 class Reading:
-    """A note with the plan that an interpreter gave.
+    """A note with the plan that an interpreter gave, and the choices that its question offers.
 
     Attributes:
         verdict: judgement of the plan's effect; see `causal_sam.benchmark.note_effects.judge`.
@@ -45,6 +45,7 @@ class Reading:
 
     case: NoteCase
     plan: Plan
+    choices: tuple[Plan, ...] = ()
 
     @property
     def is_exact(self) -> bool:
@@ -63,6 +64,12 @@ class Reading:
         """Return whether the plan asks although acts are expected, and its question names what is unclear."""
         request = self.case.request
         return self.verdict == QUESTION and is_justified(self.plan.question or "", request.note, request.labels)
+
+    @property
+    def offers_expected(self) -> bool:
+        """Return whether the plan asks although acts are expected, and one of the choices has their effect."""
+        labels, expected = self.case.request.labels, self.case.expected
+        return self.verdict == QUESTION and any(judge(labels, expected, each) == "right" for each in self.choices)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the note with the expected and the found plan, for JSON."""
@@ -128,6 +135,7 @@ class NoteScores:
             "exact_share": round(self.exact_share, 4),
             "verdicts": verdicts,
             "justified": justified,
+            "questions_offering_expected": sum(reading.offers_expected for reading in self.readings),
             "right_share": round(verdicts["right"] / self.count, 4),
             "right_or_justified_share": round((verdicts["right"] + justified) / self.count, 4),
             "harmful": self.harmful,
@@ -212,7 +220,7 @@ def score(interpret: Callable[[NoteRequest], Interpretation], cases: Sequence[No
     asked = sum((case.expected is None) == (plan.question is not None) for case, plan in pairs)
     fields = {name: count / total if total else 1.0 for name, count in right.items()}
     return NoteScores(
-        tuple(Reading(case, plan) for case, plan in pairs),
+        tuple(Reading(case, each.plan, each.choices) for case, each in zip(cases, interpretations, strict=True)),
         {**fields, QUESTION: asked / len(cases)},
         sum(_harmful(case, plan) for case, plan in pairs),
         sum(found_keeps) / len(found_keeps) if found_keeps else 1.0,

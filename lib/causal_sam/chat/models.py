@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 from collections.abc import Callable
@@ -129,7 +130,9 @@ def call_with_timeout(seconds: float, call: Callable[[], T]) -> T:
         except BaseException as error:
             answer.set_exception(error)
 
-    threading.Thread(target=work, name="chat model", daemon=True).start()
+    # In the context of the request: tools keep its priority in the queue, and end when its client leaves.
+    run = contextvars.copy_context().run
+    threading.Thread(target=run, args=(work,), name="chat model", daemon=True).start()
     try:
         return answer.result(seconds)
     except TimeoutError:

@@ -83,7 +83,7 @@ def correct(
 
     import numpy as np
 
-    from causal_sam.correction.context import VolumeContext, sides_in, slices_in
+    from causal_sam.correction.context import ImageContext, sides_in, slices_in
     from causal_sam.imaging import read_label_map, read_volume, write_mask
     from causal_sam.notes import NoteRequest, load_interpreter
     from causal_sam.prompting import InteractiveSession
@@ -99,7 +99,7 @@ def correct(
     prepare = cache(partial(_prepare, volume, plane, model, checkpoint, adapter_bundle))
     if llm is not None:  # it may ask what an act would change
         corrector, predictor = prepare()
-        context = VolumeContext(corrector, predictor.slices, masks, lambda image: describe(image).sentence)
+        context = ImageContext(corrector, predictor.slices, masks, lambda image: describe(image).sentence)
         request = replace(request, context=context)
     reading = interpreter.invoke(request)
     report: dict[str, Any] = {

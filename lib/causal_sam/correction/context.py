@@ -33,7 +33,7 @@ SUPERIOR_AXIS = 2
 SAMPLING_STEP = 4
 
 
-class VolumeContext:
+class ImageContext:
     """A volume with masks; see `causal_sam.notes.NoteContext`.
 
     Args:

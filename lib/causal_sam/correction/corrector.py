@@ -92,12 +92,6 @@ class PlanResult:
         """Reasons why the changes have to be confirmed."""
         return [each.doubt for each in self.corrections if each.doubt is not None] + list(self.total_doubts)
 
-    def without_masks(self) -> PlanResult:
-        """Return the result with empty masks, to be kept: all that is said of it stays."""
-        nothing = np.zeros((0, 0, 0), bool)
-        corrections = [replace(each, mask=nothing) for each in self.corrections]
-        return replace(self, corrections=corrections, masks=dict.fromkeys(self.masks, nothing))
-
 
 class Corrector:
     """Corrects masks of volumes; thread-safe.

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from causal_sam.correction.directions import bounds_along, direction_cone, direction_ramp, ramp_of_mask
 from causal_sam.correction.layers import CutEnd, find_cut_end, inner_layer, outer_layer
 from causal_sam.correction.tissues import part_in_range, tissue_hu
 from causal_sam.errors import InputError
 from causal_sam.imaging import IntensityWindow, Volume, intensity_window, other_axes, slice_axis
-from causal_sam.imaging.directions import axis_towards, direction_vector, distances_along, patient_axes
+from causal_sam.imaging.directions import patient_axes
 from causal_sam.imaging.distances import distance_to
 from causal_sam.imaging.reduced import ReducedGrid
-from causal_sam.imaging.shape import bounding_box, equivalent_radius, line_ends
+from causal_sam.imaging.shape import bounding_box, equivalent_radius
 from causal_sam.notes.schema import Intervention
 
 # Reach of an act without an extent in mm: share of the structure's extent in the direction of the note, or of the
@@ -26,10 +27,6 @@ from causal_sam.notes.schema import Intervention
 REACH_ALONG = {"slight": 0.15, "moderate": 0.4, "strong": 0.8}
 REACH_AROUND = {"slight": 0.2, "moderate": 0.45, "strong": 0.9}
 MIN_REACH_MM = {"slight": 2.0, "moderate": 4.0, "strong": 8.0}
-# A direction ramps the region up between these shares of the structure's extent, counted from the opposite end.
-RAMP_START, RAMP_END = 0.4, 0.65
-# Widening of the cone beyond the end of a mask that grows in a direction, in mm per mm.
-CONE_SLOPE = 0.5
 # Share of the reach over which the region fades out.
 FADE_SHARE = 0.3
 # Distance in voxels from the border that smoothing may change.
@@ -116,7 +113,7 @@ def region_gate(
     if is_exact:
         weight = _moved_border(intervention, volume, inside, reach, end)
         if end is None and direction is not None:
-            weight *= _ramp_of(direction, volume, inside, box)
+            weight *= ramp_of_mask(direction, volume, inside, box)
     else:
         weight = _soft_weight(intervention, volume, inside, box, reach, end is not None)
     if end is not None:
@@ -157,7 +154,7 @@ def _soft_weight(
     action, direction = intervention.action, intervention.direction
     if action not in ("expand", "shrink", "restyle"):
         weight = _action_band(intervention, inside, volume, reach)
-        return weight if direction is None else weight * _ramp_of(direction, volume, inside, box)
+        return weight if direction is None else weight * ramp_of_mask(direction, volume, inside, box)
     grid = _grid(inside, volume, _cell_mm(reach))
     cells = grid.reduced(inside)
     corner = volume.affine.copy()
@@ -165,9 +162,9 @@ def _soft_weight(
     coarse = Volume(np.broadcast_to(np.uint8(0), cells.shape), grid.affine(corner), volume.modality)
     weight = _action_band(intervention, cells, coarse, reach)
     if direction is not None and action == "expand":
-        weight *= _direction_cone(direction, coarse, cells)
+        weight *= direction_cone(direction, coarse, cells)
     if direction is not None and not is_cut:
-        weight *= _ramp_of(direction, coarse, cells, tuple(slice(0, size) for size in cells.shape))
+        weight *= ramp_of_mask(direction, coarse, cells, tuple(slice(0, size) for size in cells.shape))
     if grid.is_full:
         return weight
     weight = grid.expanded(weight)
@@ -202,8 +199,8 @@ def kept_part(
     """
     part = np.ones([side.stop - side.start for side in box], bool)
     if intervention.direction is not None:
-        bounds = _bounds(intervention.direction, volume, mask, (0, 0, 0))
-        part &= _direction_ramp(intervention.direction, volume, bounds, box) > 0.5
+        bounds = bounds_along(intervention.direction, volume, mask, (0, 0, 0))
+        part &= direction_ramp(intervention.direction, volume, bounds, box) > 0.5
     if intervention.slices is not None:
         part &= _slice_selection(intervention.slices, volume, box) > 0
     return part
@@ -230,7 +227,7 @@ def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) 
         return ROUGHNESS_VOXELS * max(volume.spacing)
     least = max(MIN_REACH_MM[intervention.strength], 1.5 * max(volume.spacing))
     if intervention.direction is not None:
-        low, high = _bounds(intervention.direction, volume, mask, (0, 0, 0))
+        low, high = bounds_along(intervention.direction, volume, mask, (0, 0, 0))
         return max(least, REACH_ALONG[intervention.strength] * (high - low))
     return max(least, REACH_AROUND[intervention.strength] * equivalent_radius(mask, volume.spacing))
 
@@ -311,55 +308,6 @@ def _narrow_gaps(inside: NDArray[np.bool_], spacing: tuple[float, float, float],
 def _fade_out(distance: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
     """Return weights that fall from 1 to 0 at the end of the reach."""
     return np.clip((reach - distance) / (FADE_SHARE * reach), 0, 1).astype(np.float32)
-
-
-def _ramp_of(direction: str, volume: Volume, inside: NDArray[np.bool_], box: tuple[slice, ...]) -> NDArray[np.float32]:
-    """Return the ramp of a direction in a box, for the mask in it."""
-    return _direction_ramp(direction, volume, _bounds(direction, volume, inside, tuple(s.start for s in box)), box)
-
-
-def _bounds(direction: str, volume: Volume, mask: NDArray[np.bool_], start: tuple[int, ...]) -> tuple[float, float]:
-    """Return how far the two ends of a mask lie in a patient direction, in mm from voxel (0, 0, 0) of the volume.
-
-    Args:
-        direction: patient direction.
-        volume: image.
-        mask: mask of a part of the volume, not empty.
-        start: first voxel of the part.
-    """
-    heights = (line_ends(mask) + start) @ (direction_vector(direction) @ volume.affine[:3, :3])
-    return float(heights.min()), float(heights.max())
-
-
-def _direction_ramp(
-    direction: str, volume: Volume, bounds: tuple[float, float], box: tuple[slice, ...]
-) -> NDArray[np.float32]:
-    """Return a smooth ramp from 0 to 1 along a patient direction about the middle of a structure with some bounds."""
-    shape, start = (tuple(each) for each in zip(*((side.stop - side.start, side.start) for side in box), strict=True))
-    heights, (low, high) = distances_along(volume.affine, direction, shape, start), bounds
-    share = (heights - low) / max(high - low, 1e-6)
-    ramp = np.clip((share - RAMP_START) / (RAMP_END - RAMP_START), 0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
-
-
-def _direction_cone(direction: str, volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels in a direction from a mask, along the nearest axis; beyond the end of the mask, within a cone.
-
-    Voxels beside the mask are excluded, even if they lie further in that direction than parts of it.
-    """
-    axis, sign = axis_towards(volume.affine, direction)
-    across = [volume.spacing[n] for n in other_axes(axis)]
-    reached = np.zeros_like(inside)
-    ordered, nonempty = (np.moveaxis(part, axis, 0)[::sign] for part in (reached, inside))
-    # Lateral distance in mm from each place to the edge of the cone, negative outside.
-    left = np.full(nonempty.shape[1:], -np.inf, np.float32)
-    for place in range(1, len(nonempty)):
-        if nonempty[place - 1].any():
-            left = np.maximum(left, -distance_to(nonempty[place - 1], across))
-        if not nonempty[place].any():
-            left += CONE_SLOPE * volume.spacing[axis]
-        ordered[place] = left >= 0
-    return reached
 
 
 def _cell_mm(reach: float) -> float:

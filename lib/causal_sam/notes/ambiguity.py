@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from causal_sam.errors import InputError
-from causal_sam.notes.drafts import ClarificationNeeded
+from causal_sam.notes.clarification import ClarificationNeeded
 from causal_sam.notes.fragments import STATEMENT_KINDS, Fragment, Mark
 from causal_sam.notes.items import Item
 from causal_sam.notes.laterality import OPPOSITES, resolve_direction
+from causal_sam.notes.schema import Intervention
 from causal_sam.notes.vocabulary import Vocabulary
 
 # Kinds that may stand between the members of a list of names.
@@ -81,10 +82,15 @@ def check_mutual(items: Sequence[Item]) -> None:
     Raises:
         ClarificationNeeded: two are.
     """
-    pairs = {(act.label, act.near) for act in (item.intervention for item in items) if act.action == "exclude"}
-    for label, near in pairs:
-        if near is not None and (near, label) in pairs:
-            raise ClarificationNeeded(f"Which mask is to give way, that of the {label} or that of the {near}?")
+    pair = mutually_excluded([item.intervention for item in items])
+    if pair is not None:
+        raise ClarificationNeeded(f"Which mask is to give way, that of the {pair[0]} or that of the {pair[1]}?")
+
+
+def mutually_excluded(acts: Iterable[Intervention]) -> tuple[str, str] | None:
+    """Return two labels each of which is to be excluded from the other; None if there are none."""
+    pairs = {(act.label, act.near) for act in acts if act.action == "exclude" and act.near is not None}
+    return next((pair for pair in pairs if pair[::-1] in pairs), None)
 
 
 def _opposite_pairs(items: Sequence[Item]) -> Iterator[tuple[Item, Item]]:

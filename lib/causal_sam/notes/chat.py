@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -138,7 +139,7 @@ class ChatInterpreter(Interpreter):
             logger.warning("%s did not read a note: %s", self._name, type(error).__name__)
             reading = self._fallback.invoke(request)
             notice = f"{self._name} could not be used ({reason}), so the {reading.interpreter} interpreter read it."
-            return Interpretation(reading.plan, reading.interpreter, notice)
+            return replace(reading, notice=notice)
         finally:
             conversation.stop()
         self._calls_tools = conversation.calls_tools

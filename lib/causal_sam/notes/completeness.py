@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from causal_sam.notes.drafts import WITHOUT_AMOUNT, ClarificationNeeded
+from causal_sam.notes.clarification import NotUnderstood
+from causal_sam.notes.drafts import WITHOUT_AMOUNT
 from causal_sam.notes.fragments import STATEMENT_KINDS, Fragment
 from causal_sam.notes.places import lengths_of
-from causal_sam.notes.schema import Intervention, Plan
+from causal_sam.notes.schema import Intervention
 
 
 def check_complete(
@@ -22,7 +23,7 @@ def check_complete(
         loose: fragments with places or amounts that belong to no act.
 
     Raises:
-        ClarificationNeeded: a part is not used.
+        NotUnderstood: a part is not used.
     """
     dropped = [" ".join(mark.text for mark in fragment.marks) for fragment in loose]
     names = {*spared, *(name for act in acts for name in (act.label, act.near))}
@@ -43,5 +44,5 @@ def check_complete(
         if lengths is not None:
             dropped += [mark.text for mark in lengths_of(fragment) if mark.mm not in lengths]
     if dropped and acts:
-        rest = Plan(interventions=tuple(acts)).sentence
-        raise ClarificationNeeded(f'What is to be done about "{dropped[0]}"? The rest of the note is clear: {rest}.')
+        rest = "; ".join(act.sentence for act in acts)
+        raise NotUnderstood(f'What is to be done about "{dropped[0]}"? The rest of the note is clear: {rest}.')

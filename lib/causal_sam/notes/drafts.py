@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from causal_sam.notes.clarification import ClarificationNeeded
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.places import Place, lengths_of, places_of
@@ -42,10 +43,6 @@ class Act:
     names_owner_only: bool = False
     is_whole: bool = False
     neighbour_is_content: bool = False
-
-
-class ClarificationNeeded(Exception):
-    """The note cannot be acted on; the message is the question to ask."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
 from causal_sam.notes.ambiguity import check_directions, check_labels, check_mutual
+from causal_sam.notes.clarification import ClarificationNeeded, NotUnderstood
 from causal_sam.notes.completeness import check_complete
-from causal_sam.notes.drafts import Act, ClarificationNeeded, Details, Draft, names_in, without_redundant_approvals
+from causal_sam.notes.drafts import Act, Details, Draft, names_in, without_redundant_approvals
 from causal_sam.notes.fragments import Fragment
 from causal_sam.notes.items import contradictory_label, merge_items, without_protected_remarks
 from causal_sam.notes.mentions import Mention, NameFinder
@@ -29,9 +30,13 @@ class Reader:
         names: finder of the names of the present labels.
         vocabulary: vocabulary of notes.
         request: the note, with what is known about its labels and the image.
+
+    Attributes:
+        is_corrected: True if the note takes back something that it said.
     """
 
     def __init__(self, names: NameFinder, vocabulary: Vocabulary, request: NoteRequest) -> None:
+        self.is_corrected = False
         self._image, self._vocabulary = request.slices, vocabulary
         self._resolver = Resolver(names, vocabulary, request.sides, request.current, request.slices)
         self._drafts: list[Draft] = []
@@ -55,7 +60,7 @@ class Reader:
         Raises:
             ClarificationNeeded: the note is ambiguous or asks for something impossible; the message is the question.
         """
-        fragments, is_corrected = apply_self_corrections(with_labels_for_sides(fragments, self._resolver))
+        fragments, self.is_corrected = apply_self_corrections(with_labels_for_sides(fragments, self._resolver))
         for sentence in sorted({fragment.sentence for fragment in fragments}):
             own = [fragment for fragment in fragments if fragment.sentence == sentence]
             if not self._is_correction(own):
@@ -85,9 +90,9 @@ class Reader:
         if label:
             raise ClarificationNeeded(f"Is the {label} too small or too large? Say which, and where.")
         if self._questions and not items:
-            raise ClarificationNeeded(self._questions[0])
-        if (self._has_unsupported_order or is_corrected) and not (items or self._protected):
-            raise ClarificationNeeded(f"What is to be done? {self._resolver.example_hint()}")
+            raise NotUnderstood(self._questions[0])
+        if (self._has_unsupported_order or self.is_corrected) and not (items or self._protected):
+            raise NotUnderstood(f"What is to be done? {self._resolver.example_hint()}")
         spared = {*self._protected, *(label for draft in self._drafts for label in draft.excluded_labels)}
         acts = [item.intervention for item in items]
         loose = [fragment for fragment, _ in self._carried]
@@ -195,7 +200,10 @@ class Reader:
         pending = [mark for _, more in self._pending for mark in more.names]
         named = self._resolver.labels_of([*pending, *details.names], details)
         last = self._mentions[-1].labels if self._mentions else ()
-        self._protected += named or self._resolver.default or ((last or self._topic) if is_topic else ())
+        about = (last or self._topic) if is_topic else ()
+        if self._resolver.default:
+            about = about or self._topic or self._resolver.default
+        self._protected += named or about
         self._pending, self._in_protection = [], True
 
     def _is_redundant(self, fragment: Fragment, details: Details) -> bool:
@@ -286,7 +294,7 @@ class Reader:
         if not draft.subjects:
             draft.is_general_approval = not (self._topic or fragment.has("all") or excepted)
             # An approval without a name approves all that is shown.
-            labels = self._resolver.default or self._topic or self._resolver.labels
+            labels = self._topic or self._resolver.default or self._resolver.labels
             draft.subjects = [Mention(label, (label,)) for label in labels if label not in excluded_labels]
         self._pending = []
         self._drafts.append(draft)

@@ -122,11 +122,13 @@ class Interpretation:
         plan: interventions, or a question.
         interpreter: "embedded", or the name of the chat model that read the note.
         notice: sentence for the user if the requested interpreter failed; None otherwise.
+        choices: plans to choose from, where the plan is a question and its answer may be one of them.
     """
 
     plan: Plan
     interpreter: str
     notice: str | None = None
+    choices: tuple[Plan, ...] = ()
 
 
 class Interpreter(Runnable[NoteRequest, Interpretation]):

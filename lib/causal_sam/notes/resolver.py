@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from causal_sam.errors import InputError
 from causal_sam.notes.acts import acts_of
-from causal_sam.notes.drafts import WITHOUT_AMOUNT, ClarificationNeeded, Details, Draft
+from causal_sam.notes.clarification import ClarificationNeeded, NotUnderstood
+from causal_sam.notes.drafts import WITHOUT_AMOUNT, Details, Draft
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.items import Item
 from causal_sam.notes.laterality import resolve_direction, side_of, structures_of
@@ -117,7 +118,7 @@ class Resolver:
             return  # "except the tip, which is missing"
         excluded_labels = [mark.mention for mark in after if mark.mention][:1]
         if not excluded_labels:
-            raise ClarificationNeeded(f"Where is it to be done? {self.example_hint()}")
+            raise NotUnderstood(f"Where is it to be done? {self.example_hint()}")
         draft.subjects = [mention for mention in draft.subjects if mention not in excluded_labels]
         draft.nears = [mention for mention in draft.nears if mention not in excluded_labels]
         draft.excluded_labels += [label for mention in excluded_labels for label in mention.labels]
@@ -206,7 +207,7 @@ class Resolver:
 
     def _matching_labels(self, draft: Draft) -> tuple[str, ...]:
         if draft.unknown_subject is not None:
-            raise ClarificationNeeded(f"There is no label {draft.unknown_subject.text} here. {self.label_question()}")
+            raise NotUnderstood(f"There is no label {draft.unknown_subject.text} here. {self.label_question()}")
         if draft.subjects:
             labels: list[str] = []
             for mention in draft.subjects:
@@ -223,12 +224,12 @@ class Resolver:
             return on_side
         if draft.has_all or (draft.has_both and len(self._names.labels) == 2):
             return self._names.labels
-        labels_ = self.default or draft.topic
+        labels_ = draft.topic or self.default
         owners = self._owners_of_parts(draft)
         if owners and not draft.refers_back and not set(owners) & set(labels_):
             return owners
         if not labels_:
-            raise ClarificationNeeded(self.label_question())
+            raise NotUnderstood(self.label_question())
         return labels_
 
     def _on_named_side(self, draft: Draft, labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -312,7 +313,7 @@ class Resolver:
             found += [name for name in several if name != label and name not in found]
         is_of_itself = draft.act.action == "remove" and draft.act.neighbour_is_content and bool(draft.nears)
         if (draft.act.action == "exclude" or is_of_itself) and not found:
-            raise ClarificationNeeded(f"What does the {label} run into? Say it as in: {label} leaks into the stomach.")
+            raise NotUnderstood(f"What does the {label} run into? Say it as in: {label} leaks into the stomach.")
         return found
 
     def _directions(self, draft: Draft, label: str) -> list[Direction]:

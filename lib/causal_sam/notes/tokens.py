@@ -79,6 +79,8 @@ _ABBREVIATION = re.compile(
     r"underseg|undersegm|underest|overseg|oversegm|overest|tum|cran|caud|dors|ventr|dist|prox|bilat|lt|rt|marg|surf|incompl))\."
     r"(?!\s+[A-Z][a-z])"
 )
+# "2½ cm"
+_FRACTION = re.compile(r"(?:(\d+)\s*)?([½¼¾])")
 _DASHES = str.maketrans(
     {dash: "-" for dash in "‐‑‒–—−"}  # noqa: RUF001
     | {"’": "'", "→": "->", "⇒": "->", "➔": "->", "≠": " is not ", "≈": " ", "\r": "\n"}  # noqa: RUF001
@@ -188,7 +190,8 @@ def tokenise(note: str, slice_mm: float | None = None) -> list[Token]:
 
 def _plain(note: str) -> str:
     # "isn`t"
-    decomposed = unicodedata.normalize("NFKD", re.sub(r"(?<=\w)`(?=\w)", "'", note).translate(_DASHES))
+    decimal = _FRACTION.sub(lambda match: f"{int(match[1] or 0) + unicodedata.numeric(match[2]):g}", note)
+    decomposed = unicodedata.normalize("NFKD", re.sub(r"(?<=\w)`(?=\w)", "'", decimal).translate(_DASHES))
     text = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_DASHES)
     text = re.sub(r"\be\.g\.|\bi\.e\.", " ", text)
     if _DICTATED.search(text):

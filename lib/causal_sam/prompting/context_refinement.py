@@ -126,15 +126,17 @@ class ContextRefiner:
         before = state.mask.unpack()
         masker = self._context.masker(self._slot, self._on_slice)
         with self._slot(self._on_slice):
-            if not request.is_anew:
+            if request.is_anew:
+                coarse = masker.coarse(request.shown, name)
+                if not masker.knows(coarse, request.prompts.foreground):
+                    return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
+                answer = masker.draw(coarse, request.prompts, limits, request.fixed)
+                for index in request.fixed:
+                    self._frame.insert(self._frame.extract(before, index), answer.mask, index)
+            else:
                 answer = masker.correct(request.shown, name, before, request.new, request.fixed)
-                return self._decided(state, request, answer)
-            coarse = masker.coarse(request.shown, name)
-            if not masker.knows(coarse, request.prompts.foreground):
-                return coarse if masker.holds_any(coarse, request.prompts.foreground) else None
-            answer = masker.draw(coarse, request.prompts, limits, request.fixed)
-        for index in request.fixed:
-            self._frame.insert(self._frame.extract(before, index), answer.mask, index)
+        # After the slot is given back, since this may ask the decoder, which takes a slot itself: two requests that
+        # hold one and wait for another would wait for each other for ever.
         return self._decided(state, request, answer)
 
     def _decided(self, state: LabelState, request: ContextRequest, answer: VolumeMask) -> Refinement:

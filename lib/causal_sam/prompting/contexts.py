@@ -54,11 +54,14 @@ class PreparedContext:
             slot: entered around the use of the model.
             on_slice: called before each slice with the number of slices prepared; what it raises ends the work.
         """
-        with self._lock:
-            if not self._is_ready:
-                with slot(on_slice) as yield_slot:
-                    self._masker.context.prepare(yield_slot)
-                self._is_ready = True
+        # No lock is held meanwhile: a click prepares by itself what the background has begun, and need not wait until
+        # that has a slot again. Their slices are shared by the cache of embeddings.
+        if not self._is_ready:
+            with slot(on_slice) as yield_slot:
+                self._masker.context.prepare(yield_slot)
+            with self._lock:
+                is_first, self._is_ready = not self._is_ready, True
+            if is_first:
                 self._on_ready()
         return self._masker
 

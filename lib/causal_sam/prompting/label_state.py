@@ -152,12 +152,12 @@ class LabelState:
         A client sends all points of a label each time. One that sends none of them, or others, may have forgotten them,
         as after a restart; it takes nothing back.
         """
-        return bool(prompts.foreground) and set(self.clicked).issuperset(prompts.foreground)
+        return bool(prompts.foreground) and self.points(inside=True).issuperset(prompts.foreground)
 
-    @property
-    def clicked(self) -> list[Voxel]:
-        """Foreground points that slices were decided from."""
-        return [voxel for record in self.slices.values() for voxel in record.foreground]
+    def points(self, *, inside: bool) -> set[Voxel]:
+        """Points inside or outside of the label that its slices were decided from."""
+        records = self.slices.values()
+        return {voxel for record in records for voxel in (record.foreground if inside else record.background)}
 
     def asks_for_change(self, prompts: Prompts, axis: int) -> bool:
         """Return True if the label's prompts say anything new: neither visible in the mask nor used to compute it.

@@ -44,8 +44,9 @@ class PrefetchWorker:
             while len(self._pending) > MAX_PENDING:
                 self._pending.pop()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="causal-sam-prefetch", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="causal-sam-prefetch", daemon=True)
+                thread.start()  # which may fail, and then none runs
+                self._thread = thread
 
     def cancel(self, owner: Hashable) -> None:
         """Forget the tasks of ``owner`` that have not begun."""
@@ -88,7 +89,7 @@ class PrefetchWorker:
                 _, task = self._pending.popleft()
             try:
                 task()
-            except Exception:
+            except BaseException:  # some extensions raise no Exception; if the thread died of it, `wait` would not end
                 logger.warning("Prefetching failed; the work is done again when it is needed.", exc_info=True)
             del task  # a task holds its volume, which must not outlive the queue
 

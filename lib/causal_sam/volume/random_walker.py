@@ -67,16 +67,17 @@ class RandomWalkerContext:
 
     def prepare(self, on_slice: Callable[[int], object] = lambda done: None) -> None:
         """Compute the affinities of neighbouring cells, once; see `VolumeContext.prepare`."""
-        with self._lock:
+        described = []
+        for done, index in enumerate(self.grid.indices):
             if self._laplacian is not None:
                 return
-            described = []
-            for done, index in enumerate(self.grid.indices):
-                on_slice(done)
-                described.append(self._described(index))
-            self._brightness = torch.stack([brightness for brightness, _ in described])
-            self._features = torch.stack([features for _, features in described])
-            self._laplacian = self._graph()
+            on_slice(done)
+            described.append(self._described(index))
+        with self._lock:
+            if self._laplacian is None:
+                self._brightness = torch.stack([brightness for brightness, _ in described])
+                self._features = torch.stack([features for _, features in described])
+                self._laplacian = self._graph()
 
     def segment(
         self,

@@ -75,7 +75,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
         _scoring_methods={"effort": scoring},
     )
     monkeypatch.setattr("serving.inbox.NICENESS", 0)
-    monkeypatch.setattr("serving.page.inbox.EVENT_SECONDS", 0.05)
+    monkeypatch.setattr("serving.page.visits.PROGRESS_SECONDS", 0.05)
     for module in ("page.visits", "requests.inference"):
         monkeypatch.setattr(f"serving.{module}.app_instance", lambda: app)
     server = FastAPI()

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from unit.benchmark.test_interactive import ball_volume
 
 from causal_sam.cli import app
+from causal_sam.cli.benchmark.interactive import parse_joins
 
 
 @pytest.fixture
@@ -45,15 +46,23 @@ def test_command_writes_a_report(folder):
     assert summary["settings"]["clicks"] == 3
     pictures = {path.name for path in report.glob("*.png")}
     assert {"dice.png", "clicks.png"} < pictures
+    assert {name.split("-")[0] for name in pictures if "-1-" in name} == {"worst", "best"}
     assert all(f"({name})" in text for name in pictures)
     assert [path.name for path in (folder / "out").iterdir()] == ["report"]
 
 
+def test_one_pattern_is_a_union():
+    assert parse_joins(["lungs=* lung *", "both = a + b"]) == {"lungs": ["* lung *"], "both": ["a", "b"]}
+
+
 def test_command_in_volume_mode_leaves_out_methods_for_slices(folder):
-    run("--data", folder, "-o", folder / "r", "--baseline", "grabcut", "--mode", "volume", "--clicks", 1)
+    options = ["--baseline", "grabcut", "--mode", "volume", "--clicks", 1, "--no-context", "--pictures", 0]
+    run("--data", folder, "-o", folder / "r", *options)
+    assert not list((folder / "r").glob("worst-*"))
     text = (folder / "r" / "report.md").read_text()
     assert "| compact | 1 |" in text
     assert "| grabcut |" not in text
+    assert "volume context: not used" in text
 
 
 @pytest.mark.parametrize(
@@ -61,6 +70,7 @@ def test_command_in_volume_mode_leaves_out_methods_for_slices(folder):
     [
         (["--case", "nothing/*"], "No case is like nothing/*"),
         (["--join", "both"], "must be NAME=A+B"),
+        (["--join", "both=label 1"], "must be NAME=A+B"),
         (["--baseline", "magic"], "no baseline 'magic'"),
         (["--jitter", "3", "--prompt", "box"], "about first clicks"),
         (["--prompt", "name", "--clicks", "2"], "nothing is clicked"),

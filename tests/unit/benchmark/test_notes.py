@@ -54,6 +54,16 @@ def test_questions():
     assert missed.to_dict()["misses"][0]["expected"] == "question"
 
 
+def test_questions_that_offer_what_is_expected_are_counted():
+    plan, other = (Plan(interventions=(act,)) for act in (EXPAND, SMOOTH))
+
+    def offered(*choices):
+        scores = score(lambda request: Interpretation(ASK, "embedded", choices=choices), [case(EXPAND), case()])
+        return scores.to_dict()["questions_offering_expected"]
+
+    assert [offered(other, plan), offered(other), offered()] == [1, 0, 0]
+
+
 def test_notes_that_the_chat_model_did_not_read_are_counted():
     scores = score(lambda request: Interpretation(ASK, "embedded", "The model did not answer."), [case(), case()])
     assert scores.exact == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scripted_context import ScriptedContext
 
-from causal_sam.correction.context import VolumeContext, sides_in, slices_in
+from causal_sam.correction.context import ImageContext, sides_in, slices_in
 from causal_sam.correction.corrector import Corrector
 from causal_sam.errors import InputError
 from causal_sam.imaging import Volume
@@ -65,7 +65,7 @@ def test_it_answers_and_changes_nothing() -> None:
     volume = body(5, 95, np.diag([*SPACING, 1.0]))
     model = load_model("compact", image_size=64, device="cpu")
     corrector = Corrector(SliceEncoder(model, EmbeddingCache(2**28)), None, load_text_encoder())
-    context = VolumeContext(corrector, VolumeSlices(volume, "auto", 64), masks, lambda volume: f"a {volume.modality}")
+    context = ImageContext(corrector, VolumeSlices(volume, "auto", 64), masks, lambda volume: f"a {volume.modality}")
     assert context.measure("liver")["components"] == 2
     assert context.style() == "a CT"
     remove, fill = (Intervention(label="liver", action=action) for action in ("remove", "fill"))
@@ -85,7 +85,7 @@ def test_it_tells_where_a_network_expects_more_of_a_label() -> None:
     model = load_model("compact", image_size=64, device="cpu")
     corrector = Corrector(SliceEncoder(model, EmbeddingCache(2**28)), None, load_text_encoder())
     expected = ScriptedContext(slices, None, {"liver": truth}).segment_named(["liver"])
-    context = VolumeContext(
+    context = ImageContext(
         corrector,
         slices,
         {"liver": mask, "spleen": box(50, 60)},

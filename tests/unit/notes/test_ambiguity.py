@@ -1,15 +1,16 @@
-"""Acts that concern several labels or opposite sides: done if the note lists them, asked about if it does not."""
+"""Acts that the rules read for several labels or opposite sides: done if the note lists them, asked about if not."""
 
 from __future__ import annotations
 
 import pytest
 
-from causal_sam.notes import EmbeddedInterpreter, Intervention, NoteRequest, Plan
+from causal_sam.notes import Intervention, NoteRequest, Plan
+from causal_sam.notes.rules import RuleInterpreter
 
 
 @pytest.fixture(scope="module")
 def read():
-    interpreter = EmbeddedInterpreter()
+    interpreter = RuleInterpreter()
 
     def read(note: str, *labels: str) -> Plan:
         return interpreter.invoke(NoteRequest(note, labels)).plan

@@ -15,6 +15,7 @@ import pytest
 from fake_chat import PlainModel, ToolModel, call, plan, watched_tracers
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
+from langchain_core.runnables import RunnableLambda
 
 from causal_sam.errors import InputError
 from causal_sam.notes import (
@@ -23,6 +24,7 @@ from causal_sam.notes import (
     Interpretation,
     Intervention,
     NoteRequest,
+    Plan,
     load_interpreter,
 )
 from causal_sam.notes.chat import MAX_MODEL_CALLS, ChatInterpreter
@@ -83,6 +85,13 @@ def is_embedded(reading: Interpretation, reason: str) -> bool:
     return reading == Interpretation(reading.plan, "embedded", sentence) and reading.plan.interventions == (
         act(**SHRINK),
     )
+
+
+def test_the_embedded_interpreters_choices_stay():
+    choices = (Plan(interventions=(act(**SHRINK),)),)
+    embedded = RunnableLambda(lambda request: Interpretation(Plan(question="Which?"), "embedded", choices=choices))
+    interpreter = ChatInterpreter(ToolModel(answers=[KeyError()]), "test:model", embedded, is_remote=False)
+    assert interpreter.invoke(NOTE).choices == choices
 
 
 def test_an_answer_becomes_a_plan(read):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from causal_sam.benchmark.notes import read_notes, score
 from causal_sam.errors import InputError
 from causal_sam.notes import EmbeddedInterpreter, Intervention, NoteRequest, Plan, load_interpreter
+from causal_sam.notes.rules import RuleInterpreter
 
 NOTES = Path(__file__).with_name("notes.jsonl")
 WRITTEN = Path(__file__).resolve().parents[2] / "notes" / "written"
@@ -27,8 +28,8 @@ def interpreter() -> EmbeddedInterpreter:
 
 
 @pytest.fixture(scope="module")
-def by_rules() -> EmbeddedInterpreter:
-    return EmbeddedInterpreter()
+def rules() -> RuleInterpreter:
+    return RuleInterpreter()
 
 
 @pytest.fixture
@@ -71,12 +72,13 @@ def test_most_examples_are_exact(interpreter):
     "complaint",
     ["is too large", "is oversegmented", "leaks into the colon", "has holes", "is jagged", "misses the dome"],
 )
-def test_what_is_denied_asks_for_nothing(read, complaint):
+def test_what_is_denied_asks_for_nothing(read, rules, complaint):
     verb, rest = complaint.split(" ", 1)
     denied = {"is": "is not", "has": "has no"}.get(verb, f"does not {verb.removesuffix('s').removesuffix('se')}")
     denied = denied.replace("mis", "miss").replace("misss", "miss")
-    asserted = read(f"The liver {complaint}, and the spleen is too small.", "liver", "spleen").interventions
-    assert {each.label for each in asserted} == {"liver", "spleen"}
+    # The network may be unsure what else "the dome" is said of, and ask.
+    asserted = rules.invoke(NoteRequest(f"The liver {complaint}, and the spleen is too small.", ("liver", "spleen")))
+    assert {each.label for each in asserted.plan.interventions} == {"liver", "spleen"}
     plan = read(f"The liver {denied} {rest}, but the spleen is too small.", "liver", "spleen")
     assert plan.interventions == (act("spleen", "expand"),)
 
@@ -159,6 +161,19 @@ def test_the_current_label_is_meant_if_none_is_named(read):
 
 
 @pytest.mark.parametrize(
+    "note", ["The spleen is too small. Extend it on top.", "The spleen is good but for this: too small on top."]
+)
+def test_what_was_named_before_is_meant_rather_than_the_current_label(read, note):
+    plan = read(note, "liver", "spleen", current="liver")
+    assert {each.label for each in plan.interventions} == {"spleen"}, plan
+
+
+def test_more_acts_than_a_plan_can_have_are_asked_about(read):
+    note = "All labels are too large on slices 1,3,5,7,9,11,13,15,17,19, in some strange way or other."
+    assert read(note, *(f"lesion {number}" for number in range(105))).question
+
+
+@pytest.mark.parametrize(
     "note",
     [
         *("What is the volume of the liver?", "Is the liver too small?", "how large is it", "Does it leak?"),
@@ -190,22 +205,22 @@ WORDS += ["5 mm", "slices 3-9", "lateral", ",", ".", "?", "and", "but", "it", "r
         st.text(string.printable + "äßéµ→–“”", min_size=1, max_size=60).filter(str.strip),  # noqa: RUF001
     )
 )
-def test_any_text_gives_acts_on_present_labels_or_a_question(by_rules, note):
-    plan = by_rules.invoke(NoteRequest(note, ("liver", "spleen"))).plan
+def test_any_text_gives_acts_on_present_labels_or_a_question(interpreter, note):
+    plan = interpreter.invoke(NoteRequest(note, ("liver", "spleen"))).plan
     assert bool(plan.interventions) != (plan.question is not None)
     assert {each.label for each in plan.interventions} <= {"liver", "spleen"}
     for one, other in itertools.permutations(plan.interventions, 2):
         assert one != other
 
 
-def test_many_labels_and_long_notes_give_a_plan(by_rules):
+def test_many_labels_and_long_notes_give_a_plan(interpreter):
     labels = tuple(f"lesion {number} of the very long name of a structure that no lexicon has" for number in range(100))
     for note in ("too big", "lesion too big", "lesion 7 too big", "extend it by 0 mm"):
-        assert by_rules.invoke(NoteRequest(note, labels)).plan.question
-    assert len(by_rules.invoke(NoteRequest("smooth all masks", labels)).plan.interventions) == len(labels)
+        assert interpreter.invoke(NoteRequest(note, labels)).plan.question
+    assert len(interpreter.invoke(NoteRequest("smooth all masks", labels)).plan.interventions) == len(labels)
     places = ", ".join(f"slices {number}" for number in range(1, 99, 2))
     note = f"all labels too big anteriorly, posteriorly, at the top and at the bottom in {places}"
-    assert "come first" in by_rules.invoke(NoteRequest(note, labels)).plan.question
+    assert "come first" in interpreter.invoke(NoteRequest(note, labels)).plan.question
 
 
 def test_it_is_a_runnable(interpreter):

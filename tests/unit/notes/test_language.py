@@ -1,18 +1,19 @@
-"""Classes of language in notes: each way to say something with several of its words."""
+"""Classes of language in notes that the rules read: each way to say something with several of its words."""
 
 from __future__ import annotations
 
 import pytest
 
-from causal_sam.notes import EmbeddedInterpreter, Intervention, NoteRequest
+from causal_sam.notes import Intervention, NoteRequest
+from causal_sam.notes.rules import RuleInterpreter
 
 KIDNEYS = ("right kidney", "left kidney")
 LUNGS = ("right lung", "left lung")
 
 
 @pytest.fixture(scope="module")
-def interpreter() -> EmbeddedInterpreter:
-    return EmbeddedInterpreter()
+def interpreter() -> RuleInterpreter:
+    return RuleInterpreter()
 
 
 @pytest.fixture

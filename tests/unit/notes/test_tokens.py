@@ -152,3 +152,10 @@ def test_contractions_are_negations(form):
 @pytest.mark.parametrize("form", ["over-segmented", "over segmented", "Oversegmented"])
 def test_compounds_are_one_word(form):
     assert [token.text for token in tokenise(form)] == ["oversegmented"]
+
+
+def test_fractions_are_lengths():
+    lengths = [
+        [token.mm for token in tokenise(f"liver {text} too small") if token.mm] for text in ("½ cm", "2½ cm", "¾ mm")
+    ]
+    assert lengths == [[5.0], [25.0], [0.75]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from causal_sam.prompting.contexts import ContextCache
 from causal_sam.prompting.label_state import Source
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.prompts import Prompts
+from causal_sam.prompting.slots import OnSlice, ignore
 from causal_sam.sam import load_model
 from causal_sam.sam.embedding import Window, joined
 
@@ -57,7 +60,22 @@ def with_script(plain: Predictor, script: Script, names: dict | None = None) -> 
 
 
 def begin(plain: Predictor, script: Script, names: dict | None = None) -> InteractiveSession:
-    return InteractiveSession(with_script(plain, script, names))
+    return InteractiveSession(with_script(plain, script, names), slot=OnlySlot().hold)
+
+
+class OnlySlot:
+    """The one slot of a server: who asks for another one while holding it would wait for ever."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def hold(self, on_slice: OnSlice = ignore) -> Iterator[OnSlice]:
+        assert self._lock.acquire(timeout=SECONDS), "waits for a slot while it holds one"
+        try:
+            yield on_slice
+        finally:
+            self._lock.release()
 
 
 def test_one_click_gives_the_structure_that_the_context_sees_with_borders_by_the_decoder(plain: Predictor) -> None:
@@ -276,6 +294,31 @@ def test_preparing_ends_when_the_volume_is_left_and_nobody_waits_with_a_slot(pla
     assert made[0].prepared == 0
     contexts.of(plain.slices).masker()  # whoever needs it later prepares it
     assert made[0].prepared == 1
+
+
+def test_a_click_prepares_by_itself_what_the_background_cannot(plain: Predictor) -> None:
+    """The background has begun, and waits for its turn at the model as long as others use it."""
+    began, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def starved(on_slice: OnSlice = ignore) -> Iterator[OnSlice]:
+        began.set()
+        assert go_on.wait(SECONDS)
+        yield on_slice
+
+    contexts = ContextCache(plain.encoder, lambda _, slices: ScriptedContext(slices, Script(ORGAN), {}), slot=starved)
+    predictor = Predictor(plain.model, plain.cache, prefetch_slices=0, contexts=contexts)
+    predictor = predictor.for_volume(plain.slices.volume)
+    predictor.prepare_context()
+    assert began.wait(SECONDS)
+    click = threading.Thread(target=predictor.context.masker, daemon=True)
+    click.start()
+    click.join(SECONDS)
+    is_waiting = click.is_alive()
+    go_on.set()
+    assert contexts.wait(SECONDS)
+    predictor.close()
+    assert not is_waiting
 
 
 def test_contexts_are_kept_within_a_limit(plain: Predictor) -> None:

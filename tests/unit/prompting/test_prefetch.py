@@ -90,6 +90,31 @@ def test_failure_does_not_stop_the_rest(worker, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_what_extensions_raise_ends_no_thread_for_which_others_wait(worker):
+    class Panic(BaseException):
+        """As extensions in Rust raise it."""
+
+    def panic() -> None:
+        raise Panic
+
+    seen = []
+    worker.submit("a", [panic, lambda: seen.append("next")])
+    assert worker.wait(SECONDS)
+    assert seen == ["next"]
+
+
+def test_a_thread_that_cannot_be_started_is_not_waited_for(worker, monkeypatch):
+    def fail(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            worker.submit("a", [lambda: None])
+    worker.submit("a", [lambda: None])
+    assert worker.wait(SECONDS)
+
+
 def test_oldest_of_too_many_are_dropped(worker):
     seen, blocker = [], Blocker()
     worker.submit("a", [blocker])

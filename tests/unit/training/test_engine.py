@@ -74,6 +74,14 @@ def test_a_stopped_training_continues_to_the_bit(tmp_path: Path) -> None:
     assert [{**r, "minutes": 0} for r in records] == [{**r, "minutes": 0} for r in whole]
 
 
+def test_each_process_continues_with_its_own_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [torch.Generator().manual_seed(seed).get_state() for seed in (0, 1)]
+    monkeypatch.setattr(engine_module.idist, "get_rank", lambda: 1)
+    monkeypatch.setattr(engine_module.idist, "get_world_size", lambda: 2)
+    engine_module._set_random_states([torch.stack(states)], torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), states[1])
+
+
 def test_the_checkpoint_lacks_what_is_frozen_and_a_damaged_one_is_not_used(tmp_path: Path) -> None:
     trained(tmp_path, 4)
     kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)["objective"]

@@ -72,6 +72,21 @@ def test_preparation_can_be_ended_and_begun_again(context):
     assert made.is_ready
 
 
+def test_several_may_prepare_it_side_by_side(context):
+    made, calls = context
+    done_by_first = []
+
+    def meanwhile(done):
+        done_by_first.append(done)
+        if done == 1:
+            made.prepare()
+
+    made.prepare(meanwhile)
+    assert made.is_ready
+    assert done_by_first == [0, 1]  # it need not go on
+    assert set(calls) == set(made.grid.indices)
+
+
 def test_prompts_give_a_mask_on_a_grid(context):
     made, _ = context
     answer = made.segment([(20, 20, 5)], [(3, 3, 2)], box=(10, 30, 10, 30, 3, 8), mask=np.ones((50, 40, 12), bool))

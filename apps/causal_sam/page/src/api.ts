@@ -1,11 +1,25 @@
 /** The server: routes under `api/`, and the sign-in of MONAI Label. */
 import { eventsOf } from './events'
 import { TEXTS } from './texts'
+import type { Plan } from './types'
 
 const ROOT = new URL('api/', document.baseURI)
 const SIGN_IN = new URL('../auth/token', document.baseURI)
 const TOKEN = 'causal-sam-token'
 const USER = 'causal-sam-user'
+
+/** A question of the server about a note, and the readings of the note to choose from, if there are any. */
+export interface Question {
+  text: string
+  choices: readonly { sentence: string; plan: Plan }[]
+}
+
+/** What a refusal holds. */
+interface RefusalBody {
+  detail?: string
+  question?: string
+  choices?: Question['choices']
+}
 
 /** A refusal of the server, with its sentence. */
 export class Refusal extends Error {
@@ -13,9 +27,13 @@ export class Refusal extends Error {
     readonly status: number,
     sentence: string,
     /** The question, if the server asks one. */
-    readonly question?: string,
+    readonly question: Question | null = null,
   ) {
     super(sentence)
+  }
+
+  static of(status: number, { detail, question, choices = [] }: RefusalBody): Refusal {
+    return new Refusal(status, detail ?? '', question ? { text: question, choices } : null)
   }
 }
 
@@ -64,8 +82,8 @@ async function send(method: string, path: string, accept: string, { body, signal
 }
 
 async function refusalOf(response: Response): Promise<Refusal> {
-  const content = (await response.json().catch(() => ({}))) as { detail?: string; question?: string }
-  return new Refusal(response.status, content.detail ?? response.statusText, content.question)
+  const body = (await response.json().catch(() => ({}))) as RefusalBody
+  return Refusal.of(response.status, { detail: response.statusText, ...body })
 }
 
 /** Asks for JSON. */
@@ -101,8 +119,8 @@ export async function work<T>(method: string, path: string, options: Options = {
     if (name === 'timing') options.onTiming?.((data as { model: number }).model)
     if (name === 'answer') answer = data as T
     if (name === 'error') {
-      const { status, detail, question } = data as { status: number; detail: string; question?: string }
-      throw new Refusal(status, detail, question)
+      const body = data as RefusalBody & { status: number }
+      throw Refusal.of(body.status, body)
     }
   }
   if (answer === null) throw new Refusal(0, TEXTS.status.broken)

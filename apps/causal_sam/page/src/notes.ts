@@ -3,24 +3,38 @@ import { Refusal, casePath, work } from './api'
 import { placeOfMost } from './masks'
 import { current, endPreview, opened, preview, question, run, say, step, viewer } from './state'
 import { TEXTS } from './texts'
-import type { NotePreview, Voxel } from './types'
+import type { NotePreview, Plan, Voxel } from './types'
 
 /** Where the crosshair was before a preview moved it. */
 let before: Voxel | null = null
+/** The note that was sent last; null once its text was edited, so that an answer to it comes too late. */
+let asked: string | null = null
 
-export function previewNote(note: string): Promise<unknown> {
+/** Ends the preview of a note, or the question about it, that is no longer what the user writes. */
+export function noteEdited(): void {
+  asked = null
+  endPreview()
+}
+
+/** Previews a note as the server reads it, or as the user chose among its readings. */
+export function previewNote(note: string, plan: Plan | null = null): Promise<unknown> {
   const id = opened.value?.id
   if (!id) return Promise.resolve()
+  asked = note
   return run(TEXTS.status.previewing, async (tools) => {
     if (opened.value?.id !== id) return
+    const choosing = question.value
     endPreview()
     try {
-      const body = { note, label: current.value }
-      preview.value = await work<NotePreview>('POST', casePath(id, 'note/preview'), { body, ...tools })
+      const body = { note, plan, label: current.value }
+      const answer = await work<NotePreview>('POST', casePath(id, 'note/preview'), { body, ...tools })
+      if (asked !== note) return
+      preview.value = answer
     } catch (error) {
-      if (!(error instanceof Refusal && error.question)) throw error
-      question.value = error.question
-      return
+      const isQuestion = error instanceof Refusal && error.question
+      if (asked === note) question.value = isQuestion ? error.question : plan && choosing
+      if (isQuestion) return
+      throw error
     }
     showPreview()
   })

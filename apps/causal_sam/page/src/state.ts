@@ -1,6 +1,6 @@
 /** The state of the page and the actions of its user; components only draw the one and call the other. */
 import { computed, signal } from '@preact/signals'
-import { Refusal, ask, casePath, load, work } from './api'
+import { Refusal, type Question, ask, casePath, load, work } from './api'
 import { GAINED_COLOUR, LOST_COLOUR, colourOf, toRgb } from './colours'
 import { GAINED, LOST } from './labelmap'
 import { voxelsOf } from './nifti'
@@ -56,7 +56,7 @@ export const skipped = signal<ReadonlySet<string>>(new Set())
 /** Work in progress, and how to cancel it. */
 export const busy = signal<{ what: string; cancel: () => void } | null>(null)
 export const preview = signal<NotePreview | null>(null)
-export const question = signal<string | null>(null)
+export const question = signal<Question | null>(null)
 /** The rule of the protocol that the preview is of; null if it is of a note. */
 export const previewedRule = signal<string | null>(null)
 export const protocol = signal<ProtocolRules | null>(null)

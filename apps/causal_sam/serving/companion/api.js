@@ -6,12 +6,25 @@
  * @typedef {{name: string, key: string, volume_ml: number, mask: Mask | null}} Label
  * @typedef {{labels: Label[], steps: object[], position: number, message: string}} Session
  * @typedef {{label: string, gained_ml: number, lost_ml: number}} Change
- * @typedef {{plan: object, sentences: string[], message: string, changes: Change[]}} NotePreview
+ * @typedef {{plan: object, sentences: string[], message: string, doubts: string[], changes: Change[]}} NotePreview
+ * @typedef {{sentence: string, plan: object}} Choice
  */
 import { texts } from './texts.js'
 
 const SERVER = new URL('../../', import.meta.url)
 const API = 'causal-sam/api'
+
+/** A refusal, with the server's sentence, and the readings of a note to choose from, if it offers any. */
+export class Refusal extends Error {
+  /**
+   * @param {string} sentence
+   * @param {Choice[]} choices
+   */
+  constructor(sentence, choices) {
+    super(sentence)
+    this.choices = choices
+  }
+}
 
 /**
  * Send a request to the server.
@@ -19,7 +32,7 @@ const API = 'causal-sam/api'
  * @param {string} route
  * @param {any} [body] FormData, or what is sent as JSON
  * @returns {Promise<Response>}
- * @throws {Error} with the server's sentence, if it refuses
+ * @throws {Refusal} if the server refuses
  */
 async function send(method, route, body) {
   const isJson = body !== undefined && !(body instanceof FormData)
@@ -31,8 +44,8 @@ async function send(method, route, body) {
     body: isJson ? JSON.stringify(body) : body,
   })
   if (!answer.ok) {
-    const { detail } = await answer.json().catch(() => ({}))
-    throw new Error(detail ?? texts.failed(answer.status))
+    const { detail, choices } = await answer.json().catch(() => ({}))
+    throw new Refusal(detail ?? texts.failed(answer.status), choices ?? [])
   }
   return answer
 }

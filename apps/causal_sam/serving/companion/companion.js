@@ -5,7 +5,7 @@
  * The server adds this module to OHIF's pages. It changes nothing of OHIF: it listens to the viewer's own requests, and
  * uses the services that the viewer publishes.
  */
-import { acceptLabel, askCase, exportCase, nextCase, studyOf, trainingProgress } from './api.js'
+import { Refusal, acceptLabel, askCase, exportCase, nextCase, studyOf, trainingProgress } from './api.js'
 import { Panel } from './panel.js'
 import { listenToRequests } from './requests.js'
 import { texts } from './texts.js'
@@ -29,12 +29,20 @@ let lastTraining
 /** Actions are carried out one after the other. @type {Promise<void>} */
 let queue = Promise.resolve()
 
+/** Take the preview and the readings of a note away, since the note or the masks change. */
+function forget() {
+  panel.showChoices([])
+  panel.showPreview((previewed = undefined))
+}
+
 /**
  * Carry out an action, and show its sentence, or why it failed.
  * @param {(series: string) => Promise<string>} action
  */
 function run(action) {
+  forget()
   queue = queue.then(async () => {
+    forget() // what actions before it have shown meanwhile
     panel.say(texts.working)
     try {
       const series = viewer.shownSeries()
@@ -132,34 +140,54 @@ panel.on('open', () =>
   }),
 )
 
-panel.on('preview', () =>
+/**
+ * Preview a note as the server reads it, or as the user chose among its readings.
+ * @param {string} note
+ * @param {{series: string, label: string | undefined, plan: object, choices: import('./api.js').Choice[]}} [chosen]
+ */
+const preview = (note, chosen) =>
   run(async (series) => {
-    const note = panel.note
-    const label = viewer.chosenRow()
-    panel.showPreview((previewed = undefined))
-    const preview = await askCase('POST', series, 'note/preview', { note, label })
-    previewed = { series, note, plan: preview.plan }
-    panel.showPreview(preview)
-    return texts.previewed(preview.sentences, preview.message)
-  }),
-)
-
-panel.on('confirm', () =>
-  run(async (series) => {
-    if (previewed?.series !== series) {
+    if (chosen && chosen.series !== series) {
       throw new Error(texts.otherSeries)
     }
-    const { note, plan } = previewed
-    const message = await show(await askCase('POST', series, 'note', { note, plan, known: [...known.values()] }))
-    panel.showPreview((previewed = undefined))
-    return message
-  }),
-)
+    const label = chosen ? chosen.label : viewer.chosenRow()
+    const plan = chosen?.plan
+    try {
+      const shown = await askCase('POST', series, 'note/preview', { note, plan, label })
+      if (panel.note !== note) {
+        return '' // edited meanwhile
+      }
+      previewed = { series, note, plan: shown.plan }
+      panel.showPreview(shown)
+      return texts.previewed(shown.sentences, [shown.message, ...shown.doubts].join(' '))
+    } catch (error) {
+      const choices = error instanceof Refusal && error.choices.length > 0 ? error.choices : (chosen?.choices ?? [])
+      if (panel.note === note) {
+        panel.showChoices(choices, (plan) => preview(note, { series, label, plan, choices }))
+      }
+      throw error
+    }
+  })
+
+panel.on('preview', () => preview(panel.note))
+
+panel.on('confirm', () => {
+  const confirmed = previewed
+  return run(async (series) => {
+    if (confirmed?.series !== series) {
+      throw new Error(texts.otherSeries)
+    }
+    const { note, plan } = confirmed
+    return show(await askCase('POST', series, 'note', { note, plan, known: [...known.values()] }))
+  })
+})
 
 panel.on('cancel', () => {
-  panel.showPreview((previewed = undefined))
+  forget()
   panel.say('')
 })
+
+panel.onNote(forget)
 
 panel.onExport((format) =>
   run(async (series) => {

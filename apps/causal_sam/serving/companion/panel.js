@@ -18,6 +18,8 @@ const STYLE = `
   output { display: block; margin-top: 6px; max-height: 130px; overflow-y: auto; white-space: pre-line; }
   output.refused { color: #ffb3a7; }
   ul { margin: 6px 0 0; padding-left: 18px; }
+  #choices { padding: 0; list-style: none; }
+  #choices button { width: 100%; margin-top: 4px; text-align: left; }
   .gained { color: #7ee08a; }
   .lost { color: #ff9d8f; }
   #training { display: block; margin-top: 6px; }
@@ -47,6 +49,7 @@ const BODY = `
     </div>
     <ul id="changes" hidden></ul>
     <output id="message" role="status">${texts.welcome}</output>
+    <ul id="choices" aria-label="${texts.choices}" hidden></ul>
     <label id="training" hidden><span></span><progress max="1"></progress></label>
   </details>
 `
@@ -79,6 +82,14 @@ export class Panel {
     return this.element('note').value.trim()
   }
 
+  /**
+   * Do something when the user edits the note.
+   * @param {() => void} work
+   */
+  onNote(work) {
+    this.element('note').addEventListener('input', work)
+  }
+
   /** True if each click is to be answered. */
   get isLive() {
     return this.element('live').checked
@@ -96,7 +107,7 @@ export class Panel {
   }
 
   /**
-   * Show what a note would change, with the buttons to confirm or cancel it; nothing hides them.
+   * Show what a note would change, with the buttons to confirm or cancel it; undefined hides them.
    * @param {import('./api.js').NotePreview | undefined} preview
    */
   showPreview(preview) {
@@ -112,7 +123,26 @@ export class Panel {
     })
     this.element('changes').replaceChildren(...items)
     this.element('changes').hidden = items.length === 0
+    this.element('confirm').textContent = preview?.doubts.length ? texts.confirmDoubtful : texts.confirm
     this.element('confirm').hidden = this.element('cancel').hidden = preview === undefined
+  }
+
+  /**
+   * Show what the note may mean; the user clicks what is meant.
+   * @param {import('./api.js').Choice[]} choices
+   * @param {(plan: object) => void} choose
+   */
+  showChoices(choices, choose = () => {}) {
+    const items = choices.map(({ sentence, plan }) => {
+      const button = document.createElement('button')
+      button.textContent = sentence
+      button.addEventListener('click', () => choose(plan))
+      const item = document.createElement('li')
+      item.append(button)
+      return item
+    })
+    this.element('choices').replaceChildren(...items)
+    this.element('choices').hidden = items.length === 0
   }
 
   /**

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import anyio
 import numpy as np
 from cachetools import LRUCache, cached
 from fastapi import APIRouter
@@ -24,10 +22,9 @@ from serving.data.label_colors import label_color
 from serving.page.pictures import picture_of_slice
 from serving.page.schemas import Session, StepRequest
 from serving.page.sessions import describe_session, save_accepted
-from serving.page.visits import EVENTS, STREAMED, ToCase, Visit, app, event
+from serving.page.visits import EVENTS, STREAMED, ToCase, Visit, app, progress_events
 from serving.requests.sign_in import Annotator, Reader
 
-EVENT_SECONDS = 1.0
 PICTURE_SIDE = 256
 MAX_PICTURES = 500
 router = APIRouter()
@@ -168,14 +165,7 @@ def stop_search(user: Annotator) -> InboxProgress:
 @router.get("/inbox/search/events", response_class=StreamingResponse, responses={200: {"content": {EVENTS: {}}}})
 async def search_events(user: Reader) -> StreamingResponse:
     """Send the progress as events `inbox`, until nothing is searched."""
-
-    async def events() -> AsyncIterator[str]:
-        while (now := _progress()).is_running:
-            yield event("inbox", now.model_dump(mode="json"))
-            await anyio.sleep(EVENT_SECONDS)
-        yield event("inbox", now.model_dump(mode="json"))
-
-    return StreamingResponse(events(), media_type=EVENTS, headers={"Cache-Control": "no-store"})
+    return progress_events("inbox", _progress)
 
 
 @router.get("/cases/{case}/inbox/picture", response_class=Response, responses={200: {"content": {"image/png": {}}}})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import anyio
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from monailabel.endpoints.train import stop
@@ -13,12 +10,11 @@ from causal_sam.site.adapter_store import AdapterStore
 from causal_sam.site.paths import is_running, progress_of
 from causal_sam.site.versions import DamagedVersionError
 from serving.page.schemas import Training, TrainingOptions, Version
-from serving.page.visits import EVENTS, app, event
+from serving.page.visits import EVENTS, app, progress_events
 from serving.requests.background_tasks import train_model
 from serving.requests.sign_in import Admin, Reader
 
 TRAINER = "adapters"
-EVENT_SECONDS = 1.0
 router = APIRouter()
 
 
@@ -40,14 +36,7 @@ def training(user: Reader) -> Training:
 @router.get("/training/events", response_class=StreamingResponse, responses={200: {"content": {EVENTS: {}}}})
 async def training_events(user: Reader) -> StreamingResponse:
     """Send the progress as events `training`, until no update runs."""
-
-    async def events() -> AsyncIterator[str]:
-        while (now := await anyio.to_thread.run_sync(training, user)).is_running:
-            yield event("training", now.model_dump(mode="json"))
-            await anyio.sleep(EVENT_SECONDS)
-        yield event("training", now.model_dump(mode="json"))
-
-    return StreamingResponse(events(), media_type=EVENTS, headers={"Cache-Control": "no-store"})
+    return progress_events("training", lambda: training(user))
 
 
 @router.post("/training")

@@ -149,16 +149,16 @@ class NoteText(BaseModel):
     Attributes:
         note: what is wrong, in words.
         label: label that a note without a name is about.
+        plan: what the note means, as a preview or the choice of an answer says; None to have the note read.
     """
 
     note: str
     label: str | None = None
+    plan: Plan | None = None
 
 
 class NoteRequest(NoteText, StepRequest):
-    """A note to carry out; ``plan`` is that of its preview, or None to have the note read again."""
-
-    plan: Plan | None = None
+    """A note to carry out."""
 
 
 class Step(BaseModel):

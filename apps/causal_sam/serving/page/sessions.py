@@ -6,7 +6,6 @@ import logging
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
@@ -48,7 +47,7 @@ from serving.page.schemas import (
     StepRequest,
     Voxel,
 )
-from serving.page.steps import boxes, describe_steps, points
+from serving.page.steps import boxes, describe_steps
 from serving.page.visits import STREAMED, ToCase, Visit, app
 from serving.requests.sign_in import Annotator
 
@@ -192,7 +191,11 @@ async def segment_by_name(case: ToCase, wanted: AutomaticRequest) -> Response:
 
 @router.post("/note/preview", response_model=NotePreview, responses=STREAMED)
 async def preview_note(case: ToCase, note: NoteText) -> Response:
-    """Read a note, and show what it would change; nothing is changed. A question to the user answers 422."""
+    """Read a note, and show what it would change; nothing is changed.
+
+    A question to the user answers 422. Its ``choices`` are the readings to choose from, if there are any, each with a
+    ``sentence`` and the ``plan`` to send with the note for a preview.
+    """
     return await case.change(lambda call: preview_answer(call, _options(call, note, preview=True)))
 
 
@@ -241,7 +244,7 @@ async def carry_out_note(case: ToCase, note: NoteRequest) -> Response:
     """Carry a note out by the plan of its preview, or read it again without one. A question answers 422."""
 
     def work(call: Call) -> Session:
-        params = note_task().carry_out(call, _options(call, note, plan=note.plan))
+        params = note_task().carry_out(call, _options(call, note))
         return describe_session(call, note.known, params["message"])
 
     return await case.change(work)
@@ -252,9 +255,9 @@ def note_task() -> NoteInferTask:
     return app()._infers["causal_sam_note"]
 
 
-def _options(call: Call, note: NoteText, **options: Any) -> NoteOptions:
+def _options(call: Call, note: NoteText, *, preview: bool = False) -> NoteOptions:
     current = None if note.label is None else call.resources.labels.known_as(note.label)
-    return NoteOptions(note.note.strip(), repeat=True, prompts=PromptSet(current, {}), **{"preview": False, **options})
+    return NoteOptions(note.note.strip(), preview, repeat=True, prompts=PromptSet(current, {}), plan=note.plan)
 
 
 @router.post("/accept", response_model=Session, responses=STREAMED)
@@ -344,8 +347,8 @@ def describe_session(
                 is_locked=name in session.locked,
                 source=states[name].source.value,
                 certainty=certainty.get(name, states[name].certainty) if _is_first_answer(session, name) else None,
-                foreground=sorted(points(states[name], inside=True)),
-                background=sorted(points(states[name], inside=False)),
+                foreground=sorted(states[name].points(inside=True)),
+                background=sorted(states[name].points(inside=False)),
                 boxes=sorted(boxes(states[name])),
                 key=states[name].key,
                 mask=None if states[name].key in known else Mask.of(states[name].mask),

@@ -59,8 +59,8 @@ def _prompts(before: Step, step: Step, volume: Volume) -> str:
         if earlier is state or state.axis is None:
             continue
         axis = state.axis
-        new_inside = points(state, inside=True) - points(earlier, inside=True)
-        new_outside = points(state, inside=False) - points(earlier, inside=False)
+        new_inside = state.points(inside=True) - earlier.points(inside=True)
+        new_outside = state.points(inside=False) - earlier.points(inside=False)
         inside |= new_inside
         outside |= new_outside
         slices |= {(axis, voxel[axis]) for voxel in new_inside | new_outside}
@@ -80,12 +80,6 @@ def _prompts(before: Step, step: Step, volume: Volume) -> str:
     else:
         act = other or ACTS[step.kind]
     return f"{act}, {_slices(slices, volume)}" if slices else act
-
-
-def points(state: LabelState, *, inside: bool) -> set[Voxel]:
-    """Points inside or outside of a label that its slices were decided from."""
-    records = state.slices.values()
-    return {voxel for record in records for voxel in (record.foreground if inside else record.background)}
 
 
 def boxes(state: LabelState) -> set[tuple[Voxel, Voxel]]:

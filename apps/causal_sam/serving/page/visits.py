@@ -9,8 +9,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
+import anyio
 import requests
 from fastapi import Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -30,6 +31,7 @@ from serving.requests.clients import RequestContext
 from serving.requests.inference import context_of, run_for_client
 from serving.requests.options import checked_client_id
 from serving.requests.sign_in import Reader
+from serving.shutdown import is_ending
 
 if TYPE_CHECKING:
     from main import CausalSamApp
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EVENTS = "text/event-stream"
-EVENT_SECONDS = 0.25
+EVENT_SECONDS, PROGRESS_SECONDS = 0.25, 1.0
 # For the documentation of routes that answer by `Visit.answer`.
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -185,6 +187,31 @@ class Visit:
         finally:
             if self.context.connection is not None and not task.done():
                 self.context.connection.close()
+
+
+class _Progress(Protocol):
+    """Progress of work in the background, as routes answer it."""
+
+    is_running: bool
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+def progress_events(name: str, look: Callable[[], _Progress]) -> StreamingResponse:
+    """Return the progress of work in the background as events, until it ends or the server does.
+
+    Args:
+        name: name of the events.
+        look: returns the progress; called in a thread.
+    """
+
+    async def events() -> AsyncIterator[str]:
+        while (now := await anyio.to_thread.run_sync(look)).is_running and not is_ending():
+            yield event(name, now.model_dump(mode="json"))
+            await asyncio.sleep(PROGRESS_SECONDS)
+        yield event(name, now.model_dump(mode="json"))
+
+    return StreamingResponse(events(), media_type=EVENTS, headers={"Cache-Control": "no-store"})
 
 
 def event(name: str, content: Mapping[str, Any]) -> str:

@@ -45,8 +45,6 @@ MAX_REQUESTS_AT_ONCE = 32
 # Sentence of an answer, percent-encoded.
 MESSAGE_HEADER = "Causal-SAM-Message"
 MAX_MESSAGE = 1000
-# Seconds between checks whether the client still waits.
-WATCH_SECONDS = 0.5
 _threads = anyio.CapacityLimiter(MAX_REQUESTS_AT_ONCE)
 T = TypeVar("T")
 
@@ -181,9 +179,12 @@ async def run_for_client(request: Request, context: RequestContext, run: Callabl
 
 
 async def _watch(request: Request, connection: Connection) -> None:
-    """Say when the client closes its connection: a thread cannot be cancelled, it has to look for itself."""
-    while not await request.is_disconnected():
-        await asyncio.sleep(WATCH_SECONDS)
+    """Say when the client closes its connection: a thread cannot be cancelled, it has to look for itself.
+
+    The body was read before, so what is received next is the end of the connection.
+    """
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
     connection.close()
 
 

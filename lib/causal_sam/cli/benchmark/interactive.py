@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,6 @@ from causal_sam.errors import InputError
 if TYPE_CHECKING:
     from causal_sam.benchmark.interactive.methods import Method
 
-PICTURES = 3  # of the worst masks, and as many of the best
 CHALLENGE_CLICKS = 5
 # Clicks by default after each first prompt, the prompt itself included if it is one.
 CLICKS = {Prompt.CLICK: 10, Prompt.BOX: 5, Prompt.SCRIBBLE: 0, Prompt.NAME: 0}
@@ -93,6 +92,10 @@ def interactive(
     say_name: Annotated[
         bool, typer.Option(help="Send the structure's name with each prompt, as all clients do.")
     ] = True,
+    context: Annotated[
+        bool, typer.Option(help="Use the volume context; without it, structures are followed from slice to slice.")
+    ] = True,
+    pictures: Annotated[int, typer.Option(min=0, help="Pictures of the worst masks, and as many of the best.")] = 3,
 ) -> None:
     """Let a simulated annotator prompt labelled structures, and report Dice, clicks needed, HD95, harm done and time.
 
@@ -122,10 +125,13 @@ def interactive(
 
     check_folder(output)
     cases = real_cases(data, kind, case or (), label or (), joins)
-    methods = _methods(model or ["compact"], checkpoint, adapter_bundle, baseline or [], prompt, says_name=say_name)
+    methods = [
+        *_models(model or ["compact"], checkpoint, adapter_bundle, says_name=say_name, with_context=context),
+        *_baselines(baseline or [], prompt),
+    ]
     annotator = Annotator(prompt, count, seed if jitter else None, is_challenge, TOLERANCE_MM if is_challenge else None)
     selection = Selection(mode, slices, min_voxels, repeats=max(jitter, 1))
-    gallery = Gallery(PICTURES)
+    gallery = Gallery(pictures)
     with case_progress(len(cases)) as progress:
         keep = () if save_masks is None else (partial(save_mask, save_masks),)
         trials = list(run_trials(cases, methods, annotator, selection, gallery, progress, *keep))
@@ -142,6 +148,7 @@ def interactive(
         "smallest target": f"{min_voxels} voxels",
         "first click": f"{jitter} random ones on each target, seed {seed}" if jitter else "at the deepest point",
         "name": "sent with each prompt" if say_name else "not sent",
+        "volume context": "used" if context else "not used",
         "labels known by name": adapter_bundle.name if adapter_bundle else "none",
         "baselines": _baseline_settings(baseline or []),
     }
@@ -157,10 +164,12 @@ def parse_joins(texts: list[str]) -> dict[str, list[str]]:
     """
     joins = {}
     for text in texts:
-        name, _, parts = text.partition("=")
-        if not name.strip() or len(parts.split("+")) < 2 or not all(part.strip() for part in parts.split("+")):
+        name, _, right = text.partition("=")
+        parts = [part.strip() for part in right.split("+")]
+        is_one_name = len(parts) == 1 and not {"*", "?"} & set(right)
+        if not name.strip() or is_one_name or not all(parts):
             raise InputError(f"--join {text!r} must be NAME=A+B, such as 'whole tumor=edema+tumor core'.")
-        joins[name.strip()] = [part.strip() for part in parts.split("+")]
+        joins[name.strip()] = parts
     return joins
 
 
@@ -181,34 +190,38 @@ def _contradiction(mode: Mode, prompt: Prompt, clicks: int, jitter: int, *, is_c
     return None
 
 
-def _methods(
+def _models(
     models: Sequence[str],
     checkpoint: Path | None,
     adapter_bundle: Path | None,
-    baselines: Sequence[str],
-    prompt: Prompt,
     *,
     says_name: bool,
-) -> list[Method]:
-    from causal_sam.benchmark.baselines import CLASSICAL_NAMES, load_baseline
-    from causal_sam.benchmark.interactive.methods import BaselineMethod, ModelMethod
-    from causal_sam.prompting import LabelPrompter, predictor_with_context
+    with_context: bool,
+) -> Iterator[Method]:
+    from causal_sam.benchmark.interactive.methods import ModelMethod
+    from causal_sam.prompting import LabelPrompter, Predictor, predictor_with_context
     from causal_sam.sam import load_model
     from causal_sam.sam.adapter_bundle import AdapterBundle
 
-    names = dict.fromkeys(name for each in baselines for name in (CLASSICAL_NAMES if each == "all" else (each,)))
-    others = [BaselineMethod(load_baseline(name)) for name in names]
-    if wrong := [other.name for other in others if prompt not in other.prompts]:
-        raise InputError(f"The baseline {wrong[0]} takes no --prompt {prompt.value}: leave it out.")
-    ours = []
     for name in models:
         loaded = load_model(name, checkpoint)
         labels = None
         if adapter_bundle is not None:
             labels = LabelPrompter.from_bundle(AdapterBundle.read(adapter_bundle), loaded)
+        make = predictor_with_context if with_context else Predictor
         # Prefetching would compete with what is timed.
-        ours.append(ModelMethod(name, predictor_with_context(loaded, prefetch_slices=0), labels, says_name=says_name))
-    return [*ours, *others]
+        yield ModelMethod(name, make(loaded, prefetch_slices=0), labels, says_name=says_name)
+
+
+def _baselines(baselines: Sequence[str], prompt: Prompt) -> list[Method]:
+    from causal_sam.benchmark.baselines import CLASSICAL_NAMES, load_baseline
+    from causal_sam.benchmark.interactive.methods import BaselineMethod
+
+    names = dict.fromkeys(name for each in baselines for name in (CLASSICAL_NAMES if each == "all" else (each,)))
+    others: list[Method] = [BaselineMethod(load_baseline(name)) for name in names]
+    if wrong := [other.name for other in others if prompt not in other.prompts]:
+        raise InputError(f"The baseline {wrong[0]} takes no --prompt {prompt.value}: leave it out.")
+    return others
 
 
 def _baseline_settings(baselines: Sequence[str]) -> str:

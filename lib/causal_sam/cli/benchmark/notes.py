@@ -43,6 +43,7 @@ def notes(
     verdicts = ", ".join(f"{verdict} {count}" for verdict, count in report["verdicts"].items())
     typer.echo(f"right: {report['right_share']:.1%}, with justified questions {report['right_or_justified_share']:.1%}")
     typer.echo(f"  by effect: {verdicts}; justified questions {report['justified']}")
+    typer.echo(f"needless questions that offer what is expected: {report['questions_offering_expected']}")
     typer.echo(f"harmful acts: {report['harmful']}; protected labels: {report['protected']:.1%}")
     for name, share in report["fields"].items():
         typer.echo(f"  {name}: {share:.1%}")

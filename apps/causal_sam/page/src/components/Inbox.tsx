@@ -11,7 +11,8 @@ export function Inbox() {
   const now = inbox.value
   if (!now) return null
   const { progress } = now
-  const entries = () => [...list.current!.querySelectorAll<HTMLButtonElement>('.case')]
+  /** None once the inbox was left, which may be while a case is being accepted. */
+  const entries = () => [...(list.current?.querySelectorAll<HTMLButtonElement>('.case') ?? [])]
 
   /** Accepts a case; the one that takes its place is next. */
   const accept = async (id: string, place: number) => {

@@ -1,8 +1,10 @@
 import type { RefObject } from 'preact'
 import { useRef, useState } from 'preact/hooks'
-import { confirmNote, previewNote } from '../notes'
-import { current, endPreview, labelOf, opened, preview, previewedRule, question } from '../state'
+import type { Question } from '../api'
+import { confirmNote, noteEdited, previewNote } from '../notes'
+import { current, labelOf, opened, preview, previewedRule, question } from '../state'
 import { TEXTS } from '../texts'
+import type { Plan as NotePlan } from '../types'
 import { Plan } from './Plan'
 import { useIntoView } from './scrolling'
 import { views } from './Views'
@@ -27,7 +29,7 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
         value={note}
         onInput={(event) => {
           setNote(event.currentTarget.value)
-          endPreview()
+          noteEdited()
         }}
         onKeyDown={(event) => {
           if (event.key !== 'Enter' || event.shiftKey) return
@@ -39,6 +41,7 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
         <Examples
           onChoose={(example) => {
             setNote(example)
+            noteEdited()
             focus()
           }}
         />
@@ -50,7 +53,9 @@ export function Note({ field }: { field: RefObject<HTMLTextAreaElement | null> }
           </button>
         </div>
       )}
-      {question.value && <Question text={question.value} />}
+      {question.value && (
+        <Asked asked={question.value} onChoose={(plan) => void previewNote(note.trim(), plan)} />
+      )}
       {preview.value && !previewedRule.value && <Plan onConfirm={() => void confirm()} leave={focus} />}
     </section>
   )
@@ -82,14 +87,28 @@ function Examples({ onChoose }: { onChoose: (example: string) => void }) {
   )
 }
 
-function Question({ text }: { text: string }) {
+function Asked({ asked, onChoose }: { asked: Question; onChoose: (plan: NotePlan) => void }) {
+  const { text, choices } = asked
   const box = useRef<HTMLDivElement>(null)
   useIntoView(box, text)
   return (
-    <div ref={box} class="question" role="alert">
-      <strong>{TEXTS.note.question}</strong>
-      <p>{text}</p>
-      <p>{TEXTS.note.answer}</p>
+    <div ref={box} class="question">
+      <div role="alert">
+        <strong>{TEXTS.note.question}</strong>
+        <p>{text}</p>
+      </div>
+      {choices.length > 0 && (
+        <ul aria-label={TEXTS.note.choices}>
+          {choices.map(({ sentence, plan }) => (
+            <li key={sentence}>
+              <button class="wide" title={TEXTS.note.choiceHint} onClick={() => onChoose(plan)}>
+                {sentence}
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      <p>{choices.length ? TEXTS.note.answerOrChoose : TEXTS.note.answer}</p>
     </div>
   )
 }
