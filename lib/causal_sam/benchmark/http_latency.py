@@ -22,6 +22,8 @@ from causal_sam.benchmark.latency import peak_mb
 from causal_sam.errors import CausalSamError
 
 START_SECONDS = 180.0
+# A server that is told to end finishes what it began.
+END_SECONDS = 60.0
 REQUEST_SECONDS = 600.0
 # A server warms up behind its first answers.
 WARM_UP_SECONDS = 5.0
@@ -179,7 +181,11 @@ def running_server(command: list[str], environment: Mapping[str, str], port: int
         yield url
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -117,9 +117,8 @@ class ContextCache:
         """Begin to prepare the context of a volume in the background; the latest volume comes first."""
         key = _key(slices)
         with self._lock:
-            if key in self._wanted:
-                return
             self._wanted.add(key)
+        self._worker.cancel(key)
         self._worker.submit(key, [partial(self._prepare, key, self.of(slices))])
 
     def leave(self, slices: VolumeSlices) -> None:

@@ -32,7 +32,6 @@ from causal_sam.notes.fragments import Mark
 from causal_sam.notes.learned import labels_to_read
 from causal_sam.notes.network import (
     NEVER,
-    POINTERS,
     STRENGTHS,
     ReadingNetwork,
     Words,
@@ -235,7 +234,6 @@ def _acts_of(batch: Sequence[LearnedNote]) -> list[_WantedAct]:
     for note in batch:
         features = note.features
         allowed = F.pad(may_be_pointed(features), (1, 0), value=True)
-        allowed[POINTERS.index("near"), 0] = True
         for act in note.plan or ():
             if act.label in features.labels:
                 acts.append(

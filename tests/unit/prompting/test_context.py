@@ -296,6 +296,34 @@ def test_preparing_ends_when_the_volume_is_left_and_nobody_waits_with_a_slot(pla
     assert made[0].prepared == 1
 
 
+def test_a_volume_that_was_dropped_for_newer_ones_can_be_started_again(plain: Predictor, monkeypatch) -> None:
+    monkeypatch.setattr("causal_sam.prompting.prefetch.MAX_PENDING", 1)
+    began, go_on = threading.Event(), threading.Event()
+
+    class Slow(ScriptedContext):
+        def prepare(self, on_slice=lambda done: None) -> None:
+            began.set()
+            assert go_on.wait(SECONDS)
+            super().prepare(on_slice)
+
+    made: list[Slow] = []
+
+    def make(encoder, slices):
+        made.append(Slow(slices, Script(ORGAN), {}))
+        return made[-1]
+
+    contexts = ContextCache(plain.encoder, make)
+    volume = plain.slices.volume
+    others = [plain.for_volume(Volume(volume.array + n, volume.affine, "CT")).slices for n in (1, 2)]
+    contexts.start(plain.slices)
+    assert began.wait(SECONDS)
+    for slices in (*others, others[0]):  # one waits at a time: the second drops the first, which is asked for again
+        contexts.start(slices)
+    go_on.set()
+    assert contexts.wait(SECONDS)
+    assert [context.prepared for context in made] == [1, 1, 0]
+
+
 def test_a_click_prepares_by_itself_what_the_background_cannot(plain: Predictor) -> None:
     """The background has begun, and waits for its turn at the model as long as others use it."""
     began, go_on = threading.Event(), threading.Event()
