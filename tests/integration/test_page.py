@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from causal_sam.imaging import PackedMask
+from serving.page.schemas import Refusal
 
 from .server import REQUEST_SECONDS, Server
 
@@ -36,6 +37,8 @@ class Page:
             timeout=REQUEST_SECONDS,
         )
         assert answer.status_code == status, answer.text
+        if status >= 400:
+            Refusal.model_validate(answer.json())
         is_json = answer.headers["content-type"] == "application/json"
         return answer.json() if is_json else answer
 

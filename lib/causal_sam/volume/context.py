@@ -198,10 +198,11 @@ class VolumeContext:
             wide = torch.from_numpy(np.ascontiguousarray(self._wide(index)))[None, None]
             wide = padded_picture(wide, slices.height, slices.width)
             parts.append(FeatureStack.of(self._embedding(index), wide))
-        with self._lock, self._inference():
+        with self._lock:
             if self._context is None:
-                self._stack = FeatureStack.joined(parts)
-                self._context = self._encode(self.grid)
+                self._stack = FeatureStack.joined(parts)  # in half precision, which autocast cannot join
+                with self._inference():
+                    self._context = self._encode(self.grid)
 
     def segment(
         self,

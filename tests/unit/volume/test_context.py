@@ -23,10 +23,13 @@ def vectors_of(texts):
     return torch.nn.functional.normalize(torch.randn(len(texts), 384, generator=generator), dim=1)
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=[False, True], ids=["float32", "bfloat16"])
+def model(request):
+    """A model as on processors with and without bfloat16 units, whichever this one is."""
     torch.manual_seed(0)
-    return ContextModel(ContextNetwork(), ["liver", "aorta"], ["liver"], vectors_of)
+    model = ContextModel(ContextNetwork(), ["liver", "aorta"], ["liver"], vectors_of)
+    model.in_bfloat16 = request.param
+    return model
 
 
 @pytest.fixture

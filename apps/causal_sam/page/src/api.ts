@@ -1,7 +1,7 @@
 /** The server: routes under `api/`, and the sign-in of MONAI Label. */
 import { eventsOf } from './events'
 import { TEXTS } from './texts'
-import type { Plan } from './types'
+import type { Refused } from './types'
 
 const ROOT = new URL('api/', document.baseURI)
 const SIGN_IN = new URL('../auth/token', document.baseURI)
@@ -11,14 +11,7 @@ const USER = 'causal-sam-user'
 /** A question of the server about a note, and the readings of the note to choose from, if there are any. */
 export interface Question {
   text: string
-  choices: readonly { sentence: string; plan: Plan }[]
-}
-
-/** What a refusal holds. */
-interface RefusalBody {
-  detail?: string
-  question?: string
-  choices?: Question['choices']
+  choices: readonly Refused['choices'][number][]
 }
 
 /** A refusal of the server, with its sentence. */
@@ -32,8 +25,8 @@ export class Refusal extends Error {
     super(sentence)
   }
 
-  static of(status: number, { detail, question, choices = [] }: RefusalBody): Refusal {
-    return new Refusal(status, detail ?? '', question ? { text: question, choices } : null)
+  static of(status: number, { detail, question, choices }: Partial<Refused>): Refusal {
+    return new Refusal(status, detail ?? '', question ? { text: question, choices: choices ?? [] } : null)
   }
 }
 
@@ -82,7 +75,7 @@ async function send(method: string, path: string, accept: string, { body, signal
 }
 
 async function refusalOf(response: Response): Promise<Refusal> {
-  const body = (await response.json().catch(() => ({}))) as RefusalBody
+  const body = (await response.json().catch(() => ({}))) as Partial<Refused>
   return Refusal.of(response.status, { detail: response.statusText, ...body })
 }
 
@@ -119,7 +112,7 @@ export async function work<T>(method: string, path: string, options: Options = {
     if (name === 'timing') options.onTiming?.((data as { model: number }).model)
     if (name === 'answer') answer = data as T
     if (name === 'error') {
-      const body = data as RefusalBody & { status: number }
+      const body = data as Partial<Refused> & { status: number }
       throw Refusal.of(body.status, body)
     }
   }

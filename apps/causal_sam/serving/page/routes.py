@@ -21,6 +21,7 @@ from serving.page import (
     stray_parts,
     uncertainty,
 )
+from serving.page.schemas import Refusal
 
 PAGE = "/causal-sam"
 STATIC = Path(__file__).with_name("static")
@@ -28,7 +29,8 @@ STATIC = Path(__file__).with_name("static")
 
 def api_router() -> APIRouter:
     """The routes under ``/causal-sam/api``."""
-    router = APIRouter(prefix=f"{PAGE}/api", tags=["Causal-SAM"])
+    refused = {"4XX": {"model": Refusal, "description": "The request is at fault."}}
+    router = APIRouter(prefix=f"{PAGE}/api", tags=["Causal-SAM"], responses=refused)
     for part in (
         *(cases, sessions, stray_parts, protocol, past_notes, uncertainty),
         *(exports, learning, effort, inbox),

@@ -315,6 +315,27 @@ class NotePreview(BaseModel):
     effects: list[dict[str, Any]]
 
 
+class Choice(BaseModel):
+    """One of the readings of a note: what it would do, in plain words, and the plan to send with the note."""
+
+    sentence: str
+    plan: Plan
+
+
+class Refusal(BaseModel):
+    """Body of every answer with a status from 400 on.
+
+    Attributes:
+        detail: sentence that says what is wrong, and what would be right.
+        question: question to the user about a note, the same as `detail`; None if nothing is asked.
+        choices: readings of the note to choose from.
+    """
+
+    detail: str
+    question: str | None = None
+    choices: list[Choice] = []
+
+
 class NextCase(BaseModel):
     """The next case and the reason for it; ``id`` is None if nothing is left."""
 

@@ -193,8 +193,7 @@ async def segment_by_name(case: ToCase, wanted: AutomaticRequest) -> Response:
 async def preview_note(case: ToCase, note: NoteText) -> Response:
     """Read a note, and show what it would change; nothing is changed.
 
-    A question to the user answers 422. Its ``choices`` are the readings to choose from, if there are any, each with a
-    ``sentence`` and the ``plan`` to send with the note for a preview.
+    A question to the user is a refusal with its ``question``, and ``choices`` if there are readings to choose from.
     """
     return await case.change(lambda call: preview_answer(call, _options(call, note, preview=True)))
 
@@ -241,7 +240,7 @@ def _changes(call: Call, before: Mapping[str, LabelState]) -> list[NoteChange]:
 
 @router.post("/note", response_model=Session, responses=STREAMED)
 async def carry_out_note(case: ToCase, note: NoteRequest) -> Response:
-    """Carry a note out by the plan of its preview, or read it again without one. A question answers 422."""
+    """Carry a note out by the plan of its preview, or read it again without one. A question is a refusal."""
 
     def work(call: Call) -> Session:
         params = note_task().carry_out(call, _options(call, note))
