@@ -78,10 +78,7 @@ class ContextRefiner:
         axis, records = self._axis, state.records(self._axis)
         indices = prompts.indices(axis)
         there = nonempty_slices(state.mask.unpack(), axis)
-        # What notes and other labels changed in a mask in 3D nobody drew.
-        by_model: frozenset[int] = frozenset()
-        if state.axis == axis and state.followed is not None:
-            by_model = state.followed | state.adjusted
+        by_model = _by_model(state, axis, there)
         drawn = there.difference(by_model, records)
         if drawn.difference(indices) and not by_model:
             return None
@@ -94,11 +91,13 @@ class ContextRefiner:
                 is_anew |= here.box is not None
             elif (takes_back and record.exceeds(here)) or record.has_other_box(here):
                 is_anew, record = True, None
-            known = frozenset() if record is None else record.foreground | record.background | record.others
-            foreground += [voxel for voxel in here.foreground if voxel not in known]
-            outside = [voxel for voxel in here.background if voxel not in known]
+            inside, outside = here.foreground, here.background
+            if record is not None:
+                inside = tuple(voxel for voxel in inside if voxel not in record.foreground)
+                outside = tuple(voxel for voxel in outside if voxel not in record.background | record.others)
             if not (here.foreground or here.box or index in there or there == frozenset()):
                 unused += len(outside)
+            foreground += inside
             background += outside
         whole = self._with_earlier(state, prompts, indices)
         if (is_anew and not (whole.foreground or whole.box)) or not (foreground or background or is_anew):
@@ -141,9 +140,15 @@ class ContextRefiner:
 
     def _decided(self, state: LabelState, request: ContextRequest, answer: VolumeMask) -> Refinement:
         """Let the mask agree with the points, and record what each prompted slice was decided from."""
-        mask = answer.mask
-        records = {} if request.is_anew else dict(state.records(self._axis))
-        decided = (request.prompts if request.is_anew else request.new).indices(self._axis)
+        mask, prompted = answer.mask, request.prompts.indices(self._axis)
+        records = dict(state.records(self._axis))
+        if request.is_anew:
+            records, decided = {}, prompted
+        else:
+            # A correction on another slice may have changed a prompted one too. Slices without a record were prompted
+            # in another plane.
+            changed = {*answer.changed, *request.new.indices(self._axis)}
+            decided = [index for index in prompted if index in changed or index not in records]
         for index in decided:
             mask = self._enforced(request, mask, index)
             records[index] = self._record(request, answer.certainty, mask, index)
@@ -161,12 +166,15 @@ class ContextRefiner:
         return Refinement(now, mask, tuple(decided), followed_now, request.unused)
 
     def _with_earlier(self, state: LabelState, prompts: Prompts, indices: Sequence[int]) -> Prompts:
-        """Add the prompts of slices that the request leaves out."""
+        """Add the prompts of slices that the request leaves out, and the points that were given in another plane."""
         rest = [index for index in state.records(self._axis) if index not in indices]
         earlier = state.prompts_on(rest, self._axis)
+        if state.axis != self._axis:
+            inside, outside = (sorted(state.points(inside=each)) for each in (True, False))
+            earlier = Prompts(tuple(inside), tuple(outside))
         return Prompts(
-            (*prompts.foreground, *earlier.foreground),
-            (*prompts.background, *earlier.background),
+            tuple(dict.fromkeys((*prompts.foreground, *earlier.foreground))),
+            tuple(dict.fromkeys((*prompts.background, *earlier.background))),
             prompts.box or earlier.box,
         )
 
@@ -204,3 +212,22 @@ class ContextRefiner:
             certainty,
             others=others,
         )
+
+
+def _by_model(state: LabelState, axis: int, there: frozenset[int]) -> frozenset[int]:
+    """Return the slices of a mask in 3D that nobody prompted or drew; none if it was never one.
+
+    Args:
+        state: the label.
+        axis: voxel axis perpendicular to the slices.
+        there: indices of the slices that its mask reaches.
+    """
+    if state.axis is None or state.followed is None:
+        return frozenset()
+    # What notes and other labels changed in a mask in 3D nobody drew.
+    by_model = state.followed | state.adjusted
+    if state.axis == axis:
+        return by_model
+    # In another plane, prompts of that plane led to all of it, unless somebody drew there.
+    is_drawn = nonempty_slices(state.mask.unpack(), state.axis).difference(by_model, state.slices)
+    return frozenset() if is_drawn else there

@@ -104,13 +104,13 @@ class ContextCache:
         """Return the context of a volume; it is prepared when it is used."""
         key = _key(slices)
         with self._lock:
-            context = self._contexts.get(key) or self._large.get(key)
+            context = self._contexts.pop(key, None) or self._large.pop(key, None)
             if context is None:
                 own = slices.scaled(self._encoder.model.image_size)
                 segmenter = self._make(self._encoder, own)
                 masker = VolumeMasker(segmenter, BorderDecoder(self._encoder, own))
                 context = PreparedContext(masker, lambda: self._count_again(key))
-                self._keep(key, context)
+            self._keep(key, context)  # with its size now, which grows as it is used
             return context
 
     def start(self, slices: VolumeSlices) -> None:

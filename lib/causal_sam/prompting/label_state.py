@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated, Any
@@ -188,12 +188,12 @@ class LabelState:
         return count
 
     def prompts_on(self, indices: Collection[int], axis: int) -> Prompts:
-        """The label's own prompts of some slices; the box only of a single one."""
+        """The label's own prompts of some slices, with the box around all of their boxes."""
         here = [record for index, record in self.records(axis).items() if index in indices]
         return Prompts(
             tuple(sorted(voxel for record in here for voxel in record.foreground)),
             tuple(sorted(voxel for record in here for voxel in record.background)),
-            here[0].box if len(indices) == len(here) == 1 else None,
+            _around([record.box for record in here if record.box is not None]),
         )
 
     def without_outgrown(self, prompts: Prompts, axis: int) -> LabelState:
@@ -246,6 +246,15 @@ class LabelState:
             self.lasso,
             adjusted,
         )
+
+
+def _around(boxes: Sequence[Box]) -> Box | None:
+    """Return the box around boxes (i0, i1, j0, j1, k0, k1); None if there is none."""
+    if not boxes:
+        return None
+    ends = list(zip(*boxes, strict=True))
+    i0, i1, j0, j1, k0, k1 = (max(own) if n % 2 else min(own) for n, own in enumerate(ends))
+    return i0, i1, j0, j1, k0, k1
 
 
 @dataclass(frozen=True, eq=False)

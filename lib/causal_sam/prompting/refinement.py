@@ -119,10 +119,15 @@ class Refiner:
         is_same_axis = state.axis == self._axis
         followed_before = state.followed if is_same_axis else None
         now = replace(state, axis=self._axis, slices=edit.records, followed=followed_before, source=Source.USER)
-        # Only the part of an automatic mask that is connected to the newly decided slices changes.
-        keeps_rest = state.is_automatic and local and not edit.given_up
+        # A single slice that somebody drew is where a structure begins; what they drew on several ends where they let
+        # it end.
+        drawn = nonempty_slices(state.mask.unpack(), self._axis).difference(state.records(self._axis))
+        is_drawn = followed_before is None and len(drawn) > 1
+        # Only the part of an automatic or drawn mask that is connected to the newly decided slices changes.
+        keeps_rest = (state.is_automatic or is_drawn) and local and not edit.given_up
         moved = edit.local if follow and keeps_rest else {}
-        changed = None if follow and followed_before is None else {*edit.decided, *edit.given_up} - moved.keys()
+        is_first = follow and followed_before is None and not is_drawn
+        changed = None if is_first else {*edit.decided, *edit.given_up} - moved.keys()
         mask = edit.mask
         followed: tuple[int, ...] = ()
         if follow and (changed is None or changed):

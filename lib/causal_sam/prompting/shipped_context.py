@@ -13,7 +13,6 @@ from causal_sam.imaging.intensity import WIDE_CT_WINDOW, IntensityWindow
 from causal_sam.prompting.cache import EmbeddingCache
 from causal_sam.prompting.contexts import DEFAULT_BYTES, ContextCache
 from causal_sam.prompting.encoder import SliceEncoder
-from causal_sam.prompting.named import name_vectors
 from causal_sam.prompting.predictor import DEFAULT_CACHE_BYTES, Predictor
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import Slot, no_queue
@@ -48,7 +47,7 @@ def shipped_contexts(
         return None
     load_lexicon()  # kept, so that the first click need not wait for it
     texts = load_text_encoder()
-    network = ContextModel.load(lambda names: name_vectors(names, texts))
+    network = ContextModel.load(texts.encode)
     return ContextCache(_base_encoder(encoder), partial(volume_context, network), max_bytes, slot)
 
 

@@ -46,9 +46,9 @@ def mask_uncertainty(
 ) -> UncertaintyMap:
     """Return the uncertainty on all slices that a mask reaches, and the one before and behind.
 
-    Slices that were decided from prompts have the decoder's own logits. On the others the decoder is asked again, with
-    the coarse mask of the volume's context as its prompt, or the mask itself where the context does not know the
-    structure. Without contexts these have no estimate.
+    The decoder is asked again, with the coarse mask of the volume's context as its prompt, or the mask itself where the
+    context does not know the structure. Without contexts only slices that were decided from prompts have an estimate,
+    the decoder's own logits.
 
     Args:
         predictor: predictor for the volume.
@@ -88,19 +88,16 @@ def _logits(
     on_slice: OnSlice,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield slice index and logits (rows, columns) of the wanted slices that have an estimate."""
-    slices = predictor.slices
-    records = state.records(slices.axis)
-    decided = {index: records[index].logits for index in wanted if index in records}
-    decided = {index: logits for index, logits in decided.items() if logits is not None}
-    for index, logits in decided.items():
-        yield index, slices.logits(torch.from_numpy(logits.astype(np.float32)))
-    context, rest = predictor.context, [index for index in wanted if index not in decided]
-    if context is None or not rest:
+    slices, context = predictor.slices, predictor.context
+    if context is None:
+        for index, record in state.records(slices.axis).items():
+            if index in wanted and record.logits is not None:
+                yield index, slices.logits(torch.from_numpy(record.logits.astype(np.float32)))
         return
     masker = context.masker(slot, on_slice)
     with slot(on_slice):
         coarse = _coarse(context, masker, name, state, mask)
-        yield from zip(rest, masker.logits(coarse, mask, rest), strict=True)
+        yield from zip(wanted, masker.logits(coarse, mask, wanted), strict=True)
 
 
 def _coarse(

@@ -102,15 +102,17 @@ class VolumeMasker:
             coarse: coarse mask.
             prompts: prompts that it was made from.
             limits: first and last slice.
-            fixed: indices of slices to leave out.
+            fixed: indices of slices that do not count as decided; they are drawn too, since what lies beyond them is
+                connected through them.
         """
         first, last = limits or (0, self._frame.count - 1)
-        indices = [index for index in coarse.indices() if first <= index <= last and index not in fixed]
+        indices = [index for index in coarse.indices() if first <= index <= last]
         mask = np.zeros(self._frame.volume_shape, bool, order=FILE_ORDER)
         for index, low_res in zip(indices, self._draw(coarse, indices, self._low_res(coarse, indices)), strict=True):
             area = self._grid.area(low_res > 0)
             self._frame.extract(mask, index)[area] = self.slices.logits(torch.from_numpy(low_res), area) > 0
-        return VolumeMask(_connected(mask, prompts.foreground), tuple(indices), coarse.certainty)
+        changed = tuple(index for index in indices if index not in fixed)
+        return VolumeMask(_connected(mask, prompts.foreground), changed, coarse.certainty)
 
     def logits(self, coarse: CoarseMask | None, mask: Mask, indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """Yield what the decoder says about slices: logits (rows, columns), canonical; positive is inside.

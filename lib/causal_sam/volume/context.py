@@ -93,7 +93,7 @@ class ContextModel:
         network: in evaluation mode.
         names: names that it was trained on.
         found: those whose structures it finds without any other prompt.
-        encode: names -> NxD unit vectors of the text encoder that it was trained with.
+        encode: names as they were trained -> NxD unit vectors of the text encoder that it was trained with.
         corrections: decides which cells a correcting click means.
     """
 
@@ -109,7 +109,10 @@ class ContextModel:
         for part in (network.trunk, network.decoder):  # convolutions in 3D are faster with the channels last
             part.to(memory_format=torch.channels_last_3d)
         self.corrections = corrections or CorrectionModel.load()
-        self._names = {canonical(name): name for name in names}
+        self._names = dict[str, str]()
+        for name in sorted(names):  # of several spellings of one structure, the canonical one
+            if name == canonical(name) or canonical(name) not in self._names:
+                self._names[canonical(name)] = name
         self._found = {canonical(name) for name in found}
         self.in_bfloat16 = has_bfloat16_units()
 
@@ -166,6 +169,7 @@ class VolumeContext:
         self._context: Context | None = None
         self._names: dict[str, Tensor] = {}
         self._fine: LRUCache[Grid, Context] = LRUCache(FINE_GRIDS)
+        self._nbytes = 0
 
     @property
     def is_ready(self) -> bool:
@@ -175,10 +179,7 @@ class VolumeContext:
     @property
     def nbytes(self) -> int:
         """Memory in bytes."""
-        kept = [*(self._stack or ())]
-        for context in (self._context, *self._fine.values()):
-            kept += [] if context is None else list(context[:4])
-        return sum(x.numel() * x.element_size() for x in kept)
+        return self._nbytes
 
     def knows(self, name: str) -> bool:
         """Return True if the network finds a structure by its name alone, in any spelling."""
@@ -258,7 +259,7 @@ class VolumeContext:
             answer, context = self._answer(prompts)
             on_grid, places = self._on_grid(answer.grid, prompts), answer.grid.positions(new)
             assert on_grid.mask is not None
-            if answer.grid.is_cut(on_grid.mask > 0, self.grid) or not answer.grid.holds(places):
+            if answer.grid.is_cut(on_grid.mask > 0, self.grid) or not answer.grid.holds(places).all():
                 answer, context = self._decode(self.grid, self._context, prompts), self._context
                 on_grid, places = self._on_grid(self.grid, prompts), self.grid.positions(new)
             free = self._decode(answer.grid, context, replace(prompts, mask=None))
@@ -289,6 +290,10 @@ class VolumeContext:
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.model.in_bfloat16):
             yield
+        kept = [*(self._stack or ()), *self._names.values()]
+        for context in (self._context, *self._fine.values()):
+            kept += [] if context is None else context[:4]
+        self._nbytes = sum(x.numel() * x.element_size() for x in kept)
 
     def _encode(self, grid: Grid) -> Context:
         assert self._stack is not None
@@ -302,7 +307,7 @@ class VolumeContext:
         assert self._context is not None
         answer = self._decode(self.grid, self._context, prompts)
         fine = self._fine_grid(answer)
-        if fine is None:
+        if fine is None or not fine.holds(fine.positions(prompts.foreground)).all():
             return answer, self._context
         context = self._fine.get(fine)
         if context is None:
@@ -350,9 +355,11 @@ class VolumeContext:
         elif coarse is not None:
             so_far = coarse.grid.resampled(coarse.logits, grid).sigmoid()
         box, name = prompts.box, prompts.name
+        # One outside of a finer grid says nothing about it, and would be taken for one at its border.
+        background = grid.positions(prompts.background)
         return GridPrompts(
             grid.positions(prompts.foreground),
-            grid.positions(prompts.background),
+            background[grid.holds(background)],
             None if box is None else grid.positions([box[0::2], box[1::2]]).sort(0).values,
             so_far,
             None if name is None else self.grid.resampled(self._name_logits(name), grid),

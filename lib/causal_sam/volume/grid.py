@@ -56,6 +56,7 @@ class SliceGeometry:
         cell_mm = STRIDES[0] * min(self.pixel_mm)
         count = self.frame.count
         step = max(1, int(cell_mm / self.frame.spacing + 0.1), -(-count // MAX_SLICES))
+        step = min(step, max(1, count - 1))  # of a few thin slices, both ends
         order = self.display_order()
         return tuple(order[((count - 1) % step) // 2 :: step])
 
@@ -134,9 +135,10 @@ class Grid:
         found = [self._position(*self.slices.frame.to_slice(voxel)) for voxel in voxels]
         return torch.tensor(found, dtype=torch.float32).reshape(-1, 3)
 
-    def holds(self, positions: Tensor) -> bool:
-        """Return True if all positions Nx3 are in cells of the grid."""
-        return bool(((positions > -0.5) & (positions < torch.tensor(self.shape) - 0.5)).all())
+    def holds(self, positions: Tensor) -> Tensor:
+        """Return for each of the positions Nx3 whether the grid covers it: N bool."""
+        reach = torch.tensor([REACH, 0.5, 0.5])
+        return ((positions > -reach) & (positions < torch.tensor(self.shape) - 1 + reach)).all(1)
 
     def _position(self, index: int, row: float, column: float) -> tuple[float, float, float]:
         y, x = self._scales

@@ -21,9 +21,13 @@ from causal_sam.prompting.contexts import ContextCache
 from causal_sam.prompting.label_state import Source
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.prompts import Prompts
+from causal_sam.prompting.shipped_context import shipped_contexts
 from causal_sam.prompting.slots import OnSlice, ignore
+from causal_sam.prompting.uncertainty import mask_uncertainty
 from causal_sam.sam import load_model
 from causal_sam.sam.embedding import Window, joined
+from causal_sam.text import load_text_encoder
+from causal_sam.volume.context import ContextModel
 
 SHAPE = (96, 80, 12)
 X, Y, Z = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
@@ -201,6 +205,93 @@ def test_slices_that_were_drawn_stay(plain: Predictor) -> None:
     np.testing.assert_array_equal(session.mask("liver")[..., 7], drawn[..., 7])
 
 
+def in_plane(session: InteractiveSession, plain: Predictor, script: Script, plane: str) -> InteractiveSession:
+    """The same work, shown in another plane."""
+    contexts = scripted_contexts(plain.encoder, script)
+    predictor = Predictor(plain.model, plain.cache, prefetch_slices=0, contexts=contexts)
+    other = InteractiveSession(predictor.for_volume(plain.slices.volume, plane), slot=OnlySlot().hold)
+    other.history = session.history
+    return other
+
+
+def test_what_lies_beyond_a_drawn_slice_stays_when_all_is_decided_anew(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN))
+    session.add_point("liver", CENTRE)
+    drawn = session.mask("liver")
+    drawn[30:34, 30:34, 8] ^= True
+    session.set_mask("liver", drawn)
+    session.add_box("liver", (20, 52, 22, 50, 9, 9))
+    mask = session.mask("liver")
+    np.testing.assert_array_equal(mask[..., 8], drawn[..., 8])
+    assert dice(mask[..., 9:], ORGAN[..., 9:]) > 0.8
+
+
+def test_a_click_corrects_in_3d_what_a_prompt_in_another_plane_began(plain: Predictor) -> None:
+    script = Script(ORGAN | LEAK, ORGAN)
+    coronal = in_plane(begin(plain, script), plain, script, "coronal")
+    coronal.add_box("liver", (14, 76, 36, 36, 1, 11))
+    assert coronal.mask("liver")[66, 36, 5]
+    session = in_plane(coronal, plain, script, "axial")
+    session.add_point("liver", (66, 36, 5), positive=False)
+    mask = session.mask("liver")
+    assert (mask & LEAK & (X > 58)).sum() < 0.1 * (LEAK & (X > 58)).sum()
+    assert dice(mask, ORGAN) > 0.85
+    # What was clicked in the other plane counts on.
+    coronal = in_plane(begin(plain, script), plain, Script(ORGAN | LEAK), "coronal")
+    coronal.add_point("liver", CENTRE)
+    script = Script(ORGAN)
+    session = in_plane(coronal, plain, script, "axial")
+    session.add_point("liver", (66, 36, 5), positive=False)
+    assert script.asked[-1]["foreground"] == (CENTRE,)
+    assert session.state("liver").points(inside=True) == {CENTRE}
+
+
+def test_what_somebody_drew_in_another_plane_is_corrected_at_the_click(plain: Predictor) -> None:
+    script = Script(ORGAN | LEAK)
+    coronal = in_plane(begin(plain, script), plain, script, "coronal")
+    coronal.add_point("liver", CENTRE)
+    drawn = coronal.mask("liver")
+    drawn[60:64, 30, 4:6] ^= True
+    coronal.set_mask("liver", drawn)
+    asked = len(script.asked)
+    session = in_plane(coronal, plain, script, "axial")
+    session.add_point("liver", (66, 36, 5), positive=False)
+    assert len(script.asked) == asked
+
+
+def test_a_correction_keeps_the_clicks_on_other_slices(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN, ORGAN | LEAK, np.zeros(SHAPE, bool)))
+    session.add_point("liver", CENTRE)
+    session.add_point("liver", (66, 36, 6))
+    assert session.mask("liver")[66, 36, 6]
+    # The context would remove all that is connected with this click.
+    session.add_point("liver", (66, 40, 4), positive=False)
+    assert session.mask("liver")[66, 36, 6]
+    assert session.mask("liver")[CENTRE]
+    assert not session.mask("liver")[66, 40, 4]
+
+
+def test_the_box_counts_on_after_clicks_on_other_slices(plain: Predictor) -> None:
+    script = Script(ORGAN)
+    session = begin(plain, script)
+    session.add_box("liver", (14, 58, 18, 54, 4, 7))
+    for k, click in ((8, (36, 36, 8)), (9, (36, 36, 9)), (2, (60, 36, 2))):
+        session.add_point("liver", click, positive=k != 2)
+    assert [asked["box"] for asked in script.asked[1:]] == [(14, 58, 18, 54, 4, 7)] * (len(script.asked) - 1)
+    assert len(script.asked) > 1
+
+
+def test_a_point_may_become_one_of_the_other_kind(plain: Predictor) -> None:
+    session = begin(plain, Script(ORGAN | LEAK, ORGAN))
+    session.add_point("liver", CENTRE)
+    session.add_point("liver", (66, 36, 5))
+    script = Script(ORGAN)
+    session = in_plane(session, plain, script, "axial")
+    session.add_point("liver", (66, 36, 5), positive=False)
+    assert not session.mask("liver")[66, 36, 5]
+    assert not session.mask("liver")[70, 36, 6]  # and not on that slice alone
+
+
 def test_a_whole_mask_that_was_drawn_is_corrected_at_the_click(plain: Predictor) -> None:
     script = Script(ORGAN)
     session = begin(plain, script)
@@ -359,12 +450,42 @@ def test_contexts_are_kept_within_a_limit(plain: Predictor) -> None:
     other = Volume(slices.volume.array + 1, slices.volume.affine, "CT")
     contexts.of(plain.for_volume(other).slices)
     assert contexts.of(slices) is not one
+    both = ContextCache(plain.encoder, lambda _, own: ScriptedContext(own, Script(ORGAN), {}), 2 * size + 10)
+    others = plain.for_volume(other).slices
+    one, second = both.of(slices), both.of(others)
+    for each in (one, second):
+        each.masker()
+    assert both.of(slices) is one
+    second.masker().context.nbytes += 20  # it grows as it is used
+    assert both.of(others) is second
+    assert both.of(slices) is not one
     small = ContextCache(plain.encoder, lambda _, own: ScriptedContext(own, Script(ORGAN), {}), 10)
     one = small.of(slices)
     one.masker()
     assert small.of(slices) is one  # the only one stays
     small.of(plain.for_volume(other).slices)
     assert small.of(slices) is not one
+
+
+def test_the_shipped_context_has_names_as_they_were_trained(plain: Predictor, monkeypatch) -> None:
+    encoders = []
+    monkeypatch.setattr(ContextModel, "load", lambda encode: encoders.append(encode))
+    shipped_contexts(plain.encoder)
+    names = ["L1 vertebra", "kidneys"]
+    np.testing.assert_array_equal(encoders[0](names), load_text_encoder().encode(names))
+
+
+def test_the_decoder_is_asked_how_sure_it_is_on_the_clicked_slice_too(plain: Predictor) -> None:
+    predictor = with_script(plain, Script(ORGAN))
+    session = InteractiveSession(predictor)
+    session.add_point("liver", CENTRE)
+    found = mask_uncertainty(predictor, "liver", session.state("liver"))
+    assert found.slices == 11
+    values = np.zeros(SHAPE, np.uint8)
+    corner = tuple(slice(c, c + n) for c, n in zip(found.corner, found.values.shape, strict=True))
+    values[corner] = found.values
+    doubtful = (values > 50).sum((0, 1))
+    assert doubtful[6] > doubtful[5] / 3 > 0
 
 
 def test_a_decoder_on_the_whole_window_is_the_decoder(plain: Predictor) -> None:

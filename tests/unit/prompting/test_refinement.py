@@ -307,6 +307,21 @@ def test_a_click_is_followed_and_a_correction_reaches_only_its_surroundings(trai
     np.testing.assert_array_equal(back.mask, second.mask)
 
 
+def test_a_mask_that_was_drawn_on_several_slices_does_not_grow_beyond_them(trained) -> None:
+    i, j, k = np.ogrid[:64, :56, :16]
+    truth = ((i - 36) / 15) ** 2 + ((j - 26) / 12) ** 2 + ((k - 8) / 6) ** 2 < 1
+    array = np.where(truth, 130, 20) + np.random.default_rng(0).normal(0, 10, truth.shape)
+    predictor = trained.for_volume(Volume(array.astype(np.float32), np.diag([1.5, 1.5, 4, 1]), "CT"))
+    drawn = truth & ((k == 5) | (k == 6) | (k == 9) | (k == 10))
+    drawn[0:6, 20:30, 9] = True
+    corrected = refine(EMPTY_64.edited(drawn), prompts(background=[(3, 25, 9)]), predictor, follow=True)
+    assert not corrected.mask[3, 25, 9]
+    assert set(np.flatnonzero(corrected.mask.any(axis=(0, 1)))) == {5, 6, 9, 10}
+    # One slice that somebody drew is where a structure begins.
+    first = refine(EMPTY_64.edited(truth & (k == 8)), prompts((36, 26, 9)), predictor, follow=True)
+    assert set(np.flatnonzero(first.mask.any(axis=(0, 1)))) > {6, 7, 8, 9, 10}
+
+
 def test_a_box_of_several_slices_is_the_limit(trained) -> None:
     array = np.zeros((64, 56, 16), np.float32)
     array[20:40, 20:40] = 100

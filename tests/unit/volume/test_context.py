@@ -34,6 +34,10 @@ def model(request):
 
 @pytest.fixture
 def context(model):
+    return context_of(model)
+
+
+def context_of(model):
     volume = Volume(np.zeros((50, 40, 12), np.float32), np.diag([4.0, 4.0, 5.0, 1.0]))
     slices = VolumeSlices(volume, "axial", 256)
     calls = []
@@ -113,6 +117,51 @@ def test_only_names_that_are_found_are_known(context):
     assert made.segment_named(["liver"])["liver"].logits.shape == made.grid.shape
     # A name that the network does not know changes nothing.
     assert torch.equal(made.segment([(20, 20, 5)], name="spleen").logits, made.segment([(20, 20, 5)]).logits)
+
+
+def test_names_are_encoded_as_they_were_trained():
+    asked = []
+
+    def encode(names):
+        asked.extend(names)
+        return vectors_of(names)
+
+    names = ["L1 vertebra", "femurs", "femur"]
+    made, _ = context_of(ContextModel(ContextNetwork(), names, names, encode))
+    made.segment_named(["vertebra L1", "Femurs"])
+    assert asked == ["L1 vertebra", "femur"]  # of two spellings of a structure, the common one
+
+
+def test_memory_is_counted_as_it_grows(context):
+    made, _ = context
+    assert made.nbytes == 0
+    made.prepare()
+    before = made.nbytes
+    made.segment_named(["liver"])
+    assert made.nbytes == before + made.grid.shape[0] * made.grid.shape[1] * made.grid.shape[2] * 4
+
+
+def test_a_finer_grid_has_the_prompts_that_lie_in_it(context, monkeypatch):
+    made, _ = context
+    made.prepare()
+    asked, network = [], made.model.network
+    inside, far = (9, 31, 5), (45, 5, 10)
+    z, y, x = made.grid.positions([inside])[0].round().int().tolist()
+
+    def decode(context, prompts):
+        asked.append(prompts)
+        logits = torch.full(context.features.shape[2:], -1.0)
+        if len(asked) == 1:
+            logits[z, y - 1 : y + 2, x - 1 : x + 2] = 1.0
+        return logits, torch.zeros(1)
+
+    monkeypatch.setattr(network, "decode", decode)
+    made.segment([inside], [(10, 31, 5), far])
+    whole, fine = asked
+    assert (len(whole.background), len(fine.background)) == (2, 1)
+    asked.clear()
+    made.segment([inside, far])
+    assert len(asked) == 1  # the structure is larger than it looks
 
 
 def test_maps_of_prompts():

@@ -55,6 +55,14 @@ def test_slices_are_skipped_until_they_are_about_a_cell_apart():
     assert thick.indices == tuple(range(10))
 
 
+@pytest.mark.parametrize(("count", "indices"), [(1, (0,)), (2, (0, 1)), (3, (0, 2)), (4, (0, 3))])
+def test_the_grid_of_a_few_thin_slices_covers_all_of_them(count, indices):
+    grid = grid_of(volume_of((60, 48, count), (4.0, 4.0, 1.0)))
+    assert grid.indices == indices
+    assert all(grid.covers(index) for index in range(count))
+    assert grid.holds(grid.positions([(0, 0, index) for index in range(count)])).all()
+
+
 def test_a_mask_survives_the_way_to_the_grid_and_back():
     volume = volume_of()
     mask = ball(volume.shape, (25, 20, 14), 22, volume.spacing)

@@ -111,6 +111,7 @@ def prompt_through(
         The result; None for a 2D method and a volume, and for a scribble where nobody drew.
     """
     ruler = _Ruler(volume, target, annotator)
+    begin = time.perf_counter()
     interaction = (
         method.on_volume(volume, target.structure)
         if target.index is None
@@ -118,13 +119,14 @@ def prompt_through(
     )
     if interaction is None or (annotator.prompt is Prompt.SCRIBBLE and target.strokes is None):
         return None
+    preparation = time.perf_counter() - begin  # which is a part of the first prompt
     rng = None if annotator.seed is None else np.random.default_rng([annotator.seed, repeat])
     mask, steps = np.zeros_like(target.truth), []
     if annotator.prompt is not Prompt.CLICK:
         before(0)
         begin = time.perf_counter()
         mask = _first_prompt(interaction, target, annotator.prompt, ruler.frame.axis)
-        steps.append(ruler.measure(0, mask, seconds=time.perf_counter() - begin))
+        steps.append(ruler.measure(0, mask, seconds=preparation + time.perf_counter() - begin))
         after(mask)
         rng = None
     clicked: list[Voxel] = []
@@ -137,7 +139,7 @@ def prompt_through(
             clicked.append(voxel)
             former, begin = mask, time.perf_counter()
             mask = interaction.click(voxel, inside=inside)
-            seconds = time.perf_counter() - begin
+            seconds = time.perf_counter() - begin + (0.0 if steps else preparation)
             far = far_change(former, mask, target.truth, ruler.position(voxel))
         steps.append(ruler.measure(clicks, mask, far, seconds))
         after(mask)

@@ -225,6 +225,9 @@ def _baselines(baselines: Sequence[str], prompt: Prompt) -> list[Method]:
 
 
 def _baseline_settings(baselines: Sequence[str]) -> str:
+    from causal_sam.benchmark.baselines import CLASSICAL_NAMES
+
     if not baselines:
         return "none"
-    return "classical ones each with its best setting on generated images (causal-sam benchmark tune)"
+    tuned = " with the best setting of each on generated images (causal-sam benchmark tune)"
+    return ", ".join(baselines) + (tuned if {"all", *CLASSICAL_NAMES}.intersection(baselines) else "")
