@@ -195,11 +195,17 @@ def test_the_inbox_is_worked_through_by_keyboard(open_page: Open, folder: Path) 
     expect(entry.locator("img")).to_be_visible()
     expect(page.tab.get_by_text("Not enough accepted labels")).to_be_visible()
     page.picture(ARTIFACTS / "page-inbox.png")
+    accepted = folder / "labels" / "final" / f"{INBOX}.nii.gz"
     entry.locator(".case").focus()
+    # Select all, say, or the key that is still held after the case before.
+    for other in ("ctrlKey", "metaKey", "altKey", "repeat"):
+        entry.locator(".case").dispatch_event("keydown", {"key": "a", other: True})
+    page.wait()
+    assert not accepted.exists()
     # The inbox may be left while the case is being accepted.
     page.tab.keyboard.press("a")
     assert page.press("i").startswith(f"Accepted {INBOX}: ")
-    assert (folder / "labels" / "final" / f"{INBOX}.nii.gz").is_file()
+    assert accepted.is_file()
     page.tab.keyboard.press("i")
     expect(entry).to_have_count(0)
     page.tab.keyboard.press("i")
@@ -324,6 +330,9 @@ def test_small_pieces_are_shown_before_acceptance_and_views_are_enlarged(open_pa
     page.wait()
     pieces = page.tab.get_by_role("group", name="Small parts")
     expect(pieces).to_contain_text("1 small piece of spleen")
+    page.tab.locator("body").dispatch_event("keydown", {"key": "a", "repeat": True})  # is no answer
+    page.wait()
+    expect(pieces).to_be_visible()
     page.button("Remove and accept").click()
     assert "Accepted: spleen" in page.wait()
     np.testing.assert_array_equal(page.masks(MR)["spleen"], body)
@@ -338,3 +347,40 @@ def test_small_pieces_are_shown_before_acceptance_and_views_are_enlarged(open_pa
     page.drag(LIVER)
     page.tab.keyboard.up("Shift")
     np.testing.assert_array_equal(page.masks(MR)["spleen"], body)
+
+
+def test_a_label_that_somebody_accepted_meanwhile_is_shown_before_anything_replaces_it(open_page: Open) -> None:
+    (early, late), (i, j, k) = map(open_page, ("early", "late")), SPLEEN
+    for page, length in ((early, 20), (late, 40)):
+        page.open(CT)
+        page.choose("Brush", "spleen")
+        page.drag(SPLEEN, (i - length, j, k))
+    late.button("Accept").click()
+    assert "Accepted: " in late.wait()
+    early.tab.bring_to_front()
+    early.button("Accept").click()
+    assert early.wait().startswith("Nothing was accepted: the masks are not those that you saw")
+    assert early.shown(CT) == late.shown(CT)
+    expect(early.button("Accepted")).to_be_disabled()
+
+
+def test_the_page_says_whether_a_step_was_cancelled_in_time(open_page: Open) -> None:
+    page = open_page("hasty")
+    page.open(CT)
+    lock = page.button("Lock pancreas")  # a label without a mask
+    locks, answers = re.compile("/locks"), []
+    page.tab.route(locks, lambda route: None, times=1)  # the server never hears of it
+    with page.tab.expect_request(locks):
+        lock.click()
+    assert page.press("Escape") == "Cancelled; nothing was changed."
+    expect(lock).to_have_attribute("aria-pressed", "false")
+    # The server has locked it, and its answer is on the way.
+    page.tab.route(locks, lambda route: answers.append(route.fetch()), times=1)
+    lock.click()
+    while not answers:
+        page.tab.wait_for_timeout(100)
+    assert page.press("Escape").startswith("It was too late to cancel")
+    expect(lock).to_have_attribute("aria-pressed", "true")
+    lock.click()
+    page.wait()
+    expect(lock).to_have_attribute("aria-pressed", "false")

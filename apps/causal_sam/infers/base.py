@@ -140,6 +140,10 @@ class Call:
                 taken[name] = round(lost * self.volume.voxel_ml, 3)
         return taken
 
+    def known_as(self, name: str) -> str:
+        """The label that the client calls ``name``; see `LabelSet.known_as`."""
+        return self.resources.labels.known_as(name, self.session.states)
+
     def step_back(self) -> Step:
         """Undo or redo a step as the options say, and return it.
 
@@ -226,11 +230,13 @@ def take_over_saved(session: InteractiveSession, saved: SavedLabels, image_id: s
     newest = saved.newest(image_id, volume.frame)
     if newest is None or (version := repr(newest.version)) == session.history.saved_version:
         return
+    masks, is_whole = saved.masks(newest, volume)
     session.history = session.history.with_saved(
-        saved.masks(newest, volume),
+        masks,
         version,
         accepted=newest.is_final,
         automatic=newest.info.get("model") == AUTOMATIC_MODEL,
+        is_whole=is_whole,
     )
 
 
@@ -313,6 +319,8 @@ class SessionTask(InferTask):
         begin = time.monotonic()
         options = Options.from_request(request, self._resources.plane, self._resources.extent)
         with open_call(self._resources, request, options) as call:
+            if isinstance(label := request.get("label"), str):
+                request = {**request, "label": call.known_as(label)}
             requested = self.parse(request, options, call.predictor.slices)
             read = time.monotonic()
             if options.undo or options.redo:
@@ -322,7 +330,7 @@ class SessionTask(InferTask):
             else:
                 with call.session.one_step() if self.is_one_step else nullcontext():
                     if options.locked is not None:
-                        call.session.lock(*map(self._resources.labels.known_as, options.locked), only=True)
+                        call.session.lock(*map(call.known_as, options.locked), only=True)
                     answer = self.run(call, requested)
         if not (options.undo or options.redo):
             self.count(request, options.frame, requested)

@@ -66,10 +66,8 @@ class PromptableInferTask(SessionTask):
         self, request: Mapping[str, Any], options: Options, slices: VolumeSlices
     ) -> tuple[PromptSet, Lasso | None]:
         """Read the clicks, and the closed curve whose box is among them."""
-        labels, shape = self._resources.labels, slices.volume.shape
-        if isinstance(label := request.get("label"), str):
-            request = {**request, "label": labels.known_as(label)}
-        prompts, lasso = read_prompts(request, labels.names, shape), read_lasso(request, shape)
+        shape = slices.volume.shape
+        prompts, lasso = read_prompts(request, self._resources.labels.names, shape), read_lasso(request, shape)
         if lasso is not None:
             prompts = with_lasso(prompts, lasso, slices.axis)
         if options.only_slice is not None:

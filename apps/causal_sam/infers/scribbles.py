@@ -40,13 +40,14 @@ class ScribblesInferTask(SessionTask):
 
     def run(self, call: Call, requested: Scribbles) -> Answer:
         """Segment from the strokes."""
-        follow = call.options.follow
-        refinement = call.session.add_scribble(requested.label, requested.strokes, shown=requested.shown, follow=follow)
-        return self._answer(call, requested.label, refinement)
+        label, follow = call.known_as(requested.label), call.options.follow
+        refinement = call.session.add_scribble(label, requested.strokes, shown=requested.shown, follow=follow)
+        return self._answer(call, label, refinement)
 
     def show(self, call: Call, requested: Scribbles) -> Answer:
         """Answer with the label as it is."""
-        return self._answer(call, requested.label, Refinement.unchanged(call.session.state(requested.label)))
+        label = call.known_as(requested.label)
+        return self._answer(call, label, Refinement.unchanged(call.session.state(label)))
 
     def count(self, request: Mapping[str, Any], frame: int, requested: Scribbles) -> None:
         """Count an update."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from langchain_core.runnables import Runnable
 
-from causal_sam.errors import CausalSamError
 from causal_sam.json_lines import JsonLines
 from causal_sam.notes import Interpretation, NoteRequest
 from causal_sam.protocol.checks import ProtocolReport, RuleCheck, check_protocol, check_rule, read_rule
@@ -17,6 +16,7 @@ from causal_sam.protocol.reading import RuleReader
 from causal_sam.protocol.rules import Protocol, read_protocol
 from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Call, Resources, open_call
 from serving.data.images import ImageRef
+from serving.private_log import origin
 from serving.requests.clicks import Options
 from serving.requests.clients import SERVER
 from serving.requests.errors import ClientGoneError
@@ -86,8 +86,8 @@ class SiteProtocol:
             return self.check(call) if self.read().rules else None
         except ClientGoneError:
             raise
-        except CausalSamError as error:
-            logger.warning("The protocol was not checked on an accepted label (%s).", type(error).__name__)
+        except Exception as error:
+            logger.warning("The protocol was not checked on an accepted label (%s).", origin(error))
             return None
 
     def check_saved(self, resources: Resources, image: ImageRef, frame: int, user: str) -> ProtocolReport | None:
@@ -113,8 +113,8 @@ class SiteProtocol:
                 if report is not None:
                     self.keep(call.stamped({"user": user, **report.to_dict()}))
                 return report
-        except CausalSamError as error:
-            logger.warning("The protocol was not checked on a saved label (%s).", type(error).__name__)
+        except Exception as error:
+            logger.warning("The protocol was not checked on a saved label (%s).", origin(error))
             return None
 
     def keep(self, entry: Mapping[str, Any]) -> None:

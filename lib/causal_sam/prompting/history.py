@@ -130,7 +130,13 @@ class History:
         return self._with_labels({new if name == old else name: state for name, state in self.head.labels.items()})
 
     def with_saved(
-        self, masks: Mapping[str, NDArray[np.bool_]], version: str, *, accepted: bool, automatic: bool
+        self,
+        masks: Mapping[str, NDArray[np.bool_]],
+        version: str,
+        *,
+        accepted: bool,
+        automatic: bool,
+        is_whole: bool = False,
     ) -> History:
         """Take over a label map that was saved elsewhere: brush edits of a client come only so.
 
@@ -142,8 +148,13 @@ class History:
             version: another one means that a label was saved since.
             accepted: a person accepted it.
             automatic: the masks were segmented by name, and nobody has corrected them.
+            is_whole: the masks are all that the label map has: if a person accepted it, labels that were accepted
+                before and that it lacks were removed.
         """
         states, is_changed = dict(self.head.labels), False
+        if accepted and is_whole:
+            removed = [name for name, state in states.items() if state.source is Source.ACCEPTED and name not in masks]
+            masks = {**masks, **{name: np.zeros(states[name].mask.shape, bool) for name in removed}}
         for name, mask in masks.items():
             before = state_of(states, name, mask.shape)
             if before.source is not Source.ACCEPTED and not mask.any():

@@ -88,6 +88,14 @@ def test_a_restart_loses_nothing_and_strangers_read_nothing(tmp_path: Path) -> N
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "sessions", folder)} == {0o700}
 
 
+def test_the_last_step_counts_whichever_server_of_the_folder_made_it(tmp_path: Path) -> None:
+    one, two = HistoryStore(tmp_path, 10**6), HistoryStore(tmp_path, 10**6)
+    for number, store in enumerate((one, two, one, one, two)):
+        assert steps(store, "a") == number
+        click(store, "a")
+    assert steps(one, "a") == steps(HistoryStore(tmp_path, 10**6), "a") == 5
+
+
 def test_old_sessions_leave_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = HistoryStore(tmp_path, 10**6, max_count=3)
 

@@ -147,20 +147,21 @@ def test_the_newest_saved_label_and_its_masks(store: FolderStore, studies: Path,
     by_server = {"params": {"label_names": {"liver": 1, "spleen": 2}}}
     store.save_label("ct", str(write(tmp_path / "a.nii.gz", array)), "original", by_server)
     first = saved.newest("ct")
-    masks = saved.masks(first, volume)
+    masks, is_whole = saved.masks(first, volume)
+    assert is_whole
     assert set(masks) == {"spleen", "liver"}
     np.testing.assert_array_equal(masks["spleen"], array == 2)
 
     store.save_label("ct", str(write(tmp_path / "b.nii.gz", array)), "final", named(cyst=1, liver=2))
     second = saved.newest("ct")
     assert second.version != first.version
-    masks = saved.masks(second, volume)
+    masks, _ = saved.masks(second, volume)
     assert not masks["cyst"].any()  # named and without voxels: erased
     np.testing.assert_array_equal(masks["liver"], array == 2)
 
     store.save_label("ct", str(tmp_path / "b.nii.gz"), "final", named(spleen=2))
     assert saved.newest("ct").version != second.version  # the same voxels under another name
-    assert set(saved.masks(second, volume)) == {"spleen"}  # what is read has the names that it was saved with
+    assert set(saved.masks(second, volume)[0]) == {"spleen"}  # what is read has the names that it was saved with
 
 
 def test_values_without_a_name_are_not_shown_under_one(
@@ -169,12 +170,12 @@ def test_values_without_a_name_are_not_shown_under_one(
     saved, volume = SavedLabels(store), read_volume(studies / "ct.nii.gz")
     path = write(tmp_path / "a.nii.gz", np.full((4, 4, 4), 2, np.uint8))
     store.save_label("ct", str(path), "final", {})
-    assert saved.masks(saved.newest("ct"), volume) == {}
+    assert saved.masks(saved.newest("ct"), volume) == ({}, False)
     assert "has no names for its values [2]" in caplog.text
     store.save_label("ct", str(path), "final", named(liver=2))
     Path(store.get_label_uri("ct", "final")).write_bytes(path.read_bytes() + b"more")  # by another program
     assert store.get_label_info("ct", "final").keys() == {"name", "ts"}
-    assert saved.masks(saved.newest("ct"), volume) == {}
+    assert saved.masks(saved.newest("ct"), volume) == ({}, False)
 
 
 def test_a_label_of_one_frame_is_not_taken_for_another(store: FolderStore, studies: Path, tmp_path: Path) -> None:
@@ -185,13 +186,17 @@ def test_a_label_of_one_frame_is_not_taken_for_another(store: FolderStore, studi
     store.refresh()
     store.save_label("cine", str(path), "original", {"params": {"label_names": {"liver": 1}, "frame": 1}})
     assert saved.newest("cine", 0) is None
-    assert list(saved.masks(saved.newest("cine", 1), read_volume(cine, 1))) == ["liver"]
+    assert saved.newest("cine", None) == saved.newest("cine", 1)
+    assert list(saved.masks(saved.newest("cine", 1), read_volume(cine, 1))[0]) == ["liver"]
 
     store.save_label("cine", str(path), "final", {"label_info": [{"name": "liver"}]})
     for frame in (0, 1):  # a client does not say which it was
         assert saved.newest("cine", frame).path.parent.name == "final"
     store.store_label("ct", cine, "final", named(liver=1))
-    assert saved.masks(saved.newest("ct"), read_volume(studies / "ct.nii.gz")) == {}  # no label map has several frames
+    assert saved.masks(saved.newest("ct"), read_volume(studies / "ct.nii.gz")) == (
+        {},
+        False,
+    )  # no label map has several frames
 
 
 def test_labels_on_another_grid_or_unreadable_are_not_used(store: FolderStore, studies: Path, tmp_path: Path) -> None:
@@ -200,6 +205,6 @@ def test_labels_on_another_grid_or_unreadable_are_not_used(store: FolderStore, s
     moved = AFFINE.copy()
     moved[0, 3] = 7.5
     store.store_label("ct", write(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8), moved), "final", named(liver=1))
-    assert saved.masks(saved.newest("ct"), volume) == {}
+    assert saved.masks(saved.newest("ct"), volume) == ({}, False)
     Path(store.get_label_uri("ct", "final")).write_bytes(b"no image")
-    assert saved.masks(saved.newest("ct"), volume) == {}
+    assert saved.masks(saved.newest("ct"), volume) == ({}, False)

@@ -329,7 +329,7 @@ class Requests(RuleBasedStateMachine):
 
     def saved(self) -> dict[str, NDArray[np.bool_]]:
         newest = self.app.resources.saved.newest("image")
-        return {} if newest is None else self.app.resources.saved.masks(newest, self.app.volume)
+        return {} if newest is None else self.app.resources.saved.masks(newest, self.app.volume)[0]
 
 
 def test_a_saved_segment_without_voxels_erases_nothing_that_another_client_clicked(app: App) -> None:

@@ -3,86 +3,29 @@
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from scripted_app import LIVER, SHAPE, SPLEEN, App, write_image
+from scripted_app import LIVER, SHAPE, SPLEEN
+from unit.app.scripted_page import Page, save_label, scripted_page
 
 from causal_sam.imaging import PackedMask
 from causal_sam.imaging.overlap import dice
-from causal_sam.notes.interpreter import EmbeddedInterpreter
 from causal_sam.site.calibration import DiceBound
-from scorings.effort import EffortScoring
-from serving.inbox import Inbox
 from serving.page import past_notes
-from serving.page.routes import api_router
-from serving.requests.errors import install_error_handlers
-from serving.site_protocol import SiteProtocol
-from strategies.studies import Studies
 
 IMAGES = ("image", "second")
 
 
-class Page:
-    """Requests of one user."""
-
-    def __init__(self, client: TestClient, app: Any) -> None:
-        self.client, self.app = client, app
-
-    def ask(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
-        answer = self.client.request(method, f"/causal-sam/api/{path}", params={"client_id": "one"}, json=body)
-        assert answer.status_code == status, answer.text
-        return answer.json() if answer.headers["content-type"] == "application/json" else answer
-
-    def post(self, path: str, body: Any = None, **more: Any) -> Any:
-        return self.ask("POST", path, body or {}, **more)
-
-    def search(self) -> dict[str, Any]:
-        """Search for masks in all cases, and return the last event."""
-        self.post("inbox/search")
-        *_, last = self.ask("GET", "inbox/search/events").text.strip().split("\n\n")
-        assert last.startswith("event: inbox\n")
-        return json.loads(last.partition("data: ")[2])
-
-
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    folder = tmp_path / "studies"
-    folder.mkdir()
-    parts = App(folder, monkeypatch)
-    write_image(folder / "second.nii.gz")
-    parts.store.refresh()
-    resources = parts.resources
-    studies = Studies(parts.store, parts.finder.find)
-    names = resources.labels.names
-    scoring = EffortScoring(resources.click_log, resources.journal, tmp_path / "effort.json")
-    app = SimpleNamespace(
-        resources=resources,
-        finder=parts.finder,
-        datastore=lambda: parts.store,
-        inbox=Inbox(studies, resources.predictors, names, resources.automatic, "axial", 10**9),
-        protocol=SiteProtocol(folder / "protocol.md", tmp_path / "journal", EmbeddedInterpreter()),
-        on_save_label=lambda image_id, label_id: None,
-        requests_per_client=16,
-        _scoring_methods={"effort": scoring},
-    )
-    monkeypatch.setattr("serving.inbox.NICENESS", 0)
-    monkeypatch.setattr("serving.page.visits.PROGRESS_SECONDS", 0.05)
-    for module in ("page.visits", "requests.inference"):
-        monkeypatch.setattr(f"serving.{module}.app_instance", lambda: app)
-    server = FastAPI()
-    server.include_router(api_router())
-    install_error_handlers(server)
-    with TestClient(server) as client:
-        yield Page(client, app)
+    with scripted_page(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def test_cases_go_through_the_inbox(page: Page) -> None:
@@ -148,9 +91,7 @@ def test_all_that_is_found_by_name_is_kept_before_anybody_corrects_it(page: Page
 def test_the_uncertainty_of_a_mask_lies_at_its_border(page: Page) -> None:
     page.search()
     page.post("cases/image/inbox/open")
-    answer = page.client.get(
-        "/causal-sam/api/cases/image/uncertainty", params={"client_id": "one", "label": "liver"}
-    ).json()
+    answer = page.ask("GET", "cases/image/uncertainty", name="liver")
     extent, corner = answer["extent"], answer["corner"]
     values = np.frombuffer(zlib.decompress(base64.b64decode(answer["values"])), np.uint8).reshape(extent)
     whole = np.zeros(SHAPE, np.uint8)
@@ -158,8 +99,30 @@ def test_the_uncertainty_of_a_mask_lies_at_its_border(page: Page) -> None:
     assert answer["slices"] >= 6
     middle = (22, 28, 4)
     assert whole[middle] < 60 < whole[..., 4].max()
-    nothing = page.client.get("/causal-sam/api/cases/image/uncertainty", params={"client_id": "one", "label": "kidney"})
-    assert (nothing.json()["extent"], nothing.json()["slices"]) == ([0, 0, 0], 0)
+    nothing = page.ask("GET", "cases/image/uncertainty", name="kidney")
+    assert (nothing["extent"], nothing["slices"]) == ([0, 0, 0], 0)
+
+
+def test_only_masks_that_somebody_looked_at_are_accepted_from_the_inbox(page: Page, tmp_path: Path) -> None:
+    page.search()
+    (case, _) = page.ask("GET", "inbox")["cases"]
+    refused = page.post("cases/image/inbox/accept", {"model": "of yesterday"}, status=409)
+    assert refused["detail"] == "Other masks were found in image meanwhile: look at them, then accept."
+    page.post("cases/image/inbox/accept", {"model": case["model"]})
+    # A label that was put there since the list was loaded, and whose values have no names.
+    save_label(page, "second", np.ones(SHAPE, np.uint8), {}, tmp_path)
+    assert "has an accepted label already" in page.post("cases/second/inbox/accept", status=409)["detail"]
+    assert page.app.datastore().get_label_info("second", "final").keys() == {"ts", "name", "checksum"}
+
+
+def test_the_inbox_is_about_the_first_frame(page: Page) -> None:
+    image = nibabel.load(page.app.datastore().get_image_uri("image"))
+    frames = np.stack(2 * [image.get_fdata(dtype=np.float32)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(frames, image.affine), image.get_filename())
+    page.search()
+    for route in ("open", "accept"):
+        refused = page.ask("POST", f"cases/image/inbox/{route}", {}, status=422, frame=1)
+        assert refused["detail"] == "The automatic masks are of frame 0, not 1: leave frame out."
 
 
 def test_notes_know_whether_they_were_undone() -> None:

@@ -1,9 +1,9 @@
 /** The inbox: cases with automatic masks that nobody works on, the most likely right first. */
 import { signal } from '@preact/signals'
 import { ask, casePath, follow, work } from './api'
-import { openCase, opened, refreshCases, report, run, say, step } from './state'
+import { cases, isCancelled, openCase, opened, refreshCases, report, run, say, step } from './state'
 import { TEXTS } from './texts'
-import type { InboxList, InboxProgress } from './types'
+import type { InboxCase, InboxList, InboxProgress } from './types'
 
 export const inbox = signal<InboxList | null>(null)
 /** The inbox is shown in place of all cases. */
@@ -70,11 +70,19 @@ export async function openWithMasks(id: string): Promise<void> {
   await refreshInbox()
 }
 
-/** Accepts the automatic masks of a case as they are. */
-export async function acceptMasks(id: string): Promise<void> {
-  const answer = await run(TEXTS.status.accepting, (tools) =>
-    work<{ message: string }>('POST', casePath(id, 'inbox/accept'), tools),
-  )
+/** Accepts the automatic masks of a case as they are shown. */
+export async function acceptMasks({ id, model }: InboxCase): Promise<void> {
+  const answer = await run(TEXTS.status.accepting, async (tools) => {
+    try {
+      return await work<{ message: string }>('POST', casePath(id, 'inbox/accept'), { body: { model }, ...tools })
+    } catch (error) {
+      if (!isCancelled(error)) throw error
+      await ask('GET', casePath(id, 'session')) // answered once the request before is done
+      await refreshCases()
+      if (!cases.value?.some((each) => each.id === id && each.state === 'accepted')) throw error
+      return { message: TEXTS.status.tooLate }
+    }
+  })
   if (answer) say(answer.message)
   await Promise.all([refreshInbox(), refreshCases()])
   if (!answer || opened.value?.id !== id) return

@@ -26,6 +26,8 @@ const MOVES: Record<string, [number, number, number]> = {
   PageUp: [0, 0, 1],
   PageDown: [0, 0, -1],
 }
+/** Keys that act again while they are held: sizes and zoom. */
+const HELD = '[]+=-'
 const ZOOM = 1.25
 const BRUSH_STEP_MM = 1
 
@@ -53,7 +55,7 @@ export function listen(viewer: Viewer, drawing: Drawing, image: HTMLElement, foc
       if (event.key === 'z') (event.shiftKey ? state.redo : state.undo)()
       else if (event.key === 'y') state.redo()
       else return
-    } else if (event.altKey) return
+    } else if (event.altKey || (event.repeat && !HELD.includes(event.key))) return
     else if (!act(event.key, viewer, focusNote)) return
     event.preventDefault()
   })

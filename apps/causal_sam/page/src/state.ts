@@ -20,6 +20,9 @@ import type {
 } from './types'
 import type { Viewer } from './viewer'
 
+/** Status of a refusal because something has changed on the server. */
+const CONFLICT = 409
+
 export type Tool = 'navigate' | 'point' | 'box' | 'lasso' | 'scribble' | 'brush' | 'erase'
 export const TOOLS: Tool[] = ['navigate', 'point', 'box', 'lasso', 'scribble', 'brush', 'erase']
 
@@ -115,13 +118,17 @@ export function run<T>(what: string, doIt: (tools: Tools) => Promise<T>): Promis
   return next
 }
 
+export function isCancelled(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'AbortError'
+}
+
 export function report(error: unknown): void {
   isError.value = true
   offersUndo.value = false
   if (error instanceof Refusal) {
     mustSignIn.value ||= error.status === 401
     message.value = error.message
-  } else if (error instanceof DOMException && error.name === 'AbortError') {
+  } else if (isCancelled(error)) {
     isError.value = false
     message.value = TEXTS.status.cancelled
   } else {
@@ -229,14 +236,35 @@ export function step(what: string, path: string, body: object | (() => object | 
     const known = viewer!.labels!.known
     const times: Record<string, number> = {}
     const onTiming = (model: number) => (times.model = 1000 * model)
-    const answer = await work<Session>('POST', casePath(id, path), { body: { ...now, known }, ...tools, onTiming })
-    times.answered = performance.now() - begun
-    take(answer)
-    say(answer.message, Object.keys(answer.taken_ml).length > 0)
-    void measured('step', begun, times)
-    void refreshCases()
-    return answer
+    try {
+      const answer = await work<Session>('POST', casePath(id, path), { body: { ...now, known }, ...tools, onTiming })
+      times.answered = performance.now() - begun
+      take(answer)
+      say(answer.message, Object.keys(answer.taken_ml).length > 0)
+      void measured('step', begun, times)
+      void refreshCases()
+      return answer
+    } catch (error) {
+      const isConflict = error instanceof Refusal && error.status === CONFLICT
+      const isOther = (isConflict || isCancelled(error)) && (await catchUp(id))
+      if (!isOther || isConflict) throw error
+      say(TEXTS.status.tooLate)
+      return null
+    }
   })
+}
+
+/** Shows the session as the server has it once the requests before are done; returns whether it was another one. */
+async function catchUp(id: string): Promise<boolean> {
+  const before = stateKey()
+  take(await ask<Session>('GET', casePath(id, 'session')))
+  void refreshCases()
+  return stateKey() !== before
+}
+
+/** The same as long as no step changes the session. */
+function stateKey(): string {
+  return [session.value?.position, maskKeys.value, session.value?.locked].join()
 }
 
 export function addPrompt(prompt: NewPrompt): Promise<unknown> {
@@ -276,7 +304,7 @@ function moveBy(count: number): Promise<unknown> {
 
 export function toggleLock(name: string): Promise<unknown> {
   return step(TEXTS.status.locking, 'locks', () => {
-    const locked = (session.value?.labels ?? []).filter((label) => label.is_locked).map((label) => label.name)
+    const locked = session.value?.locked ?? []
     return { labels: locked.includes(name) ? locked.filter((each) => each !== name) : [...locked, name] }
   })
 }

@@ -217,6 +217,7 @@ export const TEXTS = {
     slices: (what: string, slices: number) => (slices ? `${what}: ${slices} slices …` : `${what} …`),
     cancel: 'Cancel',
     cancelled: 'Cancelled; nothing was changed.',
+    tooLate: 'It was too late to cancel: the server had finished, and what it did is shown.',
     undo: 'Undo this',
     previewed: 'Preview: nothing is changed yet.',
     lookingForParts: 'Looking for small parts',

@@ -28,7 +28,7 @@ export function followLabel(viewer: Viewer): void {
 
 async function show(viewer: Viewer, id: string, name: string, signal: AbortSignal): Promise<void> {
   try {
-    const path = casePath(id, `uncertainty?label=${encodeURIComponent(name)}`)
+    const path = casePath(id, `uncertainty?name=${encodeURIComponent(name)}`)
     const answer = await ask<Uncertainty>('GET', path, { signal })
     if (signal.aborted || opened.value?.id !== id) return
     if (answer.slices) viewer.showOverlay(valuesOf(answer, viewer.grid!))

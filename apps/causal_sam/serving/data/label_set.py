@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from monailabel.interfaces.datastore import Datastore
 
 from causal_sam.errors import InputError
 from causal_sam.imaging.label_names import names_in_info
-from causal_sam.text import LabelNames
+from causal_sam.text import LabelNames, canonical
 from serving.requests.identifiers import checked_label_name
 
 BACKGROUND = "background"
@@ -99,10 +99,19 @@ class LabelSet:
             raise InputError(f"{text[:40]!r} can mean {' or '.join(several)}: say which.")
         raise InputError(f"There is no label {text[:40]!r}; this server has {', '.join(self.names)}.")
 
-    def known_as(self, text: str) -> str:
-        """The label that a person means by ``text``; ``text`` itself where it is none of them, or could be several."""
-        found = self._spoken.resolve(text)
-        return text if found is None else found.label
+    def known_as(self, text: str, present: Container[str] = ()) -> str:
+        """The label that a client calls ``text``: one of these spelled otherwise, or by another name of the same.
+
+        Any other name is a label of its own, unlike in a note: a metastasis is a lesion, and may be one label of two.
+
+        Args:
+            text: name from the client.
+            present: names that stand for themselves, such as those of the labels in a session.
+        """
+        found = None if text in present else self._spoken.resolve(text)
+        if found is not None and (found.how == "exact" or canonical(found.label) == canonical(text)):
+            return found.label
+        return text
 
     @classmethod
     def from_conf(cls, value: str | Sequence[str] | Mapping[str, int]) -> LabelSet:

@@ -58,7 +58,7 @@ class SavedLabels:
     def __init__(self, datastore: Datastore) -> None:
         self._datastore = datastore
 
-    def newest(self, image_id: str | None, frame: int = 0) -> SavedLabel | None:
+    def newest(self, image_id: str | None, frame: int | None = 0) -> SavedLabel | None:
         """Return the label of an image that was saved last; None if there is none.
 
         A label that a person accepted takes precedence over labels saved by tasks, even newer ones.
@@ -66,6 +66,7 @@ class SavedLabels:
         Args:
             image_id: id in the data store.
             frame: index of the frame. Labels that the server saved name their frame; those of clients hold for all.
+                None for a label of any frame.
         """
         # Other stores keep labels on a server and have no time for them.
         if image_id is None or not isinstance(self._datastore, FolderStore):
@@ -77,24 +78,27 @@ class SavedLabels:
                 stat = os.stat(path)
             except OSError:
                 continue
-            if frame_in_info(label.info) in (None, frame):
+            if frame is None or frame_in_info(label.info) in (None, frame):
                 names = tuple(named_values(label.info))
                 version = (str(path), label.info.get(CHECKSUM, stat.st_mtime_ns), label.info.get("ts"), names)
                 found.append((stat.st_mtime_ns, SavedLabel(image_id, tag, path, version, label.info)))
         return max(found, key=lambda each: (each[1].is_final, each[0]), default=(0, None))[1]
 
-    def masks(self, label: SavedLabel, volume: Volume) -> dict[str, NDArray[np.bool_]]:
+    def masks(self, label: SavedLabel, volume: Volume) -> tuple[dict[str, NDArray[np.bool_]], bool]:
         """Read the masks of a saved label; none if it cannot be read or is not on the grid of ``volume``.
 
         A label that the client named and that has no voxels gives an empty mask: it was erased. Values without a name
         give none: which structures they are is not guessed. If the label was saved again since, that one is read.
+
+        Returns:
+            Label name -> mask, and whether these are all that the label map has.
         """
         try:
             with self._datastore.open_label(label.image_id, label.tag) as (path, info):
                 masks, unnamed = named_masks(read_label_map(path, volume), info)
         except (InputError, LabelNotFoundException) as error:
             logger.warning("The saved label %s is not used: %s", label.path.name, error)
-            return {}
+            return {}, False
         if unnamed:
             logger.warning("The saved label %s has no names for its values %s.", label.path.name, unnamed[:8])
-        return masks
+        return masks, not unnamed

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 from cachetools import LRUCache, cached
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
@@ -19,10 +20,12 @@ from causal_sam.site.calibration import DiceBound
 from infers.base import IMAGE_ID_KEY, Call, take_over_saved
 from serving.data.images import VolumeKey, volume_key
 from serving.data.label_colors import label_color
+from serving.page.acceptance import save_accepted
 from serving.page.pictures import picture_of_slice
 from serving.page.schemas import Session, StepRequest
-from serving.page.sessions import describe_session, save_accepted
+from serving.page.sessions import describe_session
 from serving.page.visits import EVENTS, STREAMED, ToCase, Visit, app, progress_events
+from serving.requests.errors import ConflictError
 from serving.requests.sign_in import Annotator, Reader
 
 PICTURE_SIDE = 256
@@ -54,13 +57,21 @@ class InboxCase(BaseModel):
             without a guarantee, or without masks.
         certainty: smallest certainty of its masks; None without masks.
         missing: labels that the model knows and did not find.
+        model: identifies the weights that made the masks.
     """
 
     id: str
+    model: str
     bound: float | None
     certainty: float | None
     labels: list[InboxLabel]
     missing: list[str]
+
+
+class InboxRequest(BaseModel):
+    """``model`` of the masks that the client shows; None accepts those of the model in use."""
+
+    model: str | None = None
 
 
 class InboxProgress(BaseModel):
@@ -128,6 +139,7 @@ def _case(case: AutomaticCase, bound: DiceBound) -> InboxCase:
     least = min(case.certainty.values(), default=None)
     return InboxCase(
         id=case.image_id,
+        model=case.model,
         bound=None if least is None else bound.lower(least),
         certainty=least,
         labels=[
@@ -211,19 +223,27 @@ async def take_masks(case: ToCase, known: StepRequest) -> Response:
 
 
 @router.post("/cases/{case}/inbox/accept", response_model=InboxAnswer, responses=STREAMED)
-async def accept_masks(case: ToCase, user: Annotator) -> Response:
+async def accept_masks(
+    case: ToCase, user: Annotator, shown: Annotated[InboxRequest, Body(default_factory=InboxRequest)]
+) -> Response:
     """Save the automatic masks of a case as its accepted label, as they are.
 
     They do not count as evidence that the model is right, since nobody has looked at every slice.
 
     Raises:
         NotFoundError: the case has no automatic masks.
-        InputError: the session has masks already, or the image has an accepted label.
+        InputError: the session has masks already.
+        ConflictError: the image has an accepted label, or the masks are not those that the client shows.
     """
 
     def work(call: Call) -> InboxAnswer:
-        found = _take(case, call)
         image_id = call.request[IMAGE_ID_KEY]
+        newest = call.resources.saved.newest(image_id, None)
+        if newest is not None and newest.is_final:
+            raise ConflictError(f"{case.image_id} has an accepted label already: open it to look at that.")
+        found = _take(case, call)
+        if shown.model not in (None, found.model):
+            raise ConflictError(f"Other masks were found in {case.image_id} meanwhile: look at them, then accept.")
         rules = save_accepted(call, case, image_id)
         take_over_saved(call.session, call.resources.saved, image_id, call.volume)
         return InboxAnswer(message=f"Accepted {image_id}: {', '.join(found.certainty)}.{rules}")
@@ -241,6 +261,8 @@ def _found(case: Visit) -> AutomaticCase:
 
 def _take(case: Visit, call: Call) -> AutomaticCase:
     """Take the automatic masks over into the session, and return the case."""
+    if case.frame:
+        raise InputError(f"The automatic masks are of frame 0, not {case.frame}: leave frame out.")
     found, session = _found(case), call.session
     if any(not state.is_empty for state in session.states.values()):
         raise InputError("The case has masks already: open it, and accept or correct them there.")

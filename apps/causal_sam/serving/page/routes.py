@@ -10,6 +10,7 @@ from monailabel.config import settings
 from starlette.staticfiles import StaticFiles
 
 from serving.page import (
+    acceptance,
     cases,
     effort,
     exports,
@@ -32,7 +33,7 @@ def api_router() -> APIRouter:
     refused = {"4XX": {"model": Refusal, "description": "The request is at fault."}}
     router = APIRouter(prefix=f"{PAGE}/api", tags=["Causal-SAM"], responses=refused)
     for part in (
-        *(cases, sessions, stray_parts, protocol, past_notes, uncertainty),
+        *(cases, sessions, acceptance, stray_parts, protocol, past_notes, uncertainty),
         *(exports, learning, effort, inbox),
     ):
         router.include_router(part.router)

@@ -200,6 +200,7 @@ class Session(BaseModel):
         labels: all labels that have been used.
         steps: the history, the oldest first; the first one cannot be undone.
         position: index of the step that is shown.
+        locked: labels that no step changes, also those without a mask.
         message: sentence about what was done; empty when nothing was.
         taken_ml: label -> ml that it lost to the label that a prompt was for; little is left out.
     """
@@ -207,6 +208,7 @@ class Session(BaseModel):
     labels: list[Label]
     steps: list[Step]
     position: int
+    locked: list[str]
     message: str
     taken_ml: dict[str, float] = {}
 

@@ -1,26 +1,21 @@
-"""Routes that work on the client's session on a case: prompts, history, locks, labels by name, notes, acceptance."""
+"""Routes that work on the client's session on a case: prompts, history, locks, labels by name, notes."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import Response
-from monailabel.config import settings
-from monailabel.interfaces.datastore import DefaultLabelTag
 
 from causal_sam.errors import InputError
-from causal_sam.imaging import PackedMask, write_mask
+from causal_sam.imaging import PackedMask
 from causal_sam.imaging.directions import patient_axes
 from causal_sam.prompting import InteractiveSession
 from causal_sam.prompting.label_state import LabelState, Source, is_unnamed, state_of
 from causal_sam.prompting.prompt_set import PromptSet
 from causal_sam.prompting.prompts import Prompts, Strokes
-from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Call, take_over_saved
+from infers.base import CLIENT_KEY, IMAGE_ID_KEY, Call
 from infers.messages import describe_refinements, describe_taken
 from infers.note import NoteInferTask, NoteOptions
 from infers.organs import OrgansInferTask, Wanted
@@ -44,14 +39,11 @@ from serving.page.schemas import (
     Scribble,
     Session,
     Step,
-    StepRequest,
     Voxel,
 )
 from serving.page.steps import boxes, describe_steps
-from serving.page.visits import STREAMED, ToCase, Visit, app
-from serving.requests.sign_in import Annotator
+from serving.page.visits import STREAMED, ToCase, app
 
-logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/cases/{case}")
 
 
@@ -84,7 +76,7 @@ async def add_prompt(case: ToCase, prompt: Prompt) -> Response:
     """Add points, a box, a lasso, scribbles or brush strokes as one step."""
 
     def work(call: Call) -> Session:
-        label = call.resources.labels.known_as(prompt.name)
+        label = call.known_as(prompt.name)
         with call.session.one_step():
             message = _add(call, label, prompt)
         answer = describe_session(call, prompt.known, message)
@@ -255,71 +247,8 @@ def note_task() -> NoteInferTask:
 
 
 def _options(call: Call, note: NoteText, *, preview: bool = False) -> NoteOptions:
-    current = None if note.label is None else call.resources.labels.known_as(note.label)
+    current = None if note.label is None else call.known_as(note.label)
     return NoteOptions(note.note.strip(), preview, repeat=True, prompts=PromptSet(current, {}), plan=note.plan)
-
-
-@router.post("/accept", response_model=Session, responses=STREAMED)
-async def accept(case: ToCase, known: StepRequest, user: Annotator) -> Response:
-    """Save all labels as the accepted label of the image, with the tag ``final``; in the DICOM archive too.
-
-    The protocol is checked before; the message says which of its rules do not hold, and nothing hinders the acceptance.
-    """
-
-    def work(call: Call) -> Session:
-        image_id = call.request[IMAGE_ID_KEY]
-        if image_id is None:
-            raise InputError("Only an image that the data store lists can have an accepted label.")
-        rules = save_accepted(call, case, image_id)
-        compare_with_automatic(call, image_id)
-        take_over_saved(call.session, call.resources.saved, image_id, call.volume)
-        names = [name for name, state in call.session.states.items() if not (is_unnamed(name) or state.is_empty)]
-        return describe_session(call, known.known, f"Accepted: {', '.join(names)}.{rules}")
-
-    return await case.change(work)
-
-
-def save_accepted(call: Call, case: Visit, image_id: str) -> str:
-    """Check the protocol on all labels of a session, and save them as the accepted label of an image.
-
-    Returns:
-        Sentence about the rules of the protocol, after a space; empty if there are none.
-
-    Raises:
-        InputError: they cannot be saved, as when there are no voxels.
-    """
-    protocol = app().protocol
-    report = protocol.check_accepted(call)
-    label_map, values = call.session.label_map()
-    present = set(np.unique(label_map))
-    info = {
-        "label_info": [{"name": name, "idx": value} for name, value in values.items() if value in present],
-        "user": case.user.username if settings.MONAI_LABEL_AUTH_ENABLE else case.context.name,
-        "params": {"frame": call.volume.frame},
-    }
-    with tempfile.TemporaryDirectory(prefix="causal-sam-accepted-") as folder:
-        path = write_mask(label_map, call.volume, Path(folder) / "label.nii.gz")
-        label_id = app().datastore().save_label(image_id, str(path), DefaultLabelTag.FINAL.value, info)
-    app().on_save_label(image_id, label_id)
-    if report is None:
-        return ""
-    protocol.keep(call.stamped(report.to_dict()))
-    return f" {report}"
-
-
-def compare_with_automatic(call: Call, image_id: str) -> None:
-    """Compare the accepted masks with those that were found by name before anybody saw them.
-
-    Only labels that the annotator had in the session count, also those that were removed from it.
-    """
-    if call.volume.frame:
-        return
-    session = call.session
-    seen = {name for step in session.history.steps[: session.history.position + 1] for name in step.labels}
-    try:
-        call.resources.automatic.compare(image_id, seen, session.mask)
-    except OSError as error:
-        logger.warning("Automatic masks are not compared: nothing can be written (%s).", error.strerror)
 
 
 def known_labels(call: Call, names: Collection[str]) -> list[str]:
@@ -328,7 +257,7 @@ def known_labels(call: Call, names: Collection[str]) -> list[str]:
     Raises:
         InputError: no label can be called so.
     """
-    return list(dict.fromkeys(call.resources.labels.known_as(checked_label(name)) for name in names))
+    return list(dict.fromkeys(call.known_as(checked_label(name)) for name in names))
 
 
 def describe_session(
@@ -359,6 +288,7 @@ def describe_session(
             for step, text in zip(steps, describe_steps(steps, call.volume), strict=True)
         ],
         position=session.history.position,
+        locked=sorted(session.locked),
         message=message,
     )
 

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from causal_sam.imaging.stray_parts import stray_parts
 from causal_sam.prompting.label_state import is_unnamed
 from infers.base import Call
+from serving.page.acceptance import refuse_unseen
 from serving.page.schemas import LabelsRequest, Session, StrayParts, StrayPartsList
 from serving.page.sessions import describe_session, known_labels
 from serving.page.visits import STREAMED, ToCase
@@ -38,6 +39,7 @@ async def remove_stray_parts(case: ToCase, wanted: LabelsRequest) -> Response:
     """Remove the small parts that lie apart from the rest of labels, as one step."""
 
     def work(call: Call) -> Session:
+        refuse_unseen(call, wanted.known)  # the page accepts what is left, unseen
         session, voxel_ml, removed = call.session, call.volume.voxel_ml, []
         with session.one_step():
             for name in known_labels(call, wanted.labels):

@@ -43,7 +43,7 @@ class Uncertainty(BaseModel):
 
 
 @router.get("/cases/{case}/uncertainty")
-async def uncertainty(case: ToCase, label: Annotated[str, Query(description="Name of the label.")]) -> Uncertainty:
+async def uncertainty(case: ToCase, name: Annotated[str, Query(description="Name of the label.")]) -> Uncertainty:
     """Return how unsure the model is about a label of the client's session.
 
     Others use the model first. The session is not held meanwhile, so that steps do not wait.
@@ -51,12 +51,12 @@ async def uncertainty(case: ToCase, label: Annotated[str, Query(description="Nam
 
     def work() -> Uncertainty:
         with case.open_session() as call:
-            name = call.resources.labels.known_as(checked_label(label))
-            state = call.session.state(name)
+            label = call.known_as(checked_label(name))
+            state = call.session.state(label)
         slot = partial(call.resources.predictors.inference_slots.hold, priority=Priority.BACKGROUND)
-        found = mask_uncertainty(call.predictor, name, state, slot, CancellationMonitor(case.context.connection))
+        found = mask_uncertainty(call.predictor, label, state, slot, CancellationMonitor(case.context.connection))
         return Uncertainty(
-            label=name,
+            label=label,
             key=state.key,
             corner=found.corner,
             extent=found.values.shape,

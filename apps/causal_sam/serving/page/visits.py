@@ -28,6 +28,7 @@ from serving.data.images import ImageRef, volume_key
 from serving.requests.cancellation import CancellationMonitor
 from serving.requests.clicks import Options
 from serving.requests.clients import RequestContext
+from serving.requests.errors import describe_unexpected
 from serving.requests.inference import context_of, run_for_client
 from serving.requests.options import checked_client_id
 from serving.requests.sign_in import Reader
@@ -138,6 +139,7 @@ class Visit:
         resources = app().resources
         options = Options.from_request(request, resources.plane, resources.extent)
         with open_call(resources, request, options, on_slice_of_client) as call:
+            monitor(0)  # what was cancelled while it waited for the session changes nothing
             yield call
 
     async def change(self, work: Callable[[Call], T], plane: str | None = None) -> Response:
@@ -184,6 +186,9 @@ class Visit:
         except CausalSamError as error:
             logger.error("%s", error)  # about the server, not about what was asked
             yield event("error", {"status": 500, "detail": str(error)})
+        except Exception as error:  # the answer has begun, so that no handler of the app sees it
+            logger.exception("A request about a case failed.")
+            yield event("error", {"status": 500, "detail": describe_unexpected(error)})
         finally:
             if self.context.connection is not None and not task.done():
                 self.context.connection.close()

@@ -17,7 +17,8 @@ MAX_QUERY_FIELDS = 200
 IDENTIFIERS = {"image": "image id", "id": "id", "label": "label id", "tag": "label tag", "session_id": "session id"}
 # Their paths name files and resources of the archive; the endpoints check them.
 _FREE_PATHS = re.compile(r"/(ohif|static|proxy)/.*", re.DOTALL)
-_ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|25|00)", re.IGNORECASE)
+# Also encoded twice: a name may have a percent sign, as in "50% dose".
+_ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|25[0-9a-f]{2}|00)", re.IGNORECASE)
 
 OFF_BY_DEFAULT = {
     "reload": ("POST", re.compile(r"/reload/?"), "drops all work and needs no sign-in"),

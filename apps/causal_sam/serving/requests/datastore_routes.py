@@ -29,10 +29,10 @@ from causal_sam.site.label_files import CHECKSUM
 from serving.data.files import Extensions
 from serving.data.folder_store import FolderStore
 from serving.opened_images import prepare_opened
-from serving.requests.clients import current_context
 from serving.requests.identifiers import checked_identifier
-from serving.requests.inference import removed_on_failure
+from serving.requests.inference import context_of, removed_on_failure
 from serving.requests.json_objects import checked_object
+from serving.requests.options import checked_client_id
 from serving.requests.sign_in import Annotator, Reader
 from serving.sessions.uploads import received
 
@@ -40,6 +40,7 @@ CHUNK_BYTES = 2**20
 
 
 def save_label(
+    request: Request,
     image: str,
     label: Annotated[UploadFile, File()],
     user: Annotator,
@@ -48,15 +49,20 @@ def save_label(
 ) -> Any:
     """Save a label; the answer for an accepted one has the check of the ``protocol``, if there are rules.
 
+    Who accepted it is said by the sign-in, and not by the client.
+
     Raises:
         InputError: it cannot be saved, and nothing was.
     """
     app, info, tag = app_instance(), checked_object(params), tag or DefaultLabelTag.FINAL.value
+    who = context_of(request, user, checked_client_id(info)).name
+    info.pop("user", None)
+    if settings.MONAI_LABEL_AUTH_ENABLE:
+        info["user"] = who = user.username
     with received(label, "label") as path:
         label_id = app.datastore().save_label(image, str(path), tag, info)
     answer = {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
     if tag == DefaultLabelTag.FINAL.value:
-        who = user.username if settings.MONAI_LABEL_AUTH_ENABLE else current_context().name
         report = app.protocol.check_saved(app.resources, app.finder.find(image), frame_in_info(info) or 0, who)
         if report is not None:
             answer["protocol"] = {"message": str(report), **report.to_dict()}

@@ -41,6 +41,12 @@ class RefusedError(InputError):
         self.status = status
 
 
+class ConflictError(InputError):
+    """What is there now is not what the client takes it for, or would be lost."""
+
+    status = 409
+
+
 class ClientGoneError(InputError):
     """The client closed its connection before it had its answer; nobody reads this one."""
 
@@ -121,10 +127,14 @@ async def _process_is_gone(request: Request, error: psutil.NoSuchProcess) -> JSO
     return _answer(request, 409, "The task ended before it could be stopped.", error)
 
 
+def describe_unexpected(error: Exception) -> str:
+    """Say in a sentence that the server failed; only the log tells more."""
+    return f"The server failed ({type(error).__name__}); its log has the details, your masks are kept."
+
+
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    # The web server logs the stack trace of whatever arrives here; the client gets none of it.
-    sentence = f"The server failed ({type(error).__name__}); its log has the details, your masks are kept."
-    return JSONResponse({"detail": sentence}, status_code=500)
+    # The web server logs the stack trace of whatever arrives here.
+    return JSONResponse({"detail": describe_unexpected(error)}, status_code=500)
 
 
 _HANDLERS = {

@@ -25,7 +25,7 @@ class Scribbles:
     """The strokes that a user painted for one label.
 
     Attributes:
-        label: its name.
+        label: its name, as the client writes it.
         shown: (I, J, K) the label as the client shows it; None if its label map has no voxel of the label: a client
             that has not loaded what was segmented before shows nothing either.
         strokes: inside and outside of it.

@@ -16,9 +16,11 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from causal_sam.atomic import atomic_write
 from causal_sam.prompting.history import CHAIN_FILE, FILE_MODE, FOLDER_MODE, History
+from causal_sam.site.scores import Stamp
 from serving.keyed_locks import KeyedLocks
 from serving.sessions.store import folder_size
 
@@ -51,8 +53,16 @@ class OpenHistory:
     history: History
 
 
+class _Kept(NamedTuple):
+    """A history in memory, its size in bytes, and the stamp of its chain on disk."""
+
+    history: History
+    nbytes: int
+    stamp: Stamp
+
+
 class HistoryStore:
-    """The histories of all clients.
+    """The histories of all clients; several servers may share the folder, if a client asks one after the other.
 
     Args:
         folder: folder of the sessions, created with the first step; None keeps nothing on disk.
@@ -63,7 +73,7 @@ class HistoryStore:
     def __init__(self, folder: Path | None, max_bytes: int, max_count: int = MAX_COUNT) -> None:
         self._folder, self._max_bytes, self._max_count = folder, max_bytes, max_count
         self._guard = threading.Lock()
-        self._kept: OrderedDict[Hashable, tuple[History, int]] = OrderedDict()  # with their bytes
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._in_use = KeyedLocks()
         self._owners: dict[str, tuple[Owner, float]] = {}  # by folder, with the time of the last step
         if folder is not None:
@@ -90,20 +100,16 @@ class HistoryStore:
             yield OpenHistory(History())
             return
         with self._in_use.hold(key):
-            with self._guard:
-                before, _ = self._kept.get(key, (None, 0))
-            if before is None:
-                before = History() if self._folder is None else History.load(self._path(key), shape)
+            before = self._current(key, shape)
             opened = OpenHistory(before)
             yield opened
+            if opened.history is not before:
+                if opened.history.position:
+                    with self._guard:
+                        self._owners[_name(key)] = owner, time.time()
+                if self._folder is not None:
+                    self._save(self._path(key), opened.history, owner)
             self._keep(key, opened.history)
-            if opened.history is before:
-                return
-            if opened.history.position:
-                with self._guard:
-                    self._owners[_name(key)] = owner, time.time()
-            if self._folder is not None:
-                self._save(self._path(key), opened.history, owner)
 
     def in_work(self) -> dict[str, dict[str, float]]:
         """Return image id -> client -> time of the last step in seconds since 1970, of sessions that have steps."""
@@ -116,15 +122,28 @@ class HistoryStore:
                 clients[owner.client] = max(last, clients.get(owner.client, last))
         return found
 
+    def _current(self, key: Hashable, shape: tuple[int, int, int]) -> History:
+        """The history in memory, or that on disk if there is none, or if another server has written one since."""
+        with self._guard:
+            kept = self._kept.get(key)
+        if kept is not None and self._stamp(key) in (kept.stamp, Stamp()):
+            return kept.history
+        return History() if self._folder is None else History.load(self._path(key), shape)
+
     def _path(self, key: Hashable) -> Path:
         return self._folder / _name(key)
 
+    def _stamp(self, key: Hashable) -> Stamp:
+        """Stamp of the chain on disk; the empty one if there is none."""
+        return Stamp() if self._folder is None else Stamp.of(self._path(key) / CHAIN_FILE)
+
     def _keep(self, key: Hashable, history: History) -> None:
+        stamp = self._stamp(key)
         with self._guard:
-            self._kept[key] = history, history.nbytes
+            self._kept[key] = _Kept(history, history.nbytes, stamp)
             self._kept.move_to_end(key)
             while len(self._kept) > self._max_count or (
-                len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._max_bytes
+                len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self._max_bytes
             ):
                 self._kept.popitem(last=False)
 

@@ -15,17 +15,19 @@ export function Inbox() {
   const entries = () => [...(list.current?.querySelectorAll<HTMLButtonElement>('.case') ?? [])]
 
   /** Accepts a case; the one that takes its place is next. */
-  const accept = async (id: string, place: number) => {
-    await acceptMasks(id)
+  const accept = async (shown: InboxCase, place: number) => {
+    await acceptMasks(shown)
     const left = entries()
     left[Math.min(place, left.length - 1)]?.focus()
   }
 
   const onKeyDown = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return
     const place = entries().findIndex((entry) => entry.parentElement!.contains(event.target as Node))
     const by = { ArrowDown: 1, n: 1, ArrowUp: -1 }[event.key]
     if (by) entries()[place + by]?.focus()
-    else if (event.key === 'a' && now.cases[place]) void accept(now.cases[place].id, place)
+    // Held down, it would accept unseen the cases that take the place.
+    else if (event.key === 'a' && !event.repeat && now.cases[place]) void accept(now.cases[place], place)
     else return
     event.preventDefault()
     event.stopPropagation() // these keys mean something else outside of the inbox
@@ -50,7 +52,7 @@ export function Inbox() {
       {now.cases.length > 0 && <p class="quiet">{TEXTS.inbox.keys}</p>}
       <ul class="cases" ref={list} onKeyDown={onKeyDown}>
         {now.cases.map((each, place) => (
-          <Entry key={each.id} case={each} onAccept={() => void accept(each.id, place)} />
+          <Entry key={each.id} case={each} onAccept={() => void accept(each, place)} />
         ))}
       </ul>
       {!now.cases.length && <p>{TEXTS.inbox.empty}</p>}

@@ -58,7 +58,7 @@ export function Labels() {
 function Row({ name }: { name: string }) {
   const label = state.labelOf(name)
   const isShown = !state.hidden.value.has(name)
-  const isLocked = label?.is_locked ?? false
+  const isLocked = state.session.value?.locked.includes(name) ?? false
   const known = label && label.source !== 'user' ? TEXTS.labels[label.source] : ''
   const certainty = label?.source === 'automatic' ? label.certainty : null
   return (
