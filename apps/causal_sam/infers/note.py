@@ -98,9 +98,7 @@ class NoteInferTask(SessionTask):
             )
         preview, repeat, confirm = (flag(request, name) for name in ("preview", "repeat", "confirm"))
         labels, label = self._resources.labels, request.get("label")
-        if isinstance(label, str) and label:
-            request = {**request, "label": labels.known_as(label)}
-        else:
+        if not (isinstance(label, str) and label):
             request = {key: value for key, value in request.items() if key not in LEFT_OVER}
         clicks = read_prompts(request, labels.names, slices.volume.shape)
         named = {name: prompts for name, prompts in clicks.prompts.items() if name is not None and prompts}
@@ -242,6 +240,7 @@ class NoteInferTask(SessionTask):
             lambda acts_on: protected_labels(session.states, session.locked, acts_on),
             lambda names: {} if prepared is None else prepared.segment_known(names, slot),
             slot,
+            {name: sorted(state.points(inside=True)) for name, state in session.states.items()},
         )
         return self._interpreter.invoke(
             NoteRequest(
@@ -269,15 +268,19 @@ class NoteInferTask(SessionTask):
 
 
 def _unseen_neighbours(outcome: PlanResult, masks: Collection[str], is_ct: bool) -> list[str]:
-    """Return a sentence for each excluded neighbour whose place neither a mask nor Hounsfield units show."""
-    excluded = dict.fromkeys(
-        each.intervention.near
-        for each in outcome.corrections
-        if each.intervention.action == "exclude" and each.objection is None
+    """Return a sentence for each neighbour of an act whose place neither a mask nor Hounsfield units show."""
+    done = [each.intervention for each in outcome.corrections if each.objection is None]
+    consequences = {
+        "exclude": "what bulges out or looks unlike the rest is removed",
+        "expand": "its place is not known, and the mask may grow elsewhere",
+    }
+    unseen = dict.fromkeys(
+        (act.near, consequences[act.action])
+        for act in done
+        if act.action in consequences and act.near is not None and act.near not in masks
+        if not (act.action == "exclude" and is_ct and tissue_hu(act.near))
     )
-    unseen = [n for n in excluded if n is not None and n not in masks and not (is_ct and tissue_hu(n))]
     return [
-        f"There is no mask of {near}, so what bulges out or looks unlike the rest is removed. Check it, or segment "
-        f"{near} first."
-        for near in unseen
+        f"There is no mask of {near}, so {consequence}. Check it, or segment {near} first."
+        for near, consequence in unseen
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from causal_sam.imaging.directions import patient_axes
 from causal_sam.imaging.shape import centroid
 from causal_sam.notes import ImageSlices
 from causal_sam.notes.laterality import side_of
+from causal_sam.notes.request import Plane
 from causal_sam.notes.schema import Direction, Intervention, Plan
+from causal_sam.prompting.prompts import Voxel
 from causal_sam.prompting.slices import VolumeSlices
 from causal_sam.prompting.slots import Slot, no_queue
 from causal_sam.volume.context import CoarseMask
@@ -27,8 +30,8 @@ from causal_sam.volume.context import CoarseMask
 MIDLINE_MM = 15.0
 # Air lies below this share of the intensity window.
 AIR_LEVEL = 0.05
-# Patient axis from inferior to superior.
-SUPERIOR_AXIS = 2
+# Plane across each patient axis: left to right, posterior to anterior, inferior to superior.
+PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
 # Step along each axis for locating the body.
 SAMPLING_STEP = 4
 
@@ -44,6 +47,7 @@ class ImageContext:
         protect: labels that a plan acts on -> labels that it may not change.
         expect: function that maps labels to the coarse masks of those that the context of the volume knows.
         slot: entered around the use of the model, where others use it too.
+        clicked: label -> voxels (i, j, k) that somebody clicked as inside of it.
     """
 
     def __init__(
@@ -55,9 +59,10 @@ class ImageContext:
         protect: Callable[[Collection[str]], Collection[str]] = lambda acts_on: (),
         expect: Callable[[Sequence[str]], Mapping[str, CoarseMask]] = lambda labels: {},
         slot: Slot = no_queue,
+        clicked: Mapping[str, Sequence[Voxel]] = MappingProxyType({}),
     ) -> None:
         self._corrector, self._slices, self._masks, self._describe = corrector, slices, masks, describe
-        self._protect, self._expect, self._slot = protect, expect, slot
+        self._protect, self._expect, self._slot, self._clicked = protect, expect, slot, clicked
 
     def measure(self, label: str) -> Mapping[str, Any]:
         """Measure the mask of a label: see `measure_mask`."""
@@ -99,7 +104,10 @@ class ImageContext:
         expected, locked = self._expect(sorted(acts_on)), self._protect(acts_on)
         with self._slot(on_slice) as while_allowed:
             result = self._corrector.carry_out(
-                plan, self._slices, self._masks, while_allowed, locked=locked, coarse=expected
+                *(plan, self._slices, self._masks, while_allowed),
+                locked=locked,
+                coarse=expected,
+                clicked=self._clicked,
             )
         sentences = []
         for each in result.corrections:
@@ -135,8 +143,8 @@ def slices_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> ImageSl
         there = numbers[sorted(nonempty_slices(mask, axis))].tolist()
         if there:
             nonempty[name] = (min(there), max(there))
-    is_axial = patient_axes(volume.affine)[axis][0] == SUPERIOR_AXIS
-    return ImageSlices(volume.shape[axis], float(volume.spacing[axis]), is_axial, nonempty)
+    plane = PLANES[patient_axes(volume.affine)[axis][0]]
+    return ImageSlices(volume.shape[axis], float(volume.spacing[axis]), plane == "axial", nonempty, plane)
 
 
 def sides_in(volume: Volume, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Direction]:

@@ -208,7 +208,12 @@ def nothing_to_change(
     touched = nonempty_slices(region.weight, axis)
     if not touched:
         reasons = {"fill": "it has no holes", "remove": "it is in one part", "keep_largest": "it is in one part"}
-        reason = reasons.get(intervention.action, f"it is not near {near}" if near else "it has nothing in that place")
+        if intervention.action not in reasons:
+            reason = f"it is not near {near}" if near else "it has nothing in that place"
+        elif intervention.direction is None and near is None and intervention.slices is None:
+            reason = reasons[intervention.action]
+        else:
+            reason = "it has nothing in that place"
         return f"There is nothing to change in {label}: {reason}. If that is wrong, {click}"
     numbers = viewer_numbers(volume)[region.box[axis]][sorted(touched)]
     ml = np.count_nonzero(region.weight) * volume.voxel_ml

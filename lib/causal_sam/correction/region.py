@@ -128,6 +128,8 @@ def region_gate(
             is_exact = True
         elif intervention.action in ("exclude", "shrink", "remove"):
             weight *= _atypical(volume, inside, box, window or intensity_window(volume))
+        elif neighbour is not None and neighbour.any():
+            weight[...] = 0  # the neighbour is out of reach
     if intervention.slices is not None:
         weight *= _slice_selection(intervention.slices, volume, box)
     return Region(box, weight, is_exact)
@@ -280,7 +282,8 @@ def _holes(inside: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     for here, hole in zip(np.moveaxis(inside, axis, 0), np.moveaxis(holes, axis, 0), strict=True):
         if here.any():
             # 1 in the mask; what the filling reaches from outside becomes 2.
-            reached = np.pad(here, 1).astype(np.uint8)
+            # OpenCV takes no arrays in Fortran order, which padding keeps.
+            reached = np.ascontiguousarray(np.pad(here, 1), np.uint8)
             cv2.floodFill(reached, None, (0, 0), (2,))
             hole[...] = reached[1:-1, 1:-1] == 0
     if not holes.any():

@@ -58,7 +58,9 @@ def with_names(fragment: Fragment, act: Act) -> Act:
         unknown_subject = bare[0].mention
     elif act.action == "expand":
         nears += [mark.mention for mark in bare]
-    takes_near = act.action not in ("restyle", "keep", "fill", "smooth", "keep_largest")
+    if act.action == "smooth":
+        nears = [mark.mention for mark in beside if before[mark.text] == "near"]
+    takes_near = act.action not in ("restyle", "keep", "fill", "keep_largest")
     return replace(
         act,
         subjects=tuple(mark.mention for mark in subjects),

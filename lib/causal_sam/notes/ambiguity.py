@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from causal_sam.errors import InputError
 from causal_sam.notes.clarification import ClarificationNeeded
 from causal_sam.notes.fragments import STATEMENT_KINDS, Fragment, Mark
-from causal_sam.notes.items import Item
+from causal_sam.notes.items import Item, contradictory_label
 from causal_sam.notes.laterality import OPPOSITES, resolve_direction
 from causal_sam.notes.schema import Intervention
 from causal_sam.notes.vocabulary import Vocabulary
@@ -21,7 +21,23 @@ _IN_PLACES = frozenset({"plain", "place", "in", "of", "edges", "strength", "mm",
 _DETAIL_KINDS = ("place", "mm", "slices")
 
 
-def check_labels(items: Sequence[Item], fragments: Sequence[Fragment]) -> None:
+def check_acts(items: Sequence[Item], fragments: Sequence[Fragment], vocabulary: Vocabulary) -> None:
+    """Check the labels and directions of acts, and that no two labels are to give way to each other.
+
+    Args:
+        items: interventions with the drafts that they come from.
+        fragments: fragments of the note.
+        vocabulary: vocabulary of notes.
+
+    Raises:
+        ClarificationNeeded: a check fails.
+    """
+    _check_labels(items, fragments)
+    _check_directions(items, fragments, vocabulary)
+    _check_mutual(items)
+
+
+def _check_labels(items: Sequence[Item], fragments: Sequence[Fragment]) -> None:
     """Check that an act concerns several labels only if the note lists them, not where one locates the other.
 
     Args:
@@ -54,7 +70,7 @@ def check_labels(items: Sequence[Item], fragments: Sequence[Fragment]) -> None:
                 )
 
 
-def check_directions(items: Sequence[Item], fragments: Sequence[Fragment], vocabulary: Vocabulary) -> None:
+def _check_directions(items: Sequence[Item], fragments: Sequence[Fragment], vocabulary: Vocabulary) -> None:
     """Check that opposite sides of a label change alike only if the note lists them, or names the label for each.
 
     Raises:
@@ -76,7 +92,7 @@ def check_directions(items: Sequence[Item], fragments: Sequence[Fragment], vocab
         )
 
 
-def check_mutual(items: Sequence[Item]) -> None:
+def _check_mutual(items: Sequence[Item]) -> None:
     """Check that no two labels are to give way to each other.
 
     Raises:
@@ -91,6 +107,59 @@ def mutually_excluded(acts: Iterable[Intervention]) -> tuple[str, str] | None:
     """Return two labels each of which is to be excluded from the other; None if there are none."""
     pairs = {(act.label, act.near) for act in acts if act.action == "exclude" and act.near is not None}
     return next((pair for pair in pairs if pair[::-1] in pairs), None)
+
+
+def check_contradictions(items: Sequence[Item], protected: Collection[str]) -> None:
+    """Check that no label is to change and to stay, or to grow and to shrink at the same place.
+
+    Raises:
+        ClarificationNeeded: one is.
+    """
+    changed = [item.intervention.label for item in items if item.intervention.action != "keep"]
+    label = next((label for label in changed if label in protected), None)
+    if label:
+        raise ClarificationNeeded(f"Is the {label} to change, or to stay as it is? The note says both.")
+    label = contradictory_label(items)
+    if label:
+        raise ClarificationNeeded(f"Is the {label} too small or too large? Say which, and where.")
+
+
+def check_screen_sides(fragment: Fragment) -> None:
+    """Check that no side is that of the screen: "on the left side of the image".
+
+    Raises:
+        ClarificationNeeded: one is; viewers show the patient's right side on the left.
+    """
+    for mark in fragment.all("place"):
+        if mark.values not in (("left",), ("right",)):
+            continue
+        after = [each for each in fragment.after(mark) if not (each.kind in ("of", "in") or each.is_in("determiners"))]
+        beside = [*fragment.before(mark)[-1:], *after[:1]]
+        if any(each.is_in("screens") for each in beside):
+            raise ClarificationNeeded(
+                f"Is that the {mark.values[0]} side of the patient? Viewers mostly show the patient's right side on "
+                "the left. Say left or right of the patient, without the image."
+            )
+
+
+def check_known_places(acts: Iterable[Intervention], fragments: Sequence[Fragment]) -> None:
+    """Check that no mask is to grow beside a structure that has no mask, and that nothing else locates.
+
+    Raises:
+        ClarificationNeeded: one is; it would grow on all sides.
+    """
+    places = {
+        name.mention.neighbour
+        for fragment in fragments
+        for name in fragment.names
+        if not name.mention.is_label and fragment.preposition(name) in ("near", "place")
+    }
+    for act in acts:
+        is_located = act.direction is not None or act.slices is not None
+        if act.action == "expand" and act.near in places and not is_located:
+            raise ClarificationNeeded(
+                f"On which side of the {act.label} is the {act.near}? It has no mask. Say the direction or the slices."
+            )
 
 
 def _opposite_pairs(items: Sequence[Item]) -> Iterator[tuple[Item, Item]]:

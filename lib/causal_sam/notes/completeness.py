@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from causal_sam.notes.ambiguity import check_known_places
 from causal_sam.notes.clarification import NotUnderstood
 from causal_sam.notes.drafts import WITHOUT_AMOUNT
 from causal_sam.notes.fragments import STATEMENT_KINDS, Fragment
 from causal_sam.notes.places import lengths_of
 from causal_sam.notes.schema import Intervention
+from causal_sam.notes.sparing import check_spared_places
 
 
 def check_complete(
     fragments: Sequence[Fragment], acts: Sequence[Intervention], spared: Collection[str], loose: Sequence[Fragment]
 ) -> None:
-    """Check that acts use each label, length, slice range and order to delete of a note.
+    """Check that acts use each label, length, slice range and order to delete of a note, and spare what it spares.
 
     Args:
         fragments: fragments that were read; what they deny needs no act.
@@ -24,7 +26,10 @@ def check_complete(
 
     Raises:
         NotUnderstood: a part is not used.
+        ClarificationNeeded: an act changes a place that the note spares, or nobody knows where it is to be done.
     """
+    check_spared_places(fragments, acts)
+    check_known_places(acts, fragments)
     dropped = [" ".join(mark.text for mark in fragment.marks) for fragment in loose]
     names = {*spared, *(name for act in acts for name in (act.label, act.near))}
     slices = {act.slices for act in acts}

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.mentions import NameFinder
+from causal_sam.notes.request import ImageSlices
 from causal_sam.notes.tokens import Token, tokenise
 from causal_sam.notes.vocabulary import MAX_GAP_WORDS, Meaning, Vocabulary
 
@@ -16,13 +17,18 @@ _JOINS = frozenset({"and", "but", "then", "while", "whereas", "however", "or", "
 
 
 def split_into_fragments(
-    note: str, names: NameFinder, vocabulary: Vocabulary, slice_mm: float | None = None
+    note: str, names: NameFinder, vocabulary: Vocabulary, image: ImageSlices | None = None
 ) -> list[Fragment]:
-    """Divide a note into fragments; numbers of slices become lengths by their distance in mm."""
+    """Divide a note into fragments; numbers of axial slices become lengths by their distance in mm.
+
+    Of other slices nobody knows on which end they are counted: "two slices short at the top".
+    """
+    slice_mm = image.spacing_mm if image is not None and image.is_axial else None
+    slice_count = None if image is None else image.count
     fragments: list[Fragment] = []
     tokens: list[Token] = []
     sentence = 0
-    for token in [*tokenise(note, slice_mm), Token("stop", "")]:
+    for token in [*tokenise(note, slice_mm, slice_count), Token("stop", "")]:
         if token.kind != "stop":
             tokens.append(token)
             continue

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import cast, get_args
 
 from causal_sam.notes.clarification import ClarificationNeeded
 from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.places import Place, lengths_of, places_of
-from causal_sam.notes.request import ImageSlices
+from causal_sam.notes.request import ImageSlices, Plane
 from causal_sam.notes.schema import MAX_EXTENT_MM, Action, Strength
 from causal_sam.notes.tokens import Ranges
 
 # Acts without strength and extent: beside them, a word such as "severe" describes the image or the hole.
 WITHOUT_AMOUNT = frozenset({"restyle", "keep", "fill", "remove", "keep_largest"})
+
+
+_UP_TO = re.compile(r"(?:up |down )?to ")
+# Ends of axial slices alone.
+_VERTICAL_ENDS = frozenset({"top", "bottom", "uppermost", "lowermost", "highest", "lowest"})
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,14 @@ class Details:
     """Places, slices, extent, strength and names in a fragment.
 
     Attributes:
-        end_slices: number of slices at the beginning of a mask; negative at its end.
+        end_slices: numbers of slices at the beginning of a mask, and negative ones at its end.
+        target: slice up to which a mask is to be extended.
     """
 
     places: list[Place]
     slices: Ranges
-    end_slices: int
+    end_slices: tuple[int, ...]
+    target: int | None
     mm: float | None
     strength: Strength | None
     names: tuple[Mark, ...]
@@ -69,19 +77,24 @@ class Details:
             image: slices of the image, if they are known.
 
         Raises:
-            ClarificationNeeded: the extent is out of range, or the slice range is open.
+            ClarificationNeeded: the extent is out of range or no length, or it is not clear which slices are meant.
         """
         lengths = [mark.mm for mark in lengths_of(fragment)]
         if not all(0 < length <= MAX_EXTENT_MM for length in lengths):
             raise ClarificationNeeded(f"How far is that? A correction reaches {MAX_EXTENT_MM:g} mm at most.")
-        counted = fragment.all("slice count")
+        counted = fragment.all("slice count", "amount")
         if counted:
             raise ClarificationNeeded(f'How many mm are "{counted[0].text}"? Say it as in: by 6 mm.')
+        if image is not None:
+            _check_plane(fragment, image)
+        numbered = fragment.all("slices", "open slices")
+        targets = [mark for mark in numbered if _is_target(fragment, mark)]
         strengths = [mark.values[0] for mark in fragment.all("strength")]
         return cls(
             places_of(fragment),
-            tuple(each for mark in fragment.all("slices", "open slices") for each in _ranges(mark, image)),
-            sum(mark.count for mark in fragment.all("end slices")),
+            tuple(each for mark in numbered if mark not in targets for each in _ranges(mark, image)),
+            tuple(mark.count for mark in fragment.all("end slices")),
+            targets[0].open_range[1] if targets else None,
             lengths[-1] if lengths else None,
             cast(Strength, strengths[0]) if strengths else None,
             tuple(mark for mark in fragment.marks if mark.mention),
@@ -90,7 +103,7 @@ class Details:
     @property
     def has_details(self) -> bool:
         """Return whether there is a place, slice range, extent or strength."""
-        return bool(self.places or self.slices or self.end_slices or self.mm or self.strength)
+        return bool(self.places or self.slices or self.end_slices or self.target or self.mm or self.strength)
 
     @property
     def is_empty(self) -> bool:
@@ -104,7 +117,8 @@ class Draft:
 
     Attributes:
         places: one list per fragment with places, in the order of the note.
-        end_slices: number of slices at the beginning of the mask; negative at its end.
+        end_slices: numbers of slices at the beginning of the mask, and negative ones at its end.
+        target: slice up to which the mask is to be extended.
         excluded_labels: labels that the act must not change.
         refers_back: True if a pronoun stands for the label.
         is_general_approval: whether it approves of the masks without naming one.
@@ -121,7 +135,8 @@ class Draft:
     excluded_labels: list[str] = field(default_factory=list)
     places: list[list[Place]] = field(default_factory=list)
     slices: Ranges = ()
-    end_slices: int = 0
+    end_slices: tuple[int, ...] = ()
+    target: int | None = None
     mm: float | None = None
     strength: Strength | None = None
     has_one: bool = False
@@ -135,14 +150,15 @@ class Draft:
     @property
     def has_details(self) -> bool:
         """Return whether there is a place, slice range, extent or strength."""
-        return bool(self.places or self.slices or self.end_slices or self.mm or self.strength)
+        return bool(self.places or self.slices or self.end_slices or self.target or self.mm or self.strength)
 
     def add(self, details: Details) -> None:
         """Add the details of another fragment."""
         if details.places and self.act.places is None:
             self.places.append(details.places)
         self.slices += tuple(each for each in details.slices if each not in self.slices)
-        self.end_slices = details.end_slices or self.end_slices
+        self.end_slices += tuple(each for each in details.end_slices if each not in self.end_slices)
+        self.target = details.target or self.target
         self.mm = self.mm if details.mm is None else details.mm
         self.strength = details.strength or self.strength
 
@@ -150,6 +166,29 @@ class Draft:
         """Return the places that apply to a label, without those of other subjects or of neighbours."""
         owners = {mention.text: mention.labels for mention in self.subjects}
         return [[place for place in group if place.applies_to(label, owners)] for group in self.places]
+
+
+def _is_target(fragment: Fragment, mark: Mark) -> bool:
+    """Return whether slices say how far a mask is to be extended: "extend it down to slice 50"."""
+    is_end = mark.kind == "open slices" and _UP_TO.match(mark.text) is not None
+    return is_end and any(each.is_in("extending") and fragment.is_order(each) for each in fragment.before(mark))
+
+
+def _check_plane(fragment: Fragment, image: ImageSlices) -> None:
+    """Check that the slices that a fragment names are those of the image: "coronal slices 30-36", "the top slice".
+
+    Raises:
+        ClarificationNeeded: they are in another plane, or at an end that slices of this plane do not have.
+    """
+    numbered, ends = fragment.all("slices", "open slices", "end slices"), fragment.all("end slices")
+    words = {word for mark in fragment.marks for word in mark.text.split()} if numbered else set()
+    plane = image.plane or ("axial" if image.is_axial else None)
+    is_other_plane = bool(words & set(get_args(Plane)) - {plane})
+    vertical = [mark for mark in ends if mark.text.split()[0] in _VERTICAL_ENDS and not image.is_axial]
+    if is_other_plane or vertical:
+        quoted = (vertical or numbered)[0].text
+        slices = f"{plane} slices" if plane else "slices in which it was acquired"
+        raise ClarificationNeeded(f'Which slices are "{quoted}"? Say them in the {slices}, as in: slices 30-36.')
 
 
 def _ranges(mark: Mark, image: ImageSlices | None) -> Ranges:

@@ -8,7 +8,7 @@ from langchain_core.runnables import Runnable
 
 from causal_sam.chat import is_local
 from causal_sam.notes.ambiguity import mutually_excluded
-from causal_sam.notes.clarification import NotUnderstood
+from causal_sam.notes.clarification import ClarificationNeeded
 from causal_sam.notes.completeness import check_complete
 from causal_sam.notes.drafts import WITHOUT_AMOUNT
 from causal_sam.notes.fragments import STATEMENT_KINDS, Fragment
@@ -159,11 +159,11 @@ def _plain(act: Intervention) -> Intervention:
 
 
 def _is_complete(fragments: Sequence[Fragment], acts: Sequence[Intervention]) -> bool:
-    """Return whether acts use each label, length and slice range of a note."""
+    """Return whether acts use each label, length and slice range of a note, and spare what it spares."""
     kept = [act.label for act in acts if act.action == "keep"]
     try:
         check_complete(fragments, [act for act in acts if act.action != "keep"] or acts, spared=kept, loose=())
-    except NotUnderstood:
+    except ClarificationNeeded:
         return False
     return True
 

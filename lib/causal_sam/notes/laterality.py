@@ -34,6 +34,15 @@ def side_of(label: str) -> Direction | None:
     return sides.pop() if len(sides) == 1 else None
 
 
+def has_side_in_name(label: str) -> bool:
+    """Return whether the name of a label says on which side of the body it is.
+
+    >>> has_side_in_name("LK"), has_side_in_name("spleen")
+    (True, False)
+    """
+    return any(reading.sides for reading in load_lexicon().readings(label))
+
+
 def direction_of(word: str, label: str, side: Direction | None = None) -> Direction | None:
     """Return the patient direction of an anatomical word on a label.
 

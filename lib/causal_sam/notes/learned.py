@@ -28,7 +28,7 @@ READER_WEIGHTS = Path(__file__).parent / "weights" / "reader.safetensors"
 # read notes that name many more.
 USUAL_LABELS, MAX_LABELS = 6, 24
 # Marks that need the image, or are no part of a correction: the network has not seen them.
-UNKNOWN_KINDS = frozenset({"open slices", "end slices", "slice count", "foreign"})
+UNKNOWN_KINDS = frozenset({"open slices", "end slices", "slice count", "amount", "foreign"})
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,8 @@ from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.mentions import Mention
 from causal_sam.notes.vocabulary import load_vocabulary
 
+_NUMERAL = re.compile(r"(?:[ivx]+|\d+)[ab]?")
+_LIVER_SEGMENT = re.compile(r"s[1-8][ab]?")
 # Kinds that may stand between a place and its owner: "the upper part of the border of".
 _INSIDE_PLACES = frozenset({"plain", "edges", "pieces", "place", "masks", "both", "small", "large"})
 
@@ -53,12 +56,41 @@ def places_of(fragment: Fragment) -> list[Place]:
         after = fragment.after(mark)
         following = next((each for each in after if each.kind not in ("plain", "in")), None)
         is_relative = mark.is_in("about_place") or (mark.is_in("relative") and after and after[0].text == "to")
-        is_of_neighbour = is_relative and following and following.mention and not following.mention.is_label
+        is_of_neighbour = is_relative and following is not None and _is_other_structure(fragment, mark, following)
         is_compared = bool(than) and mark in fragment.after(than[0]) and fragment.after(than[0])[0].kind != "it"
         if not is_of_neighbour and not is_compared:
             owner, is_part = _owner(fragment, mark)
             found.append(Place(mark.values, owner, is_part))
     return found
+
+
+def _is_other_structure(fragment: Fragment, place: Mark, name: Mark) -> bool:
+    """Return whether a name after a place is no label, or another one than that before it: "too large above the LK"."""
+    before = fragment.names_before(place)[-1:]
+    return bool(name.mention) and (
+        not name.mention.is_label or any(each.mention.all_labels != name.mention.all_labels for each in before)
+    )
+
+
+def unknown_part(fragment: Fragment) -> str | None:
+    """Return the words for a part that masks do not tell apart: "segment IV", "S8", "at the level of T4"."""
+    marks = fragment.marks
+    is_inside = bool(fragment.cues("fill", "remove", "keep_largest", "restyle"))  # "a hole in the middle"
+    for at, mark in enumerate(marks):
+        following, after = marks[at + 1 : at + 2], [m for m in marks[at + 1 :] if m.kind not in ("plain", "of")]
+        next_text = following[0].text if following else ""
+        is_segment = mark.text in ("segment", "segments", "seg", "segs") and _NUMERAL.fullmatch(next_text)
+        if is_segment or (mark.text, next_text) == ("o", "clock"):
+            return f"{mark.text} {next_text}"
+        is_level = mark.text == "level" and following and following[0].kind == "of" and after
+        if is_level and (after[0].mention or after[0].kind == "word"):
+            return f"{mark.text} of {after[0].text}"
+        before = [each for each in marks[:at] if not each.is_in("determiners")][-1:]
+        is_middle = mark.is_in("middles") and (mark.text.endswith("ly") or any(each.kind == "in" for each in before))
+        is_number = mark.text == "oclock" or (mark.kind == "word" and _LIVER_SEGMENT.fullmatch(mark.text))
+        if is_number or (is_middle and not is_inside):
+            return mark.text
+    return None
 
 
 def _owner(fragment: Fragment, place: Mark) -> tuple[Mention | None, bool]:

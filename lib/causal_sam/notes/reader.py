@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from causal_sam.notes.acts import acts_of
-from causal_sam.notes.ambiguity import check_directions, check_labels, check_mutual
+from causal_sam.notes.ambiguity import check_acts, check_contradictions, check_screen_sides
 from causal_sam.notes.clarification import ClarificationNeeded, NotUnderstood
 from causal_sam.notes.completeness import check_complete
 from causal_sam.notes.drafts import Act, Details, Draft, names_in, without_redundant_approvals
 from causal_sam.notes.fragments import Fragment
-from causal_sam.notes.items import contradictory_label, merge_items, without_protected_remarks
+from causal_sam.notes.items import merge_items, without_protected_remarks
 from causal_sam.notes.mentions import Mention, NameFinder
 from causal_sam.notes.places import Place
 from causal_sam.notes.references import with_antecedents, with_labels_for_sides
@@ -78,17 +78,9 @@ class Reader:
                     draft.topic = self._topic
         self._drafts = without_redundant_approvals(self._drafts, self._topic)
         items = merge_items([item for draft in self._drafts for item in self._resolver.items(draft)])
-        check_labels(items, fragments)
-        check_directions(items, fragments, self._vocabulary)
-        check_mutual(items)
+        check_acts(items, fragments, self._vocabulary)
         items = without_protected_remarks(items, self._protected)
-        changed = [item.intervention.label for item in items if item.intervention.action != "keep"]
-        label = next((label for label in changed if label in self._protected), None)
-        if label:
-            raise ClarificationNeeded(f"Is the {label} to change, or to stay as it is? The note says both.")
-        label = contradictory_label(items)
-        if label:
-            raise ClarificationNeeded(f"Is the {label} too small or too large? Say which, and where.")
+        check_contradictions(items, self._protected)
         if self._questions and not items:
             raise NotUnderstood(self._questions[0])
         if (self._has_unsupported_order or self.is_corrected) and not (items or self._protected):
@@ -139,6 +131,7 @@ class Reader:
         fragment = sided
         self._resolver.check_members(fragment)
         self._resolver.check_parts(fragment)
+        check_screen_sides(fragment)
         details = Details.of(fragment, self._image)
         self._mentions += [mark.mention for mark in details.names]
         self._interpret(fragment, details)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from causal_sam.errors import InputError
 from causal_sam.notes.schema import Direction, Intervention, Plan, is_valid_name
 
+Plane = Literal["axial", "coronal", "sagittal"]
 MAX_NOTE_LENGTH = 1000  # characters
 MAX_LABELS = 500
 
@@ -68,12 +69,14 @@ class ImageSlices:
         spacing_mm: distance between neighbouring slices in mm.
         is_axial: True if they are axial, which the viewer counts from the head.
         nonempty: label -> first and last slice of its mask.
+        plane: their plane; None for any but the axial one if it is not known.
     """
 
     count: int
     spacing_mm: float
     is_axial: bool
     nonempty: Mapping[str, tuple[int, int]]
+    plane: Plane | None = None
 
 
 @dataclass(frozen=True)

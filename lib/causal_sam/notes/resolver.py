@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,14 +13,14 @@ from causal_sam.notes.fragments import Fragment, Mark
 from causal_sam.notes.items import Item
 from causal_sam.notes.laterality import resolve_direction, side_of, structures_of
 from causal_sam.notes.mentions import Mention, NameFinder
-from causal_sam.notes.places import Place
+from causal_sam.notes.places import Place, unknown_part
 from causal_sam.notes.request import ImageSlices
-from causal_sam.notes.schema import Direction, Intervention
+from causal_sam.notes.schema import Direction, Intervention, is_valid_name
+from causal_sam.notes.tokens import Ranges
 from causal_sam.notes.vocabulary import Vocabulary
 
 MAX_LISTED_LABELS = 8  # names in a question
 # Kinds after a side that is a subject: "the left is too large", "right: lacks 4 mm".
-_NUMERAL = re.compile(r"(?:[ivx]+|\d+)[ab]?")
 _PREDICATES = frozenset(
     {"cue", "keep", "wrong", "too", "wanted", "small", "strength", "starts", "also", "mm", "slices", "include"}
 )
@@ -118,7 +117,7 @@ class Resolver:
             return  # "except the tip, which is missing"
         excluded_labels = [mark.mention for mark in after if mark.mention][:1]
         if not excluded_labels:
-            raise NotUnderstood(f"Where is it to be done? {self.example_hint()}")
+            raise ClarificationNeeded(f"Where is it to be done? Name each side. {self.example_hint()}")
         draft.subjects = [mention for mention in draft.subjects if mention not in excluded_labels]
         draft.nears = [mention for mention in draft.nears if mention not in excluded_labels]
         draft.excluded_labels += [label for mention in excluded_labels for label in mention.labels]
@@ -141,16 +140,11 @@ class Resolver:
         Raises:
             ClarificationNeeded: it does.
         """
-        for at, mark in enumerate(fragment.marks[:-1]):
-            following = fragment.marks[at + 1]
-            is_segment = mark.text in ("segment", "segments", "seg", "segs") and _NUMERAL.fullmatch(following.text)
-            after = [each for each in fragment.marks[at + 1 :] if each.kind not in ("plain", "of")]
-            is_level = mark.text == "level" and following.kind == "of" and after and after[0].mention
-            if is_segment or is_level:
-                part = f"{mark.text} of {after[0].text}" if is_level else f"{mark.text} {following.text}"
-                raise ClarificationNeeded(
-                    f'No mask tells "{part}" apart. Say the direction or the slices instead, as in: on slices 30-36.'
-                )
+        part = unknown_part(fragment)
+        if part:
+            raise ClarificationNeeded(
+                f'No mask tells "{part}" apart. Say the direction or the slices instead, as in: on slices 30-36.'
+            )
 
     def items(self, draft: Draft) -> list[Item]:
         """Return the interventions of a draft: one per label, neighbour, direction and slice range.
@@ -162,9 +156,10 @@ class Resolver:
         labels = self._labels(draft)
         items = []
         for label in labels:
+            target = self._up_to_target(draft, label)
             for near in self._nears(draft, label) or (None,):
-                for direction in self._directions(draft, label) or (None,):
-                    for slices in draft.slices or self._slices_of_mask(draft, label):
+                for direction in target[0] or self._directions(draft, label) or (None,):
+                    for slices in target[1] or draft.slices or self._slices_of_mask(draft, label):
                         takes_amount = action not in WITHOUT_AMOUNT
                         if action == "shrink" and direction and near not in self.labels:
                             near = None  # "too low in the mediastinum": the direction says where
@@ -180,6 +175,23 @@ class Resolver:
                         items.append(Item(intervention, draft))
         return items
 
+    def _up_to_target(self, draft: Draft, label: str) -> tuple[tuple[Direction, ...], Ranges]:
+        """Return direction and slices from the end of a mask to the slice that it is to reach; none without that.
+
+        Raises:
+            ClarificationNeeded: the mask is there already, the note also has another place, or the slices are unknown.
+        """
+        if draft.target is None:
+            return (), ()
+        image = self._image if self._image is not None and self._image.is_axial else None
+        first, last = (0, 0) if image is None else image.nonempty.get(label, (0, 0))
+        is_below, directions = draft.target > last, self._directions(draft, label)
+        direction: Direction = "inferior" if is_below else "superior"
+        is_beyond = first > 0 and not first <= draft.target <= last and {*directions} <= {direction}
+        if not is_beyond or draft.act.action != "expand" or draft.slices or draft.end_slices:
+            raise ClarificationNeeded(f"On which slices is the {label} to change? Say them as in: slices 30-36.")
+        return (direction,), ((last + 1, draft.target) if is_below else (draft.target, first - 1),)
+
     def _slices_of_mask(self, draft: Draft, label: str) -> tuple[tuple[int, int] | None, ...]:
         """Return the slices that an act counts on the mask: "the last three slices", or all of them if it deletes it.
 
@@ -191,11 +203,10 @@ class Resolver:
         if self._image is None or label not in self._image.nonempty:
             raise ClarificationNeeded(f"Which slices of the {label} are meant? Say them as in: slices 30-36.")
         first, last = self._image.nonempty[label]
-        if draft.end_slices > 0:
-            last = min(last, first + draft.end_slices - 1)
-        elif draft.end_slices < 0:
-            first = max(first, last + draft.end_slices + 1)
-        return ((first, last),)
+        ends = [
+            (first, min(last, first + n - 1)) if n > 0 else (max(first, last + n + 1), last) for n in draft.end_slices
+        ]
+        return tuple(ends) or ((first, last),)
 
     def _labels(self, draft: Draft) -> tuple[str, ...]:
         """Return the labels of a draft without the excluded ones.
@@ -311,6 +322,8 @@ class Resolver:
             near = same_side[0] if len(same_side) == 1 else mention.neighbour
             several = mention.labels if len(mention.labels) > 1 else (near,)
             found += [name for name in several if name != label and name not in found]
+        if not all(map(is_valid_name, found)):
+            raise ClarificationNeeded("Which structure is meant? Name it in a few words.")
         is_of_itself = draft.act.action == "remove" and draft.act.neighbour_is_content and bool(draft.nears)
         if (draft.act.action == "exclude" or is_of_itself) and not found:
             raise NotUnderstood(f"What does the {label} run into? Say it as in: {label} leaks into the stomach.")
@@ -333,6 +346,8 @@ class Resolver:
         return found
 
     def _direction(self, value: str, label: str, sides: Sequence[str]) -> Direction | None:
+        if value in self._vocabulary.sets["medial_segments"] and "liver" in structures_of(label):
+            raise ClarificationNeeded(f"On which side of the {label} is its {value}? Say the direction or the slices.")
         try:
             return resolve_direction(value, label, self._sides.get(label), self._vocabulary)
         except InputError:

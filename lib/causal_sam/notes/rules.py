@@ -53,8 +53,7 @@ class RuleInterpreter(Interpreter):
 
     def divided(self, request: NoteRequest) -> list[Fragment]:
         """Divide a note into fragments."""
-        slice_mm = None if request.slices is None else request.slices.spacing_mm
-        return split_into_fragments(request.note, self._names(request.labels), self._vocabulary, slice_mm)
+        return split_into_fragments(request.note, self._names(request.labels), self._vocabulary, request.slices)
 
     def reading(self, fragments: Sequence[Fragment], request: NoteRequest) -> RuleReading:
         """Read a note that is divided into fragments."""

@@ -9,33 +9,21 @@ from typing import Literal
 
 from rapidfuzz.distance import OSA
 
-Kind = Literal["word", "stop", "comma", "mm", "slice count", "slices", "open slices", "end slices", "foreign"]
+from causal_sam.notes.quantities import AMOUNT, COUNT, MM, NUMBER, UNIT, count_of, millimetres, with_decimals
+
+Kind = Literal["word", "stop", "comma", "mm", "amount", "slice count", "slices", "open slices", "end slices", "foreign"]
 Ranges = tuple[tuple[int, int], ...]
 # A range without a first or last slice.
 OpenRange = tuple[int | None, int | None]
 
-_NUMBER = r"\d+(?:[.,]\d+)?"
-_NUMBER_WORDS = {
-    "a": 1.0,
-    "an": 1.0,
-    "one": 1.0,
-    "two": 2.0,
-    "three": 3.0,
-    "four": 4.0,
-    "five": 5.0,
-    "six": 6.0,
-    "seven": 7.0,
-}
-_NUMBER_WORDS |= {"eight": 8.0, "nine": 9.0, "ten": 10.0, "a good": 1.0, "a full": 1.0}
 # "Around slice 23" means so many slices on either side too.
 ABOUT_SLICES = 2
-_NUMBER_WORDS |= {"half a": 0.5, "half an": 0.5, "1/2": 0.5}
-_UNIT = r"(?:mms?|cms?|millimet(?:er|re)s?|centimet(?:er|re)s?)\b"
-_MM = rf"(?P<low>{_NUMBER})(?:\s*(?:-|to)\s*(?P<high>{_NUMBER}))?\s*-?\s*{_UNIT}"
-_NUMBER_WORD_MM = rf"\b(?P<spelt>{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})[\s-]+{_UNIT}"
 _KEYS = "slices?|slcs?|sl|images?|imgs?|cuts?|frames?|sections?|z"
 _SLICE = rf"\b(?:(?:axial|coronal|sagittal)\s+)?(?:{_KEYS})(?:\b|(?=\d))"
-_JOIN = r"(?:-+>|-|/|,|&|\+|\.\.+|\b(?:down to|to|till|til|until|through|thru|and|up to|bis)\b)"
+_JOIN = (
+    r"(?:\+\s*/?\s*-|-+>|-|/|,\s*(?:and\b|&)?|&|\+|\.\.+"
+    r"|\b(?:down to|to|till|til|until|through to|through|thru|and|up to|bis)\b)"
+)
 _LIST = rf"(?:{_SLICE}[.:#=]*\s*)?\d+"
 _FROM = (
     r"(?:(?:above|below|beyond|after|before|past|up to|down to|to|until|till|starting (?:at|from|with|in)|from|between)"
@@ -45,31 +33,29 @@ _ONWARD = r"\s*(?:onwards?|on\b(?!\s+the)|ff\b|and (?:up|above|higher|below|lowe
 _ABOUT = r"(?:\b(?:around|about|near|roughly|approximately|approx|circa|ca)\s+(?:the\s+)?)"
 _SLICES = (
     rf"(?P<before>{_FROM}(?:the\s+)?)?(?P<about>{_ABOUT})?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
-    rf"(?P<list>\d+(?:\s*{_JOIN}\s*{_LIST})*)(?![\d.]*\d|\s*-?\s*(?:mm|cm)\b)(?P<after>{_ONWARD})?"
+    rf"(?P<list>\d+(?:(?:\s*{_JOIN}\s*|\s+){_LIST})*)(?![\d.]*\d|\s*-?\s*(?:{UNIT}|voxels?\b|pixels?\b))(?P<after>{_ONWARD})?"
 )
-_COUNT = rf"(?:\d+|{'|'.join(word for word in _NUMBER_WORDS if word.isalpha() and len(word) > 2)})"
 # "the last three slices", and amounts: "two slices short", but not "on two slices".
-_END_SLICES = (
-    rf"\b(?P<end>first|last|final|top|bottom|uppermost|lowermost|lowest|highest)\s+(?:(?P<ends>{_COUNT})\s+)?{_SLICE}"
-)
+_ENDS = "first|last|final|top|bottom|uppermost|lowermost|lowest|highest"
+_END_SLICES = rf"\b(?P<end>{_ENDS})\s+(?:(?P<ends>{COUNT})\s+)?{_SLICE}"
 _SLICE_COUNT = (
-    rf"(?<!\bin )(?<!\bon )(?<!\bthe )(?<!\bthose )(?<!\bof )(?<!\bfrom )(?P<counted>\b{_COUNT})\s+(?:{_KEYS})\b"
+    rf"(?<!\bin )(?<!\bon )(?<!\bthe )(?<!\bthose )(?<!\bof )(?<!\bfrom )(?P<counted>\b{COUNT})\s+(?:{_KEYS})\b"
 )
 _THICKNESS = re.compile(
-    rf"\b(?:slices?\s+)?(?:thickness|spacing)\s+(?:(?:is|of|=)\s+)?({_NUMBER})\s*mm\b|\b({_NUMBER})\s*-?\s*mm\s+(?:thick\s+)?slices?\b",
+    rf"\b(?:slices?\s+)?(?:thickness|spacing)\s+(?:(?:is|of|=)\s+)?({NUMBER})\s*mm\b|\b({NUMBER})\s*-?\s*mm\s+(?:thick\s+)?slices?\b(?!\s*[.:#=]*\s*\d)",
     re.IGNORECASE,
 )
 # Numbers without the word: "too small on 20-24", "(30-36)", "from 41 to 47", "at 37/38".
 _BARE_SLICES = (
     r"(?<![\w.,/#+-])(?:(?:from\s+)?"
-    r"(?P<bare>\d+(?:\s*(?:-+>?|\.\.+)\s*|\s+(?:to|till|until|through|thru)\s+|(?<=\bat \d\d)/)\d+)"
+    r"(?P<bare>\d+(?:\s*(?:-+>?|\.\.+)\s*|\s+(?:to|till|until|through to|through|thru)\s+|(?<=\bat \d\d)/)\d+)"
     r"|between\s+(?P<bare2>\d+\s+and\s+\d+))"
     r"(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|ml|cc|%|x\b|times|places|spots|parts|pieces|slices|weeks|days))"
 )
 # Markup and program code, which clinicians do not write.
 _MARKUP = r"`|<\||/(?:etc|bin|usr|var|tmp|dev|home)/|</?[a-z]\w*[^<>]*>|[{}\\]|\$\(|;\s*--|\w+@\w+\.\w+|\w+://\S*|\b(?:print|eval|exec|system|alert|open|import)\(|#!/?\S*"
 _TOKENS = re.compile(
-    rf"(?P<foreign>{_MARKUP})|(?P<some_slices>\b(?:in|on)\s+{_COUNT}\s+slices\b)|(?P<end_slices>{_END_SLICES})|(?P<slices>{_SLICES})|(?P<slice_count>{_SLICE_COUNT})|(?P<bare_slices>{_BARE_SLICES})|(?P<mm>{_MM})|(?P<spelt_mm>{_NUMBER_WORD_MM})|(?P<word>[^\W_]+)"
+    rf"(?P<foreign>{_MARKUP})|(?P<some_slices>\b(?:in|on)\s+{COUNT}\s+slices\b)|(?P<end_slices>{_END_SLICES})|(?P<slices>{_SLICES})|(?P<slice_count>{_SLICE_COUNT})|(?P<amount>{AMOUNT})|(?P<bare_slices>{_BARE_SLICES})|(?P<mm>{MM})|(?P<word>[^\W_]+)"
     r"|(?P<stop>[.;!?\n]+)|(?P<comma>[,:()\[\]/]+|[-=]+>|(?<=\s)-+(?=\s))",
     re.IGNORECASE,
 )
@@ -79,19 +65,21 @@ _ABBREVIATION = re.compile(
     r"underseg|undersegm|underest|overseg|oversegm|overest|tum|cran|caud|dors|ventr|dist|prox|bilat|lt|rt|marg|surf|incompl))\."
     r"(?!\s+[A-Z][a-z])"
 )
-# "2½ cm"
-_FRACTION = re.compile(r"(?:(\d+)\s*)?([½¼¾])")
 _DASHES = str.maketrans(
     {dash: "-" for dash in "‐‑‒–—−"}  # noqa: RUF001
-    | {"’": "'", "→": "->", "⇒": "->", "➔": "->", "≠": " is not ", "≈": " ", "\r": "\n"}  # noqa: RUF001
+    | {"’": "'", "→": "->", "⇒": "->", "➔": "->", "≠": " is not ", "≈": " ", "±": "+/-", "\r": "\n"}  # noqa: RUF001
 )
 _NOT = re.compile(r"\b(do|does|did|is|are|was|were|should|could|would|wo|ca|has|have|had|must|need)n'?t\b", re.I)
 _IS = re.compile(r"\b(that|it|there|what|here|this|who|how|where)'s\b", re.I)
 _SIZES = "small|big|large|much|wide|short|fat|high|low|far|tight|generous|thick|thin|little|many|tall"
+_AFTER_SIZES = (
+    "in|on|at|by|and|but|near|around|along|all|everywhere|there|here|up|down|left|right|lat|med|sup|inf|ant|post|"
+    "cranial|caudal|dorsal|ventral|superior|inferior|anterior|posterior|lateral|medial|too"
+)
 # Signs and short forms: "+5 mm", "-3 mm", "too big ++", "lat + post", and "to small" for "too small".
 _SIGNS = (
-    (re.compile(rf"(?<!\S)\+\s*(?={_NUMBER}\s*[mc]m\b)", re.I), "expand "),
-    (re.compile(rf"(?<!\S)-(?={_NUMBER}\s*[mc]m\b)", re.I), "shrink "),
+    (re.compile(rf"(?<!\S)\+\s*(?={NUMBER}\s*[mc]m\b)", re.I), "expand "),
+    (re.compile(rf"(?<!\S)-(?={NUMBER}\s*[mc]m\b)", re.I), "shrink "),
     (re.compile(r"\+{2,}(?!\d)"), " strongly "),
     (re.compile(r"\bwell,?\s+(?=\d)", re.I), "sorry "),
     (re.compile(r"(?<=[a-z])\s*[+&]\s*(?=[a-z])", re.I), " and "),
@@ -100,12 +88,23 @@ _SIGNS = (
     (re.compile(r"\bincl\b", re.I), "includes"),
     (re.compile(r"\bexcl\b", re.I), "exclude"),
     (re.compile(r"(?<!ed )\b(?:as well as|together with|along with)\b", re.I), "and"),
-    (re.compile(rf"({_NUMBER}) (more|further|additional|extra) (?=[mc]m\b|millim|centim)", re.I), r"\2 \1 "),
+    (re.compile(rf"({NUMBER}) (more|further|additional|extra) (?=[mc]m\b|millim|centim)", re.I), r"\2 \1 "),
     (re.compile(r"\b(left|right) (?:nor|or|and) the (?=(?:left|right)\b)", re.I), r"\1 and "),
+    # "on the right at the top", but not "right at the top"
+    (
+        re.compile(
+            r"\b(the|on|and) right (?=(?:at|above|below|beneath|under|underneath|behind|next to|beside)\b)", re.I
+        ),
+        r"\1 right side ",
+    ),
+    (re.compile(r"(^|[.;!?\n])(\s*)back to (?=the\b)", re.I), r"\1\2"),
     (re.compile(r"\bb/c\b", re.I), "because of"),
     (re.compile(r"\bb/w\b", re.I), "between"),
     (re.compile(r"\bw/\s*(?=[a-z])", re.I), "with "),
-    (re.compile(rf"\b(?:to|2)\s+(?=(?:{_SIZES})\b(?!\s+(?:attenuation|signal|dose|contrast)))", re.I), "too "),
+    (re.compile(rf"\bto\s+(?=(?:{_SIZES})\b(?!\s+(?:attenuation|signal|dose|contrast)))", re.I), "too "),
+    # "2 large at the top", but not "2 large holes"
+    (re.compile(rf"\b2\s+(?=(?:{_SIZES})\s*(?:$|[.,;:!?)\n]|(?:{_AFTER_SIZES})\b|\w+ly\b))", re.I), "too "),
+    (re.compile(rf"\b({_ENDS}) and (?:the )?({_ENDS}) ((?:{COUNT} )?slices?)\b", re.I), r"\1 \3 and \2 \3"),
 )
 # The last slice before the first: "to slice 88 from slice 80".
 _REVERSED_RANGE = re.compile(
@@ -162,12 +161,13 @@ class Token:
     count: int = 0
 
 
-def tokenise(note: str, slice_mm: float | None = None) -> list[Token]:
+def tokenise(note: str, slice_mm: float | None = None, slice_count: int | None = None) -> list[Token]:
     """Divide a note into tokens.
 
     Args:
         note: text of the note.
         slice_mm: distance of slices in mm, by which numbers of slices become lengths; a note can also state it.
+        slice_count: number of slices of the image, which viewers show too: "slice 35/60".
 
     >>> [token.text for token in tokenise("LK isn't over-segmented: 5mm")]
     ['lk', 'is', 'not', 'oversegmented', ':', '5mm']
@@ -179,7 +179,7 @@ def tokenise(note: str, slice_mm: float | None = None) -> list[Token]:
     if stated:
         slice_mm = float((stated[1] or stated[2]).replace(",", "."))
         text = _THICKNESS.sub(" ", text)
-    tokens = [_token(match) for match in _TOKENS.finditer(text)]
+    tokens = [_token(match, slice_count) for match in _TOKENS.finditer(text)]
     if slice_mm is None:
         return tokens
     return [
@@ -190,8 +190,7 @@ def tokenise(note: str, slice_mm: float | None = None) -> list[Token]:
 
 def _plain(note: str) -> str:
     # "isn`t"
-    decimal = _FRACTION.sub(lambda match: f"{int(match[1] or 0) + unicodedata.numeric(match[2]):g}", note)
-    decomposed = unicodedata.normalize("NFKD", re.sub(r"(?<=\w)`(?=\w)", "'", decimal).translate(_DASHES))
+    decomposed = unicodedata.normalize("NFKD", re.sub(r"(?<=\w)`(?=\w)", "'", with_decimals(note)).translate(_DASHES))
     text = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_DASHES)
     text = re.sub(r"\be\.g\.|\bi\.e\.", " ", text)
     if _DICTATED.search(text):
@@ -218,7 +217,7 @@ def _unit_or_key(match: re.Match[str]) -> str:
     return meant if OSA.distance(word, meant) <= (1 if len(word) < 8 else 2) else match.group()
 
 
-def _token(match: re.Match[str]) -> Token:
+def _token(match: re.Match[str], slice_count: int | None) -> Token:
     text = match.group().casefold()
     if match["foreign"]:
         return Token("foreign", text)
@@ -227,41 +226,30 @@ def _token(match: re.Match[str]) -> Token:
         first, last = sorted(map(int, re.findall(r"\d+", bare)))
         return Token("slices", text, slices=((first, last),))
     if match["slices"]:
-        ranges = _ranges(match)
+        ranges = _ranges(match, slice_count)
         return Token("slices", text, slices=ranges) if ranges else Token("open slices", text, open_range=_open(match))
     if match["some_slices"]:
         return Token("open slices", text)
     if match["end_slices"]:
         is_first = match["end"].casefold() in ("first", "top", "uppermost", "highest")
-        return Token("end slices", text, count=_count(match["ends"] or "1") * (1 if is_first else -1))
+        return Token("end slices", text, count=count_of(match["ends"] or "1") * (1 if is_first else -1))
     if match["slice_count"]:
-        return Token("slice count", text, count=_count(match["counted"]))
-    if match["mm"] or match["spelt_mm"]:
-        return Token("mm", text, mm=_millimetres(match))
+        return Token("slice count", text, count=count_of(match["counted"]))
+    if match["amount"]:
+        return Token("amount", text)
+    if match["mm"]:
+        return Token("mm", text, mm=millimetres(match))
     if match["word"]:
         return Token("word", text, is_capital=match.group().isupper())
     return Token("stop" if match["stop"] else "comma", text)
-
-
-def _millimetres(match: re.Match[str]) -> float:
-    """Return the length in mm; the mean of a range such as "2-3 mm"."""
-    if match["spelt"]:
-        value = _NUMBER_WORDS[match["spelt"].casefold()]
-    else:
-        numbers = [float(number.replace(",", ".")) for number in (match["low"], match["high"]) if number]
-        value = sum(numbers) / len(numbers)
-    is_cm = re.search(r"c(?:m|enti)", match.group().casefold()) is not None
-    return round(value * (10.0 if is_cm else 1.0), 3)
-
-
-def _count(text: str) -> int:
-    return int(text) if text.isdigit() else round(_NUMBER_WORDS[text.casefold()])
 
 
 def _open(match: re.Match[str]) -> OpenRange:
     """Return the range of words such as "above slice 17", with axial slices counted from the head."""
     before = (match["before"] or match["before2"] or "").casefold().strip().removesuffix(" the")
     after = (match["after"] or "").casefold()
+    if re.search(r"\d\s+\d", match["list"]):
+        return None, None
     number = int(re.findall(r"\d+", match["list"])[-1])
     if re.search(r"up|above|higher", after) or before == "above":
         return None, number - (before == "above")
@@ -274,20 +262,30 @@ def _open(match: re.Match[str]) -> OpenRange:
     return (None, None) if before == "between" else (number, None)
 
 
-def _ranges(match: re.Match[str]) -> Ranges:
-    """Return the ranges of a list such as "12, 13 and 20-24"; none if a range is open."""
+def _ranges(match: re.Match[str], slice_count: int | None) -> Ranges:
+    """Return the ranges of a list such as "12, 13 and 20-24"; none if a range is open or unclear."""
     before = (match["before"] or match["before2"] or "").casefold().split()
-    parts = re.split(rf"\s*({_JOIN})\s*(?:{_SLICE}[.:#=]*\s*)?", match["list"].casefold())
+    parts = re.split(rf"(?:\s*({_JOIN})\s*|\s+)(?:{_SLICE}[.:#=]*\s*)?", match["list"].casefold())
     numbers, joins = [int(part) for part in parts[::2]], parts[1::2]
     if match["after"] or (before and len(numbers) == 1):
         return ()
     if match["about"] and len(numbers) == 1:
         return ((max(1, numbers[0] - ABOUT_SLICES), numbers[0] + ABOUT_SLICES),)
+    if joins == ["/"] and numbers[1] == slice_count and not re.match(r"\D*s\b", match.group(), re.I):
+        numbers, joins = numbers[:1], []  # "slice 35/60", the 35th of 60
     ranges: list[tuple[int, int]] = [(numbers[0], numbers[0])]
     for join, number in zip(joins, numbers[1:], strict=True):
         first, last = ranges[-1]
+        if join is None and number != last + 1:
+            return ()
+        if join is not None and join.endswith("-") and join.startswith("+"):
+            ranges[-1] = (max(1, first - number), last + number)
         # Consecutive slices of a list form a range, and so does "between slices 10 and 20".
-        if join not in (",", "and", "&", "+", "/") or "between" in before or number == last + 1:
+        elif (
+            (join or ",").split()[0] not in (",", "and", "&", "+", "/", ",and", ",&")
+            or "between" in before
+            or number == last + 1
+        ):
             ranges[-1] = (min(first, number), max(last, number))
         else:
             ranges.append((number, number))

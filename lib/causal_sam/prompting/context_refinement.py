@@ -84,7 +84,7 @@ class ContextRefiner:
             return None
         takes_back = state.takes_back(prompts)
         is_anew = not there or not by_model or (state.is_automatic and not local)
-        foreground, background, unused = [], [], 0
+        foreground, background, unused = list[Voxel](), list[Voxel](), 0
         for index in indices:
             here, record = prompts.on_slice(axis, index), records.get(index)
             if record is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from infers.note import _unseen_neighbours
 
 from causal_sam.notes import Intervention
+from infers.note import _unseen_neighbours
 
 
 def outcome(action: str, near: str, objection: str | None = None) -> SimpleNamespace:

@@ -40,6 +40,7 @@ def test_axial_slices_are_counted_from_the_head(sign: int) -> None:
     mask[40:60, 20:40, 5:8] = True  # the last three voxels along the axis
     slices = slices_in(volume, {"liver": mask, "spleen": np.zeros(SHAPE, bool)})
     assert (slices.count, slices.spacing_mm, slices.is_axial) == (SHAPE[2], SPACING[2], True)
+    assert slices.plane == "axial"
     assert slices.nonempty == {"liver": (1, 3) if sign == 1 else (6, 8)}
 
 
@@ -76,6 +77,16 @@ def test_it_answers_and_changes_nothing() -> None:
     with pytest.raises(InputError, match="does not know liver"):
         context.probability_beside("liver")
     assert np.array_equal(masks["liver"], mask)
+
+
+def test_it_previews_with_what_somebody_clicked() -> None:
+    masks = {"liver": box(30, 50) | box(80, 83)}
+    model = load_model("compact", image_size=64, device="cpu")
+    corrector = Corrector(SliceEncoder(model, EmbeddingCache(2**28)), None, load_text_encoder())
+    slices = VolumeSlices(body(5, 95, np.diag([*SPACING, 1.0])), "auto", 64)
+    context = ImageContext(corrector, slices, masks, lambda volume: "", clicked={"liver": [(81, 30, 3)]})
+    remove = Intervention(label="liver", action="remove")
+    assert "would lose a place that you clicked" in context.preview([remove])
 
 
 def test_it_tells_where_a_network_expects_more_of_a_label() -> None:

@@ -88,6 +88,15 @@ def test_what_finds_nothing_says_where_it_looked_and_how_sure_it_is() -> None:
         )
 
 
+@pytest.mark.parametrize("action", ["fill", "remove", "keep_largest"])
+@pytest.mark.parametrize("place", [{"direction": "left"}, {"near": "stomach"}, {"slices": (1, 3)}])
+def test_a_mask_without_holes_in_a_place_may_have_them_elsewhere(action: str, place: dict) -> None:
+    nowhere = Region(REGION.box, np.zeros_like(REGION.weight))
+    intervention = Intervention(label="spleen", action=action, **place)
+    said = find_objection(intervention, nowhere, VOLUME, BEFORE, BEFORE)
+    assert "nothing to change in spleen: it has nothing in that place." in said
+
+
 def test_a_mask_is_emptied_only_by_a_deletion_on_all_slices() -> None:
     whole, nothing = Region((slice(0, 12),) * 3, np.ones(SHAPE, np.float32)), np.zeros(SHAPE, bool)
     for intervention in (act("shrink"), act("exclude", "stomach"), act("remove")):

@@ -202,6 +202,20 @@ def test_a_tunnel_through_all_slices_is_filled_where_it_is_closed_on_them() -> N
     assert region[20, 16, 12]
 
 
+def test_holes_are_filled_whatever_the_order_of_the_mask_in_memory() -> None:
+    mask = np.ones(SHAPE, bool)  # the box around it is the image
+    mask[20, 16, 12] = False
+    region = gate(act("fill"), np.asfortranarray(mask)) > 0
+    assert np.array_equal(np.argwhere(region), [[20, 16, 12]])
+
+
+@pytest.mark.parametrize("action", ["expand", "smooth", "fill"])
+def test_nothing_is_near_a_neighbour_out_of_reach(action: str) -> None:
+    corner = np.zeros(SHAPE, bool)
+    corner[-2:, -2:, -2:] = True
+    assert not gate(act(action, near="stomach"), stomach=corner).any()
+
+
 def test_what_has_no_region_is_said() -> None:
     with pytest.raises(InputError, match="mask of liver is empty"):
         gate(act("expand"), np.zeros(SHAPE, bool))

@@ -65,10 +65,27 @@ def test_ranges_of_slices(key):
         ("slice thickness 5 mm", []),
         ("slice 3 mm", []),
         ("vertebra L3", []),
+        ("slices 20, 22, and 24", [(20, 20), (22, 22), (24, 24)]),
+        ("slices 12 13 14", [(12, 14)]),
+        ("slices 20 through to 24", [(20, 24)]),
+        ("slice 30 +/- 2", [(28, 32)]),
+        ("slice 30±2", [(28, 32)]),
+        ("slice 20 3 mm", [(20, 20)]),
+        ("slices 20-25 by 5 mm slices", [(20, 25)]),
+        ("by 3 mm slice 20", [(20, 20)]),
     ],
 )
 def test_which_slices(text, found):
     assert slices(text) == found
+
+
+def test_a_slice_of_so_many_is_one_slice():
+    for text, count, found in (
+        ("slice 35/60", 60, ((35, 35),)),
+        ("slice 35/60", 80, ((35, 35), (60, 60))),
+        ("slices 59/60", 60, ((59, 60),)),
+    ):
+        assert tokenise(text, slice_count=count)[0].slices == found
 
 
 @pytest.mark.parametrize("text", ["above slice 40", "slice 40 onwards", "from slice 40", "up to slice 12", "sl. 4 ff"])
