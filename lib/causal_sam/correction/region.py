@@ -104,7 +104,7 @@ def region_gate(
     if not mask.any():
         raise InputError(f"The mask of {intervention.label} is empty: there is nothing to correct yet.")
     tight = bounding_box(mask)
-    reach = _reach(intervention, volume, mask[tight])
+    reach = max(_reach(intervention, volume, mask[tight]), _way_to_slices(intervention, volume, tight))
     box = _with_margin(tight, volume, _margin(intervention, reach))
     inside = mask[box]
     direction, is_growth = intervention.direction, intervention.action == "expand"
@@ -232,6 +232,18 @@ def _reach(intervention: Intervention, volume: Volume, mask: NDArray[np.bool_]) 
         low, high = bounds_along(intervention.direction, volume, mask, (0, 0, 0))
         return max(least, REACH_ALONG[intervention.strength] * (high - low))
     return max(least, REACH_AROUND[intervention.strength] * equivalent_radius(mask, volume.spacing))
+
+
+def _way_to_slices(intervention: Intervention, volume: Volume, tight: tuple[slice, ...]) -> float:
+    """Return how far in mm a mask is from the last of the slices that it is to grow to; 0 where it does not."""
+    axis, slices = slice_axis(volume), intervention.slices
+    is_axial = patient_axes(volume.affine)[axis][0] == 2
+    is_along = is_axial and intervention.direction in ("superior", "inferior")
+    if intervention.action != "expand" or intervention.extent_mm is not None or slices is None or not is_along:
+        return 0.0
+    numbers = viewer_numbers(volume)[tight[axis]]
+    count = max(int(numbers.min()) - slices[0], slices[1] - int(numbers.max()))
+    return (count + 1) * volume.spacing[axis] if count > 0 else 0.0  # with the whole of the last one
 
 
 def _margin(intervention: Intervention, reach: float) -> float:

@@ -72,23 +72,34 @@ def _is_other_structure(fragment: Fragment, place: Mark, name: Mark) -> bool:
     )
 
 
-def unknown_part(fragment: Fragment) -> str | None:
-    """Return the words for a part that masks do not tell apart: "segment IV", "S8", "at the level of T4"."""
+def unknown_part(fragment: Fragment, is_located: bool) -> str | None:
+    """Return the words for a part that masks do not tell apart: "segment IV", "S8", "at the level of T4".
+
+    Args:
+        fragment: fragment of a note.
+        is_located: its sentence names slices, so that it need not be known where a middle or a level is.
+    """
     marks = fragment.marks
-    is_inside = bool(fragment.cues("fill", "remove", "keep_largest", "restyle"))  # "a hole in the middle"
+    # "A hole in the middle", "fine in the middle", "too small in the middle inferiorly".
+    is_located = is_located or bool(fragment.approvals() or fragment.all("exclude", "delete"))
+    is_located = is_located or bool(fragment.cues("fill", "remove", "keep_largest", "restyle", "exclude"))
+    is_located = is_located or any(mark.text != "level" for mark in fragment.all("place"))
     for at, mark in enumerate(marks):
         following, after = marks[at + 1 : at + 2], [m for m in marks[at + 1 :] if m.kind not in ("plain", "of")]
         next_text = following[0].text if following else ""
         is_segment = mark.text in ("segment", "segments", "seg", "segs") and _NUMERAL.fullmatch(next_text)
         if is_segment or (mark.text, next_text) == ("o", "clock"):
             return f"{mark.text} {next_text}"
-        is_level = mark.text == "level" and following and following[0].kind == "of" and after
+        is_of = bool(following) and following[0].kind == "of" and bool(after)
+        is_level = mark.text == "level" and is_of and not is_located
         if is_level and (after[0].mention or after[0].kind == "word"):
             return f"{mark.text} of {after[0].text}"
         before = [each for each in marks[:at] if not each.is_in("determiners")][-1:]
         is_middle = mark.is_in("middles") and (mark.text.endswith("ly") or any(each.kind == "in" for each in before))
         is_number = mark.text == "oclock" or (mark.kind == "word" and _LIVER_SEGMENT.fullmatch(mark.text))
-        if is_number or (is_middle and not is_inside):
+        # "In the middle of the thorax" is no part of a mask.
+        is_of_other = is_of and bool(after[0].mention) and not after[0].mention.is_label
+        if is_number or (is_middle and not (is_located or is_of_other)):
             return mark.text
     return None
 

@@ -51,7 +51,8 @@ _ENDS_AMOUNT = (
 _VOLUME = r"\s*-?\s*(?:%|(?:percent|per\s+cent|ml|cc|millilit(?:er|re)s?)(?!\w))"
 # Amounts that are no lengths; "one voxel" means "slightly", and "20 ml" is mostly the size of something.
 AMOUNT = (
-    rf"{_UNREAD}|(?<!the )(?!\b(?:an?|one|1)\b){_VALUE}[\s-]*(?:voxels?|vox|pixels?|px)\b"
+    rf"{_UNREAD}|(?<!the )(?!\b(?:an?|one|1)[\s-]*[vp]){_VALUE}(?:\s*(?:-|to)\s*{_VALUE})?"
+    r"[\s-]*(?:voxels?|vox|pixels?|px)\b"
     rf"|\bby\s+(?:(?:about|around|roughly|approx\w*|ca|some)\s+)?(?:{_VALUE}(?:\s*(?:-|to)\s*{_VALUE})?|a\s+third)"
     rf"(?:{_VOLUME}|{_ENDS_AMOUNT})|{_VALUE}{_VOLUME}(?=\s+(?:too|short|more|less)\b)"
 )

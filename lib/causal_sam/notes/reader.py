@@ -51,6 +51,7 @@ class Reader:
         self._is_heading = False  # a colon follows the fragment
         self._carried: list[tuple[Fragment, Details]] = []  # places and amounts of a sentence without an act
         self._skipped: set[int] = set()  # sentences that are questions
+        self._located: set[int] = set()  # sentences that name slices
         self._questions: list[str] = []  # questions to ask if nothing else is understood
         self._in_protection = False  # the previous fragment protects labels
 
@@ -61,6 +62,7 @@ class Reader:
             ClarificationNeeded: the note is ambiguous or asks for something impossible; the message is the question.
         """
         fragments, self.is_corrected = apply_self_corrections(with_labels_for_sides(fragments, self._resolver))
+        self._located = {fragment.sentence for fragment in fragments if fragment.has("slices")}
         for sentence in sorted({fragment.sentence for fragment in fragments}):
             own = [fragment for fragment in fragments if fragment.sentence == sentence]
             if not self._is_correction(own):
@@ -130,7 +132,7 @@ class Reader:
             self._pending = [(loose, replace(more, names=())) for loose, more in self._pending]
         fragment = sided
         self._resolver.check_members(fragment)
-        self._resolver.check_parts(fragment)
+        self._resolver.check_parts(fragment, fragment.sentence in self._located)
         check_screen_sides(fragment)
         details = Details.of(fragment, self._image)
         self._mentions += [mark.mention for mark in details.names]
@@ -388,6 +390,8 @@ class Reader:
             places=[],
             mm=None,
             slices=() if subjects else draft.slices,
+            end_slices=() if subjects else draft.end_slices,
+            target=None if subjects else draft.target,
             strength=None if subjects else draft.strength,
         )
         self._drafts.append(copy)

@@ -134,13 +134,13 @@ class Resolver:
             if is_member and len(mark.mention.labels) > 1:
                 raise ClarificationNeeded(self.mention_question(replace(mark.mention, candidates=mark.mention.labels)))
 
-    def check_parts(self, fragment: Fragment) -> None:
+    def check_parts(self, fragment: Fragment, is_located: bool) -> None:
         """Check that the fragment names no part that masks do not tell apart: "segment IV", "at the level of T4".
 
         Raises:
             ClarificationNeeded: it does.
         """
-        part = unknown_part(fragment)
+        part = unknown_part(fragment, is_located)
         if part:
             raise ClarificationNeeded(
                 f'No mask tells "{part}" apart. Say the direction or the slices instead, as in: on slices 30-36.'

@@ -8,7 +8,7 @@ from causal_sam.errors import InputError
 from causal_sam.notes.acts import acts_of
 from causal_sam.notes.clarification import ClarificationNeeded
 from causal_sam.notes.fragments import Fragment, Mark
-from causal_sam.notes.laterality import has_side_in_name, resolve_direction
+from causal_sam.notes.laterality import has_side_in_name, resolve_direction, side_of
 from causal_sam.notes.places import places_of
 from causal_sam.notes.schema import Direction, Intervention
 from causal_sam.notes.vocabulary import load_vocabulary
@@ -72,10 +72,12 @@ def _is_denied(fragment: Fragment, place: Mark) -> bool:
 def _reaches(act: Intervention, fragment: Fragment, mark: Mark) -> bool:
     """Return whether an act changes a place that a fragment spares."""
     place = next((each for each in places_of(fragment) if each.values == mark.values), None)
-    is_other_label = mark.values in (("left",), ("right",)) and has_side_in_name(act.label)
+    is_side = mark.values in (("left",), ("right",)) and has_side_in_name(act.label)
     if place is None or not place.applies_to(act.label, {}):
         return False
-    if is_other_label and not any(each.kind == "in" for each in fragment.before(mark)):
+    if is_side and (
+        mark.values != (side_of(act.label),) or not any(each.kind == "in" for each in fragment.before(mark))
+    ):
         return False  # "left kidney too large, the right is fine"
     if act.direction is not None:
         return act.action != "keep" and act.direction in _directions(mark, act.label)

@@ -25,6 +25,11 @@ _JOIN = (
     r"|\b(?:down to|to|till|til|until|through to|through|thru|and|up to|bis)\b)"
 )
 _LIST = rf"(?:{_SLICE}[.:#=]*\s*)?\d+"
+# A number after a space belongs to a list, unless it is that of a length or of things: "slice 20 2-3 mm", "2 holes".
+_NO_SLICE = (
+    rf"(?!{NUMBER}(?:\s*(?:-|to)\s*{NUMBER})?[\s-]*(?:{UNIT}|voxels?\b|pixels?\b)"
+    r"|\d+\s+(?:large|big|small|tiny|little|more|holes?|gaps?|islands?|parts?|pieces?|bits|spots?|times)\b)"
+)
 _FROM = (
     r"(?:(?:above|below|beyond|after|before|past|up to|down to|to|until|till|starting (?:at|from|with|in)|from|between)"
     r"\s+)"
@@ -33,7 +38,7 @@ _ONWARD = r"\s*(?:onwards?|on\b(?!\s+the)|ff\b|and (?:up|above|higher|below|lowe
 _ABOUT = r"(?:\b(?:around|about|near|roughly|approximately|approx|circa|ca)\s+(?:the\s+)?)"
 _SLICES = (
     rf"(?P<before>{_FROM}(?:the\s+)?)?(?P<about>{_ABOUT})?{_SLICE}\s*[.:#=]*\s*(?:(?:nos?\b\.?|numbers?)\s*)?(?P<before2>{_FROM})?"
-    rf"(?P<list>\d+(?:(?:\s*{_JOIN}\s*|\s+){_LIST})*)(?![\d.]*\d|\s*-?\s*(?:{UNIT}|voxels?\b|pixels?\b))(?P<after>{_ONWARD})?"
+    rf"(?P<list>\d+(?:(?:\s*{_JOIN}\s*|\s+{_NO_SLICE}){_LIST})*)(?![\d.]*\d|\s*-?\s*(?:{UNIT}|voxels?\b|pixels?\b))(?P<after>{_ONWARD})?"
 )
 # "the last three slices", and amounts: "two slices short", but not "on two slices".
 _ENDS = "first|last|final|top|bottom|uppermost|lowermost|lowest|highest"
@@ -50,7 +55,7 @@ _BARE_SLICES = (
     r"(?<![\w.,/#+-])(?:(?:from\s+)?"
     r"(?P<bare>\d+(?:\s*(?:-+>?|\.\.+)\s*|\s+(?:to|till|until|through to|through|thru)\s+|(?<=\bat \d\d)/)\d+)"
     r"|between\s+(?P<bare2>\d+\s+and\s+\d+))"
-    r"(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|ml|cc|%|x\b|times|places|spots|parts|pieces|slices|weeks|days))"
+    r"(?!\d|[.,]\d|\s*-?\s*(?:mm|cm|millim|centim|ml|cc|%|voxels?|vox|pixels?|px|x\b|times|places|spots|parts|pieces|slices|weeks|days))"
 )
 # Markup and program code, which clinicians do not write.
 _MARKUP = r"`|<\||/(?:etc|bin|usr|var|tmp|dev|home)/|</?[a-z]\w*[^<>]*>|[{}\\]|\$\(|;\s*--|\w+@\w+\.\w+|\w+://\S*|\b(?:print|eval|exec|system|alert|open|import)\(|#!/?\S*"

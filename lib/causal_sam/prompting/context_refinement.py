@@ -80,7 +80,7 @@ class ContextRefiner:
         there = nonempty_slices(state.mask.unpack(), axis)
         by_model = _by_model(state, axis, there)
         drawn = there.difference(by_model, records)
-        if drawn.difference(indices) and not by_model:
+        if not by_model and state.drawn(axis).difference(indices):
             return None
         takes_back = state.takes_back(prompts)
         is_anew = not there or not by_model or (state.is_automatic and not local)

@@ -146,6 +146,14 @@ class LabelState:
         """Records of the slices along an axis: those of another plane do not say anything about them."""
         return self.slices if self.axis == axis else {}
 
+    def drawn(self, axis: int) -> frozenset[int]:
+        """Indices of the slices along an axis that have a mask by hand, which points may have corrected."""
+        records = self.records(axis)
+        by_model = {index for index, record in records.items() if record.logits is not None}
+        if self.axis == axis:
+            by_model |= self.adjusted | (self.followed or frozenset())
+        return nonempty_slices(self.mask.unpack(), axis).difference(by_model)
+
     def takes_back(self, prompts: Prompts) -> bool:
         """Return True if prompts take points back: they are some of the points sent before, without the others.
 

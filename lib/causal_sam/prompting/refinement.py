@@ -121,8 +121,7 @@ class Refiner:
         now = replace(state, axis=self._axis, slices=edit.records, followed=followed_before, source=Source.USER)
         # A single slice that somebody drew is where a structure begins; what they drew on several ends where they let
         # it end.
-        drawn = nonempty_slices(state.mask.unpack(), self._axis).difference(state.records(self._axis))
-        is_drawn = followed_before is None and len(drawn) > 1
+        is_drawn = followed_before is None and len(state.drawn(self._axis)) > 1
         # Only the part of an automatic or drawn mask that is connected to the newly decided slices changes.
         keeps_rest = (state.is_automatic or is_drawn) and local and not edit.given_up
         moved = edit.local if follow and keeps_rest else {}

@@ -241,3 +241,11 @@ def test_fat_and_air_are_what_has_their_hounsfield_units() -> None:
     assert not above.weight.any()
     # In MR, numbers say nothing of themselves.
     assert not region_gate(act, replace(volume, modality="MR"), mask, {}).is_exact
+
+
+def test_growth_to_a_slice_reaches_it() -> None:
+    lowest = int(np.flatnonzero(MASK.any((0, 1)))[0])
+    region = gate(act("expand", direction="inferior", slices=(SHAPE[2] - lowest + 1, SHAPE[2])))
+    assert np.flatnonzero(region.any((0, 1))).tolist() == list(range(lowest))
+    alone = gate(act("expand", direction="inferior"))
+    assert not alone[..., 0].any()

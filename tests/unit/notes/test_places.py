@@ -102,3 +102,15 @@ def test_two_large_holes_do_not_make_a_mask_too_large(interpreter, note):
     assert said(interpreter, note) == "fill the holes of the liver"
     for form in ("Liver 2 large at the top", "Liver 2 large superiorly", "Top of liver 2 large"):
         assert said(interpreter, form) == "shrink the liver on its superior side"
+
+
+@pytest.mark.parametrize(
+    ("note", "plan"),
+    [
+        ("Liver too small in the middle, on slices 30-36", "expand the liver in slices 30 to 36"),
+        ("The liver is fine in the middle, but too small at the top", "expand the liver on its superior side"),
+        ("The spleen is 5 mm too large on top of it", "shrink the spleen on its superior side by 5 mm"),
+    ],
+)
+def test_a_middle_need_not_be_known_where_nothing_changes_or_slices_are_named(interpreter, note, plan):
+    assert said(interpreter, note).startswith(plan)

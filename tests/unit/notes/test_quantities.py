@@ -79,3 +79,9 @@ def test_many_numbers_are_divided_at_once(words):
 
 def test_absurd_names_are_asked_about(interpreter):
     assert read(interpreter, f"The liver leaks into the {'a' * 120}al vein").question is not None
+
+
+@pytest.mark.parametrize("amount", ["2-3 voxels", "1-2 voxels", "2 to 3 pixels"])
+def test_a_range_of_voxels_is_no_range_of_slices(interpreter, amount):
+    for note in (f"Shrink the liver by {amount}", f"the liver is {amount} too large"):
+        assert "How many mm" in read(interpreter, note).question

@@ -37,6 +37,9 @@ def act(label: str, action: str, **fields) -> Intervention:
         ("Extend the bladder down to slice 60", act("bladder", "expand", direction="inferior", slices=(59, 60))),
         ("Extend the spleen up to slice 5", act("spleen", "expand", direction="superior", slices=(5, 9))),
         ("The spleen should be extended to slice 35", act("spleen", "expand", direction="inferior", slices=(31, 35))),
+        ("spleen slice 20 2-3 mm too large", act("spleen", "shrink", slices=(20, 20), extent_mm=2.5)),
+        ("spleen slice 20 2 mm too large", act("spleen", "shrink", slices=(20, 20), extent_mm=2)),
+        ("fill the spleen on slices 20-22 2 large holes there", act("spleen", "fill", slices=(20, 22))),
         ("Spleen too small up to slice 15", act("spleen", "expand", slices=(1, 15))),
         ("Spleen too large on axial slices 12-14", act("spleen", "shrink", slices=(12, 14))),
     ],
@@ -107,3 +110,23 @@ def test_slices_of_another_plane_have_numbers_and_a_first_one(interpreter):
     ):
         plan = interpreter.invoke(NoteRequest(note, LABELS, slices=SAGITTAL)).plan
         assert plan.interventions == (act("spleen", "shrink", slices=slices),)
+
+
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        (
+            "Delete the spleen on the last two slices and the bladder on the first slice",
+            {act("spleen", "remove", slices=(29, 30)), act("bladder", "remove", slices=(50, 50))},
+        ),
+        (
+            "Extend the spleen down to slice 35 and the bladder by 5 mm",
+            {
+                act("spleen", "expand", direction="inferior", slices=(31, 35)),
+                act("bladder", "expand", extent_mm=5),
+            },
+        ),
+    ],
+)
+def test_slices_of_one_label_are_not_those_of_the_next(interpreter, note, expected):
+    assert {*interpreter.invoke(NoteRequest(note, LABELS, slices=IMAGE)).plan.interventions} == expected

@@ -37,6 +37,7 @@ def act(label: str, action: str, **fields) -> Intervention:
 @pytest.mark.parametrize(
     ("note", "expected"),
     [
+        ("Left kidney too large, on the right fine", {act("left kidney", "shrink")}),
         ("reduce the liver in front, leave the back", {act("liver", "shrink", direction="anterior")}),
         ("Liver too small at the top, not at the bottom", {act("liver", "expand", direction="superior")}),
         ("Liver too large on the left, fine on the right", {act("liver", "shrink", direction="left")}),

@@ -317,6 +317,14 @@ def test_a_mask_that_was_drawn_on_several_slices_does_not_grow_beyond_them(train
     corrected = refine(EMPTY_64.edited(drawn), prompts(background=[(3, 25, 9)]), predictor, follow=True)
     assert not corrected.mask[3, 25, 9]
     assert set(np.flatnonzero(corrected.mask.any(axis=(0, 1)))) == {5, 6, 9, 10}
+    clicks = [(3, 25, 9)]
+    for k in (5, 6, 10, 9):  # nor when all of its slices were clicked
+        clicks.append((60, 50, k))
+        drawn[60, 50, k] = True
+        corrected = refine(
+            corrected.state.edited(corrected.mask | drawn), prompts(background=clicks), predictor, follow=True
+        )
+        assert set(np.flatnonzero(corrected.mask.any(axis=(0, 1)))) == {5, 6, 9, 10}
     # One slice that somebody drew is where a structure begins.
     first = refine(EMPTY_64.edited(truth & (k == 8)), prompts((36, 26, 9)), predictor, follow=True)
     assert set(np.flatnonzero(first.mask.any(axis=(0, 1)))) > {6, 7, 8, 9, 10}
