@@ -147,7 +147,7 @@ class ContextRefiner:
         else:
             # A correction on another slice may have changed a prompted one too. Slices without a record were prompted
             # in another plane.
-            changed = {*answer.changed, *request.new.indices(self._axis)}
+            changed = nonempty_slices(state.mask.unpack() ^ mask, self._axis).union(request.new.indices(self._axis))
             decided = [index for index in prompted if index in changed or index not in records]
         for index in decided:
             mask = self._enforced(request, mask, index)
