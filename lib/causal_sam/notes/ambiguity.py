@@ -105,7 +105,7 @@ def _check_mutual(items: Sequence[Item]) -> None:
 
 def mutually_excluded(acts: Iterable[Intervention]) -> tuple[str, str] | None:
     """Return two labels each of which is to be excluded from the other; None if there are none."""
-    pairs = {(act.label, act.near) for act in acts if act.action == "exclude" and act.near is not None}
+    pairs = dict.fromkeys((act.label, act.near) for act in acts if act.action == "exclude" and act.near is not None)
     return next((pair for pair in pairs if pair[::-1] in pairs), None)
 
 
@@ -143,10 +143,10 @@ def check_screen_sides(fragment: Fragment) -> None:
 
 
 def check_known_places(acts: Iterable[Intervention], fragments: Sequence[Fragment]) -> None:
-    """Check that no mask is to grow beside a structure that has no mask, and that nothing else locates.
+    """Check that a note names a side or slices where a mask is to grow beside a structure that has no mask.
 
     Raises:
-        ClarificationNeeded: one is; it would grow on all sides.
+        ClarificationNeeded: it does not, and the mask would grow on all sides.
     """
     places = {
         name.mention.neighbour

@@ -21,7 +21,7 @@ def split_into_fragments(
 ) -> list[Fragment]:
     """Divide a note into fragments; numbers of axial slices become lengths by their distance in mm.
 
-    Of other slices nobody knows on which end they are counted: "two slices short at the top".
+    Slices in other planes have no top or bottom to count from: "two slices short at the top".
     """
     slice_mm = image.spacing_mm if image is not None and image.is_axial else None
     slice_count = None if image is None else image.count

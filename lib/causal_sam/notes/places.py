@@ -80,10 +80,13 @@ def unknown_part(fragment: Fragment, is_located: bool) -> str | None:
         is_located: its sentence names slices, so that it need not be known where a middle or a level is.
     """
     marks = fragment.marks
-    # "A hole in the middle", "fine in the middle", "too small in the middle inferiorly".
-    is_located = is_located or bool(fragment.approvals() or fragment.all("exclude", "delete"))
-    is_located = is_located or bool(fragment.cues("fill", "remove", "keep_largest", "restyle", "exclude"))
-    is_located = is_located or any(mark.text != "level" for mark in fragment.all("place"))
+    is_located = is_located or bool(
+        # "A hole in the middle", "fine in the middle", "too small in the middle inferiorly".
+        fragment.cues("fill", "remove", "keep_largest", "restyle", "exclude")
+        or fragment.all("exclude", "delete")
+        or fragment.approvals()
+        or any(mark.text != "level" for mark in fragment.all("place"))
+    )
     for at, mark in enumerate(marks):
         following, after = marks[at + 1 : at + 2], [m for m in marks[at + 1 :] if m.kind not in ("plain", "of")]
         next_text = following[0].text if following else ""

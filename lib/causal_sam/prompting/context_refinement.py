@@ -136,9 +136,9 @@ class ContextRefiner:
                 answer = masker.correct(request.shown, name, before, request.new, request.fixed)
         # After the slot is given back, since this may ask the decoder, which takes a slot itself: two requests that
         # hold one and wait for another would wait for each other for ever.
-        return self._decided(state, request, answer)
+        return self._decided(state, request, answer, before)
 
-    def _decided(self, state: LabelState, request: ContextRequest, answer: VolumeMask) -> Refinement:
+    def _decided(self, state: LabelState, request: ContextRequest, answer: VolumeMask, before: Mask) -> Refinement:
         """Let the mask agree with the points, and record what each prompted slice was decided from."""
         mask, prompted = answer.mask, request.prompts.indices(self._axis)
         records = dict(state.records(self._axis))
@@ -147,7 +147,7 @@ class ContextRefiner:
         else:
             # A correction on another slice may have changed a prompted one too. Slices without a record were prompted
             # in another plane.
-            changed = nonempty_slices(state.mask.unpack() ^ mask, self._axis).union(request.new.indices(self._axis))
+            changed = nonempty_slices(before ^ mask, self._axis).union(request.new.indices(self._axis))
             decided = [index for index in prompted if index in changed or index not in records]
         for index in decided:
             mask = self._enforced(request, mask, index)

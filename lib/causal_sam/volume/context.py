@@ -111,8 +111,9 @@ class ContextModel:
         self.corrections = corrections or CorrectionModel.load()
         self._names = dict[str, str]()
         for name in sorted(names):  # of several spellings of one structure, the canonical one
-            if name == canonical(name) or canonical(name) not in self._names:
-                self._names[canonical(name)] = name
+            spelled = canonical(name)
+            if name == spelled or spelled not in self._names:
+                self._names[spelled] = name
         self._found = {canonical(name) for name in found}
         self.in_bfloat16 = has_bfloat16_units()
 

@@ -236,7 +236,7 @@ def test_a_click_corrects_in_3d_what_a_prompt_in_another_plane_began(plain: Pred
     mask = session.mask("liver")
     assert (mask & LEAK & (X > 58)).sum() < 0.1 * (LEAK & (X > 58)).sum()
     assert dice(mask, ORGAN) > 0.85
-    # What was clicked in the other plane counts on.
+    # Points that were clicked in the other plane still count.
     coronal = in_plane(begin(plain, script), plain, Script(ORGAN | LEAK), "coronal")
     coronal.add_point("liver", CENTRE)
     script = Script(ORGAN)
@@ -271,7 +271,7 @@ def test_a_correction_keeps_the_clicks_on_other_slices(plain: Predictor) -> None
     assert not session.mask("liver")[66, 40, 4]
 
 
-def test_the_box_counts_on_after_clicks_on_other_slices(plain: Predictor) -> None:
+def test_the_box_still_counts_after_clicks_on_other_slices(plain: Predictor) -> None:
     script = Script(ORGAN)
     session = begin(plain, script)
     session.add_box("liver", (14, 58, 18, 54, 4, 7))
@@ -360,23 +360,29 @@ def test_a_context_is_prepared_once_and_in_the_background(plain: Predictor) -> N
     predictor.close()
 
 
-def test_preparing_ends_when_the_volume_is_left_and_nobody_waits_with_a_slot(plain: Predictor) -> None:
-    began, go_on = threading.Event(), threading.Event()
+def waiting_contexts(
+    plain: Predictor, began: threading.Event, go_on: threading.Event
+) -> tuple[ContextCache, list[ScriptedContext]]:
+    """Contexts whose preparation begins and then waits, and a list of those that were made."""
+    made: list[ScriptedContext] = []
 
-    class Slow(ScriptedContext):
+    class Waiting(ScriptedContext):
         def prepare(self, on_slice=lambda done: None) -> None:
             on_slice(0)
             began.set()
             assert go_on.wait(SECONDS)
             super().prepare(on_slice)
 
-    made: list[Slow] = []
-
     def make(encoder, slices):
-        made.append(Slow(slices, Script(ORGAN), {}))
+        made.append(Waiting(slices, Script(ORGAN), {}))
         return made[-1]
 
-    contexts = ContextCache(plain.encoder, make)
+    return ContextCache(plain.encoder, make), made
+
+
+def test_preparing_ends_when_the_volume_is_left_and_nobody_waits_with_a_slot(plain: Predictor) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    contexts, made = waiting_contexts(plain, began, go_on)
     contexts.start(plain.slices)
     assert began.wait(SECONDS)
     contexts.leave(plain.slices)
@@ -390,20 +396,7 @@ def test_preparing_ends_when_the_volume_is_left_and_nobody_waits_with_a_slot(pla
 def test_a_volume_that_was_dropped_for_newer_ones_can_be_started_again(plain: Predictor, monkeypatch) -> None:
     monkeypatch.setattr("causal_sam.prompting.prefetch.MAX_PENDING", 1)
     began, go_on = threading.Event(), threading.Event()
-
-    class Slow(ScriptedContext):
-        def prepare(self, on_slice=lambda done: None) -> None:
-            began.set()
-            assert go_on.wait(SECONDS)
-            super().prepare(on_slice)
-
-    made: list[Slow] = []
-
-    def make(encoder, slices):
-        made.append(Slow(slices, Script(ORGAN), {}))
-        return made[-1]
-
-    contexts = ContextCache(plain.encoder, make)
+    contexts, made = waiting_contexts(plain, began, go_on)
     volume = plain.slices.volume
     others = [plain.for_volume(Volume(volume.array + n, volume.affine, "CT")).slices for n in (1, 2)]
     contexts.start(plain.slices)

@@ -42,7 +42,7 @@ class RefusedError(InputError):
 
 
 class ConflictError(InputError):
-    """What is there now is not what the client takes it for, or would be lost."""
+    """The data has changed since the client saw it, or the request would lose some of it."""
 
     status = 409
 
